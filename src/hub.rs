@@ -1,0 +1,200 @@
+//! Fan-out: a ring of what was said lately and its subscribers. A publisher never waits; a subscriber that does not keep
+//! up is dropped and comes back with the last number it saw. Knows nothing of what it carries.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::sys::wake::{Receiver, Sender, mailbox};
+
+/// How many items wait for one subscriber before it is dropped.
+pub const SUBSCRIBER_QUEUE: usize = 256;
+
+struct Listener<T> {
+    queue: Sender<T>,
+    lagged: Arc<AtomicBool>,
+}
+
+struct Inner<T> {
+    ring: VecDeque<(u64, T)>,
+    listeners: Vec<Listener<T>>,
+    newest: u64,
+    closed: bool,
+}
+
+/// One stream of items. The lock is a leaf: held for a push, never across IO.
+pub struct Topic<T> {
+    inner: Mutex<Inner<T>>,
+    keep: usize,
+    listening: AtomicUsize,
+}
+
+/// What a subscriber holds.
+pub struct Subscription<T> {
+    /// Wait on it; `Disconnected` means dropped or closed.
+    pub items: Receiver<T>,
+    lagged: Arc<AtomicBool>,
+    /// Items with a number above the asked one, oldest first: to be sent before anything live.
+    pub replay: Vec<(u64, T)>,
+    /// The oldest number still kept when something between it and the asked one is gone.
+    pub gap: Option<u64>,
+    /// The newest number when the subscription began.
+    pub newest: u64,
+}
+
+impl<T> Subscription<T> {
+    /// Whether the subscriber was dropped for being slow.
+    pub fn lagged(&self) -> bool {
+        self.lagged.load(Ordering::Acquire)
+    }
+}
+
+impl<T: Clone> Topic<T> {
+    /// A topic that keeps the last `keep` numbered items.
+    pub fn new(keep: usize) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                ring: VecDeque::new(),
+                listeners: Vec::new(),
+                newest: 0,
+                closed: false,
+            }),
+            keep,
+            listening: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether anybody listens: lets a publisher skip making an item that is not kept anyway.
+    pub fn heard(&self) -> bool {
+        self.listening.load(Ordering::Relaxed) > 0
+    }
+
+    /// Says it to all. Numbered items are kept for later subscribers.
+    pub fn publish(&self, number: Option<u64>, item: &T) {
+        let mut inner = self.inner.lock();
+        if let Some(number) = number {
+            inner.newest = number;
+            if inner.ring.len() >= self.keep {
+                inner.ring.pop_front();
+            }
+            inner.ring.push_back((number, item.clone()));
+        }
+        inner
+            .listeners
+            .retain(|listener| match listener.queue.try_send(item.clone()) {
+                Ok(()) => true,
+                Err(crossbeam_channel::TrySendError::Full(_)) => {
+                    listener.lagged.store(true, Ordering::Release);
+                    false
+                }
+                Err(crossbeam_channel::TrySendError::Disconnected(_)) => false,
+            });
+        self.listening
+            .store(inner.listeners.len(), Ordering::Relaxed);
+    }
+
+    /// Listens from now on; `since` also asks for what is kept above that number.
+    ///
+    /// # Errors
+    /// When the process has no descriptors left.
+    pub fn subscribe(&self, since: Option<u64>) -> io::Result<Subscription<T>> {
+        let (queue, items) = mailbox(SUBSCRIBER_QUEUE)?;
+        let lagged = Arc::new(AtomicBool::new(false));
+        let mut inner = self.inner.lock();
+        let (mut replay, mut gap) = (Vec::new(), None);
+        if let Some(since) = since {
+            replay = inner
+                .ring
+                .iter()
+                .filter(|(n, _)| *n > since)
+                .cloned()
+                .collect();
+            let oldest = inner.ring.front().map_or(inner.newest + 1, |(n, _)| *n);
+            // Asking from 0 asks for whatever there is: nothing the subscriber has seen is missing.
+            if since > 0 && since < inner.newest && oldest > since + 1 {
+                gap = Some(oldest);
+            }
+        }
+        let newest = inner.newest;
+        if !inner.closed {
+            inner.listeners.push(Listener {
+                queue,
+                lagged: lagged.clone(),
+            });
+        }
+        self.listening
+            .store(inner.listeners.len(), Ordering::Relaxed);
+        Ok(Subscription {
+            items,
+            lagged,
+            replay,
+            gap,
+            newest,
+        })
+    }
+
+    /// How many listen now.
+    pub fn listeners(&self) -> usize {
+        self.listening.load(Ordering::Relaxed)
+    }
+
+    /// Ends all subscriptions, present and future; what is queued is still delivered.
+    pub fn close(&self) {
+        let mut inner = self.inner.lock();
+        inner.closed = true;
+        inner.listeners.clear();
+        self.listening.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain<T>(s: &Subscription<T>) -> Vec<T> {
+        std::iter::from_fn(|| s.items.try_recv().ok()).collect()
+    }
+
+    #[test]
+    fn a_late_subscriber_gets_what_is_kept_and_then_what_is_new() {
+        let topic = Topic::new(3);
+        for n in 1..=5 {
+            topic.publish(Some(n), &n);
+        }
+        let s = topic.subscribe(Some(0)).expect("descriptors");
+        assert_eq!(
+            s.replay.iter().map(|(n, _)| *n).collect::<Vec<_>>(),
+            [3, 4, 5]
+        );
+        assert_eq!(s.gap, None, "a fresh subscriber has missed nothing it had");
+        topic.publish(Some(6), &6);
+        topic.publish(None, &99);
+        assert_eq!(drain(&s), [6, 99]);
+    }
+
+    #[test]
+    fn a_returning_subscriber_hears_of_a_gap_only_if_there_is_one() {
+        let topic = Topic::new(3);
+        for n in 1..=5 {
+            topic.publish(Some(n), &n);
+        }
+        assert_eq!(topic.subscribe(Some(1)).expect("descriptors").gap, Some(3));
+        assert_eq!(topic.subscribe(Some(2)).expect("descriptors").gap, None);
+        assert_eq!(topic.subscribe(Some(5)).expect("descriptors").gap, None);
+    }
+
+    #[test]
+    fn a_slow_subscriber_is_dropped_and_told() {
+        let topic = Topic::new(1);
+        let s = topic.subscribe(None).expect("descriptors");
+        for n in 0..=SUBSCRIBER_QUEUE as u64 {
+            topic.publish(None, &n);
+        }
+        assert!(s.lagged());
+        assert!(!topic.heard());
+        assert_eq!(drain(&s).len(), SUBSCRIBER_QUEUE);
+    }
+}

@@ -1,0 +1,137 @@
+//! Names and numbers of things. Each is its own type, so that a sequence number cannot be passed where a ticket
+//! belongs. This file owns validation of names that come from outside; it knows no protocol.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Wraps a value that came from a trusted place (the engine, the journal, ourselves).
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
+            /// The text as it goes on the wire.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_id! {
+    /// The node's identity at the engine, `node_` and 32 hex digits unless an operator pinned another (engine-wire 7).
+    NodeId
+}
+text_id! {
+    /// The engine's immutable id of an agent. Sequence numbers count per `AgentId`, never per name (engine-wire 4.2).
+    AgentId
+}
+text_id! {
+    /// The name an agent is addressed by. Unique among the agents of one node at one time; see [`AgentName::check`].
+    AgentName
+}
+text_id! {
+    /// The engine's id of a message (`msg_id`), or our own `http_…` id of a local send. Deduplication goes by it.
+    MsgId
+}
+text_id! {
+    /// One message for one agent: `del_<message>_<agent>` from the engine, our own `del_…` for local sends.
+    DeliveryId
+}
+text_id! {
+    /// One run of an action; answered once (engine-wire 5).
+    InvocationId
+}
+text_id! {
+    /// The workspace's id at the engine.
+    WorkspaceId
+}
+
+/// The longest agent name we take, in bytes. Names appear in paths, thread names and every relay line.
+pub const AGENT_NAME_MAX: usize = 128;
+
+impl AgentName {
+    /// Takes a name from outside.
+    ///
+    /// # Errors
+    /// Says what is wrong with an empty name, one over [`AGENT_NAME_MAX`] bytes, one with control characters or
+    /// slashes, and one that starts with `@` or `#` (these mark targets, not names).
+    pub fn check(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("the agent name is empty; give one, for example `worker-1`".into());
+        }
+        if text.len() > AGENT_NAME_MAX {
+            return Err(format!(
+                "the agent name is {} bytes long; at most {AGENT_NAME_MAX} are allowed",
+                text.len()
+            ));
+        }
+        if text
+            .chars()
+            .any(|c| c.is_control() || c == '/' || c == '\\')
+        {
+            return Err(format!(
+                "the agent name {text:?} has a slash or control character; use letters, digits, `-`, `_` or `.`"
+            ));
+        }
+        if text.starts_with(['@', '#']) || text.trim() != text {
+            return Err(format!(
+                "the agent name {text:?} may not start with `@`, `#` or a blank, nor end in one"
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+macro_rules! number_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            /// The number after this one.
+            pub fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number_id! {
+    /// Position of a delivery in one agent's mail, from 1; 0 marks frames outside the sequence (engine-wire 4.2).
+    Seq
+}
+number_id! {
+    /// A caller of the local API who waits for an answer. The shell holds the channel; cores see only this number.
+    Ticket
+}
+number_id! {
+    /// An HTTP call to the engine that an errand thread performs.
+    ErrandId
+}
+number_id! {
+    /// One life of one agent's process. Reports of an earlier life under the same name are told apart by it.
+    Run
+}

@@ -1,0 +1,202 @@
+//! The seam between thinking and doing: a [`Machine`] decides, [`turn`] makes the decision durable, and only then may
+//! its effects leave. Every core of the broker and of the embedded engine is driven through here, live, on replay and
+//! in simulation. This file knows no domain and performs no IO of its own.
+
+use crate::time::{Mono, Now};
+
+/// A pure state machine: it never blocks, never fails, and reads no clock.
+pub trait Machine {
+    /// What can happen to it.
+    type Event;
+    /// What it wants remembered: a fact in the past tense.
+    type Record;
+    /// What it wants done, once its records are durable.
+    type Effect;
+
+    /// Takes one event and adds records and effects to `out`. Records are applied to its own state at once; that is
+    /// safe because nothing leaves before they are on disk.
+    fn step(&mut self, now: Now, event: Self::Event, out: &mut Out<Self::Record, Self::Effect>);
+
+    /// Applies a record read back from the journal, through the same function the live path uses.
+    fn replay(&mut self, record: &Self::Record);
+
+    /// One record that stands for all records so far; the journal starts a new file with it. `None` for a machine
+    /// without durable state.
+    fn snapshot(&self) -> Option<Self::Record>;
+
+    /// When it wants to be called with its tick event, if nothing else happens before.
+    fn deadline(&self) -> Option<Mono>;
+}
+
+/// What one or more steps decided and is not yet done.
+#[derive(Debug)]
+pub struct Out<R, E> {
+    /// To be made durable, in order.
+    pub records: Vec<R>,
+    /// To be performed, in order, after all of `records` are durable.
+    pub effects: Vec<E>,
+}
+
+impl<R, E> Default for Out<R, E> {
+    fn default() -> Self {
+        Self {
+            records: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+}
+
+/// The batch did not reach the disk. Nothing of it may leave; the same records may be offered again.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Trouble(pub String);
+
+/// A place where records become durable.
+pub trait Log<R> {
+    /// Returns once all `records` are on disk, as one unit: after a crash either all of them are there or none.
+    ///
+    /// # Errors
+    /// [`Trouble`] when they are not (full disk, failed fsync); the log may be offered the same records again.
+    fn commit(&mut self, records: &[R]) -> Result<(), Trouble>;
+
+    /// Whether the log has grown so long that a snapshot should replace it.
+    fn is_long(&self) -> bool;
+
+    /// Replaces all history by `snapshot`.
+    ///
+    /// # Errors
+    /// [`Trouble`] when the new file could not be made durable; the old one then still stands.
+    fn replace(&mut self, snapshot: &R) -> Result<(), Trouble>;
+}
+
+/// Feeds a batch of events to the machine. Decides only; see [`persist`].
+pub fn decide<M: Machine>(
+    machine: &mut M,
+    now: Now,
+    batch: impl IntoIterator<Item = M::Event>,
+    out: &mut Out<M::Record, M::Effect>,
+) {
+    for event in batch {
+        machine.step(now, event, out);
+    }
+}
+
+/// Makes the records in `out` durable and forgets them; the effects stay for the caller to perform. A batch without
+/// records costs no disk access.
+///
+/// # Errors
+/// [`Trouble`] from the log: `out` is unchanged, so the caller can try again later and must perform no effect until
+/// then.
+pub fn persist<M: Machine, L: Log<M::Record>>(
+    machine: &M,
+    log: &mut L,
+    out: &mut Out<M::Record, M::Effect>,
+) -> Result<(), Trouble> {
+    if out.records.is_empty() {
+        return Ok(());
+    }
+    log.commit(&out.records)?;
+    out.records.clear();
+    if log.is_long()
+        && let Some(snapshot) = machine.snapshot()
+    {
+        // The batch itself is durable; a failed rotation must not hold its effects back.
+        if let Err(trouble) = log.replace(&snapshot) {
+            log::warn!("the journal could not be shortened and goes on growing: {trouble}");
+        }
+    }
+    Ok(())
+}
+
+/// Decides, makes durable, and only then lets the effects be performed: the caller performs `out.effects` after `Ok`.
+///
+/// # Errors
+/// As [`persist`].
+pub fn turn<M: Machine, L: Log<M::Record>>(
+    machine: &mut M,
+    log: &mut L,
+    now: Now,
+    batch: impl IntoIterator<Item = M::Event>,
+    out: &mut Out<M::Record, M::Effect>,
+) -> Result<(), Trouble> {
+    decide(machine, now, batch, out);
+    persist(machine, log, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Counter(u64);
+
+    impl Machine for Counter {
+        type Event = u64;
+        type Record = u64;
+        type Effect = String;
+        fn step(&mut self, _: Now, event: u64, out: &mut Out<u64, String>) {
+            self.0 += event;
+            out.records.push(event);
+            out.effects.push(format!("{}", self.0));
+        }
+        fn replay(&mut self, record: &u64) {
+            self.0 += record;
+        }
+        fn snapshot(&self) -> Option<u64> {
+            Some(self.0)
+        }
+        fn deadline(&self) -> Option<Mono> {
+            None
+        }
+    }
+
+    #[derive(Default)]
+    struct Memory {
+        lines: Vec<u64>,
+        full: bool,
+        long: bool,
+    }
+
+    impl Log<u64> for Memory {
+        fn commit(&mut self, records: &[u64]) -> Result<(), Trouble> {
+            if self.full {
+                return Err(Trouble("disk full".into()));
+            }
+            self.lines.extend_from_slice(records);
+            Ok(())
+        }
+        fn is_long(&self) -> bool {
+            self.long
+        }
+        fn replace(&mut self, snapshot: &u64) -> Result<(), Trouble> {
+            self.lines = vec![*snapshot];
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_keeps_records_and_effects_for_another_try() {
+        let (mut m, mut out) = (Counter::default(), Out::default());
+        let mut log = Memory {
+            full: true,
+            ..Memory::default()
+        };
+        assert!(turn(&mut m, &mut log, Now::default(), [1, 2], &mut out).is_err());
+        assert_eq!((out.records.len(), out.effects.len()), (2, 2));
+        log.full = false;
+        persist(&m, &mut log, &mut out).expect("the disk has room again");
+        assert_eq!(log.lines, [1, 2]);
+        assert_eq!(out.effects, ["1", "3"]);
+    }
+
+    #[test]
+    fn a_long_log_is_replaced_by_one_snapshot() {
+        let (mut m, mut out) = (Counter::default(), Out::default());
+        let mut log = Memory {
+            long: true,
+            ..Memory::default()
+        };
+        turn(&mut m, &mut log, Now::default(), [1, 2, 3], &mut out).expect("memory never fails");
+        assert_eq!(log.lines, [6]);
+    }
+}

@@ -1,0 +1,452 @@
+//! Every message that crosses a thread, in one place: read it and you know what can happen to the broker and what it
+//! then does. Plain values only, so that events and effects can be printed, compared and made up in a simulation.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AgentId, AgentName, DeliveryId, ErrandId, InvocationId, MsgId, Run, Ticket};
+use crate::time::{Mono, Wall};
+use crate::wire::down::{Down, Mode};
+use crate::wire::event::{BrokerEvent, DeliveryMode, Proof};
+use crate::wire::local;
+use crate::wire::up::Up;
+
+/// A token or key. Prints as dots, is never a journal record's field.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps it.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself, for the one place that must say it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+// ---- what can happen to the broker ------------------------------------------------------------------------------
+
+/// All input to the dispatcher.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// News of the link to the engine.
+    Link(LinkReport),
+    /// An agent's thread reports. The run tells lives of one name apart.
+    Agent(AgentName, Run, AgentReport),
+    /// Somebody asked the local API.
+    Call(Ticket, ApiCall),
+    /// An HTTP call to the engine ended.
+    Errand(ErrandId, RestDone),
+    /// A deadline the dispatcher named has passed.
+    Tick,
+    /// Leave, in order, by then at the latest.
+    Shutdown {
+        /// After it agents are killed and the process ends.
+        deadline: Mono,
+    },
+}
+
+/// What the uplink saw.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LinkReport {
+    /// The socket is open; nothing is registered on it yet.
+    Up,
+    /// It closed, or never opened.
+    Lost(String),
+    /// A frame came in.
+    Frame(Down),
+    /// The engine refuses us; trying goes on, slowly.
+    Refused(String),
+    /// A node token is at hand (again); the id the engine gave us wins over ours.
+    Enrolled {
+        /// To register with.
+        node_id: crate::ids::NodeId,
+        /// The name we are listed under.
+        node_name: String,
+    },
+}
+
+/// What an agent's thread reports.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AgentReport {
+    /// The program runs.
+    Started {
+        /// Its process id, which is also its process group and session.
+        pid: u32,
+    },
+    /// The program could not be started; the thread is gone.
+    NotStarted {
+        /// Names the command or directory, and the operating system's reason.
+        why: String,
+    },
+    /// The terminal takes input now.
+    Ready {
+        /// What showed it.
+        evidence: String,
+    },
+    /// All bytes of the message and its Enter are in the terminal.
+    Typed(DeliveryId),
+    /// It arrived, or nothing was seen until the window closed (`Proof::None`, with the reason).
+    Landed(DeliveryId, Proof, Option<String>),
+    /// The text is not drawn, so Enter is withheld.
+    Stalled(DeliveryId, String),
+    /// It cannot be typed into this terminal at all; nothing of it was submitted.
+    Failed(DeliveryId, String),
+    /// The picture somebody asked for.
+    Picture(Ticket, local::Snapshot),
+    /// Output after silence.
+    Working,
+    /// No output for the agent's threshold.
+    Idle {
+        /// How long already.
+        silent: Duration,
+    },
+    /// The process ended and its terminal is drained; the thread is gone.
+    Exited(How),
+}
+
+/// How a process ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct How {
+    /// Exit code, if it exited by itself.
+    pub code: Option<i32>,
+    /// Signal number, if one killed it.
+    pub signal: Option<i32>,
+    /// Anything else worth saying, for example a panic of our own thread.
+    pub note: Option<String>,
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code, self.signal, &self.note) {
+            (_, Some(signal), _) => write!(f, "killed by signal {signal}"),
+            (Some(code), None, _) => write!(f, "exit code {code}"),
+            (None, None, Some(note)) => f.write_str(note),
+            (None, None, None) => f.write_str("gone"),
+        }
+    }
+}
+
+/// What the local API asks of the dispatcher. Terminal input, resizing and output do not pass through here.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ApiCall {
+    /// Start an agent.
+    Spawn(Box<local::SpawnRequest>, SpawnSource),
+    /// Stop an agent.
+    Release {
+        /// Whom.
+        name: AgentName,
+        /// Why, for the log.
+        reason: Option<String>,
+    },
+    /// List agents.
+    Agents,
+    /// Take a message.
+    Send(local::SendRequest),
+    /// What waits for an agent.
+    Pending(AgentName),
+    /// Type what is parked.
+    Flush(AgentName),
+    /// How messages reach the agent.
+    Mode(AgentName),
+    /// Change it.
+    SetMode(AgentName, DeliveryMode),
+    /// A picture of its terminal.
+    Snapshot {
+        /// Whose.
+        name: AgentName,
+        /// With colours, as base64.
+        ansi: bool,
+    },
+    /// Everything at a glance.
+    Status,
+    /// Deliveries that were given up.
+    DeadLetters,
+    /// The workspace's nodes, as the engine knows them.
+    Nodes,
+}
+
+/// Who asked for an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpawnSource {
+    /// The local API or command line.
+    Api,
+    /// `up --agent`.
+    CommandLine,
+    /// The engine.
+    Invocation(InvocationId),
+}
+
+/// The dispatcher's answer to an [`ApiCall`].
+pub type Answer = Result<Reply, Refusal>;
+
+/// A successful answer.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)] // each is the answer to the call of its name
+pub enum Reply {
+    Spawned(local::Spawned),
+    Released { name: AgentName },
+    Agents(local::AgentList),
+    Sent(local::Sent),
+    Pending(local::PendingList),
+    Flushed(u64),
+    Mode(DeliveryMode),
+    ModeChanged(local::ModeChanged),
+    Snapshot(local::Snapshot),
+    Status(Box<local::Status>),
+    DeadLetters(Vec<local::DeadLetterView>),
+    Nodes(Vec<crate::wire::rest::RosterEntry>),
+}
+
+/// Why a call was not done. The API maps the kind to a status, the command line to an exit code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// For programs.
+    pub kind: RefusalKind,
+    /// For people: what, and what to do.
+    pub message: String,
+}
+
+impl Refusal {
+    /// One with its sentence.
+    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+}
+
+/// Kinds of refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// 400 `invalid_request`.
+    Invalid,
+    /// 404 `agent_not_found`.
+    UnknownAgent,
+    /// 500 as upstream answers it, code `agent_already_exists`.
+    NameTaken,
+    /// 500, code `spawn_failed`: the program could not be started.
+    SpawnFailed,
+    /// 429 `queue_full`: too much waits for this agent.
+    Full,
+    /// 502 `engine_error`: the engine refused or could not be reached.
+    Engine,
+    /// 503 `shutting_down`.
+    Stopping,
+    /// 503 `degraded`: the journal cannot be written.
+    Degraded,
+    /// 504 `worker_timeout`.
+    Timeout,
+}
+
+// ---- what the broker does ---------------------------------------------------------------------------------------
+
+/// All output of the dispatcher.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// A frame for the engine.
+    Send(Up),
+    /// An order to the uplink.
+    Link(LinkCommand),
+    /// Start an agent's thread.
+    Spawn(Run, Box<AgentSpec>),
+    /// An order to an agent's thread.
+    Agent(AgentName, Run, AgentCommand),
+    /// An HTTP call to the engine.
+    Errand(ErrandId, RestCall),
+    /// Answer a caller.
+    Reply(Ticket, Answer),
+    /// Tell every subscriber; the number is durable before it is used.
+    Publish(u64, BrokerEvent),
+    /// The orderly end: everything before this has been performed.
+    Exit(ExitReason),
+}
+
+/// Orders to the uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkCommand {
+    /// Flush what is queued, close, and end the thread.
+    Finish,
+    /// Drop this link and open another: the engine sends again what it has (engine-wire 4.4).
+    Reconnect,
+}
+
+/// Why the process ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExitReason {
+    /// Somebody asked for it and everything was put away.
+    Stopped,
+    /// The deadline passed with agents still alive.
+    DeadlinePassed,
+}
+
+/// What to start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentSpec {
+    /// Under which name.
+    pub name: AgentName,
+    /// Program and arguments; the program is looked up in `PATH`.
+    pub argv: Vec<String>,
+    /// Working directory; the broker's own when absent.
+    pub cwd: Option<String>,
+    /// Added to the environment.
+    pub env: BTreeMap<String, String>,
+    /// `RELAY_AGENT_TOKEN` for the agent.
+    pub token: Option<Secret>,
+    /// Size of its terminal.
+    pub size: Size,
+    /// Silence that counts as idle; `None` for never.
+    pub idle_after: Option<Duration>,
+}
+
+/// Rows and columns of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Height.
+    pub rows: u16,
+    /// Width.
+    pub cols: u16,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self {
+            rows: 40,
+            cols: 120,
+        }
+    }
+}
+
+/// Orders to an agent's thread.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AgentCommand {
+    /// Type one message and see that it arrives. The dispatcher gives one at a time.
+    Inject(Box<Injection>),
+    /// Show the terminal.
+    Snapshot {
+        /// Whom to answer.
+        ticket: Ticket,
+        /// With colours, as base64.
+        ansi: bool,
+    },
+    /// Hang up, wait, then kill the whole process group.
+    Stop {
+        /// Between hang-up and kill.
+        grace: Duration,
+    },
+}
+
+/// One message to type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Injection {
+    /// Names it in reports.
+    pub delivery_id: DeliveryId,
+    /// The complete relay line; control characters are filtered by the injector, whoever wrote it.
+    pub text: String,
+    /// Whether to interrupt first.
+    pub mode: Mode,
+}
+
+/// HTTP calls to the engine.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RestCall {
+    /// Post a message as `from`: a token of a local agent, or the broker's own identity when `None`.
+    Post {
+        /// Whose voice.
+        from: Option<Secret>,
+        /// Agent name or `#channel`.
+        to: String,
+        /// The words.
+        text: String,
+        /// How urgently.
+        mode: Mode,
+        /// Makes a repeated call harmless.
+        idempotency_key: String,
+    },
+    /// `agent.register`'s counterpart over HTTP: join the given channels with this agent's token.
+    Join {
+        /// Whose voice.
+        token: Secret,
+        /// Created when missing.
+        channels: Vec<String>,
+    },
+    /// List the workspace's nodes.
+    Nodes,
+}
+
+/// How an HTTP call to the engine ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RestDone {
+    /// `POST` was taken.
+    Posted(MsgId),
+    /// Joined.
+    Joined,
+    /// The roster.
+    Nodes(Vec<crate::wire::rest::RosterEntry>),
+    /// No; with the engine's status and code when it answered at all.
+    Failed {
+        /// HTTP status; `None` when nothing answered.
+        status: Option<u16>,
+        /// The engine's code, or a word of ours.
+        code: String,
+        /// For people.
+        message: String,
+    },
+    /// All errand threads are busy and their queue is full.
+    Busy,
+}
+
+/// What is pending for one agent: the ledger's unit of truth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Names it for its whole life.
+    pub id: DeliveryId,
+    /// The message it carries.
+    pub msg_id: MsgId,
+    /// For whom.
+    pub agent: AgentName,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Who speaks.
+    pub from: String,
+    /// Where it was said.
+    pub target: String,
+    /// The words, unfiltered.
+    pub body: String,
+    /// The thread, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread_id: Option<String>,
+    /// How urgently.
+    #[serde(default)]
+    pub mode: Mode,
+    /// When we took it.
+    pub queued_at: Wall,
+}
+
+/// Where a delivery came from, and so who must hear that it is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The engine: acknowledged by number.
+    Engine {
+        /// Whose sequence.
+        agent_id: AgentId,
+        /// Which number; 0 is outside the sequence and needs no acknowledgement.
+        seq: crate::ids::Seq,
+    },
+    /// The local API or the broker itself.
+    Local,
+}

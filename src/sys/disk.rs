@@ -1,0 +1,1 @@
+//! Files as the journal and the small stores need them.

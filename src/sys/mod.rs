@@ -1,0 +1,9 @@
+//! The operating system behind small types. Everything here may block or fail; nothing here knows what a message is.
+
+pub mod clock;
+pub mod disk;
+pub mod entropy;
+pub mod reap;
+pub mod signal;
+pub mod thread;
+pub mod wake;

@@ -1,0 +1,135 @@
+//! The only place that starts threads, and the one loop that drives a machine: drain the inbox, decide, make durable,
+//! perform.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+
+use crate::machine::{Log, Machine, Out, decide, persist};
+use crate::sys::clock;
+
+/// A thread somebody owns. Dropping the handle lets the thread go on; [`Handle::join_within`] waits for it.
+#[derive(Debug)]
+pub struct Handle {
+    name: String,
+    over: Receiver<()>,
+}
+
+impl Handle {
+    /// Waits at most `limit`; says whether the thread ended, and logs its name if it would not.
+    pub fn join_within(&self, limit: Duration) -> bool {
+        // The thread holds the only sender, so the end of the channel is the end of the thread.
+        let ended = matches!(
+            self.over.recv_timeout(limit),
+            Err(RecvTimeoutError::Disconnected)
+        );
+        if !ended {
+            log::warn!(
+                "thread {} has not ended within {limit:?}; leaving it",
+                self.name
+            );
+        }
+        ended
+    }
+
+    /// Waits until the thread ends.
+    pub fn join(&self) {
+        let _ = self.over.recv();
+    }
+}
+
+/// Starts a named thread with a stack of `stack_kib` KiB.
+///
+/// # Errors
+/// When the operating system has no thread to give.
+pub fn start(
+    name: impl Into<String>,
+    stack_kib: usize,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<Handle> {
+    let name = name.into();
+    let (alive, over) = bounded::<()>(0);
+    std::thread::Builder::new()
+        .name(name.clone())
+        .stack_size(stack_kib * 1024)
+        .spawn(move || {
+            let _alive = alive;
+            body();
+        })?;
+    Ok(Handle { name, over })
+}
+
+/// The most events one batch takes, so that a flood cannot put off speaking for ever.
+const BATCH: usize = 1024;
+/// How long between tries while the journal cannot be written.
+const RETRY: Duration = Duration::from_millis(500);
+/// Turns that take longer than this are named in the log.
+const SLOW: Duration = Duration::from_millis(250);
+
+/// What [`drive`] needs from its owner besides the machine and its log.
+pub trait Shell<M: Machine> {
+    /// Makes the machine's event out of what came in; this is where tickets are given out.
+    type Inbound;
+    /// See [`Shell::Inbound`].
+    fn accept(&mut self, inbound: Self::Inbound) -> M::Event;
+    /// The event for a passed deadline.
+    fn tick(&self) -> M::Event;
+    /// Performs one effect; `Break` ends the loop.
+    fn perform(&mut self, effect: M::Effect) -> ControlFlow<()>;
+    /// The log cannot be written (`Some`), or can again (`None`).
+    fn trouble(&mut self, what: Option<&str>);
+}
+
+/// Runs a machine until its inbox closes or an effect breaks the loop. While the log refuses, nothing leaves: the same
+/// batch is offered again until the disk takes it.
+pub fn drive<M: Machine, L: Log<M::Record>, S: Shell<M>>(
+    machine: &mut M,
+    log: &mut L,
+    shell: &mut S,
+    inbox: &Receiver<S::Inbound>,
+) {
+    let mut out = Out::default();
+    let mut batch = Vec::new();
+    loop {
+        let first = match machine.deadline() {
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => inbox.recv_timeout(at.since(clock::now().mono)),
+        };
+        match first {
+            Ok(inbound) => batch.push(shell.accept(inbound)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        while batch.len() < BATCH
+            && let Ok(inbound) = inbox.try_recv()
+        {
+            batch.push(shell.accept(inbound));
+        }
+        let now = clock::now();
+        if machine.deadline().is_some_and(|at| at <= now.mono) {
+            batch.push(shell.tick());
+        }
+        let events = batch.len();
+        decide(machine, now, batch.drain(..), &mut out);
+        if let Err(trouble) = persist(machine, log, &mut out) {
+            log::error!("{trouble}; nothing is acknowledged until it can be written");
+            shell.trouble(Some(&trouble.0));
+            while persist(machine, log, &mut out).is_err() {
+                std::thread::sleep(RETRY);
+            }
+            log::info!("the journal can be written again");
+            shell.trouble(None);
+        }
+        for effect in out.effects.drain(..) {
+            if shell.perform(effect).is_break() {
+                return;
+            }
+        }
+        let took = clock::now().mono.since(now.mono);
+        if took > SLOW {
+            log::warn!("a turn of {events} events took {took:?}");
+        }
+    }
+}

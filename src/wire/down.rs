@@ -1,0 +1,187 @@
+//! Frames from the engine to a node (engine-wire 3.5). The embedded engine writes them with exactly these keys; the
+//! broker reads them with whatever later engines add.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Parsed, WireError};
+use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq};
+
+/// One frame from the engine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum Down {
+    /// A message or notice for an agent of this node.
+    #[serde(rename = "deliver")]
+    Deliver(Deliver),
+    /// Run an action and answer with `action.result`.
+    #[serde(rename = "action.invoke")]
+    ActionInvoke(ActionInvoke),
+    /// Best-effort news; not acknowledged.
+    #[serde(rename = "context.update")]
+    ContextUpdate(ContextUpdate),
+    /// Needs no answer (engine-wire 3.1).
+    #[serde(rename = "ping")]
+    Ping,
+    /// A request succeeded.
+    #[serde(rename = "reply")]
+    Reply(Reply),
+    /// A request, or a frame without an id, failed. The link stays open.
+    #[serde(rename = "error")]
+    Error(ErrorFrame),
+}
+
+const KINDS: &[&str] = &[
+    "deliver",
+    "action.invoke",
+    "context.update",
+    "ping",
+    "reply",
+    "error",
+];
+
+impl Down {
+    /// Reads a frame the engine sent.
+    ///
+    /// # Errors
+    /// [`WireError`] for anything that is not a version 1 frame or breaks the rules of its type.
+    pub fn parse(text: &str) -> Result<Parsed<Down>, WireError> {
+        super::parse(text, KINDS)
+    }
+
+    /// The frame as one line of JSON.
+    pub fn to_text(&self) -> String {
+        super::to_text(self)
+    }
+}
+
+/// How urgently a message wants in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// When the agent can take it.
+    #[default]
+    Wait,
+    /// Now, interrupting what it does.
+    Steer,
+}
+
+impl Mode {
+    /// `wait` or `steer`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Wait => "wait",
+            Mode::Steer => "steer",
+        }
+    }
+}
+
+/// `deliver`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Deliver {
+    /// Stable over redelivery. Missing from 4.x engines.
+    #[serde(default = "no_delivery_id")]
+    pub delivery_id: DeliveryId,
+    /// The engine's id of the recipient. Missing from 4.x engines.
+    #[serde(default = "no_agent_id")]
+    pub agent_id: AgentId,
+    /// The recipient's name.
+    pub agent: AgentName,
+    /// Stable over redelivery; what deduplication goes by.
+    pub msg_id: MsgId,
+    /// Position in this agent's mail; 0 for notices outside it.
+    pub seq: Seq,
+    /// Unknown words count as `wait`.
+    #[serde(default, deserialize_with = "lenient_mode")]
+    pub mode: Mode,
+    /// `{"type":…,"data":{…}}`; read with [`super::fields`].
+    #[serde(default)]
+    pub payload: Value,
+}
+
+fn no_delivery_id() -> DeliveryId {
+    DeliveryId::new("")
+}
+
+fn no_agent_id() -> AgentId {
+    AgentId::new("")
+}
+
+fn lenient_mode<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Mode, D::Error> {
+    let word = Value::deserialize(d)?;
+    Ok(if word == "steer" {
+        Mode::Steer
+    } else {
+        Mode::Wait
+    })
+}
+
+/// `action.invoke`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActionInvoke {
+    /// The same for every repetition; the answer is kept under it.
+    pub invocation_id: InvocationId,
+    /// `spawn:<harness>`, `release`, or the name of a custom action.
+    pub action: String,
+    /// Only for actions about one agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<AgentId>,
+    /// Only for actions about one agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_name: Option<AgentName>,
+    /// Whatever the caller gave.
+    #[serde(default)]
+    pub input: Value,
+}
+
+/// `context.update`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContextUpdate {
+    /// `presence`, `channel`, `thread` or `agent`.
+    #[serde(default)]
+    pub topic: String,
+    /// For example `delivery.failed`.
+    #[serde(default)]
+    pub event: String,
+    /// Present, possibly null, when it is about a channel.
+    #[serde(default)]
+    pub channel_id: Option<String>,
+    /// Whom it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_ids: Option<Vec<AgentId>>,
+    /// The news itself.
+    #[serde(default)]
+    pub data: Value,
+}
+
+/// `reply`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The request's id, or one the engine made up.
+    pub id: String,
+    /// Always true.
+    #[serde(default = "yes")]
+    pub ok: bool,
+    /// The answer.
+    #[serde(default)]
+    pub data: Value,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// `error`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorFrame {
+    /// The request's id, or one the engine made up (parse errors never echo it).
+    pub id: String,
+    /// Always false.
+    #[serde(default)]
+    pub ok: bool,
+    /// One of the codes of engine-wire 3.6.
+    pub code: String,
+    /// For people.
+    #[serde(default)]
+    pub message: String,
+}

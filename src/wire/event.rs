@@ -1,0 +1,276 @@
+//! The public event stream (`WS /ws`, local-api 3.2). Names and fields are those existing clients know; what we add
+//! comes as further keys.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AgentName, DeliveryId, MsgId};
+use crate::time::Wall;
+
+/// One event with its number, as it goes to subscribers and into the replay ring.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Numbered {
+    /// Counts on over restarts of the broker; absent on terminal output, which is not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: BrokerEvent,
+}
+
+/// How we know that a delivery arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// The terminal showed our text.
+    Echo,
+    /// The program read it and the terminal changed afterwards.
+    Screen,
+    /// The program took every byte from its terminal and showed nothing.
+    Read,
+    /// Nothing was seen within the window.
+    None,
+}
+
+impl Proof {
+    /// The two words clients know: `echo` for anything seen, `timeout_fallback` for nothing seen.
+    pub fn verification(self) -> Verification {
+        match self {
+            Proof::None => Verification::TimeoutFallback,
+            Proof::Echo | Proof::Screen | Proof::Read => Verification::Echo,
+        }
+    }
+}
+
+/// `verification` of `delivery_verified`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verification {
+    /// Seen to arrive; the event's `proof` says how.
+    Echo,
+    /// Typed, and nothing seen.
+    TimeoutFallback,
+}
+
+/// Whether messages are typed as they come or parked until asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryMode {
+    /// Typed as they come.
+    #[default]
+    AutoInject,
+    /// Parked; `flush` or the return to `auto_inject` types them in order.
+    ManualFlush,
+}
+
+/// Everything a subscriber can hear. Times are milliseconds since 1970 UTC.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[allow(missing_docs)] // the names are the public contract; local-api 3.2 explains each
+pub enum BrokerEvent {
+    AgentSpawned {
+        name: AgentName,
+        runtime: String,
+        cli: String,
+        pid: Option<u32>,
+        source: String,
+        pre_registered: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        registration_warning: Option<String>,
+    },
+    WorkerReady {
+        name: AgentName,
+        runtime: String,
+        cli: String,
+        pid: Option<u32>,
+        evidence: String,
+    },
+    /// Terminal output; not numbered and not kept.
+    WorkerStream {
+        name: AgentName,
+        stream: String,
+        chunk: String,
+        offset: u64,
+    },
+    /// `error` repeats `code` and `message` because clients exist for both shapes.
+    WorkerError {
+        name: AgentName,
+        code: String,
+        message: String,
+        error: NestedError,
+    },
+    AgentIdle {
+        name: AgentName,
+        idle_secs: u64,
+        since: Wall,
+    },
+    AgentExit {
+        name: AgentName,
+        reason: String,
+    },
+    AgentExited {
+        name: AgentName,
+        code: Option<i32>,
+        signal: Option<i32>,
+        reason: Option<String>,
+    },
+    AgentReleased {
+        name: AgentName,
+    },
+    RelayInbound {
+        event_id: MsgId,
+        from: String,
+        target: String,
+        body: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thread_id: Option<String>,
+        mode: String,
+    },
+    DeliveryQueued {
+        name: AgentName,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        delivery_id: Option<DeliveryId>,
+        event_id: MsgId,
+        timestamp: Wall,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// `redelivered` says that an earlier attempt was cut short by a crash, so this may be the second time.
+    DeliveryInjected {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+        timestamp: Wall,
+        redelivered: bool,
+    },
+    DeliveryAck {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+        timestamp: Wall,
+    },
+    MessageDeliveryConfirmed {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+        from: String,
+        to: String,
+    },
+    DeliveryVerified {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+        verification: Verification,
+        proof: Proof,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        timestamp: Wall,
+    },
+    /// The terminal does not show our text, so Enter was not pressed; it is looked at again when the screen changes.
+    DeliveryBlocked {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+        reason: String,
+    },
+    DeliveryFailed {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+        reason: String,
+    },
+    MessageDeliveryFailed {
+        name: AgentName,
+        delivery_id: Option<DeliveryId>,
+        event_id: Option<MsgId>,
+        from: String,
+        to: String,
+        attempts: u32,
+        #[serde(rename = "lastError")]
+        last_error: String,
+    },
+    DeliveryDropped {
+        name: AgentName,
+        count: u64,
+        reason: String,
+    },
+    DeadLetterAdded {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+        from: String,
+        reason: String,
+    },
+    AgentPendingDrained {
+        name: AgentName,
+        count: u64,
+        reason: String,
+    },
+    AgentInboundDeliveryModeChanged {
+        name: AgentName,
+        previous_mode: DeliveryMode,
+        mode: DeliveryMode,
+    },
+    /// The link to the engine came up or went down.
+    NodeLink {
+        connected: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The engine knows this node (again).
+    NodeRegistered {
+        node_id: String,
+        node_name: String,
+    },
+    /// Comes first when events before `oldest_available` are no longer kept.
+    ReplayGap {
+        #[serde(rename = "requestedSinceSeq")]
+        requested_since_seq: u64,
+        #[serde(rename = "oldestAvailable")]
+        oldest_available: u64,
+        seq: u64,
+    },
+}
+
+/// The nested twin of a flat error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NestedError {
+    /// A word programs can compare.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+    /// Whether the same call may succeed later.
+    pub retryable: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminal_output_carries_no_number() {
+        let e = Numbered {
+            seq: None,
+            event: BrokerEvent::WorkerStream {
+                name: AgentName::new("w1"),
+                stream: "stdout".into(),
+                chunk: "hi".into(),
+                offset: 2,
+            },
+        };
+        let text = serde_json::to_string(&e).expect("plain struct");
+        assert_eq!(
+            text,
+            r#"{"kind":"worker_stream","name":"w1","stream":"stdout","chunk":"hi","offset":2}"#
+        );
+    }
+
+    #[test]
+    fn nothing_seen_is_called_a_timeout_and_anything_seen_an_echo() {
+        assert_eq!(Proof::None.verification(), Verification::TimeoutFallback);
+        assert_eq!(Proof::Read.verification(), Verification::Echo);
+    }
+}

@@ -61,6 +61,14 @@ text_id! {
     WorkspaceId
 }
 
+impl NodeId {
+    /// Its last eight letters, for telling namesakes apart.
+    pub fn tail(&self) -> &str {
+        let start = self.0.char_indices().rev().nth(7).map_or(0, |(at, _)| at);
+        &self.0[start..]
+    }
+}
+
 /// The longest agent name we take, in bytes. Names appear in paths, thread names and every relay line.
 pub const AGENT_NAME_MAX: usize = 128;
 
@@ -86,6 +94,11 @@ impl AgentName {
         {
             return Err(format!(
                 "the agent name {text:?} has a slash or control character; use letters, digits, `-`, `_` or `.`"
+            ));
+        }
+        if text == "." || text == ".." {
+            return Err(format!(
+                "the agent name {text:?} means a folder; use letters, digits, `-` or `_`"
             ));
         }
         if text.starts_with(['@', '#']) || text.trim() != text {
@@ -134,4 +147,16 @@ number_id! {
 number_id! {
     /// One life of one agent's process. Reports of an earlier life under the same name are told apart by it.
     Run
+}
+
+/// Lower-case hex digits of `bytes`, the spelling of ids and hashes.
+pub fn to_hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }

@@ -62,6 +62,11 @@ pub trait Log<R> {
     /// Whether the log has grown so long that a snapshot should replace it.
     fn is_long(&self) -> bool;
 
+    /// Whether its file can no longer be trusted (a failed fsync), so that it takes a snapshot before anything else.
+    fn needs_replacement(&self) -> bool {
+        false
+    }
+
     /// Replaces all history by `snapshot`.
     ///
     /// # Errors
@@ -93,6 +98,15 @@ pub fn persist<M: Machine, L: Log<M::Record>>(
     out: &mut Out<M::Record, M::Effect>,
 ) -> Result<(), Trouble> {
     if out.records.is_empty() {
+        return Ok(());
+    }
+    if log.needs_replacement() {
+        // The machine applied these records when it decided, so the snapshot stands for them too.
+        let snapshot = machine.snapshot().ok_or_else(|| {
+            Trouble("the journal must begin anew, and there is no snapshot to begin it with".into())
+        })?;
+        log.replace(&snapshot)?;
+        out.records.clear();
         return Ok(());
     }
     log.commit(&out.records)?;
@@ -155,11 +169,12 @@ mod tests {
         lines: Vec<u64>,
         full: bool,
         long: bool,
+        poisoned: bool,
     }
 
     impl Log<u64> for Memory {
         fn commit(&mut self, records: &[u64]) -> Result<(), Trouble> {
-            if self.full {
+            if self.full || self.poisoned {
                 return Err(Trouble("disk full".into()));
             }
             self.lines.extend_from_slice(records);
@@ -168,8 +183,15 @@ mod tests {
         fn is_long(&self) -> bool {
             self.long
         }
+        fn needs_replacement(&self) -> bool {
+            self.poisoned
+        }
         fn replace(&mut self, snapshot: &u64) -> Result<(), Trouble> {
+            if self.full {
+                return Err(Trouble("disk full".into()));
+            }
             self.lines = vec![*snapshot];
+            self.poisoned = false;
             Ok(())
         }
     }
@@ -187,6 +209,22 @@ mod tests {
         persist(&m, &mut log, &mut out).expect("the disk has room again");
         assert_eq!(log.lines, [1, 2]);
         assert_eq!(out.effects, ["1", "3"]);
+    }
+
+    #[test]
+    fn a_poisoned_log_takes_a_snapshot_before_anything_leaves() {
+        let (mut m, mut out) = (Counter(10), Out::default());
+        let mut log = Memory {
+            full: true,
+            poisoned: true,
+            ..Memory::default()
+        };
+        assert!(turn(&mut m, &mut log, Now::default(), [1, 2], &mut out).is_err());
+        assert_eq!((out.records.len(), out.effects.len()), (2, 2));
+        log.full = false;
+        persist(&m, &mut log, &mut out).expect("a new file could be begun");
+        assert_eq!(log.lines, [13], "the snapshot stands for the batch");
+        assert!(out.records.is_empty());
     }
 
     #[test]

@@ -1,1 +1,20 @@
-//! The append-only, checksummed, synced log.
+//! The append-only, checksummed, synced log. Generic over its record: it knows no domain, decides nothing about what is
+//! in it, and never loses, changes or invents a record silently. One thread owns a [`Journal`]; [`Lock`] keeps other
+//! processes out of its folder.
+//!
+//! `frame` is the text, `recover` the pure part of opening, `log` the files, `lock` the lock.
+
+#[cfg(test)]
+mod fake_disk;
+mod frame;
+mod lock;
+mod log;
+mod recover;
+#[cfg(test)]
+mod tests;
+
+pub use lock::{Lock, LockError};
+pub use log::{Damage, Journal, OpenError, Opened, Options, Recovery};
+
+/// The version of the format this program writes, and the only one it reads.
+pub const VERSION: u64 = 1;

@@ -1,1 +1,370 @@
-//! Files as the journal and the small stores need them.
+//! Files as the journal and the small stores need them: private to this user, replaced whole or not at all, never
+//! reached through a symbolic link. [`Disk`] is what the journal asks of a folder, so that a simulation can stand in
+//! for it. Every error names the path. Never decides what is in a file.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::OFlags;
+
+/// Files are readable and writable by their owner alone.
+const FILE_MODE: u32 = 0o600;
+/// Folders likewise.
+const DIR_MODE: u32 = 0o700;
+
+/// What the journal asks of the folder it lives in. What is written is durable only after [`Disk::sync`]; what is
+/// created, renamed or removed only after [`Disk::sync_dir`].
+pub trait Disk {
+    /// A file open for appending.
+    type File: std::fmt::Debug;
+
+    /// The names of everything in the folder, in any order.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// All bytes of a file.
+    ///
+    /// # Errors
+    /// When it is not there, is no plain file, or cannot be read.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// A new empty file in place of whatever has that name.
+    ///
+    /// # Errors
+    /// When there is no room or no permission.
+    fn create(&self, path: &Path) -> io::Result<Self::File>;
+
+    /// Adds bytes at the end, with one write where the system allows it.
+    ///
+    /// # Errors
+    /// When not all could be written; some of them may be in the file nevertheless.
+    fn append(&self, file: &mut Self::File, bytes: &[u8]) -> io::Result<()>;
+
+    /// Returns once the contents are on disk.
+    ///
+    /// # Errors
+    /// When they are not. The file must not be trusted afterwards: the system may forget what it failed to write.
+    fn sync(&self, file: &mut Self::File) -> io::Result<()>;
+
+    /// Cuts the file to `length` bytes.
+    ///
+    /// # Errors
+    /// When it could not be cut.
+    fn truncate(&self, file: &mut Self::File, length: u64) -> io::Result<()>;
+
+    /// Gives a file another name, replacing what has it. Open files stay open.
+    ///
+    /// # Errors
+    /// When it could not be renamed.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be removed.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Returns once all names in the folder are on disk.
+    ///
+    /// # Errors
+    /// When they are not.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// The disk of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+/// A file open for appending, and its path for error messages.
+#[derive(Debug)]
+pub struct RealFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl Disk for RealDisk {
+    type File = RealFile;
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let failed = |e| named("list", dir, e);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir).map_err(failed)? {
+            // A name that is not UTF-8 is none of ours.
+            names.extend(entry.map_err(failed)?.file_name().into_string().ok());
+        }
+        Ok(names)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        read_private(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<RealFile> {
+        let file = create_new(path)?;
+        Ok(RealFile {
+            file,
+            path: path.to_owned(),
+        })
+    }
+
+    fn append(&self, file: &mut RealFile, bytes: &[u8]) -> io::Result<()> {
+        let written = file.file.write_all(bytes);
+        written.map_err(|e| named("write", &file.path, e))
+    }
+
+    fn sync(&self, file: &mut RealFile) -> io::Result<()> {
+        let synced = file.file.sync_data();
+        synced.map_err(|e| named("sync", &file.path, e))
+    }
+
+    fn truncate(&self, file: &mut RealFile, length: u64) -> io::Result<()> {
+        let cut = file.file.set_len(length);
+        cut.map_err(|e| named("cut", &file.path, e))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to).map_err(|e| named("rename", from, e))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path).map_err(|e| named("remove", path, e))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        match File::open(dir).and_then(|folder| folder.sync_all()) {
+            // Some file systems cannot sync a folder and say so; there is nothing more to be had from them.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+                ) =>
+            {
+                Ok(())
+            }
+            synced => synced.map_err(|e| named("sync", dir, e)),
+        }
+    }
+}
+
+/// Whether an error means that the disk, or our share of it, is full: waiting or making room helps.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// Replaces a file by `bytes`, whole or not at all, also over a crash. The file is 0600 from its first moment.
+///
+/// # Errors
+/// When the bytes are not durably in place; the old file then still stands. Names the path.
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (dir, temp) = beside(path)?;
+    let written = create_new(&temp)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&temp, path));
+    if let Err(e) = written {
+        // Best effort: the error that matters is the one that brought us here.
+        let _ = fs::remove_file(&temp);
+        return Err(named("write", path, e));
+    }
+    RealDisk.sync_dir(dir)
+}
+
+/// All bytes of a private file. One that group or others could read or write is tightened to 0600 first.
+///
+/// # Errors
+/// When it is not there, is no plain file, cannot be tightened or cannot be read. Names the path.
+pub fn read_private(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path, OpenOptions::new().read(true))
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(|e| named("read", path, e))?;
+    Ok(bytes)
+}
+
+/// Opens a private file for reading and writing, and makes it if it is not there. Tightened as in [`read_private`].
+///
+/// # Errors
+/// As [`read_private`].
+pub fn open_private(path: &Path) -> io::Result<File> {
+    open(path, OpenOptions::new().read(true).write(true).create(true))
+        .map_err(|e| named("open", path, e))
+}
+
+/// Makes a folder, and those above it that are missing, for this user alone (0700). One that is there already stays as
+/// it is: it may be shared on purpose, and the files we put into it are private anyway.
+///
+/// # Errors
+/// When it cannot be made, or something that is no folder has its name. Names the path.
+pub fn create_private_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(DIR_MODE)
+        .create(path)
+        .map_err(|e| named("make the folder", path, e))
+}
+
+/// Opens a plain file without following a link in its place, and without waiting for a pipe that has its name.
+fn open(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = how
+        .mode(FILE_MODE)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is not a plain file"));
+    }
+    if found.permissions().mode() & 0o777 & !FILE_MODE != 0 {
+        file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    }
+    Ok(file)
+}
+
+/// A new file open for appending, in place of what a crash may have left under that name.
+fn create_new(path: &Path) -> io::Result<File> {
+    let make = || open(path, OpenOptions::new().append(true).create_new(true));
+    let made = match make() {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(path).and_then(|()| make())
+        }
+        made => made,
+    };
+    made.map_err(|e| named("make", path, e))
+}
+
+/// The folder of a file, and a name in it that no other process uses.
+fn beside(path: &Path) -> io::Result<(&Path, PathBuf)> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let Some(name) = path.file_name() else {
+        let nameless = io::Error::new(io::ErrorKind::InvalidInput, "it has no file name");
+        return Err(named("write", path, nameless));
+    };
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    let mut temp = OsString::from(".");
+    temp.push(name);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    temp.push(format!(".{}-{count}.tmp", std::process::id()));
+    Ok((dir, dir.join(temp)))
+}
+
+/// The same error, saying what could not be done to which path.
+fn named(doing: &str, path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("cannot {doing} {}: {error}", path.display()),
+    )
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A folder that goes away with the value.
+    pub(crate) struct Scratch(PathBuf);
+
+    impl Scratch {
+        pub(crate) fn new() -> Self {
+            static COUNT: AtomicU64 = AtomicU64::new(0);
+            let name = format!(
+                "relay-broker-test-{}-{}",
+                std::process::id(),
+                COUNT.fetch_add(1, Ordering::Relaxed)
+            );
+            let path = std::env::temp_dir().join(name);
+            create_private_dir(&path).expect("a temporary folder");
+            Self(path)
+        }
+
+        pub(crate) fn path(&self) -> &Path {
+            &self.0
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path)
+            .expect("it is there")
+            .permissions()
+            .mode()
+            & 0o777
+    }
+
+    #[test]
+    fn a_private_file_is_replaced_whole_and_leaves_nothing_beside_it() {
+        let dir = Scratch::new();
+        let path = dir.path().join("token");
+        write_private(&path, b"one").expect("room");
+        write_private(&path, b"two").expect("room");
+        assert_eq!(read_private(&path).expect("readable"), b"two");
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(RealDisk.list(dir.path()).expect("readable"), ["token"]);
+    }
+
+    #[test]
+    fn a_file_others_could_read_is_tightened_when_found() {
+        let dir = Scratch::new();
+        let path = dir.path().join("token");
+        fs::write(&path, "x").expect("room");
+        fs::set_permissions(&path, Permissions::from_mode(0o664)).expect("ours");
+        read_private(&path).expect("readable");
+        assert_eq!(mode(&path), 0o600);
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("ours");
+        open_private(&path).expect("openable");
+        assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_file_is_refused_by_name_and_what_it_names_is_left_alone() {
+        let dir = Scratch::new();
+        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        fs::write(&target, "mine").expect("room");
+        std::os::unix::fs::symlink(&target, &link).expect("room");
+        let error = read_private(&link).expect_err("a link");
+        assert!(error.to_string().contains("link"), "{error}");
+        open_private(&link).expect_err("a link");
+        write_private(&link, b"new").expect("replaces the link itself");
+        assert_eq!(fs::read(&target).expect("still there"), b"mine");
+        assert_eq!(read_private(&link).expect("a file now"), b"new");
+    }
+
+    #[test]
+    fn new_folders_are_private_and_found_ones_stay_as_they_are() {
+        let dir = Scratch::new();
+        let (outer, inner) = (dir.path().join("a"), dir.path().join("a/b"));
+        create_private_dir(&inner).expect("room");
+        assert_eq!((mode(&outer), mode(&inner)), (0o700, 0o700));
+        fs::set_permissions(&inner, Permissions::from_mode(0o755)).expect("ours");
+        create_private_dir(&inner).expect("it is there");
+        assert_eq!(mode(&inner), 0o755);
+    }
+
+    #[test]
+    fn errors_name_the_path() {
+        let dir = Scratch::new();
+        let path = dir.path().join("missing/file");
+        for error in [
+            write_private(&path, b"x").expect_err("no folder"),
+            read_private(&path).expect_err("no file"),
+            RealDisk.list(&path).expect_err("no folder"),
+            RealDisk.remove(&path).expect_err("no file"),
+        ] {
+            assert!(error.to_string().contains("missing/file"), "{error}");
+        }
+    }
+}

@@ -2,6 +2,8 @@
 
 use std::io;
 
+pub use crate::ids::to_hex;
+
 /// Fills an array with random bytes.
 ///
 /// # Errors
@@ -19,16 +21,4 @@ pub fn bytes<const N: usize>() -> io::Result<[u8; N]> {
 /// As [`bytes`].
 pub fn hex<const N: usize>() -> io::Result<String> {
     Ok(to_hex(&bytes::<N>()?))
-}
-
-/// Lower-case hex digits of `bytes`.
-pub fn to_hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
 }

@@ -1,0 +1,586 @@
+//! The journal's files: opening, appending, beginning anew. At most one file is written at a time, `journal.N` with the
+//! highest N; it comes into being whole, under another name first, so a crash leaves either the old history or the new.
+//!
+//! Opening never appends to what it finds: it writes the history into a file of its own, so nothing rests on bytes that
+//! an earlier process may have failed to sync. A file whose sync failed is never written again.
+
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::VERSION;
+use super::frame::{self, Place};
+use super::recover::{Examined, Refusal, examine};
+use crate::machine::{Log, Trouble};
+use crate::sys::disk::{self, Disk, RealDisk};
+
+/// A new file's name until it is whole.
+const UNBORN: &str = "journal.new";
+
+/// How a journal behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Refuse to open a damaged journal instead of going on with what verifies.
+    pub strict: bool,
+    /// After this many bytes of commits a snapshot should replace them.
+    pub rotate_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            strict: false,
+            rotate_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// An open journal and what was in it.
+#[derive(Debug)]
+pub struct Opened<R, D: Disk = RealDisk> {
+    /// Ready for commits.
+    pub journal: Journal<R, D>,
+    /// The whole history, in order, to be replayed.
+    pub records: Vec<R>,
+    /// In what state it was found.
+    pub recovery: Recovery,
+}
+
+/// In what state a journal was found. Displays as one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// There was none.
+    Fresh,
+    /// Everything verifies.
+    Clean {
+        /// How many records it holds.
+        records: u64,
+    },
+    /// The last write was torn by a crash. It had not been acted upon.
+    TailCut {
+        /// How many records it holds.
+        records: u64,
+        /// How many bytes of the torn one were dropped.
+        bytes: u64,
+    },
+    /// Something that had been committed does not verify any more.
+    Damaged(Damage),
+}
+
+/// What is known about damage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// Each damaged file, and the name beside it under which it is kept.
+    pub kept: Vec<(PathBuf, PathBuf)>,
+    /// Where in the first of them the damage begins, in bytes.
+    pub offset: u64,
+    /// How many commits were saved.
+    pub salvaged: u64,
+    /// How many are missing; `None` when that cannot be told, because the missing part began with a snapshot.
+    pub missing: Option<u64>,
+}
+
+impl Recovery {
+    /// For a journal that is no longer complete: what a person should know about it.
+    pub fn degraded(&self) -> Option<String> {
+        matches!(self, Recovery::Damaged(_)).then(|| self.to_string())
+    }
+}
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Recovery::Fresh => f.write_str("a new journal"),
+            Recovery::Clean { records } => write!(f, "the journal is whole: {records} records"),
+            Recovery::TailCut { records, bytes } => write!(
+                f,
+                "the journal is whole: {records} records; a last write torn by a crash ({bytes} bytes) was dropped"
+            ),
+            Recovery::Damaged(damage) => damage.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (from, to) in &self.kept {
+            let to = to.file_name().unwrap_or(to.as_os_str());
+            write!(
+                f,
+                "{} is damaged and is kept as {}, ",
+                from.display(),
+                to.display()
+            )?;
+        }
+        write!(
+            f,
+            "from byte {}; {} commits were saved, ",
+            self.offset, self.salvaged
+        )?;
+        match self.missing {
+            Some(0) => f.write_str("none is known to be missing"),
+            Some(missing) => write!(f, "{missing} are missing: what they recorded may be lost or happen again"),
+            None => f.write_str("an unknown part of the history is missing: what it recorded may be lost or happen again"),
+        }
+    }
+}
+
+/// Why a journal is not opened. The files are as they were.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It was written by a later program.
+    #[error("{} is a journal of version {version}; this program knows {VERSION}. \
+             Run the program that wrote it, or move the file away to start without its history", .path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// What its first line says.
+        version: u64,
+    },
+    /// It holds other records.
+    #[error("{} is a journal of kind {found:?}, not {wanted:?}. \
+             Use another folder, or move the file away to start without its history", .path.display())]
+    Kind {
+        /// The file.
+        path: PathBuf,
+        /// What its first line says.
+        found: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// Its first line is not a journal's.
+    #[error("{} is not a readable journal: its first line is not `{} {VERSION} …`. \
+             Restore it, or move the file away to start without its history", .path.display(), frame::MAGIC)]
+    NotAJournal {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A record verifies and is not understood, so another program wrote it.
+    #[error("{} holds a record this program does not understand ({why}, commit {commit}). \
+             Run the program that wrote it, or move the file away to start without its history", .path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// The frame's number in it.
+        commit: u64,
+        /// What the decoder says.
+        why: String,
+    },
+    /// It is damaged, and a strict opening was asked for.
+    #[error("{} is damaged from byte {offset} on, and a strict opening was asked for. \
+             Restore it, or open it without strictness to go on with what verifies", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where the damage begins.
+        offset: u64,
+    },
+    /// The folder or a file in it cannot be read or written.
+    #[error("{0}")]
+    Disk(#[from] io::Error),
+}
+
+/// See the module. `R` is the record, `D` the disk it is on.
+#[derive(Debug)]
+pub struct Journal<R, D: Disk = RealDisk> {
+    disk: D,
+    dir: PathBuf,
+    kind: String,
+    options: Options,
+    /// The highest N of any `journal.N` that may exist.
+    number: u64,
+    state: State<D::File>,
+    /// Files that no longer count.
+    stale: Vec<(PathBuf, Fate)>,
+    records: PhantomData<fn(R) -> R>,
+}
+
+#[derive(Debug)]
+enum State<F> {
+    /// Takes commits.
+    Writing(Current<F>),
+    /// No file can be trusted to take commits; a new one must be begun. Says why.
+    Poisoned(String),
+}
+
+#[derive(Debug)]
+struct Current<F> {
+    path: PathBuf,
+    file: F,
+    /// Bytes of whole, synced frames.
+    length: u64,
+    /// How many of them are a snapshot.
+    base: u64,
+    next: Place,
+    /// There may be bytes behind `length`.
+    torn: bool,
+}
+
+/// What becomes of a file that no longer counts.
+#[derive(Clone, Debug)]
+enum Fate {
+    Remove,
+    Keep(PathBuf),
+}
+
+/// A file found at opening.
+struct Found {
+    number: u64,
+    path: PathBuf,
+    bytes: Vec<u8>,
+    seen: Examined,
+}
+
+impl Found {
+    /// Whether it is not what we wrote, beyond a torn tail: a file comes into being with its first frame whole, so one
+    /// without any lost it later.
+    fn damage(&self) -> Option<u64> {
+        match self.seen.gaps.first() {
+            Some(gap) => Some(gap.offset),
+            None => self.seen.good.is_empty().then_some(0),
+        }
+    }
+}
+
+impl<R: Serialize + DeserializeOwned> Journal<R> {
+    /// Opens the journal in a folder of this machine, or begins one. The folder must exist.
+    ///
+    /// # Errors
+    /// [`OpenError`]; names the file and leaves it as it was.
+    pub fn open(dir: &Path, kind: &str, options: Options) -> Result<Opened<R>, OpenError> {
+        Self::open_on(RealDisk, dir, kind, options)
+    }
+}
+
+impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
+    /// Opens the journal in a folder of that disk, or begins one. On a full disk it opens all the same and takes no
+    /// commit until there is room.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_on(
+        disk: D,
+        dir: &Path,
+        kind: &str,
+        options: Options,
+    ) -> Result<Opened<R, D>, OpenError> {
+        let names = disk.list(dir)?;
+        let found = read_all(&disk, dir, kind, &names)?;
+        // The newest that has anything counts; it began with everything the older ones said.
+        let counts = found.iter().rev().find(|f| !f.seen.good.is_empty());
+        let records = counts.map_or(Ok(Vec::new()), decode)?;
+        let damaged = found.iter().rev().find_map(|f| Some((f, f.damage()?)));
+        if let (true, Some((file, offset))) = (options.strict, damaged) {
+            let path = file.path.clone();
+            return Err(OpenError::Damaged { path, offset });
+        }
+        let stale = fates(&found, &names);
+        let recovery = match (counts, damaged) {
+            (_, Some((_, offset))) => Recovery::Damaged(damage(&found, counts, offset, &stale)),
+            (None, None) => Recovery::Fresh,
+            (Some(file), None) => whole(file, records.len() as u64),
+        };
+        let mut journal = Self {
+            disk,
+            dir: dir.to_owned(),
+            kind: kind.to_owned(),
+            options,
+            number: found.last().map_or(0, |f| f.number),
+            state: State::Poisoned("the journal is not begun".into()),
+            stale,
+            records: PhantomData,
+        };
+        match journal.begin(&records) {
+            Ok(()) => {}
+            Err(e) if disk::is_full(&e) => {
+                ::log::warn!("{e}; the old journal stands until there is room for a new one");
+                journal.state = State::Poisoned(e.to_string());
+            }
+            Err(e) => return Err(OpenError::Disk(e)),
+        }
+        Ok(Opened {
+            journal,
+            records,
+            recovery,
+        })
+    }
+
+    /// Writes a file that begins with these records as its whole history, makes it the current one, and removes what
+    /// it replaces.
+    fn begin(&mut self, records: &[R]) -> io::Result<()> {
+        let number = self.number + 1;
+        let (frame, next) =
+            frame::encode(Place::start(number), records).map_err(io::Error::other)?;
+        let mut bytes = frame::first_line(&self.kind).into_bytes();
+        bytes.extend(frame);
+        let unborn = self.dir.join(UNBORN);
+        let file = match self.write_whole(&unborn, &bytes) {
+            Ok(file) => file,
+            Err(e) => {
+                // On a full disk the half-written file is in the way of everything else.
+                let _ = self.disk.remove(&unborn);
+                return Err(e);
+            }
+        };
+        self.number = number;
+        let path = self.dir.join(format!("journal.{number}"));
+        // From here on a start may find the new file, and it would count: so whether or not the next steps succeed, the
+        // old one must not grow any more, or what it says from now on would be lost.
+        let unsure = State::Poisoned(format!("{} was not begun", path.display()));
+        if let State::Writing(old) = std::mem::replace(&mut self.state, unsure) {
+            self.stale.push((old.path, Fate::Remove));
+        }
+        let named = self
+            .disk
+            .rename(&unborn, &path)
+            .and_then(|()| self.disk.sync_dir(&self.dir));
+        if let Err(e) = named {
+            // Out of the way if possible, so that trying again for hours does not fill the folder.
+            if self
+                .disk
+                .remove(&path)
+                .is_err_and(|e| e.kind() != io::ErrorKind::NotFound)
+            {
+                self.stale.push((path, Fate::Remove));
+            }
+            return Err(e);
+        }
+        self.state = State::Writing(Current {
+            path,
+            file,
+            length: bytes.len() as u64,
+            base: 0,
+            next,
+            torn: false,
+        });
+        self.retire();
+        Ok(())
+    }
+
+    fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<D::File> {
+        let mut file = self.disk.create(path)?;
+        self.disk.append(&mut file, bytes)?;
+        self.disk.sync(&mut file)?;
+        Ok(file)
+    }
+
+    /// Removes or sets aside what no longer counts. What cannot be moved now is tried again next time; should a file
+    /// come back after a crash, the newer one counts anyway, so the folder needs no sync.
+    fn retire(&mut self) {
+        let disk = &self.disk;
+        self.stale.retain(|(path, fate)| {
+            let done = match fate {
+                Fate::Remove => disk.remove(path),
+                Fate::Keep(name) => disk.rename(path, name),
+            };
+            match done {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    ::log::warn!("{e}; it no longer counts, and is left for later");
+                    true
+                }
+                _ => false,
+            }
+        });
+    }
+}
+
+impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
+    fn commit(&mut self, records: &[R]) -> Result<(), Trouble> {
+        let current = match &mut self.state {
+            State::Writing(current) => current,
+            State::Poisoned(why) => return Err(Trouble(why.clone())),
+        };
+        if records.is_empty() {
+            return Ok(());
+        }
+        let (bytes, next) = frame::encode(current.next, records)
+            .map_err(|e| Trouble(format!("cannot write {}: {e}", current.path.display())))?;
+        // Appending behind a torn frame would make a damaged middle of it.
+        cut_back(&self.disk, current)?;
+        current.torn = true;
+        if let Err(e) = self.disk.append(&mut current.file, &bytes) {
+            // Cut at once if possible, so that a reader in the meantime sees only whole frames.
+            let _ = cut_back(&self.disk, current);
+            return Err(Trouble(e.to_string()));
+        }
+        if let Err(e) = self.disk.sync(&mut current.file) {
+            // The system may have dropped what it could not write, and call the next sync a success: nothing that is
+            // said about this file can be believed any more. It stays until a new one stands.
+            let why = e.to_string();
+            self.stale.push((current.path.clone(), Fate::Remove));
+            self.state = State::Poisoned(format!("{why}; a new journal must be begun"));
+            return Err(Trouble(why));
+        }
+        current.torn = false;
+        current.length += bytes.len() as u64;
+        current.next = next;
+        Ok(())
+    }
+
+    fn is_long(&self) -> bool {
+        match &self.state {
+            State::Writing(current) => {
+                // At least as much as the snapshot itself, or a large one would be rewritten at each commit.
+                let limit = self.options.rotate_bytes.max(current.base);
+                current.length - current.base >= limit
+            }
+            State::Poisoned(_) => true,
+        }
+    }
+
+    fn needs_replacement(&self) -> bool {
+        matches!(self.state, State::Poisoned(_))
+    }
+
+    fn replace(&mut self, snapshot: &R) -> Result<(), Trouble> {
+        self.begin(std::slice::from_ref(snapshot))
+            .map_err(|e| Trouble(e.to_string()))?;
+        if let State::Writing(current) = &mut self.state {
+            current.base = current.length;
+        }
+        Ok(())
+    }
+}
+
+/// Cuts what a failed write left behind the last whole frame.
+fn cut_back<D: Disk>(disk: &D, current: &mut Current<D::File>) -> Result<(), Trouble> {
+    if current.torn {
+        disk.truncate(&mut current.file, current.length)
+            .map_err(|e| Trouble(e.to_string()))?;
+        current.torn = false;
+    }
+    Ok(())
+}
+
+/// Reads and sorts every `journal.N`, the oldest first. One that is refused refuses the whole folder: going on beside
+/// it could mean going on without what it knows.
+fn read_all<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    kind: &str,
+    names: &[String],
+) -> Result<Vec<Found>, OpenError> {
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_in(name)).collect();
+    numbers.sort_unstable();
+    let mut found = Vec::new();
+    for number in numbers {
+        let path = dir.join(format!("journal.{number}"));
+        let bytes = disk.read(&path)?;
+        let seen = match examine(&bytes, kind) {
+            Ok(seen) => seen,
+            Err(Refusal::Version(version)) => return Err(OpenError::Version { path, version }),
+            Err(Refusal::Kind(found)) => {
+                let wanted = kind.to_owned();
+                return Err(OpenError::Kind {
+                    path,
+                    found,
+                    wanted,
+                });
+            }
+            Err(Refusal::NotAJournal) => return Err(OpenError::NotAJournal { path }),
+        };
+        found.push(Found {
+            number,
+            path,
+            bytes,
+            seen,
+        });
+    }
+    Ok(found)
+}
+
+/// The N of `journal.N`, in its one spelling.
+fn number_in(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("journal.")?;
+    // Eighteen digits leave room to count on.
+    let number: u64 = (digits.len() <= 18).then(|| digits.parse().ok())??;
+    (number.to_string() == digits).then_some(number)
+}
+
+/// The records of all good frames.
+fn decode<R: DeserializeOwned>(file: &Found) -> Result<Vec<R>, OpenError> {
+    let mut records = Vec::new();
+    for frame in &file.seen.good {
+        let lines = file.bytes[frame.lines.clone()].split(|b| *b == b'\n');
+        // JSON is never empty: the one empty piece is what follows the last line break.
+        for line in lines.filter(|line| !line.is_empty()) {
+            let record = serde_json::from_slice(line).map_err(|e| OpenError::Record {
+                path: file.path.clone(),
+                commit: frame.number,
+                why: e.to_string(),
+            })?;
+            records.push(record);
+        }
+    }
+    Ok(records)
+}
+
+/// What becomes of each file found, once a new one stands.
+fn fates(found: &[Found], names: &[String]) -> Vec<(PathBuf, Fate)> {
+    found
+        .iter()
+        .map(|file| {
+            let fate = match file.damage() {
+                None => Fate::Remove,
+                Some(_) => Fate::Keep(free_name(&file.path, names)),
+            };
+            (file.path.clone(), fate)
+        })
+        .collect()
+}
+
+/// `journal.N.damaged-K` with the first K that is free.
+fn free_name(path: &Path, names: &[String]) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let free = (1u64..)
+        .map(|k| format!("{name}.damaged-{k}"))
+        .find(|candidate| !names.contains(candidate));
+    path.with_file_name(free.unwrap_or_else(|| format!("{name}.damaged")))
+}
+
+fn whole(file: &Found, records: u64) -> Recovery {
+    match file.seen.cut {
+        0 => Recovery::Clean { records },
+        bytes => Recovery::TailCut { records, bytes },
+    }
+}
+
+fn damage(
+    found: &[Found],
+    counts: Option<&Found>,
+    offset: u64,
+    stale: &[(PathBuf, Fate)],
+) -> Damage {
+    let kept = stale
+        .iter()
+        .rev()
+        .filter_map(|(path, fate)| match fate {
+            Fate::Keep(name) => Some((path.clone(), name.clone())),
+            Fate::Remove => None,
+        })
+        .collect();
+    // Countable only if the newest file still has its beginning: that frame alone may stand for any amount of history.
+    let missing = counts
+        .filter(|file| {
+            found
+                .last()
+                .is_some_and(|newest| newest.number == file.number)
+        })
+        .filter(|file| {
+            file.seen
+                .good
+                .first()
+                .is_some_and(|frame| frame.number == 0)
+        })
+        .map(|file| file.seen.gaps.iter().map(|gap| gap.frames).sum());
+    Damage {
+        kept,
+        offset,
+        salvaged: counts.map_or(0, |file| file.seen.good.len() as u64),
+        missing,
+    }
+}

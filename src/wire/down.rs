@@ -143,7 +143,7 @@ pub struct ContextUpdate {
     /// For example `delivery.failed`.
     #[serde(default)]
     pub event: String,
-    /// Present, possibly null, when it is about a channel.
+    /// Which channel it is about. Written as null when about none, as the engine does.
     #[serde(default)]
     pub channel_id: Option<String>,
     /// Whom it concerns.
@@ -157,7 +157,8 @@ pub struct ContextUpdate {
 /// `reply`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reply {
-    /// The request's id, or one the engine made up.
+    /// The request's id, or one the engine made up. Empty when a frame comes without.
+    #[serde(default)]
     pub id: String,
     /// Always true.
     #[serde(default = "yes")]
@@ -174,7 +175,8 @@ fn yes() -> bool {
 /// `error`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ErrorFrame {
-    /// The request's id, or one the engine made up (parse errors never echo it).
+    /// The request's id, or one the engine made up (parse errors never echo it). Empty when a frame comes without.
+    #[serde(default)]
     pub id: String,
     /// Always false.
     #[serde(default)]

@@ -89,6 +89,10 @@ pub fn body(payload: &Value) -> String {
     if let Some(words) = words {
         return words.to_owned();
     }
+    // A message may be blank, for example one of attachments only; the envelope around it is nobody's words.
+    if payload.pointer("/data/text").is_some_and(Value::is_string) {
+        return String::new();
+    }
     for key in ["output", "error"] {
         match payload.get("data").and_then(|d| d.get(key)) {
             None | Some(Value::Null) => {}
@@ -193,6 +197,14 @@ mod tests {
         assert_eq!(
             body(&json!({"type":"action.failed","data":{"output":null,"error":"boom"}})),
             "boom"
+        );
+    }
+
+    #[test]
+    fn a_blank_message_is_blank_and_not_its_envelope() {
+        assert_eq!(
+            body(&json!({"type":"dm.received","data":{"id":"1","text":""}})),
+            ""
         );
     }
 

@@ -221,14 +221,45 @@ pub struct DeliveryAck {
     pub up_to_seq: Seq,
 }
 
-/// `action.result`: exactly one of the two keys goes out.
+/// `action.result`: exactly one of the two keys goes out, and a frame with both or neither is broken.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "ActionResultKeys")]
 pub struct ActionResult {
     /// Which run.
     pub invocation_id: InvocationId,
     /// What came of it.
     #[serde(flatten)]
     pub outcome: Outcome,
+}
+
+/// `action.result` as it is read: a key that is there with null differs from one that is not.
+#[derive(Deserialize)]
+struct ActionResultKeys {
+    invocation_id: InvocationId,
+    #[serde(default, deserialize_with = "present")]
+    output: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    error: Option<Value>,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(d).map(Some)
+}
+
+impl TryFrom<ActionResultKeys> for ActionResult {
+    type Error = &'static str;
+    fn try_from(keys: ActionResultKeys) -> Result<Self, Self::Error> {
+        let outcome = match (keys.output, keys.error) {
+            (Some(output), None) => Outcome::Output(output),
+            (None, Some(Value::String(error))) => Outcome::Error(error),
+            (None, Some(_)) => return Err("`error` must be a text"),
+            _ => return Err("exactly one of `output` and `error` must be there"),
+        };
+        Ok(Self {
+            invocation_id: keys.invocation_id,
+            outcome,
+        })
+    }
 }
 
 /// How an action ended.

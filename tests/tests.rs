@@ -1,0 +1,11 @@
+//! All tests that run against the library or the program from outside, in one binary. One module per line.
+
+mod agents; // real programs in real terminals
+mod asking; // a person at the command line
+mod attaching; // a person's terminal joined to an agent's
+mod delivering; // a message from an engine reaches a program
+mod embedded; // the engine that comes with the broker
+mod formats; // fixtures of frames and journals
+mod layers; // who imports whom
+mod restarting; // whatever dies, it goes on where it was
+mod support; // what the others share

@@ -15,6 +15,8 @@ pub const SUBSCRIBER_QUEUE: usize = 256;
 
 struct Listener<T> {
     queue: Sender<T>,
+    /// Wants what is not kept as well.
+    all: bool,
     lagged: Arc<AtomicBool>,
 }
 
@@ -55,11 +57,16 @@ impl<T> Subscription<T> {
 impl<T: Clone> Topic<T> {
     /// A topic that keeps the last `keep` numbered items.
     pub fn new(keep: usize) -> Self {
+        Self::after(keep, 0)
+    }
+
+    /// A topic whose numbers go on after `newest`, said in an earlier life and no longer kept.
+    pub fn after(keep: usize, newest: u64) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 ring: VecDeque::new(),
                 listeners: Vec::new(),
-                newest: 0,
+                newest,
                 closed: false,
             }),
             keep,
@@ -67,7 +74,7 @@ impl<T: Clone> Topic<T> {
         }
     }
 
-    /// Whether anybody listens: lets a publisher skip making an item that is not kept anyway.
+    /// Whether anybody listens to what is not kept: lets a publisher skip making such an item.
     pub fn heard(&self) -> bool {
         self.listening.load(Ordering::Relaxed) > 0
     }
@@ -82,18 +89,25 @@ impl<T: Clone> Topic<T> {
             }
             inner.ring.push_back((number, item.clone()));
         }
-        inner
-            .listeners
-            .retain(|listener| match listener.queue.try_send(item.clone()) {
+        inner.listeners.retain(|listener| {
+            if number.is_none() && !listener.all {
+                return true;
+            }
+            match listener.queue.try_send(item.clone()) {
                 Ok(()) => true,
                 Err(crossbeam_channel::TrySendError::Full(_)) => {
                     listener.lagged.store(true, Ordering::Release);
                     false
                 }
                 Err(crossbeam_channel::TrySendError::Disconnected(_)) => false,
-            });
-        self.listening
-            .store(inner.listeners.len(), Ordering::Relaxed);
+            }
+        });
+        self.count(&inner);
+    }
+
+    fn count(&self, inner: &Inner<T>) {
+        let all = inner.listeners.iter().filter(|l| l.all).count();
+        self.listening.store(all, Ordering::Relaxed);
     }
 
     /// Listens from now on; `since` also asks for what is kept above that number.
@@ -101,9 +115,23 @@ impl<T: Clone> Topic<T> {
     /// # Errors
     /// When the process has no descriptors left.
     pub fn subscribe(&self, since: Option<u64>) -> io::Result<Subscription<T>> {
+        self.listen(since, true)
+    }
+
+    /// As [`Topic::subscribe`], but hears only numbered items.
+    ///
+    /// # Errors
+    /// When the process has no descriptors left.
+    pub fn subscribe_numbered(&self, since: Option<u64>) -> io::Result<Subscription<T>> {
+        self.listen(since, false)
+    }
+
+    fn listen(&self, since: Option<u64>, all: bool) -> io::Result<Subscription<T>> {
         let (queue, items) = mailbox(SUBSCRIBER_QUEUE)?;
         let lagged = Arc::new(AtomicBool::new(false));
         let mut inner = self.inner.lock();
+        // Whoever went away since the last publication gives its descriptor back now.
+        inner.listeners.retain(|l| Arc::strong_count(&l.lagged) > 1);
         let (mut replay, mut gap) = (Vec::new(), None);
         if let Some(since) = since {
             replay = inner
@@ -122,11 +150,11 @@ impl<T: Clone> Topic<T> {
         if !inner.closed {
             inner.listeners.push(Listener {
                 queue,
+                all,
                 lagged: lagged.clone(),
             });
         }
-        self.listening
-            .store(inner.listeners.len(), Ordering::Relaxed);
+        self.count(&inner);
         Ok(Subscription {
             items,
             lagged,
@@ -136,7 +164,7 @@ impl<T: Clone> Topic<T> {
         })
     }
 
-    /// How many listen now.
+    /// How many listen to everything now.
     pub fn listeners(&self) -> usize {
         self.listening.load(Ordering::Relaxed)
     }
@@ -184,6 +212,36 @@ mod tests {
         assert_eq!(topic.subscribe(Some(1)).expect("descriptors").gap, Some(3));
         assert_eq!(topic.subscribe(Some(2)).expect("descriptors").gap, None);
         assert_eq!(topic.subscribe(Some(5)).expect("descriptors").gap, None);
+    }
+
+    #[test]
+    fn a_subscriber_of_an_earlier_life_hears_of_the_gap() {
+        let topic = Topic::after(3, 1000);
+        topic.publish(Some(1001), &1001);
+        assert_eq!(
+            topic.subscribe(Some(17)).expect("descriptors").gap,
+            Some(1001)
+        );
+        assert_eq!(topic.subscribe(Some(1000)).expect("descriptors").gap, None);
+    }
+
+    #[test]
+    fn a_subscriber_to_numbered_items_is_spared_the_rest_and_does_not_ask_for_it() {
+        let topic = Topic::new(3);
+        let s = topic.subscribe_numbered(None).expect("descriptors");
+        assert!(!topic.heard());
+        topic.publish(None, &99);
+        topic.publish(Some(1), &1);
+        assert_eq!(drain(&s), [1]);
+    }
+
+    #[test]
+    fn subscribers_that_come_and_go_leave_nothing_behind() {
+        let topic = Topic::<u8>::new(1);
+        for _ in 0..100 {
+            drop(topic.subscribe(None).expect("descriptors"));
+        }
+        assert!(topic.inner.lock().listeners.len() <= 1);
     }
 
     #[test]

@@ -109,9 +109,13 @@ impl<S: Pollable> Link<S> {
     #[allow(clippy::should_implement_trait)] // an iterator could not say why it ended
     pub fn next(&mut self) -> Result<Option<Message>, LinkError> {
         match self.socket.read() {
-            Ok(Message::Close(frame)) => Err(LinkError::Closed(
-                frame.map(|f| (u16::from(f.code), f.reason.as_str().to_owned())),
-            )),
+            Ok(Message::Close(frame)) => {
+                // The answer to their goodbye is queued and would otherwise never leave.
+                let _ = self.socket.flush();
+                Err(LinkError::Closed(
+                    frame.map(|f| (u16::from(f.code), f.reason.as_str().to_owned())),
+                ))
+            }
             Ok(message) => {
                 if matches!(message, Message::Ping(_)) {
                     self.flush()?;
@@ -119,7 +123,12 @@ impl<S: Pollable> Link<S> {
                 Ok(Some(message))
             }
             Err(tungstenite::Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(e) => Err(sort(e)),
+            Err(e) => {
+                if matches!(e, tungstenite::Error::Capacity(_)) {
+                    self.close(1009, "message too big");
+                }
+                Err(sort(e))
+            }
         }
     }
 

@@ -1,13 +1,26 @@
-//! Threads and limits of the server.
+//! Accepting connections, counting them, and ending them. Each connection has a thread of its own (`conn.rs`); this file
+//! owns the list of them, so that a full server can make room and a stopping one can wake every sleeper. It parses
+//! nothing.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::http::{Outcome, Request};
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags};
 
-/// Answers requests. Called on the connection's own thread, so it may block.
+use super::conn;
+use super::http::{Outcome, Request};
+use super::link;
+use crate::sys::wake::Wake;
+use crate::sys::{clock, thread};
+use crate::time::Mono;
+
+/// Answers requests. Called on the connection's own thread, so it may block. A `HEAD` request arrives as `GET`; the
+/// server leaves the body of the answer away.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request.
     fn handle(&self, request: Request) -> Outcome;
@@ -16,7 +29,8 @@ pub trait Handler: Send + Sync + 'static {
 /// Bounds on what a stranger can make the server hold.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at one time; further ones get 503.
+    /// Connections at one time. When all are taken, the one that has waited longest for a request is closed to make room;
+    /// if all are at work, the new one gets 503.
     pub connections: usize,
     /// Bytes of a request's head.
     pub head_bytes: usize,
@@ -37,7 +51,7 @@ impl Default for Limits {
         Self {
             connections: 64,
             head_bytes: 16 * 1024,
-            body_bytes: 2 * 1024 * 1024,
+            body_bytes: 8 * 1024 * 1024,
             frame_bytes: 4 * 1024 * 1024,
             head_time: Duration::from_secs(5),
             body_time: Duration::from_secs(10),
@@ -46,9 +60,91 @@ impl Default for Limits {
     }
 }
 
+/// Connections beyond the limit that are told so; any further one is closed without a word.
+const REFUSALS: usize = 16;
+/// How long answers under way may still take when the server stops.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long [`Server::stop`] waits in all.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+/// Between tries while the process has no descriptors left to accept with.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+/// Stack of every thread of the server.
+const STACK_KIB: usize = 512;
+
+/// One connection as the rest of the server sees it.
+struct Entry {
+    /// A second descriptor of the same socket: shutting it down wakes the thread.
+    socket: Arc<TcpStream>,
+    thread: Option<thread::Handle>,
+    /// Since when it waits for a request; `None` while it works on one.
+    waiting: Option<Mono>,
+    /// Only here to be told that there is no room.
+    refused: bool,
+}
+
+/// What the accept thread, the connections and the owner share.
+pub(super) struct Shared {
+    pub(super) limits: Limits,
+    pub(super) handler: Arc<dyn Handler>,
+    stopping: AtomicBool,
+    /// A leaf lock: held to look or change, never across IO that can block.
+    entries: Mutex<HashMap<u64, Entry>>,
+    wake: Wake,
+}
+
+impl Shared {
+    pub(super) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Notes that a connection waits for a request, or has begun to work on one. `false`: it has been given up.
+    pub(super) fn mark(&self, id: u64, waiting: Option<Mono>) -> bool {
+        match self.entries.lock().get_mut(&id) {
+            Some(entry) => {
+                entry.waiting = waiting;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Makes room for one more connection, if that can be done without cutting off work.
+    fn make_room(&self) -> Room {
+        let mut entries = self.entries.lock();
+        let serving = entries.values().filter(|e| !e.refused).count();
+        if serving < self.limits.connections {
+            return Room::Serve;
+        }
+        let idlest = entries
+            .iter()
+            .filter(|(_, e)| !e.refused)
+            .filter_map(|(id, e)| e.waiting.map(|since| (since, *id)))
+            .min();
+        if let Some((_, id)) = idlest
+            && let Some(entry) = entries.remove(&id)
+        {
+            let _ = entry.socket.shutdown(Shutdown::Both);
+            return Room::Serve;
+        }
+        if entries.len() - serving < REFUSALS {
+            Room::Refuse
+        } else {
+            Room::Drop
+        }
+    }
+}
+
+enum Room {
+    Serve,
+    Refuse,
+    Drop,
+}
+
 /// A running server; dropping it stops accepting and closes its connections.
 pub struct Server {
     addr: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: thread::Handle,
 }
 
 impl Server {
@@ -57,18 +153,149 @@ impl Server {
     /// # Errors
     /// When a thread or descriptor is not to be had.
     pub fn start(
-        _name: &str,
+        name: &str,
         listener: TcpListener,
-        _limits: Limits,
-        _handler: Arc<dyn Handler>,
+        limits: Limits,
+        handler: Arc<dyn Handler>,
     ) -> io::Result<Self> {
+        let addr = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let shared = Arc::new(Shared {
+            limits,
+            handler,
+            stopping: AtomicBool::new(false),
+            entries: Mutex::new(HashMap::new()),
+            wake: Wake::new()?,
+        });
+        let theirs = shared.clone();
+        let prefix = name.to_owned();
+        let accepting = thread::start(name, STACK_KIB, move || {
+            accept_all(&prefix, &listener, &theirs);
+        })?;
         Ok(Self {
-            addr: listener.local_addr()?,
+            addr,
+            shared,
+            accepting,
         })
     }
 
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Stops accepting, lets answers under way finish for half a second, closes all sockets, and waits for the threads,
+    /// two seconds in all. Doing it twice is harmless.
+    pub fn stop(&self) {
+        let began = clock::now().mono;
+        let left = |limit: Duration| (began + limit).since(clock::now().mono);
+        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.wake.poke();
+        self.accepting.join_within(left(STOP_LIMIT));
+
+        let entries = std::mem::take(&mut *self.shared.entries.lock());
+        for entry in entries.values() {
+            // Sleepers see the end of the connection; an answer under way can still be written.
+            let _ = entry.socket.shutdown(Shutdown::Read);
+        }
+        let threads = || entries.values().filter_map(|e| e.thread.as_ref());
+        let patient = threads().all(|t| t.ends_within(left(LAST_WORDS)));
+        if patient {
+            return;
+        }
+        for entry in entries.values() {
+            let _ = entry.socket.shutdown(Shutdown::Both);
+        }
+        for thread in threads() {
+            thread.join_within(left(STOP_LIMIT));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn accept_all(name: &str, listener: &TcpListener, shared: &Arc<Shared>) {
+    let mut next_id = 0u64;
+    let mut pause = false;
+    while !shared.stopping() {
+        let mut fds = vec![PollFd::new(&shared.wake, PollFlags::IN)];
+        if !pause {
+            fds.push(PollFd::new(listener, PollFlags::IN));
+        }
+        if let Err(e) = link::wait(&mut fds, pause.then_some(ACCEPT_RETRY)) {
+            log::error!("{name} stops accepting connections: {e}");
+            return;
+        }
+        pause = false;
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    next_id += 1;
+                    if let Err(e) = admit(name, next_id, stream, shared) {
+                        log::warn!("{name} had to drop a connection: {e}");
+                        pause = true;
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                    ) => {}
+                Err(e) => {
+                    // The listener stays readable, so without a pause this would spin.
+                    log::warn!("{name} cannot accept right now: {e}");
+                    pause = true;
+                    break;
+                }
+            }
+            if shared.stopping() {
+                return;
+            }
+        }
+    }
+}
+
+/// Gives a connection its thread.
+fn admit(name: &str, id: u64, stream: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
+    let refused = match shared.make_room() {
+        Room::Serve => false,
+        Room::Refuse => true,
+        Room::Drop => return Ok(()),
+    };
+    stream.set_nonblocking(true)?;
+    stream.set_nodelay(true)?;
+    let socket = Arc::new(stream.try_clone()?);
+    let entry = Entry {
+        socket: socket.clone(),
+        thread: None,
+        waiting: Some(clock::now().mono),
+        refused,
+    };
+    shared.entries.lock().insert(id, entry);
+    let leave = Leave(shared.clone(), id);
+    let started = thread::start(format!("{name}:{id}"), STACK_KIB, move || {
+        let leave = leave;
+        conn::serve(stream, &leave.0, leave.1, refused);
+        // Whoever is only being seen off makes room before anybody else.
+        leave.0.mark(leave.1, Some(Mono(0)));
+        conn::linger(&socket, &leave.0);
+    })?;
+    if let Some(entry) = shared.entries.lock().get_mut(&id) {
+        entry.thread = Some(started);
+    }
+    Ok(())
+}
+
+/// Takes a connection off the list, however its thread ends.
+struct Leave(Arc<Shared>, u64);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.0.entries.lock().remove(&self.1);
     }
 }

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod disk;
 pub mod entropy;
+pub mod proc;
 pub mod reap;
 pub mod signal;
 pub mod thread;

@@ -20,11 +20,7 @@ pub struct Handle {
 impl Handle {
     /// Waits at most `limit`; says whether the thread ended, and logs its name if it would not.
     pub fn join_within(&self, limit: Duration) -> bool {
-        // The thread holds the only sender, so the end of the channel is the end of the thread.
-        let ended = matches!(
-            self.over.recv_timeout(limit),
-            Err(RecvTimeoutError::Disconnected)
-        );
+        let ended = self.ends_within(limit);
         if !ended {
             log::warn!(
                 "thread {} has not ended within {limit:?}; leaving it",
@@ -32,6 +28,15 @@ impl Handle {
             );
         }
         ended
+    }
+
+    /// Waits at most `limit`; says whether the thread ended. For owners who will insist before they complain.
+    pub fn ends_within(&self, limit: Duration) -> bool {
+        // The thread holds the only sender, so the end of the channel is the end of the thread.
+        matches!(
+            self.over.recv_timeout(limit),
+            Err(RecvTimeoutError::Disconnected)
+        )
     }
 
     /// Waits until the thread ends.
@@ -78,8 +83,18 @@ pub trait Shell<M: Machine> {
     fn tick(&self) -> M::Event;
     /// Performs one effect; `Break` ends the loop.
     fn perform(&mut self, effect: M::Effect) -> ControlFlow<()>;
+    /// All effects of a turn have been performed; what was held together can go now.
+    fn turned(&mut self) {}
+    /// Events the shell itself gave rise to while performing, for example a call it could not make.
+    fn own_events(&mut self) -> Vec<M::Event> {
+        Vec::new()
+    }
     /// The log cannot be written (`Some`), or can again (`None`).
     fn trouble(&mut self, what: Option<&str>);
+    /// Whether to end now although the log cannot be written. Nothing of the last batch leaves then, so nothing is lost.
+    fn give_up(&self) -> bool {
+        false
+    }
 }
 
 /// Runs a machine until its inbox closes or an effect breaks the loop. While the log refuses, nothing leaves: the same
@@ -93,14 +108,17 @@ pub fn drive<M: Machine, L: Log<M::Record>, S: Shell<M>>(
     let mut out = Out::default();
     let mut batch = Vec::new();
     loop {
-        let first = match machine.deadline() {
-            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(at) => inbox.recv_timeout(at.since(clock::now().mono)),
-        };
-        match first {
-            Ok(inbound) => batch.push(shell.accept(inbound)),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
+        batch.extend(shell.own_events());
+        if batch.is_empty() {
+            let first = match machine.deadline() {
+                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => inbox.recv_timeout(at.since(clock::now().mono)),
+            };
+            match first {
+                Ok(inbound) => batch.push(shell.accept(inbound)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
         }
         while batch.len() < BATCH
             && let Ok(inbound) = inbox.try_recv()
@@ -117,6 +135,12 @@ pub fn drive<M: Machine, L: Log<M::Record>, S: Shell<M>>(
             log::error!("{trouble}; nothing is acknowledged until it can be written");
             shell.trouble(Some(&trouble.0));
             while persist(machine, log, &mut out).is_err() {
+                if shell.give_up() {
+                    log::error!(
+                        "leaving without having written the last batch: none of it was acted upon"
+                    );
+                    return;
+                }
                 std::thread::sleep(RETRY);
             }
             log::info!("the journal can be written again");
@@ -127,6 +151,7 @@ pub fn drive<M: Machine, L: Log<M::Record>, S: Shell<M>>(
                 return;
             }
         }
+        shell.turned();
         let took = clock::now().mono.since(now.mono);
         if took > SLOW {
             log::warn!("a turn of {events} events took {took:?}");

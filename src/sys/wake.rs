@@ -71,10 +71,14 @@ impl AsFd for Wake {
     }
 }
 
+/// How many urgent messages wait. Full means that the receiver is wedged.
+const URGENT: usize = 64;
+
 /// The sending end of a [`mailbox`].
 #[derive(Debug)]
 pub struct Sender<T> {
     queue: Option<crossbeam_channel::Sender<T>>,
+    urgent: Option<crossbeam_channel::Sender<T>>,
     wake: Arc<Wake>,
 }
 
@@ -82,6 +86,7 @@ impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
         Self {
             queue: self.queue.clone(),
+            urgent: self.urgent.clone(),
             wake: self.wake.clone(),
         }
     }
@@ -91,17 +96,37 @@ impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         // The queue first, so that a receiver who wakes finds it closed.
         self.queue = None;
+        self.urgent = None;
         self.wake.poke();
     }
 }
 
 impl<T> Sender<T> {
+    /// Makes the receiver look at its queue, and at whatever else it looks at then.
+    pub fn wake(&self) {
+        self.wake.poke();
+    }
+
     /// Sends without waiting.
     ///
     /// # Errors
     /// Gives the message back when the queue is full or nobody receives any more.
     pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
         let Some(queue) = &self.queue else {
+            return Err(TrySendError::Disconnected(message));
+        };
+        let sent = queue.try_send(message);
+        self.wake.poke();
+        sent
+    }
+
+    /// Sends without waiting, past everything that was sent in the ordinary way: for orders that must not find the queue
+    /// full of somebody else's messages.
+    ///
+    /// # Errors
+    /// As [`Sender::try_send`], for a queue of its own.
+    pub fn try_send_urgent(&self, message: T) -> Result<(), TrySendError<T>> {
+        let Some(queue) = &self.urgent else {
             return Err(TrySendError::Disconnected(message));
         };
         let sent = queue.try_send(message);
@@ -133,6 +158,7 @@ impl<T> Sender<T> {
 #[derive(Debug)]
 pub struct Receiver<T> {
     queue: crossbeam_channel::Receiver<T>,
+    urgent: crossbeam_channel::Receiver<T>,
     wake: Arc<Wake>,
 }
 
@@ -147,7 +173,12 @@ impl<T> Receiver<T> {
     /// # Errors
     /// `Empty` for none now, `Disconnected` for none ever again.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        self.queue.try_recv()
+        self.urgent.try_recv().or_else(|_| self.queue.try_recv())
+    }
+
+    /// Sleeps until there is an ordinary message, for whoever has nothing else to wait for; `None` for none ever again.
+    pub fn recv(&self) -> Option<T> {
+        self.queue.recv().ok()
     }
 }
 
@@ -163,17 +194,19 @@ impl<T> AsFd for Receiver<T> {
 /// When the process has no descriptors left.
 pub fn mailbox<T>(size: usize) -> io::Result<(Sender<T>, Receiver<T>)> {
     let (send, receive) = bounded(size);
+    let (send_urgent, urgent) = bounded(URGENT);
     let wake = Arc::new(Wake::new()?);
-    Ok((
-        Sender {
-            queue: Some(send),
-            wake: wake.clone(),
-        },
-        Receiver {
-            queue: receive,
-            wake,
-        },
-    ))
+    let sender = Sender {
+        queue: Some(send),
+        urgent: Some(send_urgent),
+        wake: wake.clone(),
+    };
+    let receiver = Receiver {
+        queue: receive,
+        urgent,
+        wake,
+    };
+    Ok((sender, receiver))
 }
 
 #[cfg(test)]
@@ -212,6 +245,18 @@ mod tests {
         drop(other);
         assert!(readable(&rx, 5000));
         assert_eq!(rx.try_recv(), Err(TryRecvError::Disconnected));
+    }
+
+    #[test]
+    fn an_urgent_message_gets_past_a_full_queue() {
+        let (tx, rx) = mailbox(1).expect("descriptors");
+        tx.try_send('a').expect("room");
+        tx.try_send_urgent('!').expect("room of its own");
+        rx.clear();
+        assert_eq!(
+            (rx.try_recv().ok(), rx.try_recv().ok()),
+            (Some('!'), Some('a'))
+        );
     }
 
     #[test]

@@ -1,0 +1,180 @@
+//! Who may ask. Everything but `/health` needs the key; and nothing is answered to a browser page that reached us under
+//! another name, because a name that resolves to loopback is how web pages reach local servers.
+
+use std::net::IpAddr;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::msg::Secret;
+use crate::net::Request;
+
+/// Whether the request carries the key, as `X-API-Key` or bearer.
+pub(crate) fn has_key(request: &Request, key: &Secret) -> bool {
+    let offered = [request.header("x-api-key"), request.bearer()];
+    offered
+        .into_iter()
+        .flatten()
+        .any(|candidate| same(candidate.trim(), key.reveal()))
+}
+
+/// Compares digests, so that the time taken tells neither the length nor the first wrong letter. No key opens nothing.
+fn same(offered: &str, key: &str) -> bool {
+    let (a, b) = (Sha256::digest(offered), Sha256::digest(key));
+    !key.is_empty() && bool::from(a.as_slice().ct_eq(b.as_slice()))
+}
+
+/// Whether `Host` and `Origin` are ours.
+///
+/// # Errors
+/// Says which of them is not, and what would be.
+pub(crate) fn check_caller(request: &Request, allowed: &[String]) -> Result<(), String> {
+    match request.header("host") {
+        Some(host) if is_ours(host_name(host), allowed) => {}
+        Some(host) => {
+            return Err(format!(
+                "this API is not reachable as {host:?}; use 127.0.0.1, localhost or the address it is bound to"
+            ));
+        }
+        None => return Err("the request has no Host header".into()),
+    }
+    match request.header("origin") {
+        None => Ok(()),
+        Some(origin) if is_loopback(origin_host(origin)) => Ok(()),
+        Some(origin) => Err(format!(
+            "pages of {origin:?} may not use this API; only pages of this machine may"
+        )),
+    }
+}
+
+/// The name in `name`, `name:port`, `[v6]` or `[v6]:port`.
+fn host_name(host: &str) -> &str {
+    let host = host.trim();
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split_once(']').map_or("", |(address, _)| address);
+    }
+    // A bare address of version 6 has more than one colon and no port.
+    match host.split_once(':') {
+        Some((name, port)) if !port.contains(':') => name,
+        _ => host,
+    }
+}
+
+fn origin_host(origin: &str) -> &str {
+    match origin.trim().split_once("://") {
+        Some(("http" | "https", host)) => host_name(host),
+        _ => "",
+    }
+}
+
+fn is_loopback(name: &str) -> bool {
+    name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+fn is_ours(name: &str, allowed: &[String]) -> bool {
+    if is_loopback(name) || allowed.iter().any(|a| a.eq_ignore_ascii_case(name)) {
+        return true;
+    }
+    // Bound to every address we cannot list them; a literal is no name, so it cannot have been re-bound.
+    let everywhere = allowed
+        .iter()
+        .any(|a| a.parse().is_ok_and(|a: IpAddr| a.is_unspecified()));
+    everywhere && name.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(headers: &[(&str, &str)]) -> Request {
+        Request {
+            headers: headers
+                .iter()
+                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+                .collect(),
+            ..Request::default()
+        }
+    }
+
+    #[test]
+    fn only_the_whole_key_opens() {
+        let key = Secret::new("br_0123");
+        assert!(has_key(&request(&[("x-api-key", "br_0123")]), &key));
+        assert!(has_key(
+            &request(&[("authorization", "Bearer br_0123")]),
+            &key
+        ));
+        for wrong in ["", "br_012", "br_01234", "BR_0123", "x"] {
+            assert!(!has_key(&request(&[("x-api-key", wrong)]), &key), "{wrong}");
+        }
+        assert!(!has_key(&request(&[]), &key));
+        assert!(!has_key(&request(&[("x-api-key", "")]), &Secret::new("")));
+    }
+
+    #[test]
+    fn this_machine_is_known_by_its_loopback_names() {
+        for host in [
+            "127.0.0.1:3889",
+            "127.0.0.1",
+            "localhost:1",
+            "LOCALHOST",
+            "[::1]:3889",
+            "127.9.9.9",
+        ] {
+            assert_eq!(
+                check_caller(&request(&[("host", host)]), &[]),
+                Ok(()),
+                "{host}"
+            );
+        }
+        for host in [
+            "evil.example:3889",
+            "127.0.0.1.evil.example",
+            "localhost.evil",
+            "10.0.0.1",
+            "",
+            "[::1",
+            "0.0.0.0",
+        ] {
+            assert!(
+                check_caller(&request(&[("host", host)]), &[]).is_err(),
+                "{host}"
+            );
+        }
+        assert!(check_caller(&request(&[]), &[]).is_err());
+    }
+
+    #[test]
+    fn a_broker_bound_elsewhere_is_known_by_that_address() {
+        let bound = ["10.0.0.1".to_owned()];
+        assert!(check_caller(&request(&[("host", "10.0.0.1:3889")]), &bound).is_ok());
+        assert!(check_caller(&request(&[("host", "10.0.0.2:3889")]), &bound).is_err());
+        let everywhere = ["0.0.0.0".to_owned()];
+        assert!(check_caller(&request(&[("host", "10.0.0.2:3889")]), &everywhere).is_ok());
+        assert!(check_caller(&request(&[("host", "evil.example")]), &everywhere).is_err());
+    }
+
+    #[test]
+    fn only_pages_of_this_machine_may_ask() {
+        let from = |origin| request(&[("host", "localhost"), ("origin", origin)]);
+        for origin in [
+            "http://localhost:5173",
+            "http://127.0.0.1",
+            "https://[::1]:8",
+        ] {
+            assert!(check_caller(&from(origin), &[]).is_ok(), "{origin}");
+        }
+        for origin in [
+            "null",
+            "https://evil.example",
+            "file://",
+            "http://localhost.evil.example",
+            "",
+        ] {
+            assert!(check_caller(&from(origin), &[]).is_err(), "{origin}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What the API itself can tell: session, health, metrics. While the journal cannot be written the dispatcher answers
+//! nobody, so what it said last is kept here, and health and status go on telling it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::render::{ApiError, ok};
+use super::server::Api;
+use super::{SessionFacts, Stage};
+use crate::msg::{ApiCall, Reply};
+use crate::net::{Request, Response};
+use crate::sys::{clock, proc};
+use crate::wire::local::{Counters, Health, NodeDelivery, Session, Status};
+
+/// `protocol_version` of the session answer.
+const PROTOCOL: u32 = 2;
+/// How long the lease of a broker lasts that somebody owns.
+const LEASE_SECS: u64 = 120;
+/// How long `/health` waits for the dispatcher: probes are impatient.
+const HEALTH_LIMIT: Duration = Duration::from_secs(1);
+/// How long everybody else does.
+const STATUS_LIMIT: Duration = Duration::from_secs(5);
+
+impl SessionFacts {
+    fn uptime(&self) -> Duration {
+        clock::now().mono.since(self.started)
+    }
+
+    fn memberships(&self) -> Value {
+        match &*self.workspace_id.lock() {
+            Some(id) => {
+                json!([{"workspace_id": id, "workspace_alias": null, "is_default": true}])
+            }
+            None => json!([]),
+        }
+    }
+}
+
+/// `GET /api/session`.
+pub(crate) fn session(api: &Api) -> Response {
+    let facts = &api.context.session;
+    let (node_id, node_name) = facts.node.lock().clone();
+    ok(&Session {
+        broker_version: facts.version.clone(),
+        protocol_version: PROTOCOL,
+        workspace_key: facts.workspace_key.reveal().to_owned(),
+        relay_base_url: facts.engine_url.clone(),
+        default_workspace_id: facts.workspace_id.lock().clone(),
+        mode: if facts.persist {
+            "persist"
+        } else {
+            "ephemeral"
+        }
+        .to_owned(),
+        uptime_secs: facts.uptime().as_secs(),
+        node_id,
+        node_name,
+        node_token: (facts.node_token)().map(|token| token.reveal().to_owned()),
+    })
+}
+
+/// `POST /api/session/renew`.
+pub(crate) fn renewed(api: &Api) -> Response {
+    let persist = api.context.session.persist;
+    let left = if persist { 0 } else { LEASE_SECS };
+    ok(&json!({"renewed": true, "expires_in_secs": left, "persist": persist}))
+}
+
+/// `GET /api/config`.
+pub(crate) fn config(api: &Api) -> Response {
+    let facts = &api.context.session;
+    ok(&json!({
+        "workspaceKey": facts.workspace_key.reveal(),
+        "defaultWorkspaceId": *facts.workspace_id.lock(),
+        "memberships": facts.memberships(),
+    }))
+}
+
+/// Everything at a glance: from the dispatcher, or, while it cannot answer, what it said last.
+fn status(api: &Api, limit: Duration) -> Result<Status, ApiError> {
+    if let Some(trouble) = api.trouble() {
+        return Ok(remembered(api, trouble));
+    }
+    match (api.context.ask)(ApiCall::Status, limit) {
+        Ok(Reply::Status(status)) => {
+            *api.last_status.lock() = Some((*status).clone());
+            Ok(*status)
+        }
+        Ok(other) => Err(ApiError::confused(&other)),
+        // The trouble may have begun while we waited.
+        Err(refusal) => match api.trouble() {
+            Some(trouble) => Ok(remembered(api, trouble)),
+            None => Err(refusal.into()),
+        },
+    }
+}
+
+/// What was last known, marked as degraded.
+fn remembered(api: &Api, why: String) -> Status {
+    let facts = &api.context.session;
+    let known = api.last_status.lock().clone();
+    let mut status = known.unwrap_or_else(|| {
+        let (node_id, node_name) = facts.node.lock().clone();
+        Status {
+            agent_count: 0,
+            agents: Vec::new(),
+            pending_delivery_count: 0,
+            pending_deliveries: Vec::new(),
+            dead_letter_count: 0,
+            auth: Value::Null,
+            node_connected: false,
+            node_delivery: NodeDelivery::default(),
+            status: String::new(),
+            degraded_reason: None,
+            node_id,
+            node_name,
+            relay_base_url: facts.engine_url.clone(),
+            version: facts.version.clone(),
+            pid: api.context.pid,
+            uptime_secs: 0,
+            last_engine_frame_secs: None,
+            oldest_pending_ms: None,
+            counters: Counters::default(),
+        }
+    });
+    status.status = "degraded".to_owned();
+    status.degraded_reason = Some(why);
+    status.uptime_secs = facts.uptime().as_secs();
+    status
+}
+
+/// `GET /health`: always 200 while the process can answer; the words say how well it is.
+pub(crate) fn health(api: &Api) -> Response {
+    let facts = &api.context.session;
+    let status = match api.context.life.get() {
+        Stage::Starting => remembered(api, "the broker is starting".to_owned()),
+        Stage::Stopping => remembered(api, "the broker is stopping".to_owned()),
+        Stage::Running => status(api, HEALTH_LIMIT).unwrap_or_else(|e| {
+            remembered(api, format!("the broker does not answer: {}", e.message))
+        }),
+    };
+    let workspace_id = facts.workspace_id.lock().clone();
+    let memory = proc::resident_bytes(api.context.pid).unwrap_or(0);
+    ok(&Health {
+        status: status.status,
+        service: "agent-relay-listen".to_owned(),
+        version: facts.version.clone(),
+        uptime_ms: u64::try_from(facts.uptime().as_millis()).unwrap_or(u64::MAX),
+        default_workspace_id: workspace_id.clone(),
+        workspace_id,
+        memberships: facts.memberships(),
+        agent_count: status.agent_count,
+        pending_delivery_count: status.pending_delivery_count,
+        dead_letter_count: status.dead_letter_count,
+        ws_connections: u64::try_from(api.context.events.listeners()).unwrap_or(u64::MAX),
+        memory_mb: memory / (1024 * 1024),
+        relaycast_connected: status.node_connected,
+        node_connected: status.node_connected,
+        node_delivery: json!({
+            "tokenPresent": status.node_delivery.token_present,
+            "connected": status.node_delivery.connected,
+        }),
+        degraded_reason: status.degraded_reason,
+    })
+}
+
+/// `GET /api/status`.
+pub(crate) fn overview(api: &Api) -> Result<Response, ApiError> {
+    Ok(ok(&status(api, STATUS_LIMIT)?))
+}
+
+/// `GET /api/metrics`. Memory is that of the agent's own program, not of what it has started.
+pub(crate) fn metrics(api: &Api, request: &Request) -> Result<Response, ApiError> {
+    let status = status(api, STATUS_LIMIT)?;
+    let wanted = request.query("agent");
+    let agents: Vec<Value> = status
+        .agents
+        .iter()
+        .filter(|a| wanted.is_none_or(|name| a.name.as_str() == name))
+        .map(|a| {
+            json!({
+                "name": a.name,
+                "pid": a.pid,
+                "memory_bytes": a.pid.and_then(proc::resident_bytes),
+                "uptime_secs": a.uptime_secs,
+            })
+        })
+        .collect();
+    if let Some(name) = wanted
+        && agents.is_empty()
+    {
+        return Err(ApiError::no_agent(name));
+    }
+    Ok(ok(&json!({
+        "agents": agents,
+        "broker": {
+            "uptime_secs": status.uptime_secs,
+            "total_agents_spawned": status.counters.agents_spawned,
+            "total_crashes": status.counters.agents_crashed,
+            // Nothing is started again on its own.
+            "total_restarts": 0,
+            "active_agents": status.agent_count,
+            "pid": api.context.pid,
+            "memory_bytes": proc::resident_bytes(api.context.pid),
+            "counters": status.counters,
+        },
+    })))
+}
+
+/// `GET /api/crash-insights`: what the counters know.
+pub(crate) fn crash_insights(api: &Api) -> Result<Response, ApiError> {
+    let crashes = status(api, STATUS_LIMIT)?.counters.agents_crashed;
+    Ok(ok(&json!({
+        "total_crashes": crashes,
+        "recent": [],
+        "patterns": [],
+        "health_score": 100u64.saturating_sub(crashes.saturating_mul(10)),
+    })))
+}
+
+/// `GET /api/fleet-inventory`: the agents that the engine knows.
+pub(crate) fn inventory(api: &Api) -> Result<Response, ApiError> {
+    let status = status(api, STATUS_LIMIT)?;
+    let agents: Vec<Value> = status
+        .agents
+        .iter()
+        .filter_map(|a| Some(json!({"agent_id": a.agent_id.as_ref()?, "name": a.name})))
+        .collect();
+    Ok(ok(&json!({
+        "success": status.node_connected,
+        "node_name": status.node_name,
+        "agents": agents,
+    })))
+}

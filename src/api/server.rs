@@ -1,0 +1,243 @@
+//! From a request to its answer: who asks, how far the broker is, which route, and then one line per route.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::render::{ApiError, ok, reply, unauthorized, wrong_method};
+use super::routes::{self, Endpoint, Found};
+use super::{Context, Stage, attach, auth, facts, stream};
+use crate::msg::{ApiCall, RefusalKind, Reply};
+use crate::net::{Handler, Limits, Outcome, Request, Response, Server};
+use crate::wire::local::{ModeChanged, Status};
+
+/// How long calls may take that wait for a process or the engine; existing clients give up after 30 seconds.
+const LONG: Duration = Duration::from_secs(25);
+/// How long all others may.
+const SHORT: Duration = Duration::from_secs(5);
+/// How long typed input may wait to be read.
+const INPUT_LIMIT: Duration = Duration::from_secs(5);
+
+/// The context, and what the API itself keeps.
+pub(crate) struct Api {
+    pub(crate) context: Context,
+    /// What the dispatcher said last, for the time when it cannot say anything.
+    pub(crate) last_status: Mutex<Option<Status>>,
+    /// How long typed input may wait to be read.
+    pub(crate) input_limit: Duration,
+}
+
+impl Api {
+    pub(crate) fn new(context: Context) -> Self {
+        Self {
+            context,
+            last_status: Mutex::new(None),
+            input_limit: INPUT_LIMIT,
+        }
+    }
+
+    /// Why the journal cannot be written, while that is so.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.context.degraded.lock().clone()
+    }
+
+    /// Asks the dispatcher, unless it is known that it cannot answer.
+    pub(crate) fn ask(&self, call: ApiCall, limit: Duration) -> Result<Reply, ApiError> {
+        let refused = |trouble| {
+            ApiError::new(
+                503,
+                "degraded",
+                format!("nothing can be written down at the moment: {trouble}"),
+            )
+            .retryable()
+        };
+        if let Some(trouble) = self.trouble() {
+            return Err(refused(trouble));
+        }
+        (self.context.ask)(call, limit).map_err(|refusal| match self.trouble() {
+            Some(trouble) if refusal.kind == RefusalKind::Timeout => refused(trouble),
+            _ => refusal.into(),
+        })
+    }
+}
+
+/// The running API. Dropping it closes every connection.
+pub struct ApiServer(Server);
+
+impl ApiServer {
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.0.addr()
+    }
+
+    /// See [`Server::stop`].
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+/// Serves the API on `listener`: threads `api` and `api:N`.
+///
+/// # Errors
+/// When a thread or descriptor is not to be had.
+pub fn start(listener: TcpListener, context: Context) -> io::Result<ApiServer> {
+    serve(listener, Arc::new(Api::new(context)))
+}
+
+pub(crate) fn serve(listener: TcpListener, api: Arc<Api>) -> io::Result<ApiServer> {
+    let handler = Arc::new(Front(api));
+    Server::start("api", listener, Limits::default(), handler).map(ApiServer)
+}
+
+struct Front(Arc<Api>);
+
+impl Handler for Front {
+    fn handle(&self, request: Request) -> Outcome {
+        respond(&self.0, &request)
+    }
+}
+
+/// Answers one request.
+pub(crate) fn respond(api: &Arc<Api>, request: &Request) -> Outcome {
+    let found = routes::find(request);
+    if let Some(refusal) = screen(api, request, &found) {
+        return Outcome::Respond(refusal);
+    }
+    match found {
+        Found::Here(endpoint, name) => answer(api, endpoint, name.as_deref(), request)
+            .unwrap_or_else(|e| Outcome::Respond(e.response())),
+        Found::OtherMethod(methods) => {
+            Outcome::Respond(wrong_method(&request.method, &request.path, &methods))
+        }
+        Found::Nowhere => Outcome::Respond(
+            ApiError::new(404, "not_found", format!("there is no {}", request.path)).response(),
+        ),
+    }
+}
+
+/// Everything that is decided before the route is looked at.
+fn screen(api: &Api, request: &Request, found: &Found) -> Option<Response> {
+    if let Err(why) = auth::check_caller(request, &api.context.allowed_hosts) {
+        return Some(ApiError::new(403, "forbidden", why).response());
+    }
+    let here = match found {
+        Found::Here(endpoint, _) => Some(*endpoint),
+        _ => None,
+    };
+    if here == Some(Endpoint::Health) {
+        return None;
+    }
+    let stage = api.context.life.get();
+    if stage == Stage::Starting {
+        // Existing clients look for exactly this status and are content with plain text.
+        return Some(Response::text(503, "Broker is starting, please retry"));
+    }
+    if !auth::has_key(request, &api.context.api_key) {
+        return Some(unauthorized());
+    }
+    if stage == Stage::Stopping && here != Some(Endpoint::Shutdown) {
+        let e = ApiError::new(
+            503,
+            "shutting_down",
+            "the broker is stopping; start it again with `relay-broker up`",
+        )
+        .retryable();
+        return Some(e.response());
+    }
+    None
+}
+
+fn answer(
+    api: &Arc<Api>,
+    endpoint: Endpoint,
+    name: Option<&str>,
+    request: &Request,
+) -> Result<Outcome, ApiError> {
+    let agent = || routes::agent(name);
+    let response = match endpoint {
+        Endpoint::Health => facts::health(api),
+        Endpoint::Session => facts::session(api),
+        Endpoint::Renew => facts::renewed(api),
+        Endpoint::Config => facts::config(api),
+        Endpoint::Shutdown => {
+            (api.context.stop)();
+            ok(&json!({"status": "shutting_down"}))
+        }
+        // Names are registered when they are spawned; doing it ahead gains nothing here.
+        Endpoint::Preflight => ok(&json!({"queued": 0})),
+        Endpoint::Spawn => spawn(api, request)?,
+        Endpoint::Agents => reply(&api.ask(ApiCall::Agents, SHORT)?),
+        Endpoint::Release => reply(&api.ask(routes::release(request, agent()?)?, LONG)?),
+        Endpoint::Send => reply(&api.ask(routes::send(request)?, LONG)?),
+        Endpoint::Pending => reply(&api.ask(ApiCall::Pending(agent()?), SHORT)?),
+        Endpoint::Flush => reply(&api.ask(ApiCall::Flush(agent()?), SHORT)?),
+        Endpoint::Mode => reply(&api.ask(ApiCall::Mode(agent()?), SHORT)?),
+        Endpoint::SetMode => set_mode(api, name, request)?,
+        Endpoint::Input => ok(&stream::input_once(api, name, request)?),
+        Endpoint::Resize => ok(&attach::resize(api, name, request)?),
+        Endpoint::Snapshot => {
+            let ansi = routes::snapshot_format(request)?;
+            let name = agent()?;
+            reply(&api.ask(ApiCall::Snapshot { name, ansi }, SHORT)?)
+        }
+        Endpoint::Status => facts::overview(api)?,
+        Endpoint::Metrics => facts::metrics(api, request)?,
+        Endpoint::CrashInsights => facts::crash_insights(api)?,
+        Endpoint::Inventory => facts::inventory(api)?,
+        Endpoint::DeadLetters => reply(&api.ask(ApiCall::DeadLetters, SHORT)?),
+        Endpoint::Nodes => reply(&api.ask(ApiCall::Nodes, LONG)?),
+        Endpoint::Replay => stream::replay(api, request)?,
+        Endpoint::Unsupported => {
+            let what = format!("{} is not offered by this broker", request.path);
+            return Err(ApiError::new(400, "unsupported_operation", what));
+        }
+        Endpoint::Events => return stream::events(api, request),
+        Endpoint::InputStream => return stream::input(api, name, request),
+        Endpoint::Attach => return attach::attach(api, name, request),
+    };
+    Ok(Outcome::Respond(response))
+}
+
+/// Every answer to a spawn carries the name, also the refusals.
+fn spawn(api: &Api, request: &Request) -> Result<Response, ApiError> {
+    let wish = routes::spawn(request)?;
+    match api.ask(wish.call, LONG) {
+        Ok(Reply::Spawned(mut spawned)) => {
+            if !wish.ignored.is_empty() {
+                let ignored = format!("without effect here: {}", wish.ignored.join(", "));
+                spawned.warning = Some(match spawned.warning.take() {
+                    Some(warning) => format!("{warning}; {ignored}"),
+                    None => ignored,
+                });
+            }
+            Ok(ok(&spawned))
+        }
+        Ok(other) => Err(ApiError::confused(&other)),
+        Err(e) => Ok(e.response_about(&wish.name)),
+    }
+}
+
+/// Changes the mode, or says that it is not the one the caller believes. Looking and changing are two calls; a change by
+/// somebody else in between is overwritten, as it would be had it come a moment earlier.
+fn set_mode(api: &Api, name: Option<&str>, request: &Request) -> Result<Response, ApiError> {
+    let (mode, expected) = routes::mode(request)?;
+    let name = routes::agent(name)?;
+    if let Some(expected) = expected {
+        match api.ask(ApiCall::Mode(name.clone()), SHORT)? {
+            Reply::Mode(current) if current != expected => {
+                return Ok(ok(&ModeChanged {
+                    mode: current,
+                    flushed: 0,
+                    matched: false,
+                }));
+            }
+            Reply::Mode(_) => {}
+            other => return Err(ApiError::confused(&other)),
+        }
+    }
+    Ok(reply(&api.ask(ApiCall::SetMode(name, mode), SHORT)?))
+}

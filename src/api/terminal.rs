@@ -1,0 +1,71 @@
+//! Keys and sizes for an agent's terminal, given straight to the agent's thread.
+
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, TrySendError, bounded};
+
+use super::render::ApiError;
+use super::routes;
+use super::server::Api;
+use crate::ids::AgentName;
+use crate::lines::{AgentInput, Line};
+use crate::msg::Size;
+
+/// The line of a running agent named in a path.
+pub(crate) fn line(api: &Api, name: Option<&str>) -> Result<(AgentName, Line), ApiError> {
+    let name = routes::agent(name)?;
+    match api.context.lines.get(&name) {
+        Some(line) => Ok((name, line)),
+        None => Err(ApiError::no_agent(name.as_str())),
+    }
+}
+
+/// Types bytes and waits until they are in the terminal; says how many.
+///
+/// # Errors
+/// `worker_timeout` and `pty_write_queue_full` are failures of this one write; after any other there is no terminal.
+pub(crate) fn type_bytes(line: &Line, bytes: Vec<u8>, limit: Duration) -> Result<usize, ApiError> {
+    let (done, written) = bounded(1);
+    let input = AgentInput::Type {
+        bytes,
+        done: Some(done),
+    };
+    give(line, input)?;
+    match written.recv_timeout(limit) {
+        Ok(Ok(count)) => Ok(count),
+        Ok(Err(why)) => Err(ApiError::new(
+            500,
+            "internal_error",
+            format!("the terminal did not take the input: {why}"),
+        )),
+        Err(RecvTimeoutError::Timeout) => Err(ApiError::new(
+            504,
+            "worker_timeout",
+            format!(
+                "the agent has not read its input within {limit:?}; it may still, so look before you repeat it"
+            ),
+        )),
+        Err(RecvTimeoutError::Disconnected) => Err(gone()),
+    }
+}
+
+/// Sets the size of the terminal.
+pub(crate) fn resize(line: &Line, size: Size) -> Result<(), ApiError> {
+    give(line, AgentInput::Resize(size))
+}
+
+fn give(line: &Line, input: AgentInput) -> Result<(), ApiError> {
+    line.input.try_send(input).map_err(|e| match e {
+        TrySendError::Full(_) => ApiError::new(
+            503,
+            "pty_write_queue_full",
+            "the agent has stopped reading and too much input waits for it",
+        )
+        .retryable(),
+        TrySendError::Disconnected(_) => gone(),
+    })
+}
+
+fn gone() -> ApiError {
+    ApiError::new(404, "agent_not_found", "the agent has just ended")
+}

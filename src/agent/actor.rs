@@ -1,0 +1,432 @@
+//! An agent's one thread: it makes the process, then sleeps in one `poll` over the terminal and its mailbox, feeds the
+//! core and does what it says. It never waits for the program: what a full terminal does not take stays queued here.
+//! Decides nothing about messages.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crossbeam_channel::TryRecvError;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::agent::core::{AgentCore, Effect, Ending, Event};
+use crate::agent::mark::Mark;
+use crate::agent::pty::{Birth, Status, Terminal};
+use crate::agent::stream::Pieces;
+use crate::hub::Topic;
+use crate::ids::AgentName;
+use crate::lines::{AGENT_QUEUE, AgentInput, Chunk};
+use crate::machine::{Machine, Out};
+use crate::msg::{AgentReport, AgentSpec, How};
+use crate::sys::clock;
+use crate::sys::reap::Reaper;
+use crate::sys::wake::{Receiver, Sender};
+use crate::time::Mono;
+use crate::wire::event::{BrokerEvent, Numbered};
+
+/// The most output one round takes before orders get their turn.
+const ROUND: usize = 64 * 1024;
+/// How long the new process has to become the program.
+const BIRTH: Duration = Duration::from_secs(5);
+/// How long what a dead program left behind may go on writing into its terminal.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// What an agent's thread is given.
+pub struct Job {
+    pub spec: AgentSpec,
+    pub mark: Option<Mark>,
+    pub reaper: Arc<Reaper>,
+    pub report: Box<dyn Fn(AgentReport) + Send>,
+    pub input: Receiver<AgentInput>,
+    pub own_input: Sender<AgentInput>,
+    pub output: Arc<Topic<Chunk>>,
+    pub events: Arc<Topic<Arc<str>>>,
+}
+
+/// The thread's body, from making the process to reporting its end.
+pub fn run(job: Job, exe: &Path) {
+    let Birth { terminal, status } = match Terminal::spawn(&job.spec, exe) {
+        Ok(birth) => birth,
+        Err(why) => return (job.report)(AgentReport::NotStarted { why }),
+    };
+    let (pid, ended) = (terminal.pid(), Arc::new(OnceLock::new()));
+    let (slot, waker) = (ended.clone(), job.own_input.clone());
+    job.reaper.claim(
+        pid,
+        Box::new(move |how: How| {
+            let _ = slot.set(how.clone());
+            // With a full queue the thread is awake anyway, and finds the end in the slot.
+            let _ = waker.try_send(AgentInput::Exited(how));
+        }),
+    );
+    let mut backlog = VecDeque::new();
+    match await_program(&status, pid, &ended, &job.input, &mut backlog) {
+        Ok(()) => (job.report)(AgentReport::Started { pid }),
+        Err(why) => {
+            terminal.signal(Ending::Kill);
+            return (job.report)(AgentReport::NotStarted { why });
+        }
+    }
+    drop(status);
+    let mut actor = Actor::new(job, terminal, ended);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| actor.live(backlog))) {
+        actor.terminal.signal(Ending::Kill);
+        let what = panic
+            .downcast_ref::<&str>()
+            .map(|s| (*s).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        (actor.report)(AgentReport::Exited(How {
+            note: Some(format!("the broker's thread for this agent failed: {what}")),
+            ..How::default()
+        }));
+    }
+}
+
+/// Waits until the process has become the program. Orders that come meanwhile go to the backlog.
+fn await_program(
+    status: &Status,
+    pid: u32,
+    ended: &OnceLock<How>,
+    input: &Receiver<AgentInput>,
+    backlog: &mut VecDeque<AgentInput>,
+) -> Result<(), String> {
+    let give_up = clock::now().mono + BIRTH;
+    let (mut stream, mut said) = (None, Vec::new());
+    loop {
+        let over = ended.get().is_some();
+        if stream.is_none() {
+            stream = status.accept(pid);
+        }
+        if let Some(stream) = &mut stream {
+            match stream.read_to_end(&mut said) {
+                Ok(_) if said.is_empty() => return Ok(()),
+                Ok(_) => return Err(String::from_utf8_lossy(&said).into_owned()),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => {
+                    return Err(format!(
+                        "cannot start agent: its status cannot be read: {e}"
+                    ));
+                }
+            }
+        }
+        if over {
+            let how = ended.get().cloned().unwrap_or_default();
+            return Err(format!(
+                "cannot start agent: the new process ended before it became the program ({how})"
+            ));
+        }
+        let left = give_up.since(clock::now().mono);
+        if left.is_zero() {
+            return Err(format!(
+                "cannot start agent: the new process has not become the program within {BIRTH:?}"
+            ));
+        }
+        let mut fds = [
+            PollFd::new(input, PollFlags::IN),
+            match &stream {
+                Some(stream) => PollFd::new(stream, PollFlags::IN),
+                None => PollFd::new(status.listener(), PollFlags::IN),
+            },
+        ];
+        let _ = poll(&mut fds, Some(&timespec(left)));
+        if !fds[0].revents().is_empty() {
+            input.clear();
+            backlog.extend(std::iter::from_fn(|| input.try_recv().ok()));
+        }
+    }
+}
+
+struct Actor {
+    name: AgentName,
+    core: AgentCore,
+    terminal: Terminal,
+    input: Receiver<AgentInput>,
+    mark: Option<Mark>,
+    report: Box<dyn Fn(AgentReport) + Send>,
+    output: Arc<Topic<Chunk>>,
+    events: Arc<Topic<Arc<str>>>,
+    pieces: Pieces,
+    out: Out<(), Effect>,
+    /// What the terminal has not taken yet. The core bounds it: one message, a few keys, fewer answers.
+    unwritten: VecDeque<u8>,
+    typists: HashMap<u64, crossbeam_channel::Sender<Result<usize, String>>>,
+    typed: u64,
+    ended: Arc<OnceLock<How>>,
+    /// The terminal hung up: nothing more to read or write.
+    hung_up: bool,
+    /// The mailbox was not emptied, so that the terminal gets its turn.
+    more_orders: bool,
+}
+
+impl Actor {
+    fn new(job: Job, terminal: Terminal, ended: Arc<OnceLock<How>>) -> Self {
+        Self {
+            name: job.spec.name.clone(),
+            core: AgentCore::new(&job.spec, clock::now().mono),
+            terminal,
+            input: job.input,
+            mark: job.mark,
+            report: job.report,
+            output: job.output,
+            events: job.events,
+            pieces: Pieces::default(),
+            out: Out::default(),
+            unwritten: VecDeque::new(),
+            typists: HashMap::new(),
+            typed: 0,
+            ended,
+            hung_up: false,
+            more_orders: false,
+        }
+    }
+
+    fn live(&mut self, backlog: VecDeque<AgentInput>) {
+        let mut buffer = vec![0; ROUND];
+        for input in backlog {
+            self.take(input);
+        }
+        self.perform();
+        while self.ended.get().is_none() {
+            let (terminal, mailbox) = self.wait();
+            if mailbox {
+                self.orders();
+            }
+            if terminal {
+                self.pump(&mut buffer);
+            }
+            let now = clock::now();
+            if self.core.deadline().is_some_and(|at| at <= now.mono) {
+                self.core.step(now, Event::Tick, &mut self.out);
+            }
+            self.perform();
+        }
+        self.die(&mut buffer);
+    }
+
+    /// Sleeps until something happens: output, room, an order, or the core's deadline.
+    fn wait(&self) -> (bool, bool) {
+        let timeout = if self.more_orders {
+            Some(Duration::ZERO)
+        } else {
+            let deadline = self.core.deadline();
+            deadline.map(|at| at.since(clock::now().mono))
+        };
+        let timeout = timeout.map(timespec);
+        let mut interest = PollFlags::IN;
+        if !self.unwritten.is_empty() {
+            interest |= PollFlags::OUT;
+        }
+        let mut fds = [
+            PollFd::new(&self.input, PollFlags::IN),
+            PollFd::new(&self.terminal, interest),
+        ];
+        // A terminal that hung up stays "ready" for ever.
+        let watched = if self.hung_up { 1 } else { 2 };
+        match poll(&mut fds[..watched], timeout.as_ref()) {
+            Ok(_) => (
+                fds[1]
+                    .revents()
+                    .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
+                self.more_orders || !fds[0].revents().is_empty(),
+            ),
+            // Interrupted, or out of memory for a moment: look at everything.
+            Err(_) => (!self.hung_up, true),
+        }
+    }
+
+    fn orders(&mut self) {
+        self.input.clear();
+        self.more_orders = false;
+        for _ in 0..AGENT_QUEUE {
+            match self.input.try_recv() {
+                Ok(input) => self.take(input),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+            }
+        }
+        self.more_orders = true;
+    }
+
+    fn take(&mut self, input: AgentInput) {
+        let event = match input {
+            AgentInput::Command(command) => Event::Command(command),
+            AgentInput::Resize(size) => Event::Resize(size),
+            AgentInput::Type { bytes, done } => {
+                self.typed += 1;
+                if let Some(done) = done {
+                    self.typists.insert(self.typed, done);
+                }
+                Event::Keys(self.typed, bytes)
+            }
+            // The slot says the same, and cannot overflow.
+            AgentInput::Exited(_) => return,
+        };
+        self.core.step(clock::now(), event, &mut self.out);
+    }
+
+    /// Reads what is there, but no more than a round's worth.
+    fn pump(&mut self, buffer: &mut [u8]) -> bool {
+        let mut filled = 0;
+        let mut more = true;
+        while more && filled < buffer.len() {
+            match self.terminal.read(&mut buffer[filled..]) {
+                Ok(0) => {
+                    self.hung_up = true;
+                    more = false;
+                }
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => more = false,
+            }
+        }
+        if filled > 0 {
+            let bytes = &buffer[..filled];
+            self.core.saw(clock::now().mono, bytes, &mut self.out);
+            self.tell(bytes);
+        }
+        more
+    }
+
+    /// Output goes to whoever listens; nobody keeps it.
+    fn tell(&mut self, bytes: &[u8]) {
+        let offset = self.core.screen().offset();
+        if self.output.heard() {
+            let chunk = Chunk {
+                bytes: bytes.into(),
+                offset,
+            };
+            self.output.publish(None, &chunk);
+        }
+        if self.events.heard() {
+            let text = self.pieces.push(bytes);
+            self.publish(text, offset);
+        } else {
+            self.pieces = Pieces::default();
+        }
+    }
+
+    fn publish(&self, chunk: String, offset: u64) {
+        if chunk.is_empty() {
+            return;
+        }
+        let event = Numbered {
+            seq: None,
+            event: BrokerEvent::WorkerStream {
+                name: self.name.clone(),
+                stream: "stdout".into(),
+                chunk,
+                offset,
+            },
+        };
+        match serde_json::to_string(&event) {
+            Ok(text) => self.events.publish(None, &text.into()),
+            Err(e) => log::warn!("output of {} cannot be told: {e}", self.name),
+        }
+    }
+
+    /// Does what the core wants, until it wants nothing more and the terminal takes nothing more.
+    fn perform(&mut self) {
+        loop {
+            let mut todo: VecDeque<Effect> = self.out.effects.drain(..).collect();
+            while let Some(effect) = todo.pop_front() {
+                self.one(effect);
+                // A probe's answer comes before everything else, and so does what follows from it.
+                for effect in self.out.effects.drain(..).rev() {
+                    todo.push_front(effect);
+                }
+            }
+            if !self.flush() {
+                return;
+            }
+        }
+    }
+
+    fn one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Write(bytes) => self.unwritten.extend(bytes),
+            Effect::Probe => {
+                let facts = self.terminal.facts();
+                self.core
+                    .step(clock::now(), Event::Tty(facts), &mut self.out);
+            }
+            Effect::Report(report) => {
+                if let (AgentReport::Landed(id, proof, _), Some(mark)) = (&report, &self.mark) {
+                    mark.landed(id, *proof);
+                }
+                (self.report)(report);
+            }
+            Effect::Keys(number, result) => {
+                if let Some(done) = self.typists.remove(&number) {
+                    let _ = done.try_send(result);
+                }
+            }
+            Effect::Resize(size) => self.terminal.resize(size),
+            Effect::Signal(ending) => self.terminal.signal(ending),
+        }
+    }
+
+    /// Writes what the terminal takes; says whether the core must hear of it.
+    fn flush(&mut self) -> bool {
+        let mut wrote = 0;
+        while !self.unwritten.is_empty() && !self.hung_up {
+            match self.terminal.write(self.unwritten.as_slices().0) {
+                Ok(0) => break,
+                Ok(n) => {
+                    self.unwritten.drain(..n);
+                    wrote += n;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        if wrote > 0 {
+            self.core
+                .step(clock::now(), Event::Wrote(wrote), &mut self.out);
+        }
+        wrote > 0
+    }
+
+    /// The process ended: its last words are heard, then its end is reported.
+    fn die(&mut self, buffer: &mut [u8]) {
+        self.terminal.let_go();
+        let give_up: Mono = clock::now().mono + DRAIN;
+        // All that the program itself wrote is readable by now, so silence is the end of it.
+        while self.pump(buffer) {
+            if clock::now().mono >= give_up {
+                log::warn!(
+                    "{}: something it started still writes to its terminal; left behind",
+                    self.name
+                );
+                break;
+            }
+        }
+        let offset = self.core.screen().offset();
+        let rest = self.pieces.finish();
+        if self.events.heard() {
+            self.publish(rest, offset);
+        }
+        if self.core.stopping() {
+            // It was to end with all its children, and those that ignore a hang-up are still there.
+            self.terminal.kill_session();
+        }
+        let how = self.ended.get().cloned().unwrap_or_default();
+        self.unwritten.clear();
+        self.core
+            .step(clock::now(), Event::Exited(how), &mut self.out);
+        for effect in std::mem::take(&mut self.out.effects) {
+            if let Effect::Report(report) = effect {
+                (self.report)(report);
+            }
+        }
+    }
+}
+
+fn timespec(wait: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(wait.subsec_nanos()),
+    }
+}

@@ -1,0 +1,634 @@
+//! One agent's mind: is it ready, how is a message typed into its terminal, has it arrived. Pure: it is told what came
+//! out of the terminal and what the terminal's settings are, and says what to write. It owns the screen and the order in
+//! which messages, answers to terminal queries and people's keys take turns; it never presses Enter on a text it does not
+//! see, and never types a text twice. Driven by `agent::actor`, or by a simulation.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::agent::draft::{Check, Draft, Stage, Typing};
+use crate::agent::inject::{self, Frame};
+use crate::agent::profile::{self, Profile};
+use crate::agent::ready::{Judgement, Watch};
+use crate::agent::verify::{Before, Drawn, Echo, Key, Looks};
+use crate::machine::{Machine, Out};
+use crate::msg::{AgentCommand, AgentReport, AgentSpec, How, Injection, Size};
+use crate::screen::Screen;
+use crate::time::{Mono, Now, soonest};
+use crate::wire::down::Mode;
+
+/// What can be learnt about a terminal by asking the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// ICANON: the kernel collects lines.
+    pub line_mode: bool,
+    /// ECHO: the kernel shows what is typed.
+    pub echo: bool,
+    /// ICRNL: a carriage return is read as a newline.
+    pub cr_is_newline: bool,
+    /// Whether something typed waits to be read; `None` where that cannot be known.
+    pub unread: Option<bool>,
+}
+
+/// What can happen to an agent.
+#[derive(Debug)]
+pub enum Event {
+    /// The program wrote something.
+    Output(Vec<u8>),
+    /// The answer to [`Effect::Probe`]; to be given before anything else.
+    Tty(Facts),
+    /// That many bytes of what was to be written are in the terminal.
+    Wrote(usize),
+    /// An order of the dispatcher.
+    Command(AgentCommand),
+    /// A person pressed keys; the number names them in [`Effect::Keys`].
+    Keys(u64, Vec<u8>),
+    /// A person's terminal has another size.
+    Resize(Size),
+    /// The deadline passed.
+    Tick,
+    /// The process ended and its output is drained.
+    Exited(How),
+}
+
+/// What an agent wants done.
+#[derive(Debug, PartialEq)]
+pub enum Effect {
+    /// Put these bytes into the terminal after all earlier ones.
+    Write(Vec<u8>),
+    /// Look at the terminal's settings now.
+    Probe,
+    /// Tell the dispatcher.
+    Report(AgentReport),
+    /// Those keys are in the terminal, or will never be.
+    Keys(u64, Result<usize, String>),
+    /// Give the terminal this size.
+    Resize(Size),
+    /// Hang up on the program, or kill everything it started.
+    Signal(Ending),
+}
+
+/// How to end a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// SIGHUP, as when a terminal is closed.
+    HangUp,
+    /// SIGKILL to its process group and session.
+    Kill,
+}
+
+/// How many messages wait behind the one being typed. The dispatcher gives one at a time, so this is never reached.
+const WAITING: usize = 64;
+/// The most bytes of people's keys that wait. Full means the program does not read; further keys are refused.
+const KEYS_MAX: usize = 64 * 1024;
+/// With more than this unwritten, the program is not reading and gets no answers to its queries.
+const BACKLOG: usize = 64 * 1024;
+/// Between two kills, for what started meanwhile.
+const KILL_AGAIN: Duration = Duration::from_secs(1);
+/// Silence after which a composer that came up is taken to be drawn.
+const REDRAWN: Duration = Duration::from_millis(300);
+/// How often to look for a composer that is not there.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// Between Escape and the text, when a message interrupts.
+const INTERRUPT: Duration = Duration::from_millis(100);
+
+enum State {
+    Starting(Watch),
+    Ready,
+    Injecting(Box<Draft>),
+    /// As `Injecting`, but it was reported and people may type.
+    Stalled(Box<Draft>),
+    Verifying(Box<Check>),
+    Gone,
+}
+
+/// Whether a state's function has more to do.
+enum Next {
+    Stay(State),
+    Go(State),
+}
+
+type Effects = Out<(), Effect>;
+
+/// One agent.
+pub struct AgentCore {
+    profile: Profile,
+    idle_after: Option<Duration>,
+    screen: Screen,
+    state: State,
+    /// What the last look showed; `None` while one is due.
+    facts: Option<Facts>,
+    started: Mono,
+    last_output: Option<Mono>,
+    idle: bool,
+    /// Bytes ever queued and ever written; an entry is in the terminal when `written` has reached its mark.
+    queued: u64,
+    written: u64,
+    waiting: VecDeque<Injection>,
+    /// Keys held back while a message is typed.
+    held: VecDeque<(u64, Vec<u8>)>,
+    /// Keys on their way: number, mark, length.
+    going: VecDeque<(u64, u64, usize)>,
+    keys_waiting: usize,
+    kill_at: Option<Mono>,
+    stopping: bool,
+}
+
+impl AgentCore {
+    /// From the moment its program runs.
+    pub fn new(spec: &AgentSpec, now: Mono) -> Self {
+        Self {
+            profile: profile::of(&spec.argv),
+            idle_after: spec.idle_after,
+            screen: Screen::new(spec.size),
+            state: State::Starting(Watch::new(now)),
+            facts: None,
+            started: now,
+            last_output: None,
+            idle: false,
+            queued: 0,
+            written: 0,
+            waiting: VecDeque::new(),
+            held: VecDeque::new(),
+            going: VecDeque::new(),
+            keys_waiting: 0,
+            kill_at: None,
+            stopping: false,
+        }
+    }
+
+    /// The picture of its terminal.
+    pub fn screen(&self) -> &Screen {
+        &self.screen
+    }
+
+    /// Whether it was told to stop.
+    pub fn stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// As [`Event::Output`], without a copy.
+    pub fn saw(&mut self, now: Mono, bytes: &[u8], out: &mut Effects) {
+        self.screen.feed(bytes);
+        let answers = self.screen.take_answers();
+        if !answers.is_empty() && self.queued - self.written < BACKLOG as u64 {
+            self.write(answers, out);
+        }
+        self.last_output = Some(now);
+        if std::mem::take(&mut self.idle) {
+            out.effects.push(Effect::Report(AgentReport::Working));
+        }
+        match &mut self.state {
+            State::Starting(watch) => {
+                watch.saw(now, bytes);
+                self.facts = None;
+            }
+            State::Injecting(draft) | State::Stalled(draft) => {
+                draft.echo.saw(bytes);
+                self.look(out);
+            }
+            State::Verifying(check) => {
+                check.draft.echo.saw(bytes);
+                self.look(out);
+            }
+            State::Ready | State::Gone => return,
+        }
+        self.advance(now, out);
+    }
+
+    fn write(&mut self, bytes: Vec<u8>, out: &mut Effects) -> u64 {
+        self.queued += bytes.len() as u64;
+        out.effects.push(Effect::Write(bytes));
+        self.queued
+    }
+
+    fn look(&mut self, out: &mut Effects) {
+        self.facts = None;
+        // One answer serves all who wait for it.
+        if out.effects.last() != Some(&Effect::Probe) {
+            out.effects.push(Effect::Probe);
+        }
+    }
+
+    fn report(out: &mut Effects, report: AgentReport) {
+        out.effects.push(Effect::Report(report));
+    }
+
+    /// Lets the states act on what is known until none has more to do.
+    fn advance(&mut self, now: Mono, out: &mut Effects) {
+        loop {
+            let next = match std::mem::replace(&mut self.state, State::Gone) {
+                State::Starting(watch) => self.starting(now, watch, out),
+                State::Ready => self.ready(out),
+                State::Injecting(draft) => self.injecting(now, draft, false, out),
+                State::Stalled(draft) => self.injecting(now, draft, true, out),
+                State::Verifying(check) => self.verifying(now, check, out),
+                State::Gone => Next::Stay(State::Gone),
+            };
+            match next {
+                Next::Go(state) => self.state = state,
+                Next::Stay(state) => {
+                    self.state = state;
+                    break;
+                }
+            }
+        }
+        if !matches!(self.state, State::Injecting(_)) {
+            while let Some((number, bytes)) = self.held.pop_front() {
+                self.pass(number, bytes, out);
+            }
+        }
+    }
+
+    fn starting(&mut self, now: Mono, mut watch: Watch, out: &mut Effects) -> Next {
+        match watch.judge(now, &self.profile, self.screen.modes(), self.facts) {
+            Judgement::Ready(evidence) => {
+                if watch.marked() {
+                    // A program that says so itself needs none of the care that is taken of one that does not.
+                    self.profile = profile::GENERIC;
+                }
+                Self::report(out, AgentReport::Ready { evidence });
+                Next::Go(State::Ready)
+            }
+            Judgement::Look => {
+                self.look(out);
+                Next::Stay(State::Starting(watch))
+            }
+            Judgement::Wait(at) => {
+                watch.wake = at;
+                Next::Stay(State::Starting(watch))
+            }
+        }
+    }
+
+    fn ready(&mut self, out: &mut Effects) -> Next {
+        let Some(injection) = self.waiting.pop_front() else {
+            return Next::Stay(State::Ready);
+        };
+        let text = inject::sanitise(&injection.text);
+        let Some(key) = Key::of(&text) else {
+            let why = "the message is empty once control characters are removed".to_owned();
+            Self::report(out, AgentReport::Failed(injection.delivery_id, why));
+            return Next::Go(State::Ready);
+        };
+        self.look(out);
+        Next::Stay(State::Injecting(Box::new(Draft {
+            id: injection.delivery_id,
+            interrupt: injection.mode == Mode::Steer,
+            text,
+            echo: Echo::new(key.clone()),
+            key,
+            stage: Stage::Measuring,
+            wake: None,
+        })))
+    }
+
+    /// Both `Injecting` and `Stalled`: they differ in what they may still report.
+    fn injecting(
+        &mut self,
+        now: Mono,
+        mut draft: Box<Draft>,
+        stalled: bool,
+        out: &mut Effects,
+    ) -> Next {
+        let stay = |draft| {
+            Next::Stay(if stalled {
+                State::Stalled(draft)
+            } else {
+                State::Injecting(draft)
+            })
+        };
+        if let Stage::Interrupted { until } = draft.stage {
+            draft.wake = Some(until);
+            if now < until {
+                return stay(draft);
+            }
+            draft.stage = Stage::Measuring;
+            draft.wake = None;
+            self.look(out);
+            return stay(draft);
+        }
+        let Some(facts) = self.facts else {
+            return stay(draft);
+        };
+        if let Stage::Typing(_) = draft.stage {
+            return self.typing(now, facts, draft, stalled, out);
+        }
+        if self.profile.composer && !self.at_prompt(now, facts, stalled) {
+            return self.not_at_prompt(now, draft, stalled, out);
+        }
+        if facts.line_mode {
+            return self.type_lines(now, facts, draft, out);
+        }
+        if std::mem::take(&mut draft.interrupt) && self.profile.escape_interrupts {
+            self.write(vec![0x1b], out);
+            draft.stage = Stage::Interrupted {
+                until: now + INTERRUPT,
+            };
+            return Next::Go(State::Injecting(draft));
+        }
+        let frame = if self.screen.modes().bracketed_paste {
+            Frame::Paste
+        } else {
+            Frame::Plain
+        };
+        let before = Before::of(&self.screen, &draft.key);
+        draft.echo.start_over();
+        let mark = self.write(inject::framed(&draft.text, frame), out);
+        draft.wake = None;
+        draft.stage = Stage::Typing(Typing {
+            frame,
+            mark,
+            before,
+            typed_at: None,
+            read_at: None,
+            drawn_at: None,
+            looks: Looks::new(now),
+        });
+        Next::Stay(State::Injecting(draft))
+    }
+
+    /// Whether a CLI with a composer has it up. One that had not must first have finished drawing it.
+    fn at_prompt(&self, now: Mono, facts: Facts, was_away: bool) -> bool {
+        let drawn = self.last_output.is_none_or(|at| now.since(at) >= REDRAWN);
+        !facts.line_mode && self.screen.modes().bracketed_paste && (drawn || !was_away)
+    }
+
+    /// The CLI restarts, has ended with a message, or a child has its terminal: nothing is typed until it is back.
+    fn not_at_prompt(
+        &mut self,
+        now: Mono,
+        mut draft: Box<Draft>,
+        stalled: bool,
+        out: &mut Effects,
+    ) -> Next {
+        draft.wake = Some(now + LOOK_AGAIN);
+        if !stalled {
+            let why = format!(
+                "{} is not at its prompt, so nothing was typed; {}",
+                self.profile.program,
+                self.shown()
+            );
+            Self::report(out, AgentReport::Stalled(draft.id.clone(), why));
+        }
+        Next::Stay(State::Stalled(draft))
+    }
+
+    /// Line mode: text and Enter go in one piece, and the kernel keeps them until the program asks.
+    fn type_lines(
+        &mut self,
+        now: Mono,
+        facts: Facts,
+        mut draft: Box<Draft>,
+        out: &mut Effects,
+    ) -> Next {
+        if let Some((line, bytes)) = inject::too_long_line(&draft.text) {
+            let most = inject::LINE_MAX;
+            let why = format!(
+                "line {line} of the message has {bytes} bytes; a terminal in line mode takes at most {most} per line"
+            );
+            Self::report(out, AgentReport::Failed(draft.id.clone(), why));
+            return Next::Go(State::Ready);
+        }
+        let mut bytes = inject::framed(&draft.text, Frame::Lines);
+        bytes.push(enter(facts));
+        draft.echo.start_over();
+        let mark = self.write(bytes, out);
+        let mut check = Check::new(draft, Frame::Lines, mark, self.screen.offset(), now);
+        check.kernel_echo = facts.echo;
+        Next::Stay(State::Verifying(Box::new(check)))
+    }
+
+    /// The text is on its way into a raw terminal: wait until it is read and seen, then press Enter.
+    fn typing(
+        &mut self,
+        now: Mono,
+        facts: Facts,
+        mut draft: Box<Draft>,
+        stalled: bool,
+        out: &mut Effects,
+    ) -> Next {
+        let silent_since = self.last_output;
+        let (written, screen, profile) = (self.written, &self.screen, &self.profile);
+        let verdict = draft.may_enter(now, facts, written, screen, profile, silent_since);
+        if verdict.enter {
+            let Stage::Typing(typing) = &draft.stage else {
+                return Next::Stay(State::Injecting(draft));
+            };
+            let frame = typing.frame;
+            let before = typing.before.clone();
+            let mark = self.write(
+                vec![if facts.line_mode { enter(facts) } else { b'\r' }],
+                out,
+            );
+            let mut check = Check::new(draft, frame, mark, self.screen.offset(), now);
+            check.stood = (verdict.drawn >= Drawn::Row).then_some((verdict.drawn, before));
+            return Next::Stay(State::Verifying(Box::new(check)));
+        }
+        draft.wake = verdict.wake;
+        let Some(why) = verdict.stall.filter(|_| !stalled) else {
+            return Next::Stay(if stalled {
+                State::Stalled(draft)
+            } else {
+                State::Injecting(draft)
+            });
+        };
+        let why = format!("{why}, so Enter was not pressed; {}", self.shown());
+        Self::report(out, AgentReport::Stalled(draft.id.clone(), why));
+        Next::Stay(State::Stalled(draft))
+    }
+
+    fn verifying(&mut self, now: Mono, mut check: Box<Check>, out: &mut Effects) -> Next {
+        if self.written < check.mark {
+            return Next::Stay(State::Verifying(check));
+        }
+        if check.entered_at.is_none() {
+            check.entered(now);
+            if check.presses == 1 {
+                Self::report(out, AgentReport::Typed(check.draft.id.clone()));
+            }
+            self.look(out);
+            return Next::Stay(State::Verifying(check));
+        }
+        let Some(facts) = self.facts else {
+            return Next::Stay(State::Verifying(check));
+        };
+        let verdict = check.judge(now, facts, &self.screen);
+        if let Some((proof, note)) = verdict.landed {
+            Self::report(
+                out,
+                AgentReport::Landed(check.draft.id.clone(), proof, note),
+            );
+            return Next::Go(State::Ready);
+        }
+        if verdict.press_again {
+            check.mark = self.write(vec![b'\r'], out);
+            check.entered_at = None;
+            check.presses += 1;
+        }
+        if let Some(why) = verdict.stall {
+            Self::report(
+                out,
+                AgentReport::Stalled(check.draft.id.clone(), format!("{why}; {}", self.shown())),
+            );
+        }
+        check.draft.wake = verdict.wake;
+        Next::Stay(State::Verifying(check))
+    }
+
+    /// The end of the screen, for people who must find out what has the focus.
+    fn shown(&self) -> String {
+        let lines = self.screen.last_lines(6);
+        if lines.is_empty() {
+            "the screen is empty".to_owned()
+        } else {
+            format!("the screen ends with: {}", lines.join(" ⏎ "))
+        }
+    }
+
+    fn keys(&mut self, number: u64, bytes: Vec<u8>, out: &mut Effects) {
+        if self.keys_waiting + bytes.len() > KEYS_MAX {
+            let why = "the program does not read its terminal; too many keys wait".to_owned();
+            out.effects.push(Effect::Keys(number, Err(why)));
+            return;
+        }
+        self.keys_waiting += bytes.len();
+        if matches!(self.state, State::Injecting(_)) {
+            self.held.push_back((number, bytes));
+        } else {
+            self.pass(number, bytes, out);
+        }
+    }
+
+    fn pass(&mut self, number: u64, bytes: Vec<u8>, out: &mut Effects) {
+        let len = bytes.len();
+        let mark = self.write(bytes, out);
+        self.going.push_back((number, mark, len));
+        self.answer_keys(out);
+    }
+
+    fn answer_keys(&mut self, out: &mut Effects) {
+        while let Some((number, mark, len)) = self.going.front().copied()
+            && mark <= self.written
+        {
+            self.going.pop_front();
+            self.keys_waiting -= len;
+            out.effects.push(Effect::Keys(number, Ok(len)));
+        }
+    }
+
+    fn command(&mut self, now: Mono, command: AgentCommand, out: &mut Effects) {
+        match command {
+            AgentCommand::Inject(injection) if self.waiting.len() >= WAITING => {
+                let why = "too many messages wait for this agent".to_owned();
+                Self::report(out, AgentReport::Failed(injection.delivery_id, why));
+            }
+            AgentCommand::Inject(injection) => self.waiting.push_back(*injection),
+            AgentCommand::Snapshot { ticket, ansi } => {
+                Self::report(
+                    out,
+                    AgentReport::Picture(ticket, self.screen.snapshot(ansi)),
+                );
+            }
+            AgentCommand::Stop { grace } => {
+                out.effects.push(Effect::Signal(Ending::HangUp));
+                // A second order may shorten the grace, not lengthen it.
+                self.kill_at = soonest(self.kill_at, Some(now + grace));
+                self.stopping = true;
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Mono, out: &mut Effects) {
+        if self.kill_at.is_some_and(|at| at <= now) {
+            out.effects.push(Effect::Signal(Ending::Kill));
+            self.kill_at = Some(now + KILL_AGAIN);
+        }
+        if let Some(after) = self.idle_after
+            && !self.idle
+        {
+            let silent = now.since(self.last_output.unwrap_or(self.started));
+            if silent >= after {
+                self.idle = true;
+                Self::report(out, AgentReport::Idle { silent });
+            }
+        }
+        let wake = match &self.state {
+            State::Injecting(draft) | State::Stalled(draft) => draft.wake,
+            State::Verifying(check) => check.draft.wake,
+            _ => None,
+        };
+        if wake.is_some_and(|at| at <= now) {
+            self.look(out);
+        }
+    }
+
+    fn wake(&self) -> Option<Mono> {
+        match &self.state {
+            State::Starting(watch) => Some(watch.wake),
+            State::Injecting(draft) | State::Stalled(draft) => draft.wake,
+            State::Verifying(check) => check.draft.wake,
+            State::Ready | State::Gone => None,
+        }
+    }
+}
+
+/// What ends a line in this terminal.
+fn enter(facts: Facts) -> u8 {
+    if facts.cr_is_newline { b'\r' } else { b'\n' }
+}
+
+impl Machine for AgentCore {
+    type Event = Event;
+    /// An agent has nothing to remember: the ledger knows what it was given.
+    type Record = ();
+    type Effect = Effect;
+
+    fn step(&mut self, now: Now, event: Event, out: &mut Effects) {
+        let now = now.mono;
+        match event {
+            Event::Output(bytes) => return self.saw(now, &bytes, out),
+            Event::Tty(facts) => self.facts = Some(facts),
+            Event::Wrote(bytes) => {
+                self.written += bytes as u64;
+                self.answer_keys(out);
+                if matches!(self.state, State::Injecting(_) | State::Stalled(_)) {
+                    self.look(out);
+                }
+            }
+            Event::Command(command) => self.command(now, command, out),
+            Event::Keys(number, bytes) => return self.keys(number, bytes, out),
+            Event::Resize(size) => {
+                self.screen.resize(size);
+                out.effects.push(Effect::Resize(size));
+            }
+            Event::Tick => self.tick(now, out),
+            Event::Exited(how) => {
+                self.state = State::Gone;
+                self.held.clear();
+                Self::report(out, AgentReport::Exited(how));
+            }
+        }
+        self.advance(now, out);
+    }
+
+    fn replay(&mut self, (): &()) {}
+
+    fn snapshot(&self) -> Option<()> {
+        None
+    }
+
+    fn deadline(&self) -> Option<Mono> {
+        if matches!(self.state, State::Gone) {
+            return None;
+        }
+        let idle = self
+            .idle_after
+            .filter(|_| !self.idle)
+            .map(|after| self.last_output.unwrap_or(self.started) + after);
+        soonest(soonest(self.wake(), idle), self.kill_at)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,571 @@
+//! The core against made-up terminals, in made-up time.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::ids::{AgentName, DeliveryId};
+use crate::time::Wall;
+use crate::wire::event::Proof;
+
+/// A program and its terminal.
+trait Program {
+    /// Settings; `unread` is filled in by the world.
+    fn settings(&self) -> Facts;
+    /// It reads: what it shows in answer.
+    fn read(&mut self, bytes: &[u8]) -> Vec<u8>;
+}
+
+const COOKED: Facts = Facts {
+    line_mode: true,
+    echo: true,
+    cr_is_newline: true,
+    unread: None,
+};
+const RAW: Facts = Facts {
+    line_mode: false,
+    echo: false,
+    cr_is_newline: false,
+    unread: None,
+};
+
+/// Reads lines and says nothing.
+struct Lines;
+
+impl Program for Lines {
+    fn settings(&self) -> Facts {
+        COOKED
+    }
+    fn read(&mut self, _: &[u8]) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+/// Raw mode; gives every byte back.
+struct Parrot;
+
+impl Program for Parrot {
+    fn settings(&self) -> Facts {
+        RAW
+    }
+    fn read(&mut self, bytes: &[u8]) -> Vec<u8> {
+        bytes.to_vec()
+    }
+}
+
+/// Raw mode; shows nothing.
+struct Mute;
+
+impl Program for Mute {
+    fn settings(&self) -> Facts {
+        RAW
+    }
+    fn read(&mut self, _: &[u8]) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+/// A full-screen program with a composer, which may have a dialog open, and may swallow Enters.
+#[derive(Default)]
+struct Composer {
+    draft: String,
+    submitted: Vec<String>,
+    dialog: bool,
+    answered: Vec<u8>,
+    swallow: usize,
+    in_paste: Vec<u8>,
+}
+
+impl Composer {
+    fn draw(&self) -> Vec<u8> {
+        let mut text = String::from("\x1b[2J\x1b[H");
+        for line in &self.submitted {
+            text += &format!("❯ {line}\r\n\r\n");
+        }
+        if self.dialog {
+            text += "Do you want to proceed?\r\n❯ 1. Yes\r\n  2. No\x1b[1A\x1b[3G";
+        } else {
+            text += &format!("────────\r\n❯ {}", self.draft.replace('\n', "\r\n  "));
+        }
+        text.into_bytes()
+    }
+}
+
+impl Program for Composer {
+    fn settings(&self) -> Facts {
+        RAW
+    }
+    fn read(&mut self, bytes: &[u8]) -> Vec<u8> {
+        for byte in bytes {
+            self.in_paste.push(*byte);
+            let text = String::from_utf8_lossy(&self.in_paste).into_owned();
+            if text.starts_with("\x1b[200~") {
+                if let Some(pasted) = text.strip_suffix("\x1b[201~") {
+                    if !self.dialog {
+                        self.draft += pasted.trim_start_matches("\x1b[200~");
+                    }
+                    self.in_paste.clear();
+                }
+            } else if !text.starts_with('\x1b') {
+                self.in_paste.clear();
+                match byte {
+                    _ if self.dialog => {
+                        self.answered.push(*byte);
+                        self.dialog = false;
+                    }
+                    b'\r' if self.swallow > 0 => self.swallow -= 1,
+                    b'\r' => self.submitted.push(std::mem::take(&mut self.draft)),
+                    _ => self.draft.push(char::from(*byte)),
+                }
+            }
+        }
+        self.draw()
+    }
+}
+
+struct World<P> {
+    core: AgentCore,
+    now: Mono,
+    program: P,
+    /// In the terminal, unread.
+    unread: Vec<u8>,
+    /// Everything ever written, write by write.
+    writes: Vec<Vec<u8>>,
+    reports: Vec<(Mono, AgentReport)>,
+    keys: Vec<(u64, Result<usize, String>)>,
+    /// The program reads at all.
+    reading: bool,
+    /// Whether reading can be observed.
+    observed: bool,
+}
+
+fn spec() -> AgentSpec {
+    AgentSpec {
+        name: AgentName::new("w"),
+        argv: vec!["prog".into()],
+        cwd: None,
+        env: BTreeMap::new(),
+        token: None,
+        size: Size { rows: 24, cols: 60 },
+        idle_after: None,
+    }
+}
+
+impl<P: Program> World<P> {
+    /// Ready, by the marker, and with `greeting` on its screen.
+    fn ready(program: P, greeting: &[u8]) -> Self {
+        let mut world = Self {
+            core: AgentCore::new(&spec(), Mono(1)),
+            now: Mono(1),
+            program,
+            unread: Vec::new(),
+            writes: Vec::new(),
+            reports: Vec::new(),
+            keys: Vec::new(),
+            reading: true,
+            observed: true,
+        };
+        world.event(Event::Output(greeting.to_vec()));
+        world.event(Event::Output(b"\x1b[s->pty:ready\x1b[2K\r".to_vec()));
+        assert!(matches!(world.reports[0].1, AgentReport::Ready { .. }));
+        world.reports.clear();
+        world
+    }
+
+    fn event(&mut self, event: Event) {
+        let mut out = Out::default();
+        let now = Now {
+            mono: self.now,
+            wall: Wall(0),
+        };
+        self.core.step(now, event, &mut out);
+        let mut todo: VecDeque<Effect> = out.effects.into();
+        let mut wrote = 0;
+        while let Some(effect) = todo.pop_front() {
+            match effect {
+                Effect::Probe => {
+                    let mut facts = self.program.settings();
+                    facts.unread = self.observed.then_some(!self.unread.is_empty());
+                    let mut out = Out::default();
+                    self.core.step(now, Event::Tty(facts), &mut out);
+                    for effect in out.effects.into_iter().rev() {
+                        todo.push_front(effect);
+                    }
+                }
+                Effect::Write(bytes) => {
+                    wrote += bytes.len();
+                    self.unread.extend_from_slice(&bytes);
+                    self.writes.push(bytes);
+                }
+                Effect::Report(report) => self.reports.push((self.now, report)),
+                Effect::Keys(number, result) => self.keys.push((number, result)),
+                Effect::Resize(_) | Effect::Signal(_) => {}
+            }
+        }
+        if wrote > 0 {
+            self.event(Event::Wrote(wrote));
+            let settings = self.program.settings();
+            if settings.line_mode && settings.echo {
+                let echo = self.unread[self.unread.len() - wrote..].to_vec();
+                self.event(Event::Output(echo));
+            }
+        }
+    }
+
+    /// Lets time pass: the program reads a little later than it is written to, ticks come when they are due.
+    fn run(&mut self, millis: u64) {
+        let end = self.now + Duration::from_millis(millis);
+        let mut turns = 0;
+        while self.now < end {
+            turns += 1;
+            assert!(
+                turns < 100_000,
+                "no progress: deadline {:?}",
+                self.core.deadline()
+            );
+            let reads_at = (self.reading && !self.unread.is_empty())
+                .then(|| self.now + Duration::from_micros(50));
+            let next = soonest(self.core.deadline(), reads_at).filter(|at| *at <= end);
+            self.now = next.unwrap_or(end).max(self.now + Duration::from_nanos(1));
+            if reads_at.is_some_and(|at| at <= self.now) {
+                let bytes = std::mem::take(&mut self.unread);
+                let shown = self.program.read(&bytes);
+                if !shown.is_empty() {
+                    self.event(Event::Output(shown));
+                }
+            }
+            if self.core.deadline().is_some_and(|at| at <= self.now) {
+                self.event(Event::Tick);
+            }
+        }
+    }
+
+    fn inject(&mut self, text: &str, mode: Mode) {
+        self.event(Event::Command(AgentCommand::Inject(Box::new(Injection {
+            delivery_id: DeliveryId::new("d1"),
+            text: text.into(),
+            mode,
+        }))));
+    }
+
+    fn written(&self) -> Vec<&str> {
+        self.writes
+            .iter()
+            .map(|w| std::str::from_utf8(w).expect("text"))
+            .collect()
+    }
+
+    fn reported(&self) -> Vec<&AgentReport> {
+        self.reports.iter().map(|(_, report)| report).collect()
+    }
+}
+
+fn typed() -> AgentReport {
+    AgentReport::Typed(DeliveryId::new("d1"))
+}
+
+fn landed(proof: Proof) -> AgentReport {
+    AgentReport::Landed(DeliveryId::new("d1"), proof, None)
+}
+
+const TEXT: &str = "Relay message from bob [ws / evt_1]: hello 42";
+
+#[test]
+fn a_line_reader_gets_lines_and_enter_in_one_write_and_proof_comes_with_its_read() {
+    let mut world = World::ready(Lines, b"");
+    let began = world.now;
+    world.inject("one hello\ntwo hello", Mode::Steer);
+    world.run(10);
+    assert_eq!(
+        world.written(),
+        ["one hello\ntwo hello\r"],
+        "and no Escape in line mode"
+    );
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+    let took = world.reports[1].0.since(began);
+    assert!(took < Duration::from_millis(1), "{took:?}");
+}
+
+#[test]
+fn an_unread_message_is_said_to_be_unread_and_never_settled_by_the_clock() {
+    let mut world = World::ready(Lines, b"");
+    world.reading = false;
+    world.inject(TEXT, Mode::Wait);
+    world.run(3_600_000);
+    assert_eq!(world.reported()[0], &typed());
+    assert!(
+        matches!(world.reported()[1..], [AgentReport::Stalled(_, why)] if why.contains("has not read")),
+        "{:?}",
+        world.reported()
+    );
+    world.reading = true;
+    world.run(6000);
+    assert_eq!(world.reported()[2..], [&landed(Proof::Echo)]);
+}
+
+#[test]
+fn without_sight_of_reading_the_window_closes_without_proof() {
+    let mut world = World::ready(Lines, b"");
+    world.observed = false;
+    world.inject(TEXT, Mode::Wait);
+    world.run(4_900);
+    assert_eq!(
+        world.reported(),
+        [&typed()],
+        "the kernel's own echo proves nothing"
+    );
+    world.run(200);
+    assert!(
+        matches!(world.reported()[1], AgentReport::Landed(_, Proof::None, Some(why)) if why == "nothing was seen within 5s")
+    );
+}
+
+#[test]
+fn a_raw_program_that_echoes_gets_its_enter_without_a_pause() {
+    let mut world = World::ready(Parrot, b"");
+    let began = world.now;
+    world.inject(TEXT, Mode::Wait);
+    world.run(100);
+    assert_eq!(world.written(), [TEXT, "\r"]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+    assert!(world.reports[1].0.since(began) < Duration::from_millis(1));
+}
+
+#[test]
+fn a_raw_program_that_shows_nothing_gets_its_enter_after_a_pause() {
+    let mut world = World::ready(Mute, b"");
+    world.inject(TEXT, Mode::Wait);
+    world.run(140);
+    assert_eq!(world.written(), [TEXT]);
+    world.run(20);
+    assert_eq!(world.written(), [TEXT, "\r"]);
+    world.run(300);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Read)]);
+}
+
+#[test]
+fn a_steering_message_presses_escape_first() {
+    let mut world = World::ready(Parrot, b"");
+    world.core.profile.escape_interrupts = true;
+    world.inject(TEXT, Mode::Steer);
+    world.run(90);
+    assert_eq!(world.written(), ["\x1b"]);
+    world.run(20);
+    assert_eq!(world.written(), ["\x1b", TEXT, "\r"]);
+}
+
+#[test]
+fn a_steering_message_to_an_unknown_program_is_not_damaged_by_an_escape() {
+    let mut world = World::ready(Parrot, b"");
+    world.inject(TEXT, Mode::Steer);
+    world.run(200);
+    assert_eq!(world.written(), [TEXT, "\r"]);
+}
+
+const COMPOSER: &[u8] = b"\x1b[?2004h";
+
+#[test]
+fn a_composer_gets_a_paste_and_then_enter_once_it_is_drawn() {
+    let mut world = World::ready(Composer::default(), COMPOSER);
+    world.inject("two\nlines 42", Mode::Wait);
+    world.run(149);
+    assert_eq!(world.written(), ["\x1b[200~two\nlines 42\x1b[201~"]);
+    world.run(200);
+    assert_eq!(world.program.submitted, ["two\nlines 42"]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+}
+
+#[test]
+fn hostile_text_reaches_a_composer_as_text() {
+    let mut world = World::ready(Composer::default(), COMPOSER);
+    world.inject("before\x1b[201~\rEVIL\r", Mode::Wait);
+    world.run(1000);
+    assert_eq!(world.program.submitted, ["before\nEVIL"]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+}
+
+#[test]
+fn a_dialog_never_gets_an_enter_however_long_it_stands() {
+    let mut world = World::ready(Composer::default(), COMPOSER);
+    world.program.dialog = true;
+    world.event(Event::Output(world.program.draw()));
+    world.inject(TEXT, Mode::Wait);
+    world.run(3_600_000);
+    assert_eq!(world.program.answered, b"");
+    assert_eq!(world.writes.len(), 1);
+    assert_eq!(world.reports.len(), 1);
+    assert!(
+        matches!(&world.reports[0].1, AgentReport::Stalled(_, why) if why.contains("1. Yes")),
+        "{:?}",
+        world.reports
+    );
+    // Any number of redraws changes nothing, and a person is not locked out.
+    for _ in 0..50 {
+        world.event(Event::Output(world.program.draw()));
+        world.run(500);
+    }
+    world.event(Event::Keys(1, b"2".to_vec()));
+    world.run(1000);
+    assert_eq!(world.program.answered, b"2");
+    assert_eq!(world.keys, [(1, Ok(1))]);
+    assert_eq!(world.written().concat().matches('\r').count(), 0);
+}
+
+#[test]
+fn a_text_that_is_drawn_late_is_entered_then_and_not_typed_again() {
+    let mut world = World::ready(Composer::default(), COMPOSER);
+    world.reading = false;
+    world.inject(TEXT, Mode::Wait);
+    world.run(60_000);
+    assert!(matches!(world.reported()[..], [AgentReport::Stalled(..)]));
+    world.reading = true;
+    world.run(1000);
+    assert_eq!(world.program.submitted, [TEXT]);
+    assert_eq!(world.writes.len(), 2);
+    assert_eq!(world.reported()[1..], [&typed(), &landed(Proof::Echo)]);
+}
+
+#[test]
+fn a_swallowed_enter_is_pressed_again_and_the_text_is_not_typed_again() {
+    let mut world = World::ready(
+        Composer {
+            swallow: 2,
+            ..Composer::default()
+        },
+        COMPOSER,
+    );
+    world.inject(TEXT, Mode::Wait);
+    world.run(10_000);
+    assert_eq!(world.program.submitted, [TEXT]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.writes.len(), 4);
+}
+
+#[test]
+fn a_draft_that_will_not_go_is_reported_and_not_settled() {
+    let mut world = World::ready(
+        Composer {
+            swallow: 99,
+            ..Composer::default()
+        },
+        COMPOSER,
+    );
+    world.inject(TEXT, Mode::Wait);
+    world.run(600_000);
+    assert_eq!(world.writes.len(), 6, "one paste and five presses of Enter");
+    assert!(matches!(
+        world.reported()[..],
+        [AgentReport::Typed(_), AgentReport::Stalled(..)]
+    ));
+    world.program.swallow = 0;
+    world.event(Event::Keys(1, b"\r".to_vec()));
+    world.run(1000);
+    assert_eq!(world.reported()[2], &landed(Proof::Echo));
+}
+
+#[test]
+fn keys_and_answers_never_land_inside_a_message() {
+    let mut world = World::ready(Mute, b"");
+    world.inject(TEXT, Mode::Wait);
+    world.event(Event::Keys(1, b"abc".to_vec()));
+    world.run(50);
+    assert_eq!(world.written(), [TEXT]);
+    assert!(world.keys.is_empty());
+    world.run(150);
+    assert_eq!(world.written(), [TEXT, "\r", "abc"]);
+    assert_eq!(world.keys, [(1, Ok(3))]);
+}
+
+#[test]
+fn messages_wait_for_each_other_and_for_the_agent() {
+    let mut world = World::ready(Parrot, b"");
+    world.inject("first 1111", Mode::Wait);
+    world.inject("second 2222", Mode::Wait);
+    world.run(100);
+    assert_eq!(world.written(), ["first 1111", "\r", "second 2222", "\r"]);
+
+    let mut early = World {
+        core: AgentCore::new(&spec(), Mono(1)),
+        now: Mono(1),
+        ..World::ready(Lines, b"")
+    };
+    early.inject(TEXT, Mode::Wait);
+    early.run(400);
+    assert!(early.writes.is_empty());
+    early.run(200);
+    assert_eq!(early.writes.len(), 1);
+}
+
+#[test]
+fn a_message_without_words_fails_and_the_next_goes_on() {
+    let mut world = World::ready(Lines, b"");
+    world.inject("\x1b[0m\r\n", Mode::Wait);
+    world.inject(TEXT, Mode::Wait);
+    world.run(10);
+    assert!(matches!(world.reported()[0], AgentReport::Failed(..)));
+    assert_eq!(world.reported()[2], &landed(Proof::Echo));
+}
+
+/// A line reader that goes raw before it has read, and throws away what waited.
+struct Flusher(bool);
+
+impl Program for Flusher {
+    fn settings(&self) -> Facts {
+        if self.0 { RAW } else { COOKED }
+    }
+    fn read(&mut self, _: &[u8]) -> Vec<u8> {
+        self.0 = true;
+        b"\r\n> ".to_vec()
+    }
+}
+
+#[test]
+fn what_a_program_may_have_thrown_away_is_not_called_proven() {
+    let mut world = World::ready(Flusher(false), b"");
+    world.inject(TEXT, Mode::Wait);
+    world.run(10_000);
+    assert!(
+        matches!(
+            world.reported()[1],
+            AgentReport::Landed(_, Proof::None, Some(_))
+        ),
+        "{:?}",
+        world.reports
+    );
+}
+
+#[test]
+fn silence_and_its_end_are_reported_once_each() {
+    let mut world = World::ready(Lines, b"");
+    world.core.idle_after = Some(Duration::from_secs(30));
+    world.run(100_000);
+    assert_eq!(
+        world.reported(),
+        [&AgentReport::Idle {
+            silent: Duration::from_secs(30)
+        }]
+    );
+    world.event(Event::Output(b"x".to_vec()));
+    world.event(Event::Output(b"y".to_vec()));
+    assert_eq!(world.reported()[1..], [&AgentReport::Working]);
+}
+
+#[test]
+fn a_quiet_agent_needs_no_wake_ups() {
+    let mut world = World::ready(Lines, b"");
+    assert_eq!(world.core.deadline(), None);
+    world.inject(TEXT, Mode::Wait);
+    world.run(1000);
+    assert_eq!(world.core.deadline(), None);
+}
+
+#[test]
+fn a_known_cli_without_its_composer_is_not_typed_to() {
+    let mut world = World::ready(Lines, b"");
+    world.core.profile = profile::of(&["claude".into()]);
+    world.inject(TEXT, Mode::Wait);
+    world.run(60_000);
+    assert!(world.writes.is_empty());
+    assert!(
+        matches!(world.reported()[..], [AgentReport::Stalled(_, why)] if why.contains("not at its prompt"))
+    );
+}

@@ -1,0 +1,342 @@
+//! One message on its way: as a draft in the terminal until Enter may be pressed, then as a question until it has landed.
+//! Judges from what is known and says when to look again; writes nothing itself.
+
+use std::time::Duration;
+
+use crate::agent::core::Facts;
+use crate::agent::inject::Frame;
+use crate::agent::profile::Profile;
+use crate::agent::verify::{Before, Drawn, Echo, Key, Looks};
+use crate::ids::DeliveryId;
+use crate::screen::Screen;
+use crate::time::Mono;
+use crate::wire::event::Proof;
+
+/// A text that is not drawn (or not even read) by then is reported.
+const DRAWN_WITHIN: Duration = Duration::from_secs(2);
+/// Silence that shows that a composer has finished drawing the text.
+const QUIET: Duration = Duration::from_millis(60);
+/// A program that never falls silent gets its Enter this long after the text was drawn.
+const RESTLESS: Duration = Duration::from_secs(1);
+/// From the last byte read to Enter where nothing is echoed.
+const UNECHOED: Duration = Duration::from_millis(150);
+/// How long an answer on the screen is waited for once everything is read.
+const SHOWN_WITHIN: Duration = Duration::from_millis(250);
+/// How long anything is waited for where reading cannot be observed.
+const WINDOW: Duration = Duration::from_secs(5);
+/// A draft must stay away this long to be gone: composers erase before they redraw.
+const GONE: Duration = Duration::from_millis(50);
+/// While the draft still stands in the input line, Enter was swallowed: when to press it again (injection, rule 8).
+const AGAIN: [Duration; 4] = [
+    Duration::from_millis(600),
+    Duration::from_millis(800),
+    Duration::from_millis(1200),
+    Duration::from_millis(2000),
+];
+
+/// A message whose Enter is not pressed yet.
+#[derive(Debug)]
+pub struct Draft {
+    pub id: DeliveryId,
+    pub text: String,
+    pub key: Key,
+    pub echo: Echo,
+    /// Escape is to be pressed first.
+    pub interrupt: bool,
+    pub stage: Stage,
+    /// When to look at the terminal again, if no output comes before.
+    pub wake: Option<Mono>,
+}
+
+/// How far it is.
+#[derive(Debug)]
+pub enum Stage {
+    /// Nothing is typed: the terminal's settings decide how.
+    Measuring,
+    /// Escape was pressed; the program gets time to react.
+    Interrupted { until: Mono },
+    /// The text is on its way into a raw terminal.
+    Typing(Typing),
+}
+
+/// A text on its way into a raw terminal.
+#[derive(Debug)]
+pub struct Typing {
+    pub frame: Frame,
+    /// It is in the terminal when so many bytes are written.
+    pub mark: u64,
+    pub before: Before,
+    pub typed_at: Option<Mono>,
+    pub read_at: Option<Mono>,
+    pub drawn_at: Option<Mono>,
+    pub looks: Looks,
+}
+
+/// Whether Enter may be pressed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub enter: bool,
+    pub drawn: Drawn,
+    pub wake: Option<Mono>,
+    /// Why not, when it is time to say so.
+    pub stall: Option<&'static str>,
+}
+
+impl Verdict {
+    fn wait(wake: Option<Mono>, stall: Option<&'static str>) -> Self {
+        Self {
+            enter: false,
+            drawn: Drawn::No,
+            wake,
+            stall,
+        }
+    }
+}
+
+impl Draft {
+    /// `facts` must be newer than the last change of `written`.
+    pub fn may_enter(
+        &mut self,
+        now: Mono,
+        facts: Facts,
+        written: u64,
+        screen: &Screen,
+        profile: &Profile,
+        last_output: Option<Mono>,
+    ) -> Verdict {
+        let Stage::Typing(typing) = &mut self.stage else {
+            return Verdict::wait(None, None);
+        };
+        if written < typing.mark {
+            return Verdict::wait(None, None);
+        }
+        if typing.typed_at.is_none() {
+            typing.looks = Looks::new(now);
+        }
+        let typed_at = *typing.typed_at.get_or_insert(now);
+        let limit = typed_at + DRAWN_WITHIN;
+        let overdue = now >= limit;
+        if facts.unread == Some(true) {
+            let wake = Some(typing.looks.next(now));
+            return Verdict::wait(wake, overdue.then_some("the program has not read the text"));
+        }
+        let read_at = *typing.read_at.get_or_insert(now);
+        let enter_at = match typing.frame {
+            Frame::Paste if facts.line_mode => {
+                let why = "the terminal went back to line mode before Enter";
+                return Verdict::wait((!overdue).then_some(limit), overdue.then_some(why));
+            }
+            Frame::Paste => {
+                let drawn = typing.before.compare(screen, &self.key);
+                if drawn == Drawn::No {
+                    typing.drawn_at = None;
+                    let why = "the program does not show the text";
+                    return Verdict::wait((!overdue).then_some(limit), overdue.then_some(why));
+                }
+                let drawn_at = *typing.drawn_at.get_or_insert(now);
+                let quiet_at = last_output.map_or(now, |at| at + QUIET);
+                let enter_at =
+                    (typed_at + profile.enter_after).max(quiet_at.min(drawn_at + RESTLESS));
+                return Verdict {
+                    enter: now >= enter_at,
+                    drawn,
+                    wake: Some(enter_at),
+                    stall: None,
+                };
+            }
+            Frame::Lines | Frame::Plain if self.echo.heard() => now,
+            Frame::Lines | Frame::Plain => {
+                let still = last_output.map_or(read_at, |at| at.max(read_at)) + UNECHOED;
+                still.min(read_at + DRAWN_WITHIN)
+            }
+        };
+        Verdict {
+            enter: now >= enter_at,
+            ..Verdict::wait(Some(enter_at), None)
+        }
+    }
+}
+
+/// A message whose Enter was pressed.
+#[derive(Debug)]
+pub struct Check {
+    pub draft: Box<Draft>,
+    frame: Frame,
+    /// Enter is in the terminal when so many bytes are written.
+    pub mark: u64,
+    pub entered_at: Option<Mono>,
+    /// How often Enter was pressed.
+    pub presses: usize,
+    /// Line mode with ECHO: the kernel shows the text whether or not anybody reads it.
+    pub kernel_echo: bool,
+    /// The text stood in the input line when Enter was pressed: where, and how it was before that.
+    pub stood: Option<(Drawn, Before)>,
+    /// Output up to Enter.
+    offset: u64,
+    read_at: Option<Mono>,
+    gone_at: Option<Mono>,
+    /// The program left line mode before it had read: whether it kept or discarded what waited cannot be known.
+    switched: bool,
+    stalled: bool,
+    /// It was said that the program does not read.
+    told_unread: bool,
+    looks: Looks,
+}
+
+/// Whether it has landed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    pub landed: Option<(Proof, Option<String>)>,
+    pub press_again: bool,
+    pub wake: Option<Mono>,
+    pub stall: Option<String>,
+}
+
+impl Judged {
+    fn wait(at: Mono) -> Self {
+        Self {
+            wake: Some(at),
+            ..Self::default()
+        }
+    }
+
+    fn landed(proof: Proof) -> Self {
+        Self {
+            landed: Some((proof, None)),
+            ..Self::default()
+        }
+    }
+
+    fn unproven(why: &str) -> Self {
+        Self {
+            landed: Some((Proof::None, Some(why.to_owned()))),
+            ..Self::default()
+        }
+    }
+}
+
+impl Check {
+    /// With Enter queued, but not yet in the terminal.
+    pub fn new(mut draft: Box<Draft>, frame: Frame, mark: u64, offset: u64, now: Mono) -> Self {
+        draft.wake = None;
+        Self {
+            draft,
+            frame,
+            mark,
+            entered_at: None,
+            presses: 1,
+            kernel_echo: false,
+            stood: None,
+            offset,
+            read_at: None,
+            gone_at: None,
+            switched: false,
+            stalled: false,
+            told_unread: false,
+            looks: Looks::new(now),
+        }
+    }
+
+    /// Enter is in the terminal.
+    pub fn entered(&mut self, now: Mono) {
+        self.entered_at = Some(now);
+        self.draft.wake = None;
+        self.looks = Looks::new(now);
+        if self.presses > 1 {
+            self.read_at = None;
+        }
+    }
+
+    /// `facts` must be newer than Enter.
+    pub fn judge(&mut self, now: Mono, facts: Facts, screen: &Screen) -> Judged {
+        let entered_at = self.entered_at.unwrap_or(now);
+        if self.frame == Frame::Lines
+            && !facts.line_mode
+            && self.read_at.is_none()
+            && !self.switched
+        {
+            self.switched = true;
+            self.draft.echo.start_over();
+        }
+        // What comes after the message, such as a person's keys, may be unread again; the message was read once.
+        if facts.unread == Some(false) {
+            self.read_at.get_or_insert(now);
+        }
+        if facts.unread.is_some() && self.read_at.is_none() {
+            let late = now >= entered_at + WINDOW;
+            let mut judged = Judged::wait(self.looks.next(now));
+            if late && !std::mem::replace(&mut self.told_unread, true) {
+                judged.stall =
+                    Some("typed, and the program has not read its terminal yet".to_owned());
+            }
+            return judged;
+        }
+        if self.stood.is_some() {
+            return self.draft_gone(now, entered_at, screen);
+        }
+        let since = self.read_at.unwrap_or(entered_at);
+        let shown = screen.offset() > self.offset;
+        if self.switched {
+            return match (self.draft.echo.heard(), now >= since + WINDOW) {
+                (true, _) => Judged::landed(Proof::Echo),
+                (false, false) => Judged::wait(since + WINDOW),
+                (false, true) => Judged::unproven(
+                    "the program left line mode before it read the text, and may have discarded it",
+                ),
+            };
+        }
+        if self.read_at.is_none() {
+            return self.unobserved(now, entered_at, shown);
+        }
+        match (self.frame == Frame::Paste || self.draft.echo.heard(), shown) {
+            (true, _) => Judged::landed(Proof::Echo),
+            (false, true) if !self.kernel_echo => Judged::landed(Proof::Screen),
+            (false, _) if now < since + SHOWN_WITHIN => Judged::wait(since + SHOWN_WITHIN),
+            (false, true) => Judged::landed(Proof::Screen),
+            (false, false) => Judged::landed(Proof::Read),
+        }
+    }
+
+    /// Nobody can say whether the program has read: only what it shows counts, and the kernel's own echo does not.
+    fn unobserved(&self, now: Mono, entered_at: Mono, shown: bool) -> Judged {
+        match (self.frame == Frame::Paste || self.draft.echo.heard(), shown) {
+            (true, _) if !self.kernel_echo => Judged::landed(Proof::Echo),
+            (false, true) if !self.kernel_echo => Judged::landed(Proof::Screen),
+            _ if now < entered_at + WINDOW => Judged::wait(entered_at + WINDOW),
+            _ => Judged::unproven("nothing was seen within 5s"),
+        }
+    }
+
+    /// The draft stood in the input line: it is submitted once it is gone from there.
+    fn draft_gone(&mut self, now: Mono, entered_at: Mono, screen: &Screen) -> Judged {
+        let key = &self.draft.key;
+        let there = self
+            .stood
+            .as_ref()
+            .is_some_and(|(place, before)| before.compare(screen, key) >= *place);
+        if !there {
+            let gone_at = *self.gone_at.get_or_insert(now);
+            if now >= gone_at + GONE {
+                return Judged::landed(Proof::Echo);
+            }
+            return Judged::wait(gone_at + GONE);
+        }
+        self.gone_at = None;
+        match AGAIN.get(self.presses - 1) {
+            Some(gap) if now >= entered_at + *gap => Judged {
+                press_again: true,
+                ..Judged::default()
+            },
+            Some(gap) => Judged::wait(entered_at + *gap),
+            None => Judged {
+                stall: (!std::mem::replace(&mut self.stalled, true)).then(|| {
+                    format!(
+                        "the text still stands in the input line after {} presses of Enter",
+                        self.presses
+                    )
+                }),
+                ..Judged::default()
+            },
+        }
+    }
+}

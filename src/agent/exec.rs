@@ -1,0 +1,115 @@
+//! The last step before an agent's program runs, inside the new process: `relay-broker __exec --status WHERE [--cwd DIR]
+//! -- CMD ARGS…`. Enters the directory, becomes the program, and tells the broker why if it cannot: the library that
+//! makes terminals reports a missing program as started. Called by `main` before anything else; returns never.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, exit};
+
+/// The subcommand's name.
+pub const SUBCOMMAND: &str = "__exec";
+
+/// As shells have it: found but not executable, and not found.
+const CANNOT: i32 = 126;
+const NOT_FOUND: i32 = 127;
+
+/// Becomes the program named after `--`. `args` are those after [`SUBCOMMAND`].
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ! {
+    close_inherited();
+    let mut args = args.into_iter();
+    let (mut status, mut dir) = (None, None);
+    while let Some(arg) = args.next() {
+        match arg.to_str() {
+            Some("--status") => status = args.next(),
+            Some("--cwd") => dir = args.next(),
+            Some("--") => break,
+            _ => break,
+        }
+    }
+    let argv: Vec<OsString> = args.collect();
+    // Whoever started us is gone, or this was typed by hand: no program without somebody to look after it.
+    let Some(mut status) = status.and_then(|to| connect(&to).ok()) else {
+        eprintln!("relay-broker {SUBCOMMAND} is for the broker itself");
+        exit(CANNOT);
+    };
+    let (code, why) = become_program(&argv, dir.as_deref());
+    // If nobody reads it, the exit code still says it.
+    let _ = status.write_all(why.as_bytes());
+    exit(code);
+}
+
+/// Returns only if it could not be done: with the exit code and the reason.
+fn become_program(argv: &[OsString], dir: Option<&OsStr>) -> (i32, String) {
+    let Some((program, args)) = argv.split_first() else {
+        return (CANNOT, "cannot start agent: the command is empty".into());
+    };
+    let mut command = Command::new(program);
+    command.args(args);
+    if let Some(dir) = dir {
+        if let Err(e) = std::env::set_current_dir(dir) {
+            return (CANNOT, bad_directory(dir, &e));
+        }
+        // Shells and tools believe PWD where it fits, and the inherited one no longer does.
+        match std::env::current_dir() {
+            Ok(here) => command.env("PWD", here),
+            Err(_) => command.env_remove("PWD"),
+        };
+    }
+    // Also resets the signal mask and SIGPIPE.
+    let e = command.exec();
+    let code = if e.kind() == ErrorKind::NotFound {
+        NOT_FOUND
+    } else {
+        CANNOT
+    };
+    (code, bad_program(program, &e))
+}
+
+fn bad_directory(dir: &OsStr, e: &io::Error) -> String {
+    let dir = dir.to_string_lossy();
+    match e.kind() {
+        ErrorKind::NotFound => format!("cannot start agent: directory {dir:?} does not exist"),
+        ErrorKind::NotADirectory => format!("cannot start agent: {dir:?} is not a directory"),
+        _ => format!("cannot start agent: directory {dir:?} cannot be entered: {e}"),
+    }
+}
+
+fn bad_program(program: &OsStr, e: &io::Error) -> String {
+    let name = program.to_string_lossy();
+    let why = match e.kind() {
+        ErrorKind::NotFound if !name.contains('/') => "no such program in PATH".to_owned(),
+        ErrorKind::NotFound if Path::new(program).exists() => {
+            "the interpreter its first line names does not exist".to_owned()
+        }
+        ErrorKind::NotFound => "no such file".to_owned(),
+        ErrorKind::PermissionDenied => "it is not an executable file".to_owned(),
+        _ => e.to_string(),
+    };
+    format!("cannot start {name:?}: {why}")
+}
+
+/// The stream closes by itself when the program starts, and that is how the broker learns that it did.
+fn connect(to: &OsStr) -> io::Result<UnixStream> {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = to.to_str().and_then(|to| to.strip_prefix('@')) {
+        use std::os::linux::net::SocketAddrExt;
+        return UnixStream::connect_addr(&std::os::unix::net::SocketAddr::from_abstract_name(
+            name,
+        )?);
+    }
+    UnixStream::connect(to)
+}
+
+/// Nothing of the broker may reach the program: a terminal of another agent held open here would never hang up.
+/// Everything the broker opens is closed on exec already; this is for what libraries and its own parent left open.
+fn close_inherited() {
+    for fd in 3..1024 {
+        // SAFETY: the number is used for this one call; the kernel refuses it if it is no descriptor.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        let _ = rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC);
+    }
+}

@@ -1,0 +1,210 @@
+//! What is typed: a message made harmless, and framed for the terminal it goes to. Decides nothing about when.
+
+/// The longest line a terminal in line mode takes, newline included; the kernel drops the rest without a word.
+pub const LINE_MAX: usize = if cfg!(target_os = "macos") {
+    1024
+} else {
+    4095
+};
+
+/// How a message is put into the terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// Line mode: the kernel collects lines.
+    Lines,
+    /// Raw mode with DECSET 2004: between paste marks.
+    Paste,
+    /// Raw mode without: as it is.
+    Plain,
+}
+
+/// Removes whatever could act as a key or a command of the terminal: every escape sequence, then all controls except
+/// newline and tab (injection, rule 4). Line ends become LF; those at the end go.
+pub fn sanitise(text: &str) -> String {
+    let unified = text.replace("\r\n", "\n").replace('\r', "\n");
+    let mut clean = String::with_capacity(unified.len());
+    let mut rest = unified.as_str();
+    while let Some(at) = rest.find(|c: char| c.is_control() && c != '\n' && c != '\t') {
+        clean.push_str(&rest[..at]);
+        rest = &rest[at..];
+        rest = &rest[sequence(rest)..];
+    }
+    clean.push_str(rest);
+    clean.truncate(clean.trim_end_matches('\n').len());
+    clean
+}
+
+/// Length of the control or escape sequence that `text` starts with.
+fn sequence(text: &str) -> usize {
+    let mut chars = text.char_indices();
+    let introducer = match chars.next() {
+        Some((_, '\x1b')) => match text[1..].chars().next() {
+            Some('[') => (2, Kind::Csi),
+            Some(']' | 'P' | 'X' | '^' | '_') => (2, Kind::Text),
+            Some('O' | 'N') => (2, Kind::One),
+            Some(' '..='/') => (1, Kind::Intermediate),
+            Some(c @ '0'..='~') => (1 + c.len_utf8(), Kind::Done),
+            _ => (1, Kind::Done),
+        },
+        Some((_, '\u{9b}')) => (2, Kind::Csi),
+        Some((_, '\u{90}' | '\u{98}' | '\u{9d}' | '\u{9e}' | '\u{9f}')) => (2, Kind::Text),
+        Some((_, '\u{8e}' | '\u{8f}')) => (2, Kind::One),
+        Some((_, c)) => (c.len_utf8(), Kind::Done),
+        None => (0, Kind::Done),
+    };
+    let (start, kind) = introducer;
+    let body = &text[start..];
+    start
+        + match kind {
+            Kind::Done => 0,
+            Kind::One => body
+                .chars()
+                .next()
+                .filter(char::is_ascii_graphic)
+                .map_or(0, char::len_utf8),
+            Kind::Csi => ending(body, '0'..='?'),
+            Kind::Intermediate => ending(body, ' '..='/'),
+            Kind::Text => string_end(body),
+        }
+}
+
+enum Kind {
+    Done,
+    /// One character follows.
+    One,
+    /// Parameters, intermediates and a final letter follow.
+    Csi,
+    /// Intermediates and a final follow.
+    Intermediate,
+    /// Text up to ST or BEL follows.
+    Text,
+}
+
+/// Parameters or intermediates and, if it is there, the final character.
+fn ending(body: &str, parameters: std::ops::RangeInclusive<char>) -> usize {
+    let middle = body
+        .find(|c: char| !parameters.contains(&c) && !(' '..='/').contains(&c))
+        .unwrap_or(body.len());
+    match body[middle..].chars().next() {
+        Some('0'..='~') => middle + 1,
+        _ => middle,
+    }
+}
+
+/// Up to and with the terminator. Without one only the introducer goes: a stray one must not swallow the message.
+fn string_end(body: &str) -> usize {
+    let found = [("\x1b\\", 2), ("\u{9c}", 2), ("\x07", 1)]
+        .iter()
+        .filter_map(|(end, len)| body.find(end).map(|at| (at, at + len)))
+        .min();
+    found.map_or(0, |(_, after)| after)
+}
+
+/// The first line that a terminal in line mode would cut: its number from 1 and its bytes, newline included.
+pub fn too_long_line(text: &str) -> Option<(usize, usize)> {
+    text.split('\n')
+        .enumerate()
+        .map(|(at, line)| (at + 1, line.len() + 1))
+        .find(|(_, bytes)| *bytes > LINE_MAX)
+}
+
+/// The bytes of the text in its frame, without Enter.
+pub fn framed(text: &str, frame: Frame) -> Vec<u8> {
+    match frame {
+        Frame::Lines | Frame::Plain => text.as_bytes().to_vec(),
+        Frame::Paste => {
+            let mut bytes = Vec::with_capacity(text.len() + 14);
+            bytes.extend_from_slice(b"\x1b[200~");
+            // A blank disarms what composers take as a command at the start, or complete at the end (injection, rule 4).
+            if text.starts_with(['/', '!', '@', '#', '?']) {
+                bytes.push(b' ');
+            }
+            bytes.extend_from_slice(text.as_bytes());
+            let last_word = text.rsplit(char::is_whitespace).next().unwrap_or("");
+            if last_word.starts_with(['@', '#', '/']) || last_word.ends_with('\\') {
+                bytes.push(b' ');
+            }
+            bytes.extend_from_slice(b"\x1b[201~");
+            bytes
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_keeps_its_words_lines_tabs_and_emoji() {
+        let text = "Relay message from a [ws / evt_1]: line\n\ttab 🦀 é 漢\n\nend";
+        assert_eq!(sanitise(text), text);
+        assert_eq!(sanitise("a\r\nb\rc\n\r\n"), "a\nb\nc");
+        assert_eq!(sanitise("\n\n"), "");
+    }
+
+    #[test]
+    fn nothing_in_a_message_can_press_a_key() {
+        for (hostile, clean) in [
+            ("before\x1b[201~\rEVIL\r", "before\nEVIL"),
+            ("a\x1b[20\x1b[201~1~b", "a1~b"),
+            ("a\x1b\x1b[201~b", "ab"),
+            ("\u{9b}201~x", "x"),
+            ("a\x1b[31mred\x1b[0m", "ared"),
+            ("t\x1b]0;title\x07u", "tu"),
+            ("t\x1b]0;title\x1b\\u", "tu"),
+            ("t\x1b]never ends", "tnever ends"),
+            ("d\x1bPq#0\x1b\\e", "de"),
+            ("k\x1bOPx", "kx"),
+            ("c\x1b(Bd", "cd"),
+            ("r\x1bcs", "rs"),
+            ("\x03\x04\x15\x1a\x7f\0\x08\x0c^", "^"),
+            ("é\u{85}\u{9c}ü", "éü"),
+            ("end\x1b", "end"),
+            ("end\x1b[", "end"),
+            ("\x1b\u{e9}", "é"),
+        ] {
+            assert_eq!(sanitise(hostile), clean, "{hostile:?}");
+        }
+    }
+
+    #[test]
+    fn no_order_of_removals_leaves_a_control_behind() {
+        let parts = [
+            "\x1b", "[", "201~", "\u{9b}", "]", "\x07", "\r", "x", "\\", "P", "O", " ",
+        ];
+        for a in parts {
+            for b in parts {
+                for c in parts {
+                    for d in parts {
+                        let clean = sanitise(&[a, b, c, d, b].concat());
+                        assert!(
+                            !clean.chars().any(|c| c.is_control() && c != '\n'),
+                            "{clean:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_the_kernel_would_cut_is_found() {
+        assert_eq!(too_long_line(&"x".repeat(LINE_MAX - 1)), None);
+        let long = format!("ok\n{}", "x".repeat(LINE_MAX));
+        assert_eq!(too_long_line(&long), Some((2, LINE_MAX + 1)));
+    }
+
+    #[test]
+    fn a_paste_is_marked_and_its_ends_are_disarmed() {
+        assert_eq!(
+            framed("hi\nyou", Frame::Paste),
+            b"\x1b[200~hi\nyou\x1b[201~"
+        );
+        assert_eq!(
+            framed("/help @me", Frame::Paste),
+            b"\x1b[200~ /help @me \x1b[201~"
+        );
+        assert_eq!(framed("a\\", Frame::Paste), b"\x1b[200~a\\ \x1b[201~");
+        assert_eq!(framed("/a\\", Frame::Plain), b"/a\\");
+    }
+}

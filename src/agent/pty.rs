@@ -1,0 +1,353 @@
+//! A terminal and the process in it, as descriptors and numbers. The library is used to open a terminal and to spawn into
+//! it, no further; everything else goes by descriptors of our own, so that a terminal can also be taken over from somebody
+//! who kept it. Knows nothing of messages.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use parking_lot::Mutex;
+use portable_pty::{CommandBuilder, NativePtySystem, PtyPair, PtySize, PtySystem};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::termios::{InputModes, LocalModes, Winsize, tcgetattr, tcgetpgrp, tcsetwinsize};
+
+use crate::agent::core::{Ending, Facts};
+use crate::agent::exec;
+use crate::msg::{AgentSpec, Size};
+use crate::sys::entropy;
+
+/// Variables of ours that agents must not see, and those that describe somebody else's terminal.
+const WITHHELD: [&str; 5] = [
+    "COLUMNS",
+    "LINES",
+    "CLAUDECODE",
+    "RELAY_BROKER_API_KEY",
+    "RELAY_NODE_TOKEN",
+];
+
+/// One at a time: a terminal opened while another process is being made could leak into it.
+static SPAWNING: Mutex<()> = Mutex::new(());
+
+/// A terminal with a process in it.
+#[derive(Debug)]
+pub struct Terminal {
+    master: OwnedFd,
+    /// Our own copy of the program's side: it tells what the program has read. `None` once the program is gone, or where
+    /// it could not be had.
+    slave: Option<OwnedFd>,
+    pid: Pid,
+}
+
+/// A process that was made and has yet to become the program.
+#[derive(Debug)]
+pub struct Birth {
+    pub terminal: Terminal,
+    /// The process connects here and hangs up by becoming the program.
+    pub status: Status,
+}
+
+/// Where the new process reports.
+#[derive(Debug)]
+pub struct Status {
+    listener: UnixListener,
+    #[cfg_attr(target_os = "linux", allow(dead_code))]
+    path: Option<std::path::PathBuf>,
+}
+
+impl Drop for Status {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Terminal {
+    /// Opens a terminal and makes the process in it; `exe` is our own binary.
+    ///
+    /// # Errors
+    /// One line that names what is missing.
+    pub fn spawn(spec: &AgentSpec, exe: &Path) -> Result<Birth, String> {
+        let Some(program) = spec.argv.first().filter(|p| !p.is_empty()) else {
+            return Err("cannot start agent: the command is empty".into());
+        };
+        let cannot = |what: &str, e: &dyn std::fmt::Display| {
+            format!("cannot start {program:?}: {what}: {e}")
+        };
+        let (status, address) = status().map_err(|e| cannot("no socket for its status", &e))?;
+        let command = command(spec, exe, address);
+        let size = PtySize {
+            rows: spec.size.rows.max(1),
+            cols: spec.size.cols.max(1),
+            ..PtySize::default()
+        };
+        let alone = SPAWNING.lock();
+        let pair = NativePtySystem::default()
+            .openpty(size)
+            .map_err(|e| cannot("no terminal", &e))?;
+        let (master, slave) = descriptors(&pair).map_err(|e| cannot("no terminal", &e))?;
+        let child = pair
+            .slave
+            .spawn_command(command)
+            .map_err(|e| cannot("no process", &e))?;
+        drop(alone);
+        let pid = child
+            .process_id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(Pid::from_raw)
+            .ok_or_else(|| cannot("no process", &"it has no number"))?;
+        Ok(Birth {
+            terminal: Self { master, slave, pid },
+            status,
+        })
+    }
+
+    /// A terminal somebody else opened and kept. The process need not be a child of ours.
+    ///
+    /// # Errors
+    /// When the master cannot be made non-blocking.
+    pub fn from_parts(master: OwnedFd, slave: Option<OwnedFd>, pid: Pid) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&master, true)?;
+        Ok(Self { master, slave, pid })
+    }
+
+    /// Process, process group and session in one.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// The next piece of output; 0 when no more comes.
+    ///
+    /// # Errors
+    /// `WouldBlock` for none now.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match rustix::io::read(&self.master, buffer) {
+            // Linux reports a terminal whose other side is closed like this.
+            Err(rustix::io::Errno::IO) => Ok(0),
+            other => Ok(other?),
+        }
+    }
+
+    /// Puts bytes into the terminal, as many as it takes.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it is full.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(&self.master, bytes)?)
+    }
+
+    /// The settings, and whether what was typed has been read.
+    pub fn facts(&self) -> Facts {
+        let side = self.slave.as_ref().unwrap_or(&self.master);
+        let (local, input) = tcgetattr(side)
+            .map_or((LocalModes::empty(), InputModes::empty()), |t| {
+                (t.local_modes, t.input_modes)
+            });
+        Facts {
+            line_mode: local.contains(LocalModes::ICANON),
+            echo: local.contains(LocalModes::ECHO),
+            cr_is_newline: input.contains(InputModes::ICRNL),
+            unread: self.slave.as_ref().and_then(unread),
+        }
+    }
+
+    /// Tells the program the size of its terminal.
+    pub fn resize(&self, size: Size) {
+        let size = Winsize {
+            ws_row: size.rows.max(1),
+            ws_col: size.cols.max(1),
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        if let Err(e) = tcsetwinsize(&self.master, size) {
+            log::debug!("a terminal could not be resized: {e}");
+        }
+    }
+
+    /// Hangs up on the program's process group and on whatever has the terminal, or kills its whole session. Best effort:
+    /// who is gone already needs no signal.
+    pub fn signal(&self, ending: Ending) {
+        match ending {
+            Ending::HangUp => {
+                let front = tcgetpgrp(&self.master)
+                    .ok()
+                    .filter(|group| *group != self.pid);
+                for group in [Some(self.pid), front].into_iter().flatten() {
+                    let _ = kill_process_group(group, Signal::HUP);
+                    // A stopped program cannot act on a hang-up.
+                    let _ = kill_process_group(group, Signal::CONT);
+                }
+            }
+            Ending::Kill => {
+                let _ = kill_process_group(self.pid, Signal::KILL);
+                self.kill_session();
+            }
+        }
+    }
+
+    /// Shells give their jobs process groups of their own; the session holds them all.
+    pub fn kill_session(&self) {
+        let Ok(processes) = std::fs::read_dir("/proc") else {
+            return;
+        };
+        for entry in processes.flatten() {
+            let pid = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            if let Some(pid) = pid.and_then(Pid::from_raw)
+                && session(&entry.path()) == Some(self.pid)
+            {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+
+    /// The program is gone: without our copy of its side, the terminal hangs up when the last one closes it.
+    pub fn let_go(&mut self) {
+        self.slave = None;
+    }
+}
+
+impl AsFd for Terminal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.master.as_fd()
+    }
+}
+
+impl Status {
+    /// Waits for the process to connect; readable when it has.
+    pub fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+
+    /// Takes the connection of that process; `None` if there is none (yet), or it is somebody else's.
+    pub fn accept(&self, pid: u32) -> Option<std::os::unix::net::UnixStream> {
+        let (stream, _) = self.listener.accept().ok()?;
+        #[cfg(target_os = "linux")]
+        {
+            let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+            if peer.pid.as_raw_nonzero().get().unsigned_abs() != pid {
+                return None;
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = pid;
+        stream.set_nonblocking(true).ok()?;
+        Some(stream)
+    }
+}
+
+/// The session of a process: the fourth field after the name, which is in parentheses and may hold anything.
+fn session(process: &Path) -> Option<Pid> {
+    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    Pid::from_raw(fields.split_whitespace().nth(3)?.parse().ok()?)
+}
+
+/// Whether something lies in the terminal that the program has not taken. In line mode only whole lines count. `poll` has
+/// the kernel hand over first what it has not processed yet, so the answer is exact.
+fn unread(slave: &OwnedFd) -> Option<bool> {
+    let mut fds = [PollFd::new(slave, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut fds, Some(&now)).ok()?;
+    let polled = fds[0].revents();
+    if polled.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+        return None;
+    }
+    // A program may ask to be woken only from a number of bytes on; they count before that, too.
+    let bytes = rustix::io::ioctl_fionread(slave).ok()?;
+    Some(polled.contains(PollFlags::IN) || bytes > 0)
+}
+
+/// Our own descriptors of both sides. The library's are closed with `pair`; its writer is never taken, because dropping
+/// that types an end-of-file.
+fn descriptors(pair: &PtyPair) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+    let raw = pair
+        .master
+        .as_raw_fd()
+        .ok_or_else(|| io::Error::other("it has no descriptor"))?;
+    // SAFETY: `pair` owns the descriptor and outlives this borrow.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(raw) };
+    let master = rustix::io::fcntl_dupfd_cloexec(borrowed, 3)?;
+    rustix::io::ioctl_fionbio(&master, true)?;
+    let slave = program_side(&master, pair);
+    if let Err(e) = &slave {
+        log::warn!("whether an agent reads its terminal cannot be observed: {e}");
+    }
+    Ok((master, slave.ok()))
+}
+
+#[cfg(target_os = "linux")]
+fn program_side(master: &OwnedFd, _: &PtyPair) -> io::Result<OwnedFd> {
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    Ok(ioctl_tiocgptpeer(master, flags)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn program_side(_: &OwnedFd, pair: &PtyPair) -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags, open};
+    let name = pair
+        .master
+        .tty_name()
+        .ok_or_else(|| io::Error::other("it has no name"))?;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(open(name, flags, Mode::empty())?)
+}
+
+fn command(spec: &AgentSpec, exe: &Path, status: OsString) -> CommandBuilder {
+    let mut command = CommandBuilder::new(exe);
+    command.args([exec::SUBCOMMAND.into(), "--status".into(), status]);
+    if let Some(dir) = &spec.cwd {
+        command.args(["--cwd", dir]);
+    }
+    command.arg("--");
+    command.args(&spec.argv);
+    // Left alone, the library would go home.
+    command.cwd(".");
+    for name in WITHHELD {
+        command.env_remove(name);
+    }
+    command.env("TERM", "xterm-256color");
+    for (name, value) in &spec.env {
+        command.env(name, value);
+    }
+    command.env("RELAY_AGENT_NAME", spec.name.as_str());
+    if let Some(token) = &spec.token {
+        command.env("RELAY_AGENT_TOKEN", token.reveal());
+    }
+    command
+}
+
+/// A listening socket only the new process knows of.
+fn status() -> io::Result<(Status, OsString)> {
+    let name = format!("relay-broker-{}", entropy::hex::<8>()?);
+    #[cfg(target_os = "linux")]
+    let (listener, path, address) = {
+        use std::os::linux::net::SocketAddrExt;
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(&name)?;
+        (
+            UnixListener::bind_addr(&address)?,
+            None,
+            format!("@{name}").into(),
+        )
+    };
+    #[cfg(not(target_os = "linux"))]
+    let (listener, path, address) = {
+        let path = std::env::temp_dir().join(name);
+        (
+            UnixListener::bind(&path)?,
+            Some(path.clone()),
+            path.into_os_string(),
+        )
+    };
+    listener.set_nonblocking(true)?;
+    Ok((Status { listener, path }, address))
+}

@@ -1,0 +1,198 @@
+//! Is the agent ready to be typed to? By what its terminal does, never by the words of a greeting: a changed greeting
+//! must not make a fleet deaf. Knows the rules; the core asks.
+
+use std::time::Duration;
+
+use crate::agent::core::Facts;
+use crate::agent::profile::Profile;
+use crate::screen::Modes;
+use crate::time::Mono;
+
+/// What a program prints to say by itself that it is ready.
+pub const MARKER: &[u8] = b"->pty:ready";
+/// Silence after output that counts as "done drawing".
+const QUIET: Duration = Duration::from_millis(300);
+/// Silence from the start: a program like `cat` says nothing.
+const MUTE: Duration = Duration::from_millis(500);
+
+/// What was seen since the program started.
+#[derive(Debug)]
+pub struct Watch {
+    since: Mono,
+    last_output: Option<Mono>,
+    tail: Vec<u8>,
+    marked: bool,
+    /// When to judge again if nothing happens before.
+    pub wake: Mono,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Ready, and why.
+    Ready(String),
+    /// Quiet enough: look at the terminal's modes and ask again.
+    Look,
+    /// Not before then, unless something happens.
+    Wait(Mono),
+}
+
+impl Watch {
+    /// From the moment the program runs.
+    pub fn new(since: Mono) -> Self {
+        Self {
+            since,
+            last_output: None,
+            tail: Vec::new(),
+            marked: false,
+            wake: since + MUTE,
+        }
+    }
+
+    /// Whether the program itself said so.
+    pub fn marked(&self) -> bool {
+        self.marked
+    }
+
+    /// Output came.
+    pub fn saw(&mut self, now: Mono, bytes: &[u8]) {
+        self.last_output = Some(now);
+        if self.marked {
+            return;
+        }
+        let keep = MARKER.len() - 1;
+        let mut joined = std::mem::take(&mut self.tail);
+        joined.extend_from_slice(&bytes[..bytes.len().min(keep)]);
+        self.marked = has_marker(&joined) || has_marker(bytes);
+        let from = if bytes.len() >= keep { bytes } else { &joined };
+        self.tail = from[from.len().saturating_sub(keep)..].to_vec();
+    }
+
+    /// The rules, in order. `facts` are those of a look since the last output, if there was one.
+    pub fn judge(
+        &self,
+        now: Mono,
+        profile: &Profile,
+        modes: Modes,
+        facts: Option<Facts>,
+    ) -> Judgement {
+        if self.marked {
+            return Judgement::Ready("the program said ->pty:ready".into());
+        }
+        let limit = self.since + profile.ready_within;
+        let quiet_at = match self.last_output {
+            Some(at) => at + QUIET,
+            None => self.since + MUTE,
+        };
+        let prompt = modes.bracketed_paste && facts.is_some_and(|f| !f.line_mode);
+        if now >= limit {
+            return Judgement::Ready(format!(
+                "{} s passed since the start",
+                profile.ready_within.as_secs()
+            ));
+        }
+        if now < quiet_at {
+            return Judgement::Wait(quiet_at.min(limit));
+        }
+        if facts.is_none() {
+            return Judgement::Look;
+        }
+        match (prompt, profile.composer, self.last_output) {
+            (true, _, _) => {
+                Judgement::Ready("raw mode, bracketed paste and 300 ms of quiet".into())
+            }
+            (false, true, _) => Judgement::Wait(limit),
+            (false, false, Some(_)) => Judgement::Ready("output, then 300 ms of quiet".into()),
+            (false, false, None) => Judgement::Ready("no output within 500 ms".into()),
+        }
+    }
+}
+
+fn has_marker(bytes: &[u8]) -> bool {
+    bytes.windows(MARKER.len()).any(|w| w == MARKER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::profile::{self, GENERIC};
+
+    const RAW: Option<Facts> = Some(Facts {
+        line_mode: false,
+        echo: false,
+        cr_is_newline: false,
+        unread: Some(false),
+    });
+
+    fn at(ms: u64) -> Mono {
+        Mono(1) + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn the_marker_counts_even_when_it_is_split() {
+        for cut in 1..MARKER.len() {
+            let mut watch = Watch::new(at(0));
+            watch.saw(at(1), &[b"noise", &MARKER[..cut]].concat());
+            assert!(!watch.marked());
+            watch.saw(at(2), &MARKER[cut..]);
+            assert!(watch.marked(), "cut at {cut}");
+        }
+        let mut watch = Watch::new(at(0));
+        for byte in MARKER {
+            watch.saw(at(1), &[*byte]);
+        }
+        assert!(watch.marked());
+    }
+
+    #[test]
+    fn a_silent_program_is_ready_after_half_a_second() {
+        let watch = Watch::new(at(0));
+        let modes = Modes::default();
+        assert_eq!(
+            watch.judge(at(10), &GENERIC, modes, None),
+            Judgement::Wait(at(500))
+        );
+        assert_eq!(watch.judge(at(500), &GENERIC, modes, None), Judgement::Look);
+        assert!(matches!(
+            watch.judge(at(500), &GENERIC, modes, RAW),
+            Judgement::Ready(_)
+        ));
+    }
+
+    #[test]
+    fn a_program_that_never_stops_talking_is_ready_after_five_seconds() {
+        let mut watch = Watch::new(at(0));
+        watch.saw(at(4990), b"x");
+        let modes = Modes::default();
+        assert_eq!(
+            watch.judge(at(4990), &GENERIC, modes, None),
+            Judgement::Wait(at(5000))
+        );
+        assert!(matches!(
+            watch.judge(at(5000), &GENERIC, modes, None),
+            Judgement::Ready(_)
+        ));
+    }
+
+    #[test]
+    fn a_known_cli_is_not_ready_before_its_composer_is() {
+        let claude = profile::of(&["claude".into()]);
+        let mut watch = Watch::new(at(0));
+        let mut modes = Modes::default();
+        assert_eq!(
+            watch.judge(at(600), &claude, modes, RAW),
+            Judgement::Wait(at(30_000))
+        );
+        watch.saw(at(900), b"\x1b[?2004h");
+        modes.bracketed_paste = true;
+        assert_eq!(
+            watch.judge(at(900), &claude, modes, None),
+            Judgement::Wait(at(1200))
+        );
+        assert_eq!(watch.judge(at(1200), &claude, modes, None), Judgement::Look);
+        assert!(matches!(
+            watch.judge(at(1200), &claude, modes, RAW),
+            Judgement::Ready(_)
+        ));
+    }
+}

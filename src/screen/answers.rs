@@ -1,0 +1,266 @@
+//! What a terminal answers when a program asks. In a headless terminal nobody else would, and programs wait for it:
+//! some for seconds, some with a stricter guard against pastes ever after (injection 1). Questions are found in the
+//! output by a scanner of our own, which keeps its place over reads that split them, and not by the emulator's callbacks:
+//! with those the emulator would be compiled into this crate, for size, at half its speed.
+
+use super::Screen;
+
+/// The most that one piece of output can make us say; a flood of questions is a mistake or an attack.
+const ANSWERS_MAX: usize = 4096;
+/// Titles are for people; longer ones are cut.
+const TITLE_MAX: usize = 256;
+/// The most of a sequence that is kept; nothing we answer is longer.
+const BODY_MAX: usize = 1024;
+
+/// Where in a sequence the output stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Text,
+    Escape,
+    Csi,
+    Osc,
+    /// DCS, SOS, PM or APC: skipped up to its end.
+    Skipped,
+}
+
+/// Finds the sequences that concern us: questions and titles.
+#[derive(Debug, Default)]
+pub(super) struct Scanner {
+    place: Place,
+    body: Vec<u8>,
+}
+
+/// A sequence that concerns us.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Parameters, then the final letter.
+    Csi(Vec<u8>, u8),
+    /// Without introducer and terminator.
+    Osc(Vec<u8>),
+}
+
+impl Scanner {
+    /// How many bytes are before the end of the next sequence that concerns us, and the sequence; all of them if there
+    /// is none.
+    pub(super) fn next(&mut self, bytes: &[u8]) -> (usize, Option<Found>) {
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.place == Place::Text {
+                match bytes[at..].iter().position(|byte| *byte == 0x1b) {
+                    Some(skip) => at += skip + 1,
+                    None => break,
+                }
+                self.place = Place::Escape;
+                continue;
+            }
+            let byte = bytes[at];
+            at += 1;
+            if let Some(found) = self.byte(byte) {
+                return (at, Some(found));
+            }
+        }
+        (bytes.len(), None)
+    }
+
+    /// The next byte of a sequence.
+    fn byte(&mut self, byte: u8) -> Option<Found> {
+        match (self.place, byte) {
+            (_, 0x18 | 0x1a) => self.place = Place::Text,
+            // An OSC ends with `ESC \`, and the escape alone ends it for the emulator.
+            (Place::Osc, 0x07 | 0x1b) => {
+                self.place = if byte == 0x1b {
+                    Place::Escape
+                } else {
+                    Place::Text
+                };
+                return self.osc();
+            }
+            (_, 0x1b) => self.place = Place::Escape,
+            (Place::Escape, _) => {
+                self.body.clear();
+                self.place = match byte {
+                    b'[' => Place::Csi,
+                    b']' => Place::Osc,
+                    b'P' | b'X' | b'^' | b'_' => Place::Skipped,
+                    _ => Place::Text,
+                };
+            }
+            (Place::Csi, b'@'..=b'~') => {
+                self.place = Place::Text;
+                return self.csi(byte);
+            }
+            (Place::Csi, b' '..=b'?') | (Place::Osc, _) if self.body.len() < BODY_MAX => {
+                self.body.push(byte);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn csi(&mut self, last: u8) -> Option<Found> {
+        matches!(last, b'c' | b'n' | b'p' | b'q' | b't' | b'u')
+            .then(|| Found::Csi(std::mem::take(&mut self.body), last))
+    }
+
+    fn osc(&mut self) -> Option<Found> {
+        let ours = [&b"0;"[..], b"2;", b"10;?", b"11;?"];
+        ours.iter()
+            .any(|start| self.body.starts_with(start))
+            .then(|| Found::Osc(std::mem::take(&mut self.body)))
+    }
+}
+
+impl Screen {
+    /// Acts on a sequence; everything up to and with it is on the picture.
+    pub(super) fn found(&mut self, found: &Found) {
+        match found {
+            Found::Csi(body, last) => self.asked(body, *last),
+            Found::Osc(body) => match body.as_slice() {
+                b"10;?" => self.say("\x1b]10;rgb:cccc/cccc/cccc\x1b\\"),
+                b"11;?" => self.say("\x1b]11;rgb:0000/0000/0000\x1b\\"),
+                [b'0' | b'2', b';', title @ ..] => {
+                    self.title = String::from_utf8_lossy(title)
+                        .chars()
+                        .filter(|c| !c.is_control())
+                        .take(TITLE_MAX)
+                        .collect();
+                }
+                _ => {}
+            },
+        }
+    }
+
+    fn asked(&mut self, body: &[u8], last: u8) {
+        match (body, last) {
+            // DA1: a VT220 with colours. DA2: a version number nobody acts on.
+            (b"" | b"0", b'c') => self.say("\x1b[?62;22c"),
+            (b">" | b">0", b'c') => self.say("\x1b[>1;10;0c"),
+            (b"5", b'n') => self.say("\x1b[0n"),
+            (b"6" | b"?6", b'n') => {
+                let (row, col) = super::picture::cursor(self.parser.screen());
+                let private = if body.len() > 1 { "?" } else { "" };
+                self.say(&format!("\x1b[{private}{row};{col}R"));
+            }
+            ([b'?', mode @ .., b'$'], b'p') => {
+                if let Some(mode) = std::str::from_utf8(mode).ok().and_then(|m| m.parse().ok()) {
+                    self.asked_mode(mode);
+                }
+            }
+            (b">" | b">0", b'q') => self.say(concat!(
+                "\x1bP>|relay-broker(",
+                env!("CARGO_PKG_VERSION"),
+                ")\x1b\\"
+            )),
+            // The kitty keyboard protocol: known, and nothing pushed.
+            (b"?", b'u') => self.say("\x1b[?0u"),
+            (b"18", b't') => {
+                let super::Size { rows, cols } = self.size;
+                self.say(&format!("\x1b[8;{rows};{cols}t"));
+            }
+            _ => {}
+        }
+    }
+
+    /// DECRQM: 1 set, 2 reset, 0 unknown to us.
+    fn asked_mode(&mut self, mode: u16) {
+        let modes = self.modes();
+        let on = match mode {
+            1 => modes.application_cursor,
+            25 => !modes.cursor_hidden,
+            47 | 1049 => modes.alternate_screen,
+            2004 => modes.bracketed_paste,
+            _ => return self.say(&format!("\x1b[?{mode};0$y")),
+        };
+        self.say(&format!("\x1b[?{mode};{}$y", if on { 1 } else { 2 }));
+    }
+
+    fn say(&mut self, answer: &str) {
+        if self.answers.len() + answer.len() <= ANSWERS_MAX {
+            self.answers.extend_from_slice(answer.as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::msg::Size;
+    use crate::screen::Screen;
+
+    fn ask(pieces: &[&str]) -> String {
+        let mut screen = Screen::new(Size { rows: 10, cols: 40 });
+        for piece in pieces {
+            screen.feed(piece.as_bytes());
+        }
+        String::from_utf8(screen.take_answers()).expect("answers are text")
+    }
+
+    #[test]
+    fn programs_get_the_answers_they_wait_for() {
+        assert_eq!(ask(&["\x1b[c"]), "\x1b[?62;22c");
+        assert_eq!(ask(&["\x1b[0c"]), "\x1b[?62;22c");
+        assert_eq!(ask(&["\x1b[5n"]), "\x1b[0n");
+        assert_eq!(ask(&["ab\r\ncde\x1b[6n"]), "\x1b[2;4R");
+        assert_eq!(ask(&["\x1b[?6n"]), "\x1b[?1;1R");
+        assert_eq!(ask(&["\x1b[?2004$p"]), "\x1b[?2004;2$y");
+        assert_eq!(ask(&["\x1b[?2004h\x1b[?2004$p"]), "\x1b[?2004;1$y");
+        assert_eq!(ask(&["\x1b[?2026$p"]), "\x1b[?2026;0$y");
+        assert_eq!(ask(&["\x1b[?u"]), "\x1b[?0u");
+        assert_eq!(ask(&["\x1b]11;?\x07"]), "\x1b]11;rgb:0000/0000/0000\x1b\\");
+        assert!(ask(&["\x1b[>q"]).starts_with("\x1bP>|relay-broker("));
+        assert_eq!(ask(&["\x1b[18t"]), "\x1b[8;10;40t");
+    }
+
+    #[test]
+    fn a_question_split_over_reads_is_answered_once() {
+        assert_eq!(ask(&["\x1b", "[", "6", "n"]), "\x1b[1;1R");
+        assert_eq!(
+            ask(&["\x1b]1", "0;?", "\x1b", "\\"]),
+            "\x1b]10;rgb:cccc/cccc/cccc\x1b\\"
+        );
+    }
+
+    #[test]
+    fn questions_inside_other_sequences_are_not_questions() {
+        assert_eq!(
+            ask(&["\x1bPq\x1b[6n"]),
+            "\x1b[1;1R",
+            "an escape ends the string"
+        );
+        assert_eq!(ask(&["\x1b_[6n\x07[6n"]), "");
+        assert_eq!(ask(&["\x1b[6\x18n", "\x1b[38;5;6mn", "[6n"]), "");
+        assert_eq!(ask(&["\x1b[?2026h\x1b[2J\x1b[6\x1b[5n"]), "\x1b[0n");
+    }
+
+    #[test]
+    fn the_cursor_is_answered_as_it_was_when_asked() {
+        assert_eq!(
+            ask(&["a\x1b[6nbc\x1b[6n\r\n\x1b[6n"]),
+            "\x1b[1;2R\x1b[1;4R\x1b[2;1R"
+        );
+    }
+
+    #[test]
+    fn a_title_of_any_length_and_cut_is_taken() {
+        let mut screen = Screen::new(Size { rows: 2, cols: 9 });
+        screen.feed(b"\x1b]0;one");
+        screen.feed(b" two\x1b\\x");
+        assert_eq!(screen.title(), "one two");
+        screen.feed("\x1b]2;é".as_bytes());
+        screen.feed(&vec![b'y'; 100_000]);
+        screen.feed(b"\x07z");
+        assert_eq!(screen.title().chars().count(), super::TITLE_MAX);
+        assert_eq!(screen.lines()[0], "xz");
+    }
+
+    #[test]
+    fn the_cursor_answer_stays_inside_the_screen() {
+        let row = "x".repeat(40);
+        assert_eq!(ask(&[&row, "\x1b[6n"]), "\x1b[1;40R");
+    }
+
+    #[test]
+    fn a_flood_of_questions_gets_a_bounded_answer() {
+        assert!(ask(&["\x1b[6n".repeat(100_000).as_str()]).len() <= super::ANSWERS_MAX);
+    }
+}

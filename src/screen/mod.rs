@@ -1,0 +1,176 @@
+//! Bytes to a picture of the terminal: what is drawn, where the cursor stands, which modes are on, and the answers a
+//! program expects to its questions. Owns the emulator; never reads a descriptor or a clock. A panic of the emulator
+//! resets the picture and kills nobody. Agents' cores call it, one screen each.
+
+mod answers;
+mod modes;
+mod picture;
+
+use std::io::Write;
+use std::num::NonZeroU16;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use modes::Modes;
+
+use crate::msg::Size;
+use answers::Scanner;
+
+/// One terminal's picture, without history: what scrolled away is gone.
+pub struct Screen {
+    parser: vt100::Parser,
+    scanner: Scanner,
+    answers: Vec<u8>,
+    title: String,
+    size: Size,
+    offset: u64,
+    resets: u32,
+}
+
+impl Screen {
+    /// An empty terminal.
+    pub fn new(size: Size) -> Self {
+        let size = legal(size);
+        Self {
+            parser: parser(size),
+            scanner: Scanner::default(),
+            answers: Vec::new(),
+            title: String::new(),
+            size,
+            offset: 0,
+            resets: 0,
+        }
+    }
+
+    /// Takes output of the program, in pieces of any length.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.offset += bytes.len() as u64;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (upto, found) = self.scanner.next(rest);
+            self.draw(&rest[..upto]);
+            if let Some(found) = found {
+                self.found(&found);
+            }
+            rest = &rest[upto..];
+        }
+    }
+
+    fn draw(&mut self, bytes: &[u8]) {
+        let modes = self.modes();
+        let parser = &mut self.parser;
+        // By way of `Write`, which is compiled where the emulator is, for speed. It takes everything.
+        // The emulator is replaced after a panic, so nothing half-changed is ever looked at again.
+        if catch_unwind(AssertUnwindSafe(|| parser.write_all(bytes))).is_err() {
+            self.start_over(modes);
+        }
+    }
+
+    /// The terminal has a new size; the program redraws for it.
+    pub fn resize(&mut self, size: Size) {
+        let size = legal(size);
+        let modes = self.modes();
+        self.size = size;
+        let (rows, cols) = cells(size);
+        let parser = &mut self.parser;
+        if catch_unwind(AssertUnwindSafe(|| parser.set_size(rows, cols))).is_err() {
+            self.start_over(modes);
+        }
+    }
+
+    /// Bytes the program waits for as answers to its questions; each is given once.
+    pub fn take_answers(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// Bytes of output so far.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Rows and columns.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// How often the emulator had to be replaced.
+    pub fn resets(&self) -> u32 {
+        self.resets
+    }
+
+    /// The title the program gave its window.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// The modes that were on stay on: they decide how messages are typed, and a program sets them only once.
+    fn start_over(&mut self, modes: Modes) {
+        self.resets += 1;
+        log::warn!("the terminal emulator failed on this output; the picture starts empty");
+        self.parser = parser(self.size);
+        self.draw(modes.as_sequences().as_bytes());
+    }
+}
+
+impl std::fmt::Debug for Screen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Screen")
+            .field("size", &self.size)
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
+    }
+}
+
+fn legal(size: Size) -> Size {
+    Size {
+        rows: size.rows.clamp(1, 1000),
+        cols: size.cols.clamp(2, 1000),
+    }
+}
+
+fn cells(size: Size) -> (NonZeroU16, NonZeroU16) {
+    let least = NonZeroU16::MIN;
+    (
+        NonZeroU16::new(size.rows).unwrap_or(least),
+        NonZeroU16::new(size.cols).unwrap_or(least),
+    )
+}
+
+fn parser(size: Size) -> vt100::Parser {
+    let (rows, cols) = cells(size);
+    vt100::Parser::new(rows, cols, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: Size = Size { rows: 4, cols: 20 };
+
+    #[test]
+    fn hostile_output_leaves_a_usable_screen_behind() {
+        let mut screen = Screen::new(Size { rows: 1, cols: 1 });
+        for size in [(1, 1), (3, 2), (200, 3), (0, 0), (65535, 65535)] {
+            screen.resize(Size {
+                rows: size.0,
+                cols: size.1,
+            });
+            screen.feed(
+                "漢字🦀é\x1b[999;999H漢\x1b[2;1r\x1b[99L\x1b[?1049h漢\x1b[99P\x1b[99@".as_bytes(),
+            );
+            screen.feed(&[0xff, 0xfe, 0x1b, b'[', b'9', b'9', b'9', b'9', b'9', b'b']);
+        }
+        screen.resize(SMALL);
+        screen.feed(b"\x1bc\x1b[Hstill here");
+        assert!(screen.snapshot(false).screen.contains("still here"));
+    }
+
+    #[test]
+    fn replacing_the_emulator_keeps_the_modes() {
+        let mut screen = Screen::new(SMALL);
+        screen.feed(b"\x1b[?2004h\x1b[?1049h\x1b[?1h");
+        let modes = screen.modes();
+        screen.start_over(modes);
+        assert_eq!(screen.modes(), modes);
+        assert!(modes.bracketed_paste && modes.alternate_screen && modes.application_cursor);
+    }
+}

@@ -1,0 +1,127 @@
+//! Reading the picture: snapshots for people, and the few rows in which the injector looks for its text.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::Screen;
+use crate::wire::local::Snapshot;
+
+/// Row and column from 1. After a full row the emulator's cursor stands beyond the edge; a real one does not.
+pub(super) fn cursor(screen: &vt100::Screen) -> (u16, u16) {
+    let (row, col) = screen.cursor_position();
+    let (rows, cols) = screen.size();
+    (row.min(rows.get() - 1) + 1, col.min(cols.get() - 1) + 1)
+}
+
+impl Screen {
+    /// The picture as the local API gives it (local-api 4.9).
+    pub fn snapshot(&self, ansi: bool) -> Snapshot {
+        Snapshot {
+            format: if ansi { "ansi" } else { "plain" }.to_owned(),
+            rows: self.size.rows,
+            cols: self.size.cols,
+            cursor: cursor(self.parser.screen()),
+            screen: if ansi {
+                STANDARD.encode(self.redraw())
+            } else {
+                self.lines().join("\n")
+            },
+            offset: self.offset,
+        }
+    }
+
+    /// What draws this picture on an empty terminal, modes and title included.
+    fn redraw(&self) -> String {
+        let screen = self.parser.screen();
+        let mut text = String::new();
+        if screen.alternate_screen() {
+            text.push_str("\x1b[?1049h");
+        }
+        if !self.title().is_empty() {
+            text.push_str("\x1b]2;");
+            text.push_str(self.title());
+            text.push('\x07');
+        }
+        text.push_str(&screen.state_formatted());
+        text
+    }
+
+    /// All rows, without the blanks at their ends.
+    pub fn lines(&self) -> Vec<String> {
+        self.parser
+            .screen()
+            .rows(0, self.size.cols)
+            .map(|row| row.trim_end().to_owned())
+            .collect()
+    }
+
+    /// The last `count` rows that show anything, for reports to people.
+    pub fn last_lines(&self, count: usize) -> Vec<String> {
+        let lines = self.lines();
+        let shown: Vec<String> = lines.into_iter().filter(|row| !row.is_empty()).collect();
+        shown[shown.len().saturating_sub(count)..].to_vec()
+    }
+
+    /// The text from `above` rows over the cursor up to the cursor.
+    pub fn text_before_cursor(&self, above: u16) -> String {
+        let screen = self.parser.screen();
+        let (row, col) = screen.cursor_position();
+        screen.contents_between(row.saturating_sub(above), 0, row, col)
+    }
+
+    /// The text of the rows around the cursor.
+    pub fn text_around_cursor(&self, above: u16, below: u16) -> String {
+        let screen = self.parser.screen();
+        let (row, _) = screen.cursor_position();
+        let last = row
+            .saturating_add(below)
+            .min(self.size.rows.saturating_sub(1));
+        screen.contents_between(row.saturating_sub(above), 0, last, self.size.cols)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::msg::Size;
+
+    const SMALL: Size = Size { rows: 4, cols: 20 };
+
+    #[test]
+    fn a_plain_snapshot_shows_rows_without_trailing_blanks() {
+        let mut screen = Screen::new(SMALL);
+        screen.feed("one  \r\n\r\n  two\x1b[31m!\x1b[m".as_bytes());
+        let shot = screen.snapshot(false);
+        assert_eq!(shot.screen, "one\n\n  two!\n");
+        assert_eq!((shot.rows, shot.cols, shot.cursor), (4, 20, (3, 7)));
+        assert_eq!(shot.format, "plain");
+        assert_eq!(shot.offset, screen.offset());
+    }
+
+    #[test]
+    fn an_ansi_snapshot_redraws_the_same_picture_and_modes_on_an_empty_terminal() {
+        let mut screen = Screen::new(SMALL);
+        screen.feed(
+            "\x1b[?1049h\x1b[?2004h\x1b[?1003h\x1b]2;my title\x07\x1b[1;32mgreen\x1b[m 漢\x1b[3;5Hhere"
+                .as_bytes(),
+        );
+        let bytes = STANDARD
+            .decode(screen.snapshot(true).screen)
+            .expect("base64");
+        let mut other = Screen::new(SMALL);
+        other.feed(&bytes);
+        assert_eq!(other.lines(), screen.lines());
+        assert_eq!(other.modes(), screen.modes());
+        assert_eq!(other.title(), "my title");
+        assert_eq!(other.snapshot(true).screen, screen.snapshot(true).screen);
+    }
+
+    #[test]
+    fn the_rows_around_the_cursor_are_found() {
+        let mut screen = Screen::new(SMALL);
+        screen.feed(b"far\r\nabove\r\nhello wor\r\nbelow\x1b[3;6H");
+        assert_eq!(screen.text_before_cursor(1), "above\nhello");
+        assert_eq!(screen.text_around_cursor(0, 5), "hello wor\nbelow");
+        assert_eq!(screen.last_lines(2), ["hello wor", "below"]);
+    }
+}

@@ -1,0 +1,146 @@
+//! Actions the engine asks of this node, answered once per invocation: a repetition gets the same answer, and one that is
+//! still running is not started again (engine-wire 5.3).
+
+use serde_json::Value;
+
+use super::{Dispatcher, Out};
+use crate::ids::{AgentName, InvocationId};
+use crate::ledger::Record;
+use crate::msg::{Effect, SpawnSource};
+use crate::time::Now;
+use crate::wire::down::ActionInvoke;
+use crate::wire::local::{HarnessConfig, SpawnRequest};
+use crate::wire::up::{ActionResult, Outcome, Up};
+
+impl Dispatcher {
+    pub(super) fn invoke(&mut self, now: Now, invoke: ActionInvoke, out: &mut Out) {
+        let id = invoke.invocation_id.clone();
+        if let Some(Some(outcome)) = self.ledger.answer(&id) {
+            let outcome = outcome.clone();
+            self.send_answer(id, outcome, out);
+            return;
+        }
+        if self.invocations.contains_key(&id) {
+            // Running in this very life: its answer will serve both.
+            return;
+        }
+        if self.stopping.is_some() {
+            // Unanswered, so the engine gives it to somebody else.
+            return;
+        }
+        let name = agent_of(&invoke);
+        match (invoke.action.as_str(), name) {
+            ("release", None) => {
+                self.answer(id, Outcome::Error("release_missing_agent_name".into()), out)
+            }
+            ("release", Some(name)) => {
+                self.begin(&id, &name, out);
+                self.release_invoked(&name, id, out);
+            }
+            (action, name) if action == "spawn" || action.starts_with("spawn:") => {
+                let Some(name) = name else {
+                    self.answer(id, Outcome::Error("spawn_missing_agent_name".into()), out);
+                    return;
+                };
+                let Some(request) = spawn_request(&invoke, &name) else {
+                    self.answer(id, Outcome::Error("spawn_missing_cli".into()), out);
+                    return;
+                };
+                self.begin(&id, &name, out);
+                self.spawn(now, None, request, SpawnSource::Invocation(id), out);
+            }
+            _ => self.answer(id, Outcome::Error("handler_unavailable".into()), out),
+        }
+    }
+
+    fn begin(&mut self, id: &InvocationId, name: &AgentName, out: &mut Out) {
+        self.record(Record::Invoked { id: id.clone() }, out);
+        self.invocations.insert(id.clone(), name.clone());
+    }
+
+    /// Ends an invocation. The answer is durable before it is sent.
+    pub(super) fn answer(&mut self, id: InvocationId, outcome: Outcome, out: &mut Out) {
+        self.invocations.remove(&id);
+        self.record(
+            Record::Answered {
+                id: id.clone(),
+                outcome: outcome.clone(),
+            },
+            out,
+        );
+        self.send_answer(id, outcome, out);
+    }
+
+    fn send_answer(&mut self, invocation_id: InvocationId, outcome: Outcome, out: &mut Out) {
+        // Without a link the engine asks again after the next registration and is answered from the ledger.
+        if self.link.up {
+            out.effects
+                .push(Effect::Send(Up::ActionResult(ActionResult {
+                    invocation_id,
+                    outcome,
+                })));
+        }
+    }
+}
+
+/// Looks a text up in the input, or one level down under `agent` (engine-wire 5.4).
+fn field<'a>(input: &'a Value, names: &[&str]) -> Option<&'a str> {
+    let levels = [Some(input), input.get("agent").filter(|a| a.is_object())];
+    levels.into_iter().flatten().find_map(|level| {
+        names.iter().find_map(|name| {
+            level
+                .get(name)
+                .and_then(Value::as_str)
+                .filter(|text| !text.is_empty())
+        })
+    })
+}
+
+fn agent_of(invoke: &ActionInvoke) -> Option<AgentName> {
+    if let Some(name) = &invoke.agent_name {
+        return Some(name.clone());
+    }
+    let named = field(&invoke.input, &["name", "agent_name", "agent"]).map(AgentName::new);
+    named.or_else(|| {
+        invoke
+            .agent_id
+            .as_ref()
+            .map(|id| AgentName::new(id.as_str()))
+    })
+}
+
+fn spawn_request(invoke: &ActionInvoke, name: &AgentName) -> Option<SpawnRequest> {
+    let input = &invoke.input;
+    let suffix = invoke
+        .action
+        .strip_prefix("spawn:")
+        .filter(|s| !s.is_empty());
+    let cli = field(input, &["cli", "command", "provider"]).or(suffix)?;
+    let list = |key: &str| -> Vec<String> {
+        let items = input
+            .get(key)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        items
+            .filter_map(|v| v.as_str().map(str::to_owned))
+            .collect()
+    };
+    let mut channels = list("channels");
+    channels.extend(field(input, &["channel"]).map(str::to_owned));
+    Some(SpawnRequest {
+        name: name.to_string(),
+        cli: Some(cli.to_owned()),
+        args: list("args"),
+        cwd: field(input, &["cwd"]).map(str::to_owned),
+        task: field(input, &["task", "initial_task", "prompt"]).map(str::to_owned),
+        model: field(input, &["model"]).map(str::to_owned),
+        team: field(input, &["team"]).map(str::to_owned),
+        channels,
+        harness_config: field(input, &["session_ref"]).map(|session| HarnessConfig {
+            session_id: Some(session.to_owned()),
+            ..HarnessConfig::default()
+        }),
+        ..SpawnRequest::default()
+    })
+}

@@ -1,0 +1,469 @@
+//! A message's way from its acceptance on: typed, verified, settled, acknowledged. Each agent has at most one delivery in
+//! its terminal, so its mail ends in the order it came.
+
+use super::{Dispatcher, Out};
+use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Seq};
+use crate::ledger::{Pending, Record};
+use crate::msg::{AgentCommand, Answer, Delivery, Effect, Injection, Origin, Reply};
+use crate::time::Now;
+use crate::wire::down::Mode;
+use crate::wire::event::{BrokerEvent, DeliveryMode, Proof};
+use crate::wire::local;
+use crate::wire::up::{DeliveryAck, Up};
+
+impl Dispatcher {
+    /// Takes responsibility for a delivery: from its record on it is ours to bring to an end.
+    pub(super) fn accept(&mut self, now: Now, delivery: Delivery, out: &mut Out) {
+        self.counters.deliveries_accepted += 1;
+        let name = delivery.agent.clone();
+        let parked = self.ledger.mode(&name) == DeliveryMode::ManualFlush;
+        self.publish(
+            BrokerEvent::RelayInbound {
+                event_id: delivery.msg_id.clone(),
+                from: delivery.from.clone(),
+                target: delivery.target.clone(),
+                body: delivery.body.clone(),
+                thread_id: delivery.thread_id.clone(),
+                mode: delivery.mode.as_str().into(),
+            },
+            out,
+        );
+        self.publish(
+            BrokerEvent::DeliveryQueued {
+                name: name.clone(),
+                delivery_id: (!parked).then(|| delivery.id.clone()),
+                event_id: delivery.msg_id.clone(),
+                timestamp: now.wall,
+                from: parked.then(|| delivery.from.clone()),
+                target: parked.then(|| delivery.target.clone()),
+                reason: parked.then(|| "inbound_delivery_manual_flush".into()),
+            },
+            out,
+        );
+        self.record(Record::Accepted { delivery }, out);
+        self.type_next(&name, out);
+    }
+
+    /// The initial task goes the way of any message: behind mail that waited for this agent already.
+    pub(super) fn first_task(&mut self, now: Now, name: &AgentName, task: String, out: &mut Out) {
+        let id = format!("task_{}_{}", now.wall.0, self.request_id("t"));
+        let delivery = Delivery {
+            id: DeliveryId::new(format!("del_{id}")),
+            msg_id: MsgId::new(id),
+            agent: name.clone(),
+            origin: Origin::Local,
+            from: self.facts.node_name.clone(),
+            target: name.to_string(),
+            body: task,
+            thread_id: None,
+            mode: Mode::Wait,
+            queued_at: now.wall,
+        };
+        self.accept(now, delivery, out);
+    }
+
+    // ---- typing -------------------------------------------------------------------------------------------------
+
+    /// Gives the agent's thread its next message if it is free. Attempted is durable before a byte is typed.
+    pub(super) fn type_next(&mut self, name: &AgentName, out: &mut Out) {
+        let held = self.ledger.mode(name) == DeliveryMode::ManualFlush;
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        if held && member.flush_left == 0 {
+            return;
+        }
+        if !member.ready
+            || member.in_flight.is_some()
+            || member.phase != super::roster::Phase::Running
+        {
+            return;
+        }
+        let Some(pending) = self.ledger.mail().front(name) else {
+            return;
+        };
+        let text = relay_line(&pending.delivery, self.facts.workspace_id.as_deref());
+        let injection = Injection {
+            delivery_id: pending.delivery.id.clone(),
+            text,
+            mode: pending.delivery.mode,
+        };
+        member.in_flight = Some(injection.delivery_id.clone());
+        if held {
+            member.flush_left -= 1;
+        }
+        let run = member.run;
+        self.record(
+            Record::Attempted {
+                id: injection.delivery_id.clone(),
+            },
+            out,
+        );
+        out.effects.push(Effect::Agent(
+            name.clone(),
+            run,
+            AgentCommand::Inject(Box::new(injection)),
+        ));
+    }
+
+    pub(super) fn typed(&mut self, now: Now, name: &AgentName, id: &DeliveryId, out: &mut Out) {
+        let Some(pending) = self.ledger.mail().get(id) else {
+            return;
+        };
+        let (event_id, redelivered) = (pending.delivery.msg_id.clone(), pending.attempts > 1);
+        self.publish(
+            BrokerEvent::DeliveryInjected {
+                name: name.clone(),
+                delivery_id: id.clone(),
+                event_id,
+                timestamp: now.wall,
+                redelivered,
+            },
+            out,
+        );
+    }
+
+    pub(super) fn stalled(&mut self, name: &AgentName, id: &DeliveryId, why: &str, out: &mut Out) {
+        if let Some(member) = self.members.get_mut(name) {
+            member.stalled = Some(why.to_owned());
+        }
+        let Some(pending) = self.ledger.mail().get(id) else {
+            return;
+        };
+        let event_id = pending.delivery.msg_id.clone();
+        log::warn!("message {event_id} is held back from {name}: {why}");
+        let event = BrokerEvent::DeliveryBlocked {
+            name: name.clone(),
+            delivery_id: id.clone(),
+            event_id,
+            reason: why.into(),
+        };
+        self.publish(event, out);
+    }
+
+    /// It arrived, or was typed and nothing was seen. Settled is durable before the engine hears of it.
+    pub(super) fn landed(
+        &mut self,
+        now: Now,
+        name: &AgentName,
+        id: &DeliveryId,
+        proof: Proof,
+        reason: Option<String>,
+        out: &mut Out,
+    ) {
+        if !self.free(name, id) {
+            return;
+        }
+        self.settle(now, name, id, proof, reason, out);
+        self.type_next(name, out);
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        now: Now,
+        name: &AgentName,
+        id: &DeliveryId,
+        proof: Proof,
+        reason: Option<String>,
+        out: &mut Out,
+    ) {
+        let Some(pending) = self.ledger.mail().get(id).cloned() else {
+            return;
+        };
+        self.record(
+            Record::Settled {
+                id: id.clone(),
+                proof,
+            },
+            out,
+        );
+        match proof {
+            Proof::None => self.counters.deliveries_unverified += 1,
+            Proof::Echo | Proof::Screen | Proof::Read => self.counters.deliveries_verified += 1,
+        }
+        if let Some(member) = self.members.get_mut(name) {
+            member.last_activity = now.wall;
+        }
+        self.say_done(&pending.delivery, out);
+        let d = &pending.delivery;
+        let (event_id, delivery_id) = (d.msg_id.clone(), d.id.clone());
+        let ack = BrokerEvent::DeliveryAck {
+            name: name.clone(),
+            delivery_id: delivery_id.clone(),
+            event_id: event_id.clone(),
+            timestamp: now.wall,
+        };
+        let confirmed = BrokerEvent::MessageDeliveryConfirmed {
+            name: name.clone(),
+            delivery_id: delivery_id.clone(),
+            event_id: event_id.clone(),
+            from: d.from.clone(),
+            to: name.to_string(),
+        };
+        let verified = BrokerEvent::DeliveryVerified {
+            name: name.clone(),
+            delivery_id,
+            event_id,
+            verification: proof.verification(),
+            proof,
+            reason,
+            timestamp: now.wall,
+        };
+        for event in [ack, confirmed, verified] {
+            self.publish(event, out);
+        }
+    }
+
+    /// It cannot be typed into this terminal at all.
+    pub(super) fn untypable(
+        &mut self,
+        now: Now,
+        name: &AgentName,
+        id: &DeliveryId,
+        why: &str,
+        out: &mut Out,
+    ) {
+        if !self.free(name, id) {
+            return;
+        }
+        if let Some(pending) = self.ledger.mail().get(id) {
+            let event_id = pending.delivery.msg_id.clone();
+            let event = BrokerEvent::DeliveryFailed {
+                name: name.clone(),
+                delivery_id: id.clone(),
+                event_id,
+                reason: why.into(),
+            };
+            self.publish(event, out);
+        }
+        self.bury(now, id, why, out);
+        self.type_next(name, out);
+    }
+
+    /// The agent's thread is done with this delivery.
+    fn free(&mut self, name: &AgentName, id: &DeliveryId) -> bool {
+        let Some(member) = self.members.get_mut(name) else {
+            return false;
+        };
+        if member.in_flight.as_ref() != Some(id) {
+            return false;
+        }
+        member.in_flight = None;
+        member.stalled = None;
+        true
+    }
+
+    /// Gives a delivery up, with a reason for everybody who watches.
+    pub(super) fn bury(&mut self, now: Now, id: &DeliveryId, why: &str, out: &mut Out) {
+        let Some(Pending { delivery, attempts }) = self.ledger.mail().get(id).cloned() else {
+            return;
+        };
+        self.counters.deliveries_dead += 1;
+        log::warn!(
+            "message {} for {} could not be delivered: {why}",
+            delivery.msg_id,
+            delivery.agent
+        );
+        self.record(
+            Record::DeadLettered {
+                id: id.clone(),
+                reason: why.into(),
+                at: now.wall,
+            },
+            out,
+        );
+        self.say_done(&delivery, out);
+        let failed = BrokerEvent::MessageDeliveryFailed {
+            name: delivery.agent.clone(),
+            delivery_id: Some(id.clone()),
+            event_id: Some(delivery.msg_id.clone()),
+            from: delivery.from.clone(),
+            to: delivery.agent.to_string(),
+            attempts,
+            last_error: why.into(),
+        };
+        let dead = BrokerEvent::DeadLetterAdded {
+            name: delivery.agent,
+            delivery_id: id.clone(),
+            event_id: delivery.msg_id,
+            from: delivery.from,
+            reason: why.into(),
+        };
+        self.publish(failed, out);
+        self.publish(dead, out);
+    }
+
+    fn say_done(&mut self, delivery: &Delivery, out: &mut Out) {
+        if let Origin::Engine { agent_id, .. } = &delivery.origin {
+            self.acknowledge(&delivery.agent, agent_id, out);
+        }
+    }
+
+    /// Acknowledges the longest finished prefix. Without a link nothing is sent: the engine sends the frames again on the
+    /// next one, and is then answered from the ledger.
+    pub(super) fn acknowledge(&mut self, agent: &AgentName, agent_id: &AgentId, out: &mut Out) {
+        // The engine takes the name for whoever bears it now; numbers of an earlier bearer would finish somebody else's mail.
+        let other = self
+            .ledger
+            .bound(agent)
+            .is_some_and(|bound| bound != agent_id);
+        if !self.link.up || other {
+            return;
+        }
+        let up_to_seq = self.ledger.settled(agent_id).unwrap_or(Seq(0));
+        self.counters.acks_sent += 1;
+        out.effects.push(Effect::Send(Up::DeliveryAck(DeliveryAck {
+            agent: agent.clone(),
+            up_to_seq,
+        })));
+    }
+
+    // ---- hold and release ---------------------------------------------------------------------------------------
+
+    pub(super) fn pending(&self, name: &AgentName) -> Answer {
+        if !self.members.contains_key(name) && self.ledger.bound(name).is_none() {
+            return Err(self.unknown(name));
+        }
+        let view = |p: &Pending| local::PendingView {
+            from: p.delivery.from.clone(),
+            body: p.delivery.body.clone(),
+            target: p.delivery.target.clone(),
+            priority: if p.delivery.target.starts_with('#') {
+                3
+            } else {
+                2
+            },
+            mode: p.delivery.mode,
+            queued_at_ms: p.delivery.queued_at,
+            thread_id: p.delivery.thread_id.clone(),
+            workspace_id: self.facts.workspace_id.clone(),
+            event_id: Some(p.delivery.msg_id.clone()),
+        };
+        Ok(Reply::Pending(local::PendingList {
+            pending: self.ledger.mail().of(name).map(view).collect(),
+        }))
+    }
+
+    pub(super) fn mode(&self, name: &AgentName) -> Answer {
+        if self.members.contains_key(name) {
+            Ok(Reply::Mode(self.ledger.mode(name)))
+        } else {
+            Err(self.unknown(name))
+        }
+    }
+
+    /// What is parked now goes out in order; the agent stays on hold for what comes later.
+    pub(super) fn flush(&mut self, name: &AgentName, out: &mut Out) -> Answer {
+        if !self.members.contains_key(name) {
+            return Err(self.unknown(name));
+        }
+        let held = self.ledger.mode(name) == DeliveryMode::ManualFlush;
+        if !held {
+            return Ok(Reply::Flushed(0));
+        }
+        let count = self.drain(name, "explicit_flush", out);
+        Ok(Reply::Flushed(count))
+    }
+
+    fn drain(&mut self, name: &AgentName, reason: &str, out: &mut Out) -> u64 {
+        let waiting = self.ledger.mail().waiting(name) as u64;
+        let held = self.ledger.mode(name) == DeliveryMode::ManualFlush;
+        let Some(member) = self.members.get_mut(name) else {
+            return 0;
+        };
+        // What is in the terminal already was let through before.
+        let count = waiting - u64::from(member.in_flight.is_some() && waiting > 0);
+        member.flush_left = if held { count } else { 0 };
+        if count > 0 {
+            let event = BrokerEvent::AgentPendingDrained {
+                name: name.clone(),
+                count,
+                reason: reason.into(),
+            };
+            self.publish(event, out);
+        }
+        self.type_next(name, out);
+        count
+    }
+
+    pub(super) fn set_mode(
+        &mut self,
+        name: &AgentName,
+        mode: DeliveryMode,
+        out: &mut Out,
+    ) -> Answer {
+        if !self.members.contains_key(name) {
+            return Err(self.unknown(name));
+        }
+        let previous_mode = self.ledger.mode(name);
+        let mut flushed = 0;
+        if previous_mode != mode {
+            self.record(
+                Record::Held {
+                    agent: name.clone(),
+                    mode,
+                },
+                out,
+            );
+            self.publish(
+                BrokerEvent::AgentInboundDeliveryModeChanged {
+                    name: name.clone(),
+                    previous_mode,
+                    mode,
+                },
+                out,
+            );
+            if let Some(member) = self.members.get_mut(name) {
+                member.flush_left = 0;
+            }
+            if mode == DeliveryMode::AutoInject {
+                flushed = self.drain(name, "delivery_mode_transition", out);
+            }
+        }
+        Ok(Reply::ModeChanged(local::ModeChanged {
+            mode,
+            flushed,
+            matched: true,
+        }))
+    }
+}
+
+/// The most letters of a name that the line shows.
+const NAME_SHOWN: usize = 128;
+
+/// A name as the line may show it: on one line, and without the brackets that end it, so that nobody can write a header.
+fn plain(name: &str) -> String {
+    let letter = |c: char| match c {
+        '[' => '(',
+        ']' => ')',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    name.chars().take(NAME_SHOWN).map(letter).collect()
+}
+
+/// The line an agent reads (local-api 4.1): who, where, which message, the words.
+fn relay_line(delivery: &Delivery, workspace: Option<&str>) -> String {
+    let body = delivery.body.trim_end_matches(['\n', '\r']);
+    // Who speaks on this machine may write the line himself; a peer may not write it in another's name.
+    if delivery.origin == Origin::Local && body.trim_start().starts_with("Relay message from ") {
+        return body.trim().to_owned();
+    }
+    let sender = plain(
+        delivery
+            .from
+            .strip_prefix("human:")
+            .unwrap_or(&delivery.from),
+    );
+    let context = match workspace {
+        Some(workspace) => format!("{workspace} / {}", delivery.msg_id),
+        None => delivery.msg_id.to_string(),
+    };
+    match delivery.target.strip_prefix('#') {
+        Some(channel) => {
+            let channel = plain(channel);
+            format!("Relay message from {sender} in #{channel} [{context}]: {body}")
+        }
+        None => format!("Relay message from {sender} [{context}]: {body}"),
+    }
+}

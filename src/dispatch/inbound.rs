@@ -1,0 +1,226 @@
+//! Frames with mail: judged, put in order, accepted. Nothing here types or acknowledges what is not finished.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Dispatcher, Out};
+use crate::ids::{AgentId, DeliveryId, Seq};
+use crate::ledger::{Record, Verdict, known_as};
+use crate::msg::{Delivery, Effect, LinkCommand, Origin};
+use crate::time::{Mono, Now};
+use crate::wire::down::Deliver;
+use crate::wire::fields::{self, Kind};
+
+/// How long the missing frames may take to come after we asked for them.
+const GAP_PATIENCE: Duration = Duration::from_secs(10);
+/// How many frames behind a gap are kept per agent. Those beyond stay the engine's and are asked for once it closes.
+const GAP_KEEP: usize = 1024;
+
+/// Frames that came before their turn.
+#[derive(Debug, Default)]
+pub(super) struct Gap {
+    early: BTreeMap<Seq, Deliver>,
+    /// More came than are kept.
+    overflowed: bool,
+    pub(super) give_up_at: Option<Mono>,
+}
+
+impl Dispatcher {
+    pub(super) fn deliver(&mut self, now: Now, mut frame: Deliver, out: &mut Out) {
+        if self.stopping.is_some() {
+            // Not accepted, so it stays the engine's and comes again after the next start.
+            return;
+        }
+        if frame.agent_id.as_str().is_empty() {
+            // Engines of the 4.x line name no id; the name then stands for the identity.
+            let known = self.ledger.bound(&frame.agent).cloned();
+            frame.agent_id = known.unwrap_or_else(|| AgentId::new(format!("name:{}", frame.agent)));
+        }
+        if frame.delivery_id.as_str().is_empty() {
+            frame.delivery_id = DeliveryId::new(format!("del_{}_{}", frame.msg_id, frame.agent_id));
+        }
+        match self.judge(&frame) {
+            Verdict::Fresh => {
+                let agent_id = frame.agent_id.clone();
+                self.take_in(now, frame, out);
+                self.close_gap(now, &agent_id, out);
+            }
+            Verdict::Pending => {}
+            Verdict::Stale => self.acknowledge(&frame.agent, &frame.agent_id, out),
+            Verdict::Copy => self.copy(&frame, out),
+            Verdict::Gap => self.hold_early(now, frame, out),
+        }
+    }
+
+    fn judge(&self, frame: &Deliver) -> Verdict {
+        let known_as = known_as(frame.seq, &frame.msg_id, &frame.delivery_id);
+        let verdict = self.ledger.judge(&frame.agent_id, frame.seq, &known_as);
+        let waits =
+            verdict == Verdict::Fresh && self.ledger.mail().get(&frame.delivery_id).is_some();
+        if waits { Verdict::Copy } else { verdict }
+    }
+
+    /// A message we have under another number: done with, never typed.
+    fn copy(&mut self, frame: &Deliver, out: &mut Out) {
+        if frame.seq != Seq(0) {
+            self.note(frame, out);
+        }
+        self.acknowledge(&frame.agent, &frame.agent_id, out);
+    }
+
+    fn take_in(&mut self, now: Now, frame: Deliver, out: &mut Out) {
+        let kind = fields::kind(&frame.payload);
+        if kind == Kind::Message {
+            self.accept_frame(now, frame, out);
+            return;
+        }
+        if kind == Kind::Unknown {
+            let word = fields::kind_word(&frame.payload);
+            log::warn!(
+                "a frame of unknown type {word:?} for {} is acknowledged and not shown",
+                frame.agent
+            );
+        }
+        // Outside the sequence there is nothing to remember: a notice that comes twice is shown neither time.
+        if frame.seq != Seq(0) {
+            self.note(&frame, out);
+        }
+        self.acknowledge(&frame.agent, &frame.agent_id, out);
+    }
+
+    fn note(&mut self, frame: &Deliver, out: &mut Out) {
+        let (agent_id, seq, msg_id) = (frame.agent_id.clone(), frame.seq, frame.msg_id.clone());
+        self.record(
+            Record::Noted {
+                agent_id,
+                seq,
+                msg_id,
+            },
+            out,
+        );
+    }
+
+    fn accept_frame(&mut self, now: Now, frame: Deliver, out: &mut Out) {
+        let delivery = Delivery {
+            id: frame.delivery_id.clone(),
+            msg_id: frame.msg_id.clone(),
+            agent: frame.agent.clone(),
+            origin: Origin::Engine {
+                agent_id: frame.agent_id.clone(),
+                seq: frame.seq,
+            },
+            from: fields::sender(&frame.payload),
+            target: fields::target(&frame),
+            body: fields::body(&frame.payload),
+            thread_id: fields::thread_id(&frame.payload),
+            mode: frame.mode,
+            queued_at: now.wall,
+        };
+        let expected =
+            self.members.contains_key(&frame.agent) || self.ledger.bound(&frame.agent).is_some();
+        let id = delivery.id.clone();
+        self.accept(now, delivery, out);
+        if !expected {
+            self.bury(
+                now,
+                &id,
+                "no agent of this name has ever run on this node",
+                out,
+            );
+        }
+    }
+
+    // ---- out of order -------------------------------------------------------------------------------------------
+
+    /// Numbers are missing. They may still come with a replay, and taking this frame now would make them look stale, and
+    /// lose them. So it waits while we ask: first for the agents' mail, then by a new link, on which the engine sends all
+    /// it has in order. Only what is missing even then is gone: expired rows leave gaps (engine-wire 4.4).
+    fn hold_early(&mut self, now: Now, frame: Deliver, out: &mut Out) {
+        let agent_id = frame.agent_id.clone();
+        if self.asked_anew.get(&agent_id) == Some(&self.ledger.received(&agent_id)) {
+            self.step_over(now, frame, out);
+            return;
+        }
+        let first = !self.gaps.contains_key(&agent_id);
+        let gap = self.gaps.entry(agent_id.clone()).or_default();
+        if gap
+            .early
+            .first_key_value()
+            .is_some_and(|(seq, _)| *seq == frame.seq)
+        {
+            // A replay is in order: what begins with this number again has nothing before it.
+            self.step_over(now, frame, out);
+            return;
+        }
+        if gap.early.len() < GAP_KEEP {
+            gap.early.insert(frame.seq, frame);
+        } else {
+            gap.overflowed = true;
+        }
+        if first {
+            gap.give_up_at = Some(now.mono + GAP_PATIENCE);
+            self.inventory(out);
+        }
+    }
+
+    fn step_over(&mut self, now: Now, frame: Deliver, out: &mut Out) {
+        log::warn!(
+            "mail of {} goes on at number {}: the engine no longer has what came before",
+            frame.agent,
+            frame.seq
+        );
+        let agent_id = frame.agent_id.clone();
+        self.asked_anew.remove(&agent_id);
+        if self.ledger.knows(&agent_id, &frame.msg_id) {
+            self.copy(&frame, out);
+        } else {
+            self.take_in(now, frame, out);
+        }
+        self.close_gap(now, &agent_id, out);
+    }
+
+    fn close_gap(&mut self, now: Now, agent_id: &AgentId, out: &mut Out) {
+        while let Some(gap) = self.gaps.get_mut(agent_id) {
+            let Some((seq, frame)) = gap.early.pop_first() else {
+                let more = gap.overflowed;
+                self.gaps.remove(agent_id);
+                if more {
+                    self.inventory(out);
+                }
+                return;
+            };
+            match self.judge(&frame) {
+                Verdict::Gap => {
+                    if let Some(gap) = self.gaps.get_mut(agent_id) {
+                        gap.early.insert(seq, frame);
+                    }
+                    return;
+                }
+                Verdict::Fresh => self.take_in(now, frame, out),
+                Verdict::Copy => self.copy(&frame, out),
+                Verdict::Pending | Verdict::Stale => {}
+            }
+        }
+    }
+
+    /// Nothing came of asking: only a new link makes the engine send everything.
+    pub(super) fn tick_gaps(&mut self, now: Now, out: &mut Out) {
+        let over = |gap: &Gap| gap.give_up_at.is_some_and(|at| at <= now.mono);
+        let stuck: Vec<_> = self
+            .gaps
+            .iter()
+            .filter(|(_, gap)| over(gap))
+            .map(|(id, _)| id.clone())
+            .collect();
+        if stuck.is_empty() {
+            return;
+        }
+        for agent_id in stuck {
+            let received = self.ledger.received(&agent_id);
+            self.asked_anew.insert(agent_id.clone(), received);
+            self.gaps.remove(&agent_id);
+        }
+        log::info!("mail is missing; opening a new link to have it sent again");
+        out.effects.push(Effect::Link(LinkCommand::Reconnect));
+    }
+}

@@ -1,0 +1,257 @@
+//! The broker's mind: everything that can happen to it comes in here as an [`Event`], and everything it does leaves as an
+//! [`Effect`] once the records behind it are durable. Pure: it never blocks, fails, asks the time or touches a file.
+//!
+//! Two kinds of state. The [`Ledger`] changes only through `Dispatcher::record`; the rest (who runs, who waits for an
+//! answer, timers) is volatile and rebuilt from nothing at start.
+
+mod actions;
+mod calls;
+mod delivery;
+mod inbound;
+mod presence;
+mod roster;
+mod spawn;
+#[cfg(test)]
+mod tests;
+
+pub use presence::VERSION;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::ids::{AgentId, AgentName, DeliveryId, ErrandId, InvocationId, NodeId, Run, Seq};
+use crate::ledger::{Ledger, Record};
+use crate::machine::{self, Machine};
+use crate::msg::{Answer, ApiCall, Effect, Event, LinkReport, Reply, Secret, SpawnSource};
+use crate::time::{Mono, Now, soonest};
+use crate::wire::down::Down;
+use crate::wire::event::{BrokerEvent, Proof};
+use crate::wire::local;
+
+/// Where records and effects go.
+pub type Out = machine::Out<Record, Effect>;
+
+/// What the dispatcher is told at its start and never asks again.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The node's name; the engine may hold another.
+    pub node_name: String,
+    /// Our node id; the engine may hold another.
+    pub node_id: NodeId,
+    /// The engine's base URL, shown and given to agents.
+    pub engine_url: String,
+    /// The workspace, if known.
+    pub workspace_id: Option<String>,
+    /// The state folder, given to agents so that they find the command line's broker.
+    pub state_dir: String,
+    /// 0 for no limit.
+    pub max_agents: u64,
+    /// Names `h` for which `spawn:h` is advertised.
+    pub harnesses: Vec<String>,
+    /// Between hang-up and kill.
+    pub grace: Duration,
+    /// Our process id.
+    pub pid: u32,
+    /// Started with the broker.
+    pub agents: Vec<local::SpawnRequest>,
+    /// What the journal may have lost before this start.
+    pub damage: Option<String>,
+}
+
+/// See the module.
+pub struct Dispatcher {
+    facts: Facts,
+    ledger: Ledger,
+    members: BTreeMap<AgentName, roster::Member>,
+    link: presence::Link,
+    errands: BTreeMap<ErrandId, calls::Errand>,
+    invocations: BTreeMap<InvocationId, AgentName>,
+    gaps: BTreeMap<AgentId, inbound::Gap>,
+    /// Whose missing mail was asked for by a new link, and how far it had come by then.
+    asked_anew: BTreeMap<AgentId, Seq>,
+    counters: local::Counters,
+    next_run: Run,
+    next_errand: ErrandId,
+    next_request: u64,
+    event_seq: u64,
+    started: Now,
+    stopping: Option<Mono>,
+    /// The stop's deadline passed once; agents that are left have been killed.
+    hurried: bool,
+    exited: bool,
+}
+
+/// Event numbers are reserved this many at a time, so that most events cost no record.
+const NUMBERS_RESERVED: u64 = 1000;
+
+impl Dispatcher {
+    /// A broker that has replayed nothing yet. Call [`Machine::replay`] with every record of the journal, then
+    /// [`Dispatcher::open`] once.
+    pub fn new(facts: Facts, started: Now) -> Self {
+        Self {
+            facts,
+            ledger: Ledger::default(),
+            members: BTreeMap::new(),
+            link: presence::Link::default(),
+            errands: BTreeMap::new(),
+            invocations: BTreeMap::new(),
+            gaps: BTreeMap::new(),
+            asked_anew: BTreeMap::new(),
+            hurried: false,
+            counters: local::Counters::default(),
+            next_run: Run(1),
+            next_errand: ErrandId(1),
+            next_request: 1,
+            event_seq: 0,
+            started,
+            stopping: None,
+            exited: false,
+        }
+    }
+
+    /// The first turn of a life: settles what an agent's thread of the last life saw arrive without anybody writing it down
+    /// (`landed`), leaves other attempts in doubt, and starts the agents that belong to the broker.
+    pub fn open(&mut self, now: Now, landed: Vec<(AgentName, DeliveryId, Proof)>, out: &mut Out) {
+        self.event_seq = self.ledger.numbered();
+        self.record(Record::Opened { at: now.wall }, out);
+        for (name, id, proof) in landed {
+            if self
+                .ledger
+                .mail()
+                .get(&id)
+                .is_some_and(|pending| pending.attempts > 0)
+            {
+                self.settle(now, &name, &id, proof, None, out);
+            }
+        }
+        for request in std::mem::take(&mut self.facts.agents) {
+            self.spawn(now, None, request, SpawnSource::CommandLine, out);
+        }
+    }
+
+    /// The durable truth, for looking.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Changes the ledger and queues the record: the only way to do either.
+    fn record(&mut self, record: Record, out: &mut Out) {
+        self.ledger.apply(&record);
+        out.records.push(record);
+    }
+
+    /// Tells subscribers. The number is reserved durably before it is used, so it never comes twice.
+    fn publish(&mut self, event: BrokerEvent, out: &mut Out) {
+        self.event_seq += 1;
+        if self.event_seq > self.ledger.numbered() {
+            let upto = self.event_seq - 1 + NUMBERS_RESERVED;
+            self.record(Record::Numbered { upto }, out);
+        }
+        out.effects.push(Effect::Publish(self.event_seq, event));
+    }
+
+    fn request_id(&mut self, what: &str) -> String {
+        let id = format!("{what}_{}", self.next_request);
+        self.next_request += 1;
+        id
+    }
+}
+
+impl Machine for Dispatcher {
+    type Event = Event;
+    type Record = Record;
+    type Effect = Effect;
+
+    fn step(&mut self, now: Now, event: Event, out: &mut Out) {
+        match event {
+            Event::Link(LinkReport::Enrolled { node_id, node_name }) => {
+                self.enrolled(node_id, node_name)
+            }
+            Event::Link(LinkReport::Up) => self.link_up(now, out),
+            Event::Link(LinkReport::Lost(why)) => self.link_lost(&why, out),
+            Event::Link(LinkReport::Refused(why)) => self.link_refused(&why, out),
+            Event::Link(LinkReport::Frame(frame)) => self.frame(now, frame, out),
+            Event::Agent(name, run, report) => self.agent_report(now, &name, run, report, out),
+            Event::Call(ticket, call) => self.call(now, ticket, call, out),
+            Event::Errand(id, done) => self.errand_done(id, done, out),
+            Event::Tick => self.tick(now, out),
+            Event::Shutdown { deadline } => self.shutdown(deadline, out),
+        }
+    }
+
+    fn replay(&mut self, record: &Record) {
+        self.ledger.apply(record);
+    }
+
+    fn snapshot(&self) -> Option<Record> {
+        Some(Record::Snapshot(Box::new(self.ledger.image())))
+    }
+
+    fn deadline(&self) -> Option<Mono> {
+        let members = self
+            .members
+            .values()
+            .filter_map(roster::Member::deadline)
+            .min();
+        let gaps = self.gaps.values().filter_map(|gap| gap.give_up_at).min();
+        [members, gaps, self.stopping.filter(|_| !self.exited)]
+            .into_iter()
+            .fold(self.link.deadline(), soonest)
+    }
+}
+
+impl Dispatcher {
+    fn frame(&mut self, now: Now, frame: Down, out: &mut Out) {
+        self.counters.engine_frames += 1;
+        self.link.last_frame = Some(now.mono);
+        match frame {
+            Down::Deliver(deliver) => self.deliver(now, deliver, out),
+            Down::ActionInvoke(invoke) => self.invoke(now, invoke, out),
+            Down::Reply(reply) => self.reply(now, reply, out),
+            Down::Error(error) => self.error_frame(error, out),
+            // News for screens, and a ping that wants no answer (engine-wire 3.1, 3.5).
+            Down::ContextUpdate(_) | Down::Ping => {}
+        }
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Out) {
+        self.tick_link(now, out);
+        self.tick_members(now, out);
+        self.tick_gaps(now, out);
+        if self.stopping.is_some_and(|at| at <= now.mono) {
+            self.stop_deadline(now, out);
+        }
+    }
+
+    fn call(&mut self, now: Now, ticket: crate::ids::Ticket, call: ApiCall, out: &mut Out) {
+        let answer: Option<Answer> = match call {
+            ApiCall::Spawn(request, source) => {
+                self.spawn(now, Some(ticket), *request, source, out);
+                None
+            }
+            ApiCall::Release { name, reason } => {
+                self.release_call(ticket, &name, reason.as_deref(), out)
+            }
+            ApiCall::Send(request) => self.send(now, ticket, request, out),
+            ApiCall::Snapshot { name, ansi } => self.snapshot_call(ticket, &name, ansi, out),
+            ApiCall::Nodes => self.nodes_call(ticket, out),
+            ApiCall::Flush(name) => Some(self.flush(&name, out)),
+            ApiCall::SetMode(name, mode) => Some(self.set_mode(&name, mode, out)),
+            ApiCall::Agents => Some(Ok(Reply::Agents(local::AgentList {
+                agents: self.agent_views(now),
+            }))),
+            ApiCall::Pending(name) => Some(self.pending(&name)),
+            ApiCall::Mode(name) => Some(self.mode(&name)),
+            ApiCall::Status => Some(Ok(Reply::Status(Box::new(self.status(now))))),
+            ApiCall::DeadLetters => Some(Ok(Reply::DeadLetters(self.dead_views(now)))),
+        };
+        if let Some(answer) = answer {
+            out.effects.push(Effect::Reply(ticket, answer));
+        }
+    }
+
+    /// The token of a running agent, so that its messages go out in its own name.
+    fn token_of(&self, name: &AgentName) -> Option<Secret> {
+        self.members.get(name).and_then(|m| m.token.clone())
+    }
+}

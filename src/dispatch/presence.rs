@@ -1,0 +1,314 @@
+//! What the engine is told of us: registration when the link comes up, heartbeat and inventory from one snapshot of the
+//! roster, and the orderly goodbye.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Dispatcher, Out};
+use crate::ids::NodeId;
+use crate::msg::{Effect, ExitReason, LinkCommand};
+use crate::time::{Mono, Now};
+use crate::wire::down::{ErrorFrame, Reply};
+use crate::wire::event::BrokerEvent;
+use crate::wire::up::{
+    Capability, InventoryMember, InventorySync, NodeDeregister, NodeHeartbeat, NodeRegister, Up,
+};
+
+/// Between heartbeats; the engine takes a node for dead after 45 s (engine-wire 6).
+pub const HEARTBEAT: Duration = Duration::from_secs(12);
+/// Inventory is repeated with every this many heartbeats, so that a lost one heals within a minute.
+const INVENTORY_EVERY: u32 = 5;
+/// Between killing what is left of the agents and leaving.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+/// What software we say we are.
+pub const VERSION: &str = concat!("relay-broker/", env!("CARGO_PKG_VERSION"));
+
+/// The link as the dispatcher sees it.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    /// The socket is open.
+    pub up: bool,
+    /// Why not, for people.
+    pub why_down: Option<String>,
+    /// The engine took our registration on this link.
+    pub registered: bool,
+    /// A node token is at hand.
+    pub enrolled: bool,
+    /// When the engine last sent anything.
+    pub last_frame: Option<Mono>,
+    register_request: Option<String>,
+    pub(super) sync_request: Option<String>,
+    next_heartbeat: Option<Mono>,
+    beats: u32,
+    /// Our name was taken by another node, so we carry part of our id in it.
+    renamed: bool,
+}
+
+impl Link {
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.next_heartbeat
+    }
+}
+
+impl Dispatcher {
+    pub(super) fn enrolled(&mut self, node_id: NodeId, node_name: String) {
+        self.facts.node_id = node_id;
+        if !node_name.is_empty() {
+            self.facts.node_name = node_name;
+        }
+        self.link.enrolled = true;
+    }
+
+    /// First words on a new link, without waiting for replies: who we are, who runs here, how we are (engine-wire 7).
+    pub(super) fn link_up(&mut self, now: Now, out: &mut Out) {
+        self.link.up = true;
+        self.link.why_down = None;
+        self.link.registered = false;
+        self.link.sync_request = None;
+        self.gaps.clear();
+        self.register_node(out);
+        self.announce(now, out);
+        self.register_waiting(now, out);
+        self.publish(
+            BrokerEvent::NodeLink {
+                connected: true,
+                reason: None,
+            },
+            out,
+        );
+    }
+
+    fn register_node(&mut self, out: &mut Out) {
+        let id = self.request_id("node_register");
+        self.link.register_request = Some(id.clone());
+        out.effects
+            .push(Effect::Send(Up::NodeRegister(NodeRegister {
+                id: Some(id),
+                name: self.facts.node_name.clone(),
+                node_id: self.facts.node_id.clone(),
+                capabilities: self.capabilities(),
+                max_agents: self.facts.max_agents,
+                tags: Vec::new(),
+                version: VERSION.into(),
+                resume_cursor: None,
+                provider: None,
+            })));
+    }
+
+    pub(super) fn link_lost(&mut self, why: &str, out: &mut Out) {
+        let was_up = std::mem::take(&mut self.link.up);
+        let news = self.link.why_down.as_deref() != Some(why);
+        self.link.registered = false;
+        self.link.next_heartbeat = None;
+        self.link.why_down = Some(why.to_owned());
+        self.gaps.clear();
+        self.registrations_lost();
+        if was_up {
+            self.counters.link_losses += 1;
+        }
+        if was_up || news {
+            self.publish(
+                BrokerEvent::NodeLink {
+                    connected: false,
+                    reason: Some(why.to_owned()),
+                },
+                out,
+            );
+        }
+    }
+
+    pub(super) fn link_refused(&mut self, why: &str, out: &mut Out) {
+        if self.link.why_down.as_deref() != Some(why) {
+            self.link.why_down = Some(why.to_owned());
+            self.publish(
+                BrokerEvent::NodeLink {
+                    connected: false,
+                    reason: Some(why.to_owned()),
+                },
+                out,
+            );
+        }
+    }
+
+    /// `spawn:<harness>` for each harness, as capacity. Never a bare `spawn`: on old engines it would catch every spawn of
+    /// the workspace (engine-wire 5.1).
+    fn capabilities(&self) -> Vec<Capability> {
+        let name = |h: &String| format!("spawn:{h}");
+        self.facts
+            .harnesses
+            .iter()
+            .map(|h| Capability {
+                name: name(h),
+                kind: Some("capacity".into()),
+                metadata: None,
+                global: None,
+                queue: None,
+            })
+            .collect()
+    }
+
+    /// Tells the engine at once who runs here: after the link came up and after each change of the live set.
+    pub(super) fn announce(&mut self, now: Now, out: &mut Out) {
+        if self.link.up {
+            self.inventory(out);
+            self.heartbeat(now, out);
+        }
+    }
+
+    /// The complete live set. Never empty: an empty list would take agents offline that a lost list might still name
+    /// (engine-wire 3.4); agents that end are deregistered one by one.
+    pub(super) fn inventory(&mut self, out: &mut Out) {
+        let agents: Vec<InventoryMember> = self
+            .members
+            .iter()
+            .filter(|(_, m)| m.is_live())
+            .filter_map(|(name, m)| {
+                let agent_id = m.agent_id.clone()?;
+                Some(InventoryMember {
+                    agent_id,
+                    name: name.clone(),
+                    invocation_id: None,
+                    session_ref: None,
+                })
+            })
+            .collect();
+        if agents.is_empty() {
+            return;
+        }
+        let id = self.request_id("inventory");
+        self.link.sync_request = Some(id.clone());
+        out.effects
+            .push(Effect::Send(Up::InventorySync(InventorySync {
+                id: Some(id),
+                agents,
+            })));
+    }
+
+    fn heartbeat(&mut self, now: Now, out: &mut Out) {
+        self.link.next_heartbeat = Some(now.mono + HEARTBEAT);
+        let active = self.members.values().filter(|m| m.is_live()).count() as u64;
+        let load = match self.facts.max_agents {
+            0 => 0.0,
+            max => (active as f64 / max as f64).min(1.0),
+        };
+        let capabilities = self.capabilities();
+        out.effects
+            .push(Effect::Send(Up::NodeHeartbeat(NodeHeartbeat {
+                name: Some(self.facts.node_name.clone()),
+                node_id: Some(self.facts.node_id.clone()),
+                handlers_live: !capabilities.is_empty() && self.stopping.is_none(),
+                capabilities: Some(capabilities),
+                max_agents: Some(self.facts.max_agents),
+                version: Some(VERSION.into()),
+                load: Some(load),
+                active_agents: active,
+                provider: None,
+            })));
+    }
+
+    pub(super) fn tick_link(&mut self, now: Now, out: &mut Out) {
+        if self.link.next_heartbeat.is_some_and(|at| at <= now.mono) {
+            self.link.beats += 1;
+            if self.link.beats.is_multiple_of(INVENTORY_EVERY) {
+                self.inventory(out);
+            }
+            self.heartbeat(now, out);
+        }
+    }
+
+    pub(super) fn reply(&mut self, now: Now, reply: Reply, out: &mut Out) {
+        if self.link.register_request.as_deref() == Some(&reply.id) {
+            self.link.register_request = None;
+            self.link.registered = true;
+            self.publish(
+                BrokerEvent::NodeRegistered {
+                    node_id: self.facts.node_id.to_string(),
+                    node_name: self.facts.node_name.clone(),
+                },
+                out,
+            );
+        } else if self.link.sync_request.as_deref() == Some(&reply.id) {
+            self.link.sync_request = None;
+        } else {
+            self.agent_registered(now, &reply.id, &reply.data, out);
+        }
+    }
+
+    pub(super) fn error_frame(&mut self, error: ErrorFrame, out: &mut Out) {
+        if self.link.register_request.as_deref() != Some(&error.id) {
+            if !self.agent_refused(&error, out) {
+                log::warn!("the engine complains: {} {}", error.code, error.message);
+            }
+            return;
+        }
+        self.link.register_request = None;
+        if error.code == "node_name_conflict" && !self.link.renamed {
+            // Two machines may share a host name; part of our id makes the name our own.
+            self.link.renamed = true;
+            self.facts.node_name =
+                format!("{}-{}", self.facts.node_name, self.facts.node_id.tail());
+            log::warn!(
+                "the node name is taken in this workspace; registering as {}",
+                self.facts.node_name
+            );
+            self.register_node(out);
+            return;
+        }
+        let why = format!(
+            "the engine refuses to register this node: {} {}",
+            error.code, error.message
+        );
+        log::error!("{why}");
+        self.link_refused(&why, out);
+    }
+
+    /// Starts the orderly end: no new calls, no new frames, every agent is hung up on.
+    pub(super) fn shutdown(&mut self, deadline: Mono, out: &mut Out) {
+        let again = self.stopping.is_some();
+        self.stopping = Some(self.stopping.map_or(deadline, |at| at.min(deadline)));
+        let grace = if again {
+            Duration::ZERO
+        } else {
+            self.facts.grace
+        };
+        self.stop_all(grace, out);
+        self.leave_if_empty(out);
+    }
+
+    /// Time is up: whoever is left is killed, and has a moment to be seen gone.
+    pub(super) fn stop_deadline(&mut self, now: Now, out: &mut Out) {
+        if std::mem::replace(&mut self.hurried, true) {
+            self.leave(ExitReason::DeadlinePassed, out);
+            return;
+        }
+        self.stopping = Some(now.mono + LAST_MOMENT);
+        self.stop_all(Duration::ZERO, out);
+        self.leave_if_empty(out);
+    }
+
+    pub(super) fn leave_if_empty(&mut self, out: &mut Out) {
+        if self.stopping.is_some() && self.members.is_empty() {
+            self.leave(ExitReason::Stopped, out);
+        }
+    }
+
+    pub(super) fn leave(&mut self, reason: ExitReason, out: &mut Out) {
+        if std::mem::replace(&mut self.exited, true) {
+            return;
+        }
+        if self.link.up {
+            out.effects
+                .push(Effect::Send(Up::NodeDeregister(NodeDeregister::default())));
+        }
+        out.effects.push(Effect::Link(LinkCommand::Finish));
+        out.effects.push(Effect::Exit(reason));
+    }
+
+    /// A text under one of several names in a reply's data.
+    pub(super) fn text<'a>(data: &'a Value, name: &str) -> Option<&'a str> {
+        data.get(name)
+            .and_then(Value::as_str)
+            .filter(|s| !s.is_empty())
+    }
+}

@@ -1,0 +1,428 @@
+//! Who runs here: what their threads report, and their release.
+
+use std::time::Duration;
+
+use super::{Dispatcher, Out};
+use crate::ids::{AgentId, AgentName, InvocationId, Run, Ticket};
+use crate::msg::{
+    AgentCommand, AgentReport, AgentSpec, Answer, Effect, How, Refusal, RefusalKind, Reply,
+    RestCall, Secret, SpawnSource,
+};
+use crate::time::{Mono, Now, Wall};
+use crate::wire::event::BrokerEvent;
+use crate::wire::local::{self, SpawnRequest};
+use crate::wire::up::{AgentDeregister, Outcome, Up};
+
+/// One agent, from the wish to its end.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub run: Run,
+    pub phase: Phase,
+    pub spec: AgentSpec,
+    pub request: SpawnRequest,
+    pub source: SpawnSource,
+    pub agent_id: Option<AgentId>,
+    pub token: Option<Secret>,
+    pub pid: Option<u32>,
+    /// The delivery its thread is typing.
+    pub in_flight: Option<crate::ids::DeliveryId>,
+    pub stalled: Option<String>,
+    /// While on hold: how many of the parked messages a flush still lets through.
+    pub flush_left: u64,
+    pub ready: bool,
+    pub idle_since: Option<Wall>,
+    pub last_activity: Wall,
+    pub started: Now,
+    /// Who waits for the spawn.
+    pub caller: Option<Ticket>,
+    /// Who waits for the release.
+    pub releasing: Vec<Releaser>,
+    /// Who waits for a picture.
+    pub pictures: Vec<Ticket>,
+    pub released: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Releaser {
+    Caller(Ticket),
+    Invocation(InvocationId),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Phase {
+    /// The engine is to be asked for an identity; `request` is set once it was.
+    Registering {
+        request: Option<String>,
+        deadline: Option<Mono>,
+    },
+    /// Its thread starts the program.
+    Starting,
+    /// The program runs.
+    Running,
+    /// It was hung up on.
+    Stopping,
+}
+
+impl Member {
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        match self.phase {
+            Phase::Registering { deadline, .. } => deadline,
+            _ => None,
+        }
+    }
+
+    /// Whether the engine should count it.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Running)
+    }
+}
+
+impl Dispatcher {
+    // ---- reports of the agent's thread --------------------------------------------------------------------------
+
+    pub(super) fn agent_report(
+        &mut self,
+        now: Now,
+        name: &AgentName,
+        run: Run,
+        report: AgentReport,
+        out: &mut Out,
+    ) {
+        // An earlier life under this name has nothing to say any more.
+        if self.members.get(name).is_none_or(|m| m.run != run) {
+            return;
+        }
+        match report {
+            AgentReport::Started { pid } => self.started(now, name, pid, out),
+            AgentReport::NotStarted { why } => {
+                self.spawn_failed(name, &Refusal::new(RefusalKind::SpawnFailed, why), out);
+            }
+            AgentReport::Ready { evidence } => self.ready(now, name, &evidence, out),
+            AgentReport::Typed(id) => self.typed(now, name, &id, out),
+            AgentReport::Landed(id, proof, reason) => {
+                self.landed(now, name, &id, proof, reason, out)
+            }
+            AgentReport::Stalled(id, why) => self.stalled(name, &id, &why, out),
+            AgentReport::Failed(id, why) => self.untypable(now, name, &id, &why, out),
+            AgentReport::Picture(ticket, picture) => {
+                if let Some(member) = self.members.get_mut(name) {
+                    member.pictures.retain(|t| *t != ticket);
+                }
+                out.effects
+                    .push(Effect::Reply(ticket, Ok(Reply::Snapshot(picture))));
+            }
+            AgentReport::Working => {
+                if let Some(member) = self.members.get_mut(name) {
+                    member.idle_since = None;
+                    member.last_activity = now.wall;
+                }
+            }
+            AgentReport::Idle { silent } => self.idle(now, name, silent, out),
+            AgentReport::Exited(how) => self.exited(now, name, &how, out),
+        }
+    }
+
+    fn started(&mut self, now: Now, name: &AgentName, pid: u32, out: &mut Out) {
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        member.pid = Some(pid);
+        let stopping = !member.releasing.is_empty() || self.stopping.is_some();
+        member.phase = if stopping {
+            Phase::Stopping
+        } else {
+            Phase::Running
+        };
+        let (cli, source, caller) = (
+            member.spec.argv.join(" "),
+            member.source.clone(),
+            member.caller.take(),
+        );
+        let (run, token) = (member.run, member.token.clone());
+        let extra: Vec<String> = member
+            .request
+            .channels
+            .iter()
+            .filter(|c| c.trim_start_matches('#') != "general")
+            .cloned()
+            .collect();
+        self.counters.agents_spawned += 1;
+        let word = match source {
+            SpawnSource::Api => "http_api",
+            SpawnSource::CommandLine => "command_line",
+            SpawnSource::Invocation(_) => "relaycast_ws",
+        };
+        self.publish(
+            BrokerEvent::AgentSpawned {
+                name: name.clone(),
+                runtime: "pty".into(),
+                cli,
+                pid: Some(pid),
+                source: word.into(),
+                pre_registered: true,
+                registration_warning: None,
+            },
+            out,
+        );
+        if let (Some(token), false) = (token, extra.is_empty()) {
+            self.errand(
+                RestCall::Join {
+                    token,
+                    channels: extra,
+                },
+                super::calls::Errand::Join(name.clone()),
+                out,
+            );
+        }
+        if stopping {
+            let grace = self.facts.grace;
+            out.effects.push(Effect::Agent(
+                name.clone(),
+                run,
+                AgentCommand::Stop { grace },
+            ));
+        }
+        // The result first: an engine that reads a list of agents without an open spawn gives that spawn to another node.
+        let invoked = matches!(source, SpawnSource::Invocation(_));
+        if invoked {
+            self.spawn_answered(name, &source, None, out);
+        }
+        self.announce(now, out);
+        if !invoked {
+            self.spawn_answered(name, &source, caller, out);
+        }
+    }
+
+    fn spawn_answered(
+        &mut self,
+        name: &AgentName,
+        source: &SpawnSource,
+        caller: Option<Ticket>,
+        out: &mut Out,
+    ) {
+        if let SpawnSource::Invocation(id) = source {
+            let output = serde_json::json!({ "spawned": true, "name": name.as_str() });
+            self.answer(id.clone(), Outcome::Output(output), out);
+        }
+        if let (Some(ticket), Some(member)) = (caller, self.members.get(name)) {
+            let spawned = local::Spawned {
+                success: true,
+                name: name.clone(),
+                runtime: "pty".into(),
+                model: member.request.model.clone(),
+                session_id: member
+                    .request
+                    .harness_config
+                    .as_ref()
+                    .and_then(|h| h.session_id.clone()),
+                pid: member.pid,
+                pre_registered: true,
+                warning: None,
+            };
+            out.effects
+                .push(Effect::Reply(ticket, Ok(Reply::Spawned(spawned))));
+        }
+    }
+
+    fn ready(&mut self, now: Now, name: &AgentName, evidence: &str, out: &mut Out) {
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        member.ready = true;
+        let task = member.request.task.take().filter(|t| !t.is_empty());
+        let event = BrokerEvent::WorkerReady {
+            name: name.clone(),
+            runtime: "pty".into(),
+            cli: member.spec.argv.join(" "),
+            pid: member.pid,
+            evidence: evidence.into(),
+        };
+        self.publish(event, out);
+        if let Some(task) = task {
+            self.first_task(now, name, task, out);
+        }
+        self.type_next(name, out);
+    }
+
+    fn idle(&mut self, now: Now, name: &AgentName, silent: Duration, out: &mut Out) {
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        let since = Wall(
+            now.wall
+                .0
+                .saturating_sub(u64::try_from(silent.as_millis()).unwrap_or(0)),
+        );
+        member.idle_since = Some(since);
+        member.last_activity = since;
+        self.publish(
+            BrokerEvent::AgentIdle {
+                name: name.clone(),
+                idle_secs: silent.as_secs(),
+                since,
+            },
+            out,
+        );
+    }
+
+    fn exited(&mut self, now: Now, name: &AgentName, how: &How, out: &mut Out) {
+        let Some(member) = self.members.remove(name) else {
+            return;
+        };
+        if !member.released && how.code != Some(0) {
+            self.counters.agents_crashed += 1;
+            log::warn!("agent {name} ended by itself: {how}");
+        }
+        for ticket in &member.pictures {
+            let gone = Refusal::new(
+                RefusalKind::UnknownAgent,
+                format!("agent '{name}' ended ({how})"),
+            );
+            out.effects.push(Effect::Reply(*ticket, Err(gone)));
+        }
+        // The code comes with the first of the two events a waiting client takes for the end (local-api 3.3).
+        self.publish(
+            BrokerEvent::AgentExited {
+                name: name.clone(),
+                code: how.code,
+                signal: how.signal,
+                reason: Some(how.to_string()),
+            },
+            out,
+        );
+        if member.released {
+            self.publish(BrokerEvent::AgentReleased { name: name.clone() }, out);
+        } else {
+            self.publish(
+                BrokerEvent::AgentExit {
+                    name: name.clone(),
+                    reason: "child_exited".into(),
+                },
+                out,
+            );
+        }
+        if let Some(agent_id) = member
+            .agent_id
+            .clone()
+            .filter(|_| self.link.up && self.stopping.is_none())
+        {
+            out.effects
+                .push(Effect::Send(Up::AgentDeregister(AgentDeregister {
+                    id: None,
+                    agent_id,
+                    name: Some(name.clone()),
+                })));
+        }
+        if self.stopping.is_none() {
+            self.announce(now, out);
+        }
+        self.answer_releasers(name, &member.releasing, out);
+        self.leave_if_empty(out);
+    }
+
+    // ---- release ------------------------------------------------------------------------------------------------
+
+    pub(super) fn release_call(
+        &mut self,
+        ticket: Ticket,
+        name: &AgentName,
+        reason: Option<&str>,
+        out: &mut Out,
+    ) -> Option<Answer> {
+        if !self.members.contains_key(name) {
+            return Some(Err(self.unknown(name)));
+        }
+        log::info!("releasing {name}: {}", reason.unwrap_or("asked to"));
+        self.begin_release(name, Releaser::Caller(ticket), out);
+        None
+    }
+
+    /// For the engine's `release`. An agent that is gone already counts as released (engine-wire 2.3).
+    pub(super) fn release_invoked(&mut self, name: &AgentName, id: InvocationId, out: &mut Out) {
+        if self.members.contains_key(name) {
+            self.begin_release(name, Releaser::Invocation(id), out);
+        } else {
+            self.answer_releasers(name, &[Releaser::Invocation(id)], out);
+        }
+    }
+
+    fn begin_release(&mut self, name: &AgentName, who: Releaser, out: &mut Out) {
+        let grace = self.facts.grace;
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        member.releasing.push(who);
+        member.released = true;
+        match member.phase {
+            Phase::Registering { .. } => {
+                let why = format!("agent '{name}' was released before it started");
+                self.spawn_failed(name, &Refusal::new(RefusalKind::SpawnFailed, why), out);
+            }
+            Phase::Starting | Phase::Stopping => {}
+            Phase::Running => {
+                member.phase = Phase::Stopping;
+                let run = member.run;
+                out.effects.push(Effect::Agent(
+                    name.clone(),
+                    run,
+                    AgentCommand::Stop { grace },
+                ));
+            }
+        }
+    }
+
+    pub(super) fn answer_releasers(&mut self, name: &AgentName, who: &[Releaser], out: &mut Out) {
+        for releaser in who {
+            match releaser {
+                Releaser::Caller(ticket) => {
+                    out.effects.push(Effect::Reply(
+                        *ticket,
+                        Ok(Reply::Released { name: name.clone() }),
+                    ));
+                }
+                Releaser::Invocation(id) => {
+                    let output = serde_json::json!({ "released": true, "name": name.as_str() });
+                    self.answer(id.clone(), Outcome::Output(output), out);
+                }
+            }
+        }
+    }
+
+    /// For the orderly end.
+    pub(super) fn stop_all(&mut self, grace: Duration, out: &mut Out) {
+        let names: Vec<_> = self.members.keys().cloned().collect();
+        for name in names {
+            let Some(member) = self.members.get_mut(&name) else {
+                continue;
+            };
+            match member.phase {
+                Phase::Registering { .. } => {
+                    let why = "the broker is stopping";
+                    self.spawn_failed(&name, &Refusal::new(RefusalKind::Stopping, why), out);
+                }
+                // A second order shortens the grace of the first.
+                Phase::Running | Phase::Stopping => {
+                    member.phase = Phase::Stopping;
+                    member.released = true;
+                    let run = member.run;
+                    out.effects
+                        .push(Effect::Agent(name, run, AgentCommand::Stop { grace }));
+                }
+                Phase::Starting => {}
+            }
+        }
+    }
+
+    pub(super) fn unknown(&self, name: &AgentName) -> Refusal {
+        let names: Vec<_> = self.members.keys().map(AgentName::as_str).collect();
+        let here = if names.is_empty() {
+            "no agents run here".to_owned()
+        } else {
+            format!("here: {}", names.join(", "))
+        };
+        Refusal::new(
+            RefusalKind::UnknownAgent,
+            format!("no agent is named '{name}' ({here})"),
+        )
+    }
+}

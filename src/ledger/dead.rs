@@ -1,0 +1,51 @@
+//! What could not be delivered, kept so that a person can see it and why.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::mailbox::Pending;
+use crate::time::Wall;
+
+/// How many are kept; the oldest go first (what upstream keeps, local-api 5.1).
+pub const KEPT: usize = 500;
+
+/// One delivery that was given up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Dead {
+    /// What it was.
+    pub pending: Pending,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: Wall,
+}
+
+/// The dead letters, the oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeadLetters(VecDeque<Dead>);
+
+impl DeadLetters {
+    /// All that are kept.
+    pub fn iter(&self) -> impl Iterator<Item = &Dead> {
+        self.0.iter()
+    }
+
+    /// How many are kept.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn push(&mut self, dead: Dead) {
+        if self.0.len() >= KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(dead);
+    }
+}

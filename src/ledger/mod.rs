@@ -1,0 +1,354 @@
+//! The durable truth about deliveries. [`Ledger::apply`] is its only `&mut`, live and on replay alike, so recovery needs
+//! no second telling of the rules. It decides nothing: the dispatcher does, and writes down what it decided.
+
+pub mod cursor;
+pub mod dead;
+pub mod mailbox;
+pub mod record;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+pub use cursor::{Cursor, Verdict};
+pub use dead::{Dead, DeadLetters};
+pub use mailbox::{Mailboxes, Pending};
+pub use record::Record;
+
+use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq};
+use crate::msg::Origin;
+use crate::wire::event::DeliveryMode;
+use crate::wire::up::Outcome;
+
+/// How many answers to invocations are kept, first in, first out.
+pub const ANSWERS_KEPT: usize = 1000;
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ledger {
+    cursors: BTreeMap<AgentId, Cursor>,
+    bound: BTreeMap<AgentName, AgentId>,
+    mail: Mailboxes,
+    dead: DeadLetters,
+    modes: BTreeMap<AgentName, DeliveryMode>,
+    answers: BTreeMap<InvocationId, Option<Outcome>>,
+    answer_order: VecDeque<InvocationId>,
+    numbered: u64,
+}
+
+/// The ledger as one record, for the start of a new journal file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Image {
+    cursors: BTreeMap<AgentId, Cursor>,
+    bound: BTreeMap<AgentName, AgentId>,
+    pending: Vec<Pending>,
+    dead: DeadLetters,
+    modes: BTreeMap<AgentName, DeliveryMode>,
+    answers: Vec<(InvocationId, Option<Outcome>)>,
+    numbered: u64,
+}
+
+/// What a frame is known by when it comes again. Outside the sequence the message's id is no name for it: a reaction
+/// carries the id of the message it is about, and every refusal of an action the name of that action.
+pub fn known_as(seq: Seq, msg_id: &MsgId, delivery_id: &DeliveryId) -> MsgId {
+    if seq == Seq(0) {
+        MsgId::new(delivery_id.as_str())
+    } else {
+        msg_id.clone()
+    }
+}
+
+impl Ledger {
+    /// Changes the truth by one fact. Facts about things that are not there change nothing: a journal can be cut at any
+    /// frame, and what remains must still be readable.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Opened { .. } => {}
+            Record::Bound { agent, agent_id } => {
+                self.cursors.entry(agent_id.clone()).or_default();
+                self.bound.insert(agent.clone(), agent_id.clone());
+            }
+            Record::Accepted { delivery } => {
+                if let Origin::Engine { agent_id, seq } = &delivery.origin {
+                    self.cursors.entry(agent_id.clone()).or_default().take(
+                        *seq,
+                        &known_as(*seq, &delivery.msg_id, &delivery.id),
+                        true,
+                    );
+                }
+                self.mail.push(Pending {
+                    delivery: delivery.clone(),
+                    attempts: 0,
+                });
+            }
+            Record::Noted {
+                agent_id,
+                seq,
+                msg_id,
+            } => {
+                self.cursors
+                    .entry(agent_id.clone())
+                    .or_default()
+                    .take(*seq, msg_id, false);
+            }
+            Record::Attempted { id } => self.mail.attempted(id),
+            Record::Settled { id, .. } => {
+                self.end(id);
+            }
+            Record::DeadLettered { id, reason, at } => {
+                if let Some(pending) = self.end(id) {
+                    self.dead.push(Dead {
+                        pending,
+                        reason: reason.clone(),
+                        at: *at,
+                    });
+                }
+            }
+            Record::Held {
+                agent,
+                mode: DeliveryMode::AutoInject,
+            } => {
+                self.modes.remove(agent);
+            }
+            Record::Held { agent, mode } => {
+                self.modes.insert(agent.clone(), *mode);
+            }
+            Record::Invoked { id } => self.keep_answer(id, None),
+            Record::Answered { id, outcome } => self.keep_answer(id, Some(outcome.clone())),
+            Record::Numbered { upto } => self.numbered = self.numbered.max(*upto),
+            Record::Snapshot(image) => *self = Self::from_image((**image).clone()),
+        }
+    }
+
+    fn end(&mut self, id: &DeliveryId) -> Option<Pending> {
+        let pending = self.mail.take(id)?;
+        if let Origin::Engine { agent_id, seq } = &pending.delivery.origin
+            && let Some(cursor) = self.cursors.get_mut(agent_id)
+        {
+            cursor.end(*seq);
+        }
+        Some(pending)
+    }
+
+    fn keep_answer(&mut self, id: &InvocationId, outcome: Option<Outcome>) {
+        if self.answers.insert(id.clone(), outcome).is_some() {
+            return;
+        }
+        self.answer_order.push_back(id.clone());
+        if self.answer_order.len() > ANSWERS_KEPT
+            && let Some(oldest) = self.answer_order.pop_front()
+        {
+            self.answers.remove(&oldest);
+        }
+    }
+
+    /// Everything as one value.
+    pub fn image(&self) -> Image {
+        Image {
+            cursors: self.cursors.clone(),
+            bound: self.bound.clone(),
+            pending: self.mail.all().cloned().collect(),
+            dead: self.dead.clone(),
+            modes: self.modes.clone(),
+            answers: self
+                .answer_order
+                .iter()
+                .map(|id| (id.clone(), self.answers.get(id).cloned().flatten()))
+                .collect(),
+            numbered: self.numbered,
+        }
+    }
+
+    fn from_image(image: Image) -> Self {
+        let mut ledger = Self {
+            cursors: image.cursors,
+            bound: image.bound,
+            dead: image.dead,
+            modes: image.modes,
+            numbered: image.numbered,
+            ..Self::default()
+        };
+        for pending in image.pending {
+            ledger.mail.push(pending);
+        }
+        for (id, outcome) in image.answers {
+            ledger.keep_answer(&id, outcome);
+        }
+        ledger
+    }
+
+    // ---- looking ------------------------------------------------------------------------------------------------
+
+    /// What a frame for that agent id is.
+    pub fn judge(&self, agent_id: &AgentId, seq: Seq, msg_id: &MsgId) -> Verdict {
+        self.cursors
+            .get(agent_id)
+            .map_or(Verdict::Fresh, |cursor| cursor.judge(seq, msg_id))
+    }
+
+    /// Whether that message was taken in lately, under whatever number.
+    pub fn knows(&self, agent_id: &AgentId, msg_id: &MsgId) -> bool {
+        self.cursors
+            .get(agent_id)
+            .is_some_and(|cursor| cursor.knows(msg_id))
+    }
+
+    /// The highest number taken in for that agent id.
+    pub fn received(&self, agent_id: &AgentId) -> Seq {
+        self.cursors.get(agent_id).map_or(Seq(0), Cursor::received)
+    }
+
+    /// What may be acknowledged for that agent id.
+    pub fn settled(&self, agent_id: &AgentId) -> Option<Seq> {
+        self.cursors.get(agent_id)?.settled()
+    }
+
+    /// The identity a name was last bound to.
+    pub fn bound(&self, agent: &AgentName) -> Option<&AgentId> {
+        self.bound.get(agent)
+    }
+
+    /// What waits.
+    pub fn mail(&self) -> &Mailboxes {
+        &self.mail
+    }
+
+    /// What was given up.
+    pub fn dead(&self) -> &DeadLetters {
+        &self.dead
+    }
+
+    /// How messages reach an agent.
+    pub fn mode(&self, agent: &AgentName) -> DeliveryMode {
+        self.modes.get(agent).copied().unwrap_or_default()
+    }
+
+    /// The answer to an invocation: `None` if never seen, `Some(None)` while it runs.
+    pub fn answer(&self, id: &InvocationId) -> Option<Option<&Outcome>> {
+        self.answers.get(id).map(Option::as_ref)
+    }
+
+    /// Event numbers up to this one may have been used.
+    pub fn numbered(&self) -> u64 {
+        self.numbered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::msg::Delivery;
+    use crate::time::Wall;
+    use crate::wire::down::Mode;
+    use crate::wire::event::Proof;
+
+    fn delivery(agent: &str, seq: u64) -> Delivery {
+        Delivery {
+            id: DeliveryId::new(format!("del_{agent}_{seq}")),
+            msg_id: MsgId::new(format!("m_{agent}_{seq}")),
+            agent: AgentName::new(agent),
+            origin: Origin::Engine {
+                agent_id: AgentId::new(format!("id_{agent}")),
+                seq: Seq(seq),
+            },
+            from: "lead".into(),
+            target: agent.into(),
+            body: "hello".into(),
+            thread_id: None,
+            mode: Mode::Wait,
+            queued_at: Wall(1),
+        }
+    }
+
+    fn story() -> Vec<Record> {
+        let id = |seq| DeliveryId::new(format!("del_w1_{seq}"));
+        vec![
+            Record::Opened { at: Wall(1) },
+            Record::Bound {
+                agent: AgentName::new("w1"),
+                agent_id: AgentId::new("id_w1"),
+            },
+            Record::Accepted {
+                delivery: delivery("w1", 1),
+            },
+            Record::Accepted {
+                delivery: delivery("w1", 2),
+            },
+            Record::Attempted { id: id(1) },
+            Record::Accepted {
+                delivery: delivery("w1", 3),
+            },
+            Record::Settled {
+                id: id(1),
+                proof: Proof::Echo,
+            },
+            Record::DeadLettered {
+                id: id(2),
+                reason: "too long".into(),
+                at: Wall(5),
+            },
+            Record::Held {
+                agent: AgentName::new("w1"),
+                mode: DeliveryMode::ManualFlush,
+            },
+            Record::Invoked {
+                id: InvocationId::new("inv_1"),
+            },
+            Record::Answered {
+                id: InvocationId::new("inv_1"),
+                outcome: Outcome::Error("no".into()),
+            },
+            Record::Numbered { upto: 1000 },
+        ]
+    }
+
+    #[test]
+    fn a_snapshot_stands_for_the_whole_story_wherever_it_is_taken() {
+        let story = story();
+        let mut whole = Ledger::default();
+        story.iter().for_each(|r| whole.apply(r));
+        for cut in 0..=story.len() {
+            let mut before = Ledger::default();
+            story[..cut].iter().for_each(|r| before.apply(r));
+            let snapshot = Record::Snapshot(Box::new(before.image()));
+            let line = serde_json::to_string(&snapshot).expect("records are plain");
+            let mut after = Ledger::default();
+            after.apply(&serde_json::from_str(&line).expect("as written"));
+            assert_eq!(after, before);
+            story[cut..].iter().for_each(|r| after.apply(r));
+            assert_eq!(after, whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_ended_is_acknowledged_and_what_waits_is_kept_in_order() {
+        let mut ledger = Ledger::default();
+        story().iter().for_each(|r| ledger.apply(r));
+        assert_eq!(ledger.settled(&AgentId::new("id_w1")), Some(Seq(2)));
+        assert_eq!(
+            ledger
+                .mail()
+                .front(&AgentName::new("w1"))
+                .map(|p| p.delivery.id.as_str()),
+            Some("del_w1_3")
+        );
+        assert_eq!(ledger.dead().len(), 1);
+        assert_eq!(
+            ledger.mode(&AgentName::new("w1")),
+            DeliveryMode::ManualFlush
+        );
+    }
+
+    #[test]
+    fn facts_about_things_unknown_change_nothing() {
+        let mut ledger = Ledger::default();
+        ledger.apply(&Record::Settled {
+            id: DeliveryId::new("nobody"),
+            proof: Proof::None,
+        });
+        ledger.apply(&Record::Attempted {
+            id: DeliveryId::new("nobody"),
+        });
+        assert_eq!(ledger, Ledger::default());
+    }
+}

@@ -1,0 +1,90 @@
+//! The journal's vocabulary: what happened, in the past tense. A record is one line of JSON and is never changed once a
+//! released version has written it; new facts get new variants.
+
+use serde::{Deserialize, Serialize};
+
+use super::Image;
+use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq};
+use crate::msg::Delivery;
+use crate::time::Wall;
+use crate::wire::event::{DeliveryMode, Proof};
+use crate::wire::up::Outcome;
+
+/// One fact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "snake_case")]
+pub enum Record {
+    /// A process opened the journal; attempts before this are in doubt.
+    Opened {
+        /// When.
+        at: Wall,
+    },
+    /// The engine gave this name that identity.
+    Bound {
+        /// The name.
+        agent: AgentName,
+        /// Whose sequence its mail counts in.
+        agent_id: AgentId,
+    },
+    /// We took responsibility for a delivery.
+    Accepted {
+        /// All of it.
+        delivery: Delivery,
+    },
+    /// A frame was done with without a delivery: a notice, an unknown type, a copy of a message we have.
+    Noted {
+        /// Whose sequence.
+        agent_id: AgentId,
+        /// Which number; 0 outside the sequence.
+        seq: Seq,
+        /// So that a copy is known again.
+        msg_id: MsgId,
+    },
+    /// Bytes of it may reach the terminal from here on.
+    Attempted {
+        /// Which.
+        id: DeliveryId,
+    },
+    /// It arrived, or was typed and nothing was seen (`Proof::None`).
+    Settled {
+        /// Which.
+        id: DeliveryId,
+        /// How we know.
+        proof: Proof,
+    },
+    /// It was given up.
+    DeadLettered {
+        /// Which.
+        id: DeliveryId,
+        /// Why, for people.
+        reason: String,
+        /// When.
+        at: Wall,
+    },
+    /// The agent's delivery mode changed.
+    Held {
+        /// Whose.
+        agent: AgentName,
+        /// To what.
+        mode: DeliveryMode,
+    },
+    /// An action's run began.
+    Invoked {
+        /// Which.
+        id: InvocationId,
+    },
+    /// An action's run ended; repetitions of it get the same answer.
+    Answered {
+        /// Which.
+        id: InvocationId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// Event numbers up to this one may have been used.
+    Numbered {
+        /// The highest.
+        upto: u64,
+    },
+    /// Stands for everything before it.
+    Snapshot(Box<Image>),
+}

@@ -1,0 +1,77 @@
+//! The node id, as a pure function of what it must depend on.
+
+use sha2::{Digest, Sha256};
+
+use crate::ids::{NodeId, WorkspaceId};
+use crate::msg::Secret;
+
+/// `node_` and 32 hex digits of SHA-256(seed, 0, folder, 0, workspace): stable over restarts, different per machine,
+/// folder and workspace (engine-wire 7, the form of upstream's 11.x line).
+pub fn node_id(seed: &str, folder: &str, workspace: &WorkspaceId) -> NodeId {
+    let mut hash = Sha256::new();
+    hash.update(seed.as_bytes());
+    hash.update([0]);
+    hash.update(folder.as_bytes());
+    hash.update([0]);
+    hash.update(workspace.as_str().as_bytes());
+    NodeId::new(format!("node_{}", &hex(&hash.finalize())[..32]))
+}
+
+/// SHA-256 of a secret, for telling whether a stored fact belongs to it without storing it.
+pub fn fingerprint(secret: &str) -> String {
+    hex(&Sha256::digest(secret.as_bytes()))
+}
+
+/// What a token is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenScope {
+    /// Our own id.
+    pub node_id: NodeId,
+    /// In which workspace.
+    pub workspace_id: WorkspaceId,
+    /// At which engine.
+    pub base_url: String,
+}
+
+/// What enrolment gave us.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Enrolment {
+    /// To register with; the engine may have kept an older one (engine-wire 2.2).
+    pub node_id: NodeId,
+    /// Listed under.
+    pub node_name: String,
+    /// Opens the link.
+    pub token: Secret,
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_stable_and_differs_per_machine_folder_and_workspace() {
+        let id = |s, f, w| node_id(s, f, &WorkspaceId::new(w));
+        let ours = id("node_seed", "/srv/a", "1901");
+        assert_eq!(ours, id("node_seed", "/srv/a", "1901"));
+        assert_eq!(ours.as_str().len(), "node_".len() + 32);
+        for other in [
+            id("other", "/srv/a", "1901"),
+            id("node_seed", "/srv/b", "1901"),
+            id("node_seed", "/srv/a", "1902"),
+        ] {
+            assert_ne!(ours, other);
+        }
+    }
+
+    #[test]
+    fn folder_and_workspace_cannot_be_shifted_into_each_other() {
+        assert_ne!(
+            node_id("s", "a", &WorkspaceId::new("bc")),
+            node_id("s", "ab", &WorkspaceId::new("c"))
+        );
+    }
+}

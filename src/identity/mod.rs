@@ -1,0 +1,4 @@
+//! Who this node is: its id, derived and pinned, and the files that keep its seed and tokens.
+
+pub mod derive;
+pub mod store;

@@ -1,0 +1,469 @@
+//! Actions and their invocations: sent to a node or an agent, sent again when that is lost, ended once (engine-wire 5).
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::directory::{Id, Node, Workspace};
+use super::http::{Refusal, refuse};
+use super::limits;
+use super::placement::{Candidate, choose, fulfils};
+use super::record::EngineRecord;
+use super::turn::Turn;
+use crate::ids::{AgentId, AgentName, InvocationId};
+use crate::time::Wall;
+use crate::wire::down::{ActionInvoke, Down};
+use crate::wire::up::Capability;
+
+/// An action somebody defined over HTTP. Those of nodes are looked up in their capabilities instead.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Action {
+    pub id: Id,
+    pub name: String,
+    pub description: String,
+    pub handler_agent: Option<Id>,
+    pub handler_node: Option<String>,
+    pub input_schema: Value,
+    pub output_schema: Value,
+    /// Names of agents; `None` for everybody.
+    pub available_to: Option<Vec<String>>,
+    pub created_at: Wall,
+}
+
+/// How far an invocation has come (engine-wire 2.7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Waits for a node.
+    #[default]
+    Pending,
+    /// Sent to a node.
+    Dispatched,
+    /// Sent to the agent that handles it.
+    Invoked,
+    Completed,
+    Failed,
+}
+
+/// One run of an action.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Invocation {
+    /// `inv_` and its number.
+    pub id: String,
+    pub number: Id,
+    /// The name it was invoked by.
+    pub action: String,
+    /// The name the node gets to see.
+    pub wire_action: String,
+    pub caller: Option<Id>,
+    pub caller_name: Option<String>,
+    pub input: Value,
+    /// The only node it may go to.
+    pub target: Option<String>,
+    /// What the node must be able to do; `None` for any spawn capability.
+    pub capability: Option<String>,
+    pub is_spawn: bool,
+    /// The agent it takes away.
+    pub releases: Option<Id>,
+    pub delete_agent: bool,
+    pub handler_agent: Option<Id>,
+    pub handler_node: Option<String>,
+    /// Where it is now.
+    pub node: Option<String>,
+    pub status: Status,
+    pub output: Option<Value>,
+    pub error: Option<String>,
+    pub duration_ms: Option<u64>,
+    pub created_at: Wall,
+    pub dispatched_at: Option<Wall>,
+    pub completed_at: Option<Wall>,
+    /// Nodes that failed it.
+    pub tried: BTreeSet<String>,
+    pub attempts: u32,
+}
+
+impl Invocation {
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        matches!(self.status, Status::Completed | Status::Failed)
+    }
+
+    /// The answer to invoking it (engine-wire 2.7).
+    pub fn started_view(&self) -> Value {
+        json!({
+            "invocation_id": self.id,
+            "action_name": self.action,
+            "handler_agent_id": self.handler_agent.map(|a| a.to_string()),
+            "handler_node_id": self.handler_node,
+            "dispatched_node_id": self.node,
+            "input": self.input,
+            "status": self.status,
+            "created_at": self.created_at.iso(),
+        })
+    }
+
+    /// Its state when asked later.
+    pub fn view(&self) -> Value {
+        json!({
+            "invocation_id": self.id,
+            "action_name": self.action,
+            "caller_id": self.caller.map(|c| c.to_string()),
+            "caller_name": self.caller_name,
+            "handler_agent_id": self.handler_agent.map(|a| a.to_string()),
+            "handler_node_id": self.handler_node,
+            "input": self.input,
+            "output": self.output,
+            "status": self.status,
+            "error": self.error,
+            "duration_ms": self.duration_ms,
+            "dispatched_node_id": self.node,
+            "dispatched_at": self.dispatched_at.map(Wall::iso),
+            "created_at": self.created_at.iso(),
+            "completed_at": self.completed_at.map(Wall::iso),
+        })
+    }
+}
+
+/// Whether a capability is an action to invoke, or only something a node can run (engine-wire 5.1).
+pub fn is_action(c: &Capability) -> bool {
+    match c.kind.as_deref() {
+        Some("action") => !is_placement(&c.name),
+        Some("capacity") => false,
+        _ => !is_placement(&c.name) && c.name != super::frames::CURSOR_CAPABILITY,
+    }
+}
+
+/// Names that placement owns: a node never pins them to itself.
+pub fn is_placement(name: &str) -> bool {
+    name == "spawn" || name == "release" || name.starts_with("spawn:")
+}
+
+/// Which provider of a node an invocation is for.
+fn provider_for<'w>(w: &'w Workspace, node: &'w Node, i: &Invocation) -> Option<&'w str> {
+    if let Some(agent) = i
+        .releases
+        .or(i.handler_agent)
+        .and_then(|a| w.agents.get(&a))
+    {
+        return Some(&agent.provider);
+    }
+    let can = |c: &Capability| {
+        if i.is_spawn {
+            fulfils(&c.name, i.capability.as_deref())
+        } else {
+            c.name == i.wire_action
+        }
+    };
+    node.providers
+        .iter()
+        .find(|(_, p)| p.capabilities.iter().any(can))
+        .map(|(name, _)| name.as_str())
+}
+
+/// What came of trying to send an invocation somewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placed {
+    Sent,
+    /// Its node is away; it will be sent when that comes.
+    Waiting,
+    /// The node it must go to has no room.
+    Full,
+    /// No node can do it.
+    Nowhere,
+}
+
+impl Turn<'_> {
+    fn invocation(&self, ws: Id, id: &str) -> Option<&Invocation> {
+        self.core.state.workspaces.get(&ws)?.invocations.get(id)
+    }
+
+    /// Writes a new invocation down and tries to send it.
+    pub fn start(&mut self, ws: Id, mut new: Invocation) -> Result<(String, Placed), Refusal> {
+        if self.ws(ws)?.open.len() >= limits::OPEN_INVOCATIONS {
+            return Err(refuse(
+                503,
+                "node_dispatch_unavailable",
+                "Too many actions are waiting already",
+            ));
+        }
+        new.number = self.fresh_id();
+        new.id = format!("inv_{}", new.number);
+        new.created_at = self.now.wall;
+        let id = new.id.clone();
+        self.record(EngineRecord::Invoked {
+            ws,
+            invocation: Box::new(new),
+        });
+        self.core.remind(self.now.mono, limits::PENDING);
+        let placed = self.place(ws, &id);
+        Ok((id, placed))
+    }
+
+    /// Tries to send an open invocation that waits.
+    pub fn place(&mut self, ws: Id, id: &str) -> Placed {
+        let Some(i) = self.invocation(ws, id) else {
+            return Placed::Nowhere;
+        };
+        if i.handler_agent.is_some() {
+            return self.place_at_agent(ws, id);
+        }
+        let candidates = self.candidates(ws, i);
+        let chosen = match &i.target {
+            None => match choose(&candidates, &i.tried) {
+                Some(c) => c,
+                None => return Placed::Nowhere,
+            },
+            Some(_) => match candidates.first() {
+                Some(c) if c.can_take() || (c.ready && !i.is_spawn) => c,
+                Some(c) if c.ready => return Placed::Full,
+                _ => return Placed::Waiting,
+            },
+        };
+        let (node, provider) = (chosen.node.clone(), chosen.provider.clone());
+        let Some(conn) = self.core.live.get(ws, &node, &provider).map(|a| a.conn) else {
+            return Placed::Waiting;
+        };
+        self.record(EngineRecord::Dispatched {
+            ws,
+            invocation: id.to_owned(),
+            node,
+            at: self.now.wall,
+        });
+        self.core.remind(self.now.mono, limits::DISPATCH);
+        self.push_invoke(ws, id, conn);
+        Placed::Sent
+    }
+
+    fn place_at_agent(&mut self, ws: Id, id: &str) -> Placed {
+        let handler = self
+            .invocation(ws, id)
+            .and_then(|i| self.agent(ws, i.handler_agent?))
+            .and_then(|a| Some((self.core.live.of(ws, a)?.0.conn, a.node.clone())));
+        let Some((conn, node)) = handler else {
+            return Placed::Nowhere;
+        };
+        self.record(EngineRecord::Dispatched {
+            ws,
+            invocation: id.to_owned(),
+            node,
+            at: self.now.wall,
+        });
+        self.push_invoke(ws, id, conn);
+        Placed::Sent
+    }
+
+    fn push_invoke(&mut self, ws: Id, id: &str, conn: u64) {
+        let Some(i) = self.invocation(ws, id) else {
+            return;
+        };
+        let handler = i.handler_agent.and_then(|a| self.agent(ws, a));
+        let frame = Down::ActionInvoke(ActionInvoke {
+            invocation_id: InvocationId::new(id),
+            action: i.wire_action.clone(),
+            agent_id: handler.map(|a| AgentId::new(a.id.to_string())),
+            agent_name: handler.map(|a| AgentName::new(a.name.clone())),
+            input: i.input.clone(),
+        });
+        let (action, caller, input) = (i.action.clone(), i.caller_name.clone(), i.input.clone());
+        let handler = i.handler_agent.map(|a| a.to_string()).unwrap_or_default();
+        self.push(conn, &frame);
+        self.announce(ws, "activity:read", || {
+            json!({
+                "type": "action.invoked",
+                "invocation_id": id,
+                "action_name": action,
+                "caller_name": caller.unwrap_or_default(),
+                "handler_agent_id": handler,
+                "input": input,
+            })
+        });
+    }
+
+    /// Connected providers that could take the invocation; for one with a target, at most that one.
+    fn candidates(&self, ws: Id, i: &Invocation) -> Vec<Candidate> {
+        let Some(w) = self.core.state.workspaces.get(&ws) else {
+            return Vec::new();
+        };
+        w.nodes
+            .values()
+            .filter(|n| !n.is_direct())
+            .filter(|n| i.target.as_ref().is_none_or(|t| *t == n.id))
+            .filter_map(|n| self.candidate(w, n, i))
+            .collect()
+    }
+
+    fn candidate(&self, w: &Workspace, node: &Node, i: &Invocation) -> Option<Candidate> {
+        let provider = provider_for(w, node, i)?.to_owned();
+        let attached = self.core.live.get(w.id, &node.id, &provider)?;
+        let reserved = w
+            .open
+            .iter()
+            .filter_map(|id| w.invocations.get(id))
+            .filter(|o| o.is_spawn && o.id != i.id && o.node.as_ref() == Some(&node.id))
+            .filter(|o| !self.has_registered(w, o))
+            .count();
+        Some(Candidate {
+            node: node.id.clone(),
+            name: node.name.clone(),
+            ready: attached.is_live(self.now.mono) && (attached.handlers_live || !i.is_spawn),
+            load: attached.load,
+            active: attached.active,
+            reserved: reserved as u64,
+            max: node.providers.get(&provider).map_or(0, |p| p.max_agents),
+            provider,
+        })
+    }
+
+    /// Whether the agent a spawn is about is on the node already, so that it counts there.
+    fn has_registered(&self, w: &Workspace, spawn: &Invocation) -> bool {
+        spawn.input["name"]
+            .as_str()
+            .and_then(|name| w.agent_named(name))
+            .is_some_and(|a| Some(&a.node) == spawn.node.as_ref())
+    }
+
+    /// Sends everything that waits, as far as nodes can take it.
+    pub fn place_waiting(&mut self, ws: Id) {
+        let Some(w) = self.core.state.workspaces.get(&ws) else {
+            return;
+        };
+        let waiting: Vec<String> = w
+            .open
+            .iter()
+            .filter(|id| {
+                w.invocations
+                    .get(*id)
+                    .is_some_and(|i| i.status == Status::Pending)
+            })
+            .cloned()
+            .collect();
+        for id in waiting {
+            self.place(ws, &id);
+        }
+    }
+
+    /// Sends again what a provider was sent over an earlier connection: it answers each id once, whatever it gets.
+    pub fn resend(&mut self, ws: Id, node: &str, provider: &str, conn: u64) {
+        for id in self.sent_to(ws, node, provider) {
+            self.push_invoke(ws, &id, conn);
+        }
+    }
+
+    /// Open invocations that were sent to that provider of a node.
+    pub fn sent_to(&self, ws: Id, node: &str, provider: &str) -> Vec<String> {
+        let Some(w) = self.core.state.workspaces.get(&ws) else {
+            return Vec::new();
+        };
+        let Some(n) = w.nodes.get(node) else {
+            return Vec::new();
+        };
+        w.open
+            .iter()
+            .filter_map(|id| w.invocations.get(id))
+            .filter(|i| i.node.as_deref() == Some(node))
+            .filter(|i| provider_for(w, n, i) == Some(provider))
+            .map(|i| i.id.clone())
+            .collect()
+    }
+
+    /// Takes back what was sent to a provider that is gone, and tries elsewhere (engine-wire 5.3). What an agent handles
+    /// stays with that agent and is sent again when its node comes back.
+    pub fn requeue_node(&mut self, ws: Id, node: &str, provider: &str) {
+        for id in self.sent_to(ws, node, provider) {
+            if self
+                .invocation(ws, &id)
+                .is_some_and(|i| i.handler_agent.is_none())
+            {
+                self.requeue(ws, &id);
+            }
+        }
+    }
+
+    /// Takes one invocation back and tries elsewhere.
+    pub fn requeue(&mut self, ws: Id, id: &str) {
+        self.record(EngineRecord::Requeued {
+            ws,
+            invocation: id.to_owned(),
+        });
+        self.place(ws, id);
+    }
+
+    /// Ends an invocation, once: tells the caller and the streams, and carries out what a release means.
+    pub fn finish(
+        &mut self,
+        ws: Id,
+        id: &str,
+        result: Result<Value, String>,
+        duration_ms: Option<u64>,
+    ) {
+        let Some(i) = self.invocation(ws, id).filter(|i| !i.is_over()) else {
+            return;
+        };
+        let (caller, action) = (i.caller, i.action.clone());
+        let released = i.releases.map(|agent| (agent, i.delete_agent));
+        let reason = i.input.get("reason").cloned().unwrap_or_default();
+        let since = i.dispatched_at.unwrap_or(i.created_at);
+        let took = u64::try_from((self.now.wall - since).as_millis()).unwrap_or(u64::MAX);
+        let (output, error) = match result {
+            // The Rust SDK reads objects and null only.
+            Ok(output) if output.is_object() || output.is_null() => (Some(output), None),
+            Ok(output) => (Some(json!({"value": output})), None),
+            Err(error) => (None, Some(error)),
+        };
+        self.record(EngineRecord::InvocationEnded {
+            ws,
+            invocation: id.to_owned(),
+            output: output.clone(),
+            error: error.clone(),
+            duration_ms: Some(duration_ms.unwrap_or(took)),
+            at: self.now.wall,
+        });
+        if let Some((agent, delete)) = released
+            && error.is_none()
+        {
+            self.release_agent(ws, agent, delete, &reason);
+        }
+        let status = if error.is_some() {
+            "failed"
+        } else {
+            "completed"
+        };
+        let event = format!("action.{status}");
+        let data = json!({
+            "invocation_id": id,
+            "action_name": action,
+            "status": status,
+            "output": output,
+            "error": error,
+        });
+        if let Some(caller) = caller {
+            self.notice(ws, caller, &event, id, id, &data);
+        }
+        self.announce(ws, "activity:read", || {
+            let mut data = data;
+            data["type"] = json!(event);
+            data
+        });
+    }
+
+    fn release_agent(&mut self, ws: Id, agent: Id, delete: bool, reason: &Value) {
+        if delete {
+            self.remove_agent(ws, agent);
+            return;
+        }
+        self.unbind_agent(ws, agent);
+        let Some(mut metadata) = self.agent(ws, agent).map(|a| a.metadata.clone()) else {
+            return;
+        };
+        let release = json!({"reason": reason, "released_at": self.now.wall.iso()});
+        metadata.insert("release".into(), release);
+        self.record(EngineRecord::AgentChanged {
+            ws,
+            agent,
+            status: None,
+            persona: None,
+            metadata: Some(metadata),
+        });
+    }
+}

@@ -1,0 +1,279 @@
+//! Agents over HTTP (engine-wire 2.3).
+
+use serde_json::{Map, Value, json};
+
+use super::directory::{Agent, DEFAULT_PROVIDER, Id, Owner, Workspace, direct_node};
+use super::http::{Answer, Call, Caller, Refusal, invalid, nothing, refuse};
+use super::record::EngineRecord;
+use super::turn::Turn;
+use crate::ids::AgentName;
+
+/// Makes an agent; the name must be free.
+pub struct NewAgent<'a> {
+    pub name: &'a str,
+    pub kind: &'a str,
+    pub persona: Option<String>,
+    pub metadata: Map<String, Value>,
+    pub capabilities: Value,
+}
+
+impl Turn<'_> {
+    /// Makes an agent that lives on its own direct node, and returns its id and token.
+    pub fn make_agent(&mut self, ws: Id, new: NewAgent<'_>) -> (Id, String) {
+        let id = self.fresh_id();
+        let (token, token_hash) = self.agent_token();
+        let agent = Agent {
+            id,
+            name: new.name.to_owned(),
+            kind: new.kind.to_owned(),
+            persona: new.persona,
+            status: "active".into(),
+            metadata: new.metadata,
+            capabilities: new.capabilities,
+            token_hash,
+            node: direct_node(id),
+            provider: DEFAULT_PROVIDER.into(),
+            session_ref: None,
+            priority: 0,
+            bound_at: None,
+            created_at: self.now.wall,
+        };
+        self.record(EngineRecord::AgentRegistered {
+            ws,
+            agent: Box::new(agent),
+        });
+        self.announce(
+            ws,
+            "channels:read",
+            || json!({"type": "member.joined", "channel": "general", "agent_name": new.name}),
+        );
+        (id, token)
+    }
+
+    /// Replaces an agent's token and returns the new one.
+    pub fn renew_agent_token(&mut self, ws: Id, agent: Id) -> String {
+        let (token, hash) = self.agent_token();
+        let owner = Owner::Agent(ws, agent);
+        self.record(EngineRecord::TokenIssued { owner, hash });
+        token
+    }
+
+    /// Takes an agent away for good.
+    pub fn remove_agent(&mut self, ws: Id, agent: Id) {
+        let Some(name) = self.agent(ws, agent).map(|a| a.name.clone()) else {
+            return;
+        };
+        self.core.live.unready(ws, agent);
+        self.core.live.forget(ws, agent);
+        self.record(EngineRecord::AgentDeleted { ws, agent });
+        self.announce_presence(ws, &name, false);
+    }
+}
+
+pub fn register(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let ws = call.ws();
+    let name = call.need("name")?;
+    AgentName::check(name).map_err(invalid)?;
+    let kind = call.text("type")?.unwrap_or("agent");
+    if !matches!(kind, "agent" | "human" | "system") {
+        return Err(invalid("\"type\" must be agent, human or system"));
+    }
+    let persona = call.text("persona")?.map(str::to_owned);
+    let metadata = call.object("metadata")?.cloned().unwrap_or_default();
+    let capabilities = call.object("capabilities")?;
+    let capabilities = capabilities.map_or(Value::Null, |c| Value::Object(c.clone()));
+    if t.ws(ws)?.agent_named(name).is_some() {
+        return Err(refuse(
+            409,
+            "agent_already_exists",
+            format!("Agent \"{name}\" already exists"),
+        ));
+    }
+    let new = NewAgent {
+        name,
+        kind,
+        persona,
+        metadata,
+        capabilities: capabilities.clone(),
+    };
+    let (id, token) = t.make_agent(ws, new);
+    t.core.live.saw(ws, id, t.now);
+    t.announce_presence(ws, name, true);
+    let data = json!({
+        "id": id.to_string(),
+        "workspace_id": ws.to_string(),
+        "name": name,
+        "handle": format!("@{name}"),
+        "token": token,
+        "status": "online",
+        "capabilities": capabilities,
+        "created_at": t.now.wall.iso(),
+    });
+    Ok((201, data))
+}
+
+/// Whether an agent passes `?status=`.
+fn passes(filter: Option<&str>, shown: &str) -> bool {
+    match filter {
+        None | Some("all") => true,
+        Some("online" | "active") => shown != "offline",
+        Some(other) => shown == other,
+    }
+}
+
+pub fn list(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let w = t.ws(call.ws())?;
+    let filter = call.query("status");
+    let list: Value = w
+        .agents
+        .values()
+        .filter(|a| passes(filter, t.core.status(w.id, a, t.now)))
+        .map(|a| t.core.agent_view(w, a, t.now))
+        .collect();
+    Ok((200, list))
+}
+
+pub fn presence(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let w = t.ws(call.ws())?;
+    let list: Value = w
+        .agents
+        .values()
+        .map(|a| {
+            let online = t.core.live.is_online(w.id, a, t.now.mono);
+            json!({
+                "agent_id": a.id.to_string(),
+                "agent_name": a.name,
+                "status": if online { "online" } else { "offline" },
+            })
+        })
+        .collect();
+    Ok((200, list))
+}
+
+fn view(t: &Turn<'_>, w: &Workspace, agent: &Agent) -> Answer {
+    Ok((200, t.core.agent_view(w, agent, t.now)))
+}
+
+pub fn get(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let w = t.ws(call.ws())?;
+    view(t, w, t.agent_named(w.id, call.at[0])?)
+}
+
+pub fn me(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let w = t.ws(call.ws())?;
+    let agent = w.agents.get(&call.agent()?).ok_or_else(gone)?;
+    view(t, w, agent)
+}
+
+/// The token's agent vanished between two events: cannot happen while tokens die with their agents.
+pub fn gone() -> Refusal {
+    refuse(401, "agent_token_invalid", "Invalid agent token")
+}
+
+pub fn update(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let ws = call.ws();
+    let agent = t.agent_named(ws, call.at[0])?;
+    let (id, name) = (agent.id, agent.name.clone());
+    let status = call.text("status")?.map(|s| match s {
+        // Two words for the same.
+        "online" => "active".to_owned(),
+        other => other.to_owned(),
+    });
+    let metadata = call.object("metadata")?.map(|more| {
+        let mut all = agent.metadata.clone();
+        all.extend(more.clone());
+        all
+    });
+    let persona = match call.body.get("persona") {
+        None => None,
+        Some(_) => Some(call.text("persona")?.map(str::to_owned)),
+    };
+    if status.as_deref() == Some("offline") {
+        t.core.live.forget(ws, id);
+    }
+    t.record(EngineRecord::AgentChanged {
+        ws,
+        agent: id,
+        status: status.clone().filter(|s| s != "offline"),
+        persona,
+        metadata,
+    });
+    if let Some(status) = status {
+        t.announce(
+            ws,
+            "agents:read",
+            || json!({"type": "agent.status.changed", "agent": {"name": name}, "status": status}),
+        );
+    }
+    let w = t.ws(ws)?;
+    view(t, w, w.agents.get(&id).ok_or_else(gone)?)
+}
+
+pub fn delete(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let agent = t.agent_named(call.ws(), call.at[0])?.id;
+    t.remove_agent(call.ws(), agent);
+    nothing()
+}
+
+pub fn rotate(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let ws = call.ws();
+    let agent = t.agent_named(ws, call.at[0])?;
+    let (id, name) = (agent.id, agent.name.clone());
+    if let Caller::Agent(_, me) = call.caller
+        && me != id
+    {
+        return Err(refuse(
+            403,
+            "agent_recovery_not_authorized",
+            "An agent may rotate its own token only",
+        ));
+    }
+    let token = t.renew_agent_token(ws, id);
+    Ok((200, json!({"name": name, "token": token})))
+}
+
+pub fn heartbeat(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let (ws, id) = (call.ws(), call.agent()?);
+    let agent = t.agent(ws, id).ok_or_else(gone)?;
+    let (name, was) = (
+        agent.name.clone(),
+        t.core.live.is_online(ws, agent, t.now.mono),
+    );
+    t.core.live.saw(ws, id, t.now);
+    if !was {
+        t.announce_presence(ws, &name, true);
+    }
+    Ok((200, json!({})))
+}
+
+pub fn disconnect(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let (ws, id) = (call.ws(), call.agent()?);
+    let agent = t.agent(ws, id).ok_or_else(gone)?;
+    let (name, was) = (
+        agent.name.clone(),
+        t.core.live.is_online(ws, agent, t.now.mono),
+    );
+    t.core.live.forget(ws, id);
+    let agent = t.agent(ws, id).ok_or_else(gone)?;
+    if was && !t.core.live.is_online(ws, agent, t.now.mono) {
+        t.announce_presence(ws, &name, false);
+    }
+    Ok((200, json!({})))
+}
+
+pub fn node_token(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let (ws, id) = (call.ws(), call.agent()?);
+    let agent = t.agent(ws, id).ok_or_else(gone)?;
+    if !agent.is_direct() {
+        return Err(refuse(
+            409,
+            "agent_bound_to_node",
+            format!("Agent \"{}\" is bound to a node", agent.name),
+        ));
+    }
+    let node = agent.node.clone();
+    let token = t.renew_node_token(ws, &node);
+    let name = format!("direct-{id}");
+    let data = json!({"node_id": node, "node_name": name, "token": token});
+    Ok((200, data))
+}

@@ -1,0 +1,354 @@
+//! Nodes over HTTP (engine-wire 2.2).
+
+use serde_json::{Value, json};
+
+use super::core::Effect;
+use super::directory::{DEFAULT_PROVIDER, Id, Node, Owner, Provider, digest};
+use super::http::{Answer, Call, Refusal, invalid, nothing, refuse};
+use super::live::Ready;
+use super::record::EngineRecord;
+use super::turn::Turn;
+use crate::wire::up::Capability;
+
+impl Turn<'_> {
+    /// Replaces a node's token; a socket that is open stays so until its next registration.
+    pub fn renew_node_token(&mut self, ws: Id, node: &str) -> String {
+        let token = self.token("nt_live_", 48);
+        let hash = digest(&token);
+        let owner = Owner::Node(ws, node.to_owned());
+        self.record(EngineRecord::TokenIssued { owner, hash });
+        token
+    }
+
+    /// Moves an agent to a provider of a node, and its mail with it.
+    pub fn bind_agent(&mut self, ws: Id, agent: Id, to: Binding) {
+        self.core.live.unready(ws, agent);
+        self.record(EngineRecord::AgentBound {
+            ws,
+            agent,
+            node: to.node.clone(),
+            provider: to.provider.clone(),
+            session_ref: to.session_ref,
+            priority: to.priority,
+            at: self.now.wall,
+        });
+        self.make_ready(ws, agent, true);
+    }
+
+    /// Lets an agent's mail flow over its node, if that is connected, from its cursor on.
+    pub fn make_ready(&mut self, ws: Id, agent: Id, listed: bool) -> bool {
+        let core = &mut *self.core;
+        let Some(w) = core.state.workspaces.get(&ws) else {
+            return false;
+        };
+        let Some(who) = w.agents.get(&agent) else {
+            return false;
+        };
+        let sent = w
+            .mailboxes
+            .get(&agent)
+            .map_or(0, super::mailbox::Mailbox::acked);
+        match core.live.get_mut(ws, &who.node, &who.provider) {
+            Some(attachment) => {
+                attachment.ready.insert(agent, Ready { sent, listed });
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Sends an agent back to its direct node (engine-wire 8.2 rule 15).
+    pub fn unbind_agent(&mut self, ws: Id, agent: Id) {
+        let Some(who) = self.agent(ws, agent) else {
+            return;
+        };
+        if who.is_direct() {
+            return;
+        }
+        let (node, provider, name) = (who.node.clone(), who.provider.clone(), who.name.clone());
+        let ran = self.core.live.is_running(ws, who, self.now.mono);
+        if let Some(a) = self.core.live.get_mut(ws, &node, &provider)
+            && a.ready.contains_key(&agent)
+        {
+            a.active = a.active.saturating_sub(1);
+        }
+        self.core.live.unready(ws, agent);
+        self.core.live.forget(ws, agent);
+        self.record(EngineRecord::AgentUnbound { ws, agent });
+        if self.make_ready(ws, agent, true) {
+            self.flush(ws, agent);
+        } else if ran {
+            self.announce_presence(ws, &name, false);
+        }
+    }
+
+    /// Whether a provider may take one more agent.
+    pub fn has_room(&self, ws: Id, node: &str, provider: &str) -> bool {
+        let max = self
+            .core
+            .state
+            .workspaces
+            .get(&ws)
+            .and_then(|w| w.nodes.get(node)?.providers.get(provider))
+            .map_or(0, |p| p.max_agents);
+        let active = self
+            .core
+            .live
+            .get(ws, node, provider)
+            .map_or(0, |a| a.active);
+        max == 0 || active < max
+    }
+}
+
+/// Where an agent moves to.
+pub struct Binding {
+    pub node: String,
+    pub provider: String,
+    pub session_ref: Option<String>,
+    pub priority: i64,
+}
+
+fn find<'t>(t: &'t Turn<'_>, ws: Id, name: &str) -> Result<&'t Node, Refusal> {
+    t.ws(ws)?
+        .node_named(name)
+        .ok_or_else(|| refuse(404, "node_not_found", format!("Node \"{name}\" not found")))
+}
+
+/// Which stored node a create call means (engine-wire 2.2 and U5): the one with its id; without an id, the one with its
+/// name. A name that another node has is refused.
+fn meant(t: &Turn<'_>, ws: Id, id: Option<&str>, name: &str) -> Result<Option<Node>, Refusal> {
+    let w = t.ws(ws)?;
+    let named = w.nodes.values().find(|n| n.name == name);
+    match (id, named) {
+        (Some(id), Some(named)) if named.id != id => Err(refuse(
+            409,
+            "node_name_conflict",
+            format!(
+                "The name \"{name}\" belongs to node {}; use another name",
+                named.id
+            ),
+        )),
+        (Some(id), _) => Ok(w.nodes.get(id).cloned()),
+        (None, named) => Ok(named.cloned()),
+    }
+}
+
+pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let ws = call.ws();
+    let name = call.need("name")?.trim();
+    if name.is_empty() || name.len() > 255 {
+        return Err(refuse(
+            400,
+            "invalid_node_name",
+            "The node name is empty or too long",
+        ));
+    }
+    let kind = call.text("kind")?.unwrap_or("ws");
+    if kind != "ws" {
+        return Err(refuse(
+            400,
+            "invalid_node_delivery",
+            "This engine delivers to nodes of kind \"ws\" only",
+        ));
+    }
+    let role = call.text("role")?.unwrap_or("broker");
+    if !matches!(role, "broker" | "direct") {
+        return Err(invalid("\"role\" must be \"direct\" or \"broker\""));
+    }
+    let max_agents = call.count("max_agents")?;
+    if role == "direct" && max_agents.is_some_and(|m| m > 1) {
+        return Err(refuse(
+            400,
+            "direct_node_capacity_exceeded",
+            "A direct node has one agent",
+        ));
+    }
+    let capabilities = call.texts("capabilities")?;
+    let tags = call.texts("tags")?;
+    let node_id = call.text("node_id")?.filter(|id| !id.is_empty());
+    let old = meant(t, ws, node_id, name)?;
+    let token = t.token("nt_live_", 48);
+    let mut node = match old {
+        Some(old) => old,
+        None => Node {
+            id: node_id.map_or_else(|| format!("node_{}", t.fresh_id()), str::to_owned),
+            created_at: t.now.wall,
+            ..Node::default()
+        },
+    };
+    name.clone_into(&mut node.name);
+    kind.clone_into(&mut node.kind);
+    role.clone_into(&mut node.role);
+    node.token_hash = Some(digest(&token));
+    if let Some(machine) = call.text("machine_id")? {
+        node.machine_id = Some(machine.to_owned());
+    }
+    if let Some(version) = call.text("version")? {
+        version.clone_into(&mut node.version);
+    }
+    if call.body.get("tags").is_some() {
+        node.tags = tags;
+    }
+    if call.body.get("capabilities").is_some() || max_agents.is_some() {
+        node.providers
+            .insert(DEFAULT_PROVIDER.into(), described(capabilities, max_agents));
+    }
+    let id = node.id.clone();
+    t.record(EngineRecord::NodeCreated {
+        ws,
+        node: Box::new(node),
+    });
+    t.disconnect_node(ws, &id);
+    let mut data = t.core.node_view(ws, find(t, ws, &id)?, t.now);
+    data.insert("token".into(), json!(token));
+    Ok((201, Value::Object(data)))
+}
+
+fn described(capabilities: Vec<String>, max_agents: Option<u64>) -> Provider {
+    let capability = |name| Capability {
+        name,
+        kind: None,
+        metadata: None,
+        global: None,
+        queue: None,
+    };
+    Provider {
+        capabilities: capabilities.into_iter().map(capability).collect(),
+        max_agents: max_agents.unwrap_or(0),
+    }
+}
+
+impl Turn<'_> {
+    /// Takes a node offline because its token changed; its sockets are closed.
+    fn disconnect_node(&mut self, ws: Id, node: &str) {
+        let providers: Vec<(String, u64)> = self
+            .core
+            .live
+            .providers(ws, node)
+            .map(|(name, a)| (name.clone(), a.conn))
+            .collect();
+        for (provider, conn) in providers {
+            self.node_lost(ws, node, &provider);
+            self.core.live.conns.remove(&conn);
+            self.effect(Effect::Close {
+                conn,
+                code: 1000,
+                reason: "force-disconnect",
+            });
+        }
+    }
+}
+
+pub fn list(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let w = t.ws(call.ws())?;
+    let list: Value = w
+        .nodes
+        .values()
+        .filter(|n| call.query("name").is_none_or(|name| n.name == name))
+        .filter(|n| {
+            call.query("capability")
+                .is_none_or(|c| n.provider_of(c).is_some())
+        })
+        .map(|n| Value::Object(t.core.node_view(w.id, n, t.now)))
+        .filter(|v| call.query("status").is_none_or(|s| v["status"] == s))
+        .take(call.limit(500, 500))
+        .collect();
+    Ok((200, list))
+}
+
+pub fn get(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let node = find(t, call.ws(), call.at[0])?;
+    Ok((200, Value::Object(t.core.node_view(call.ws(), node, t.now))))
+}
+
+pub fn delete(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let ws = call.ws();
+    let node = find(t, ws, call.at[0])?;
+    if node.is_direct() {
+        return Err(invalid(
+            "A direct node goes with its agent; delete the agent",
+        ));
+    }
+    let node = node.id.clone();
+    t.disconnect_node(ws, &node);
+    t.record(EngineRecord::NodeDeleted { ws, node });
+    nothing()
+}
+
+pub fn agents(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let w = t.ws(call.ws())?;
+    let node = find(t, w.id, call.at[0])?;
+    let list: Value = w
+        .agents_on(&node.id)
+        .into_iter()
+        .map(|a| t.core.binding_view(w, a, node, t.now))
+        .collect();
+    Ok((200, list))
+}
+
+pub fn bind(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let ws = call.ws();
+    let node = find(t, ws, call.at[0])?.id.clone();
+    let name = call.need("agent_name")?;
+    let agent = t.agent_named(ws, name)?;
+    let (id, here) = (agent.id, agent.node == node);
+    let session_ref = call.text("session_ref")?.map(str::to_owned);
+    let priority = call
+        .body
+        .get("priority")
+        .and_then(Value::as_i64)
+        .unwrap_or(0);
+    // A node with one connected provider means that one, whatever its name.
+    let mut connected = t
+        .core
+        .live
+        .providers(ws, &node)
+        .map(|(name, _)| name.clone());
+    let provider = match (connected.next(), connected.next()) {
+        (Some(only), None) => only,
+        _ => DEFAULT_PROVIDER.to_owned(),
+    };
+    drop(connected);
+    if !here {
+        if !t.has_room(ws, &node, &provider) {
+            return Err(refuse(
+                409,
+                "node_capacity_exceeded",
+                "The node runs as many agents as it may",
+            ));
+        }
+        if let Some(a) = t.core.live.get_mut(ws, &node, &provider) {
+            a.active += 1;
+        }
+    }
+    let to = Binding {
+        node: node.clone(),
+        provider,
+        session_ref,
+        priority,
+    };
+    t.bind_agent(ws, id, to);
+    t.flush(ws, id);
+    let w = t.ws(ws)?;
+    let agent = t.agent_named(ws, name)?;
+    let mut data = t.core.binding_view(w, agent, find(t, ws, &node)?, t.now);
+    // What was just bound is active by definition, connected or not.
+    data["status"] = json!("active");
+    Ok((201, data))
+}
+
+pub fn unbind(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let ws = call.ws();
+    let node = find(t, ws, call.at[0])?.id.clone();
+    let agent = t.agent_named(ws, call.at[1])?;
+    if agent.node != node || agent.is_direct() {
+        return Err(refuse(
+            404,
+            "node_agent_binding_not_found",
+            "The agent is not bound to this node",
+        ));
+    }
+    let agent = agent.id;
+    t.unbind_agent(ws, agent);
+    nothing()
+}

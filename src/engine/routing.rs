@@ -1,0 +1,373 @@
+//! Who gets what: posting a message into its recipients' mailboxes and onto the streams, and the payloads of
+//! engine-wire 4.7.
+
+use serde_json::{Value, json};
+
+use super::directory::{Agent, Channel, ChannelKind, Id, Workspace};
+use super::history::{Idem, Message};
+use super::mailbox::Row;
+use super::record::EngineRecord;
+use super::turn::Turn;
+use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Seq};
+use crate::wire::down::{Deliver, Down, Mode};
+
+/// A message before it has an id.
+pub struct Draft {
+    pub channel: Id,
+    pub from: Id,
+    pub text: String,
+    pub mode: Mode,
+    pub thread: Option<Id>,
+    pub blocks: Value,
+    pub data: Value,
+    pub idem: Option<Idem>,
+}
+
+/// The id of a delivery: stable over redelivery (engine-wire 4.1).
+pub fn delivery_id(message: Id, agent: Id) -> String {
+    format!("del_{message}_{agent}")
+}
+
+/// The stable event id of a message: a UUID that the SDKs compute in the same way (engine-wire 2.9).
+pub fn event_id(message: &str) -> String {
+    const M1: u32 = 2_246_822_507;
+    const M2: u32 = 3_266_489_909;
+    const FACTORS: [u32; 4] = [2_654_435_761, 1_597_334_677, M1, M2];
+    let mut h: [u32; 4] = [0xdead_beef, 0x41c6_ce57, 0xc0de_cafe, 0x9e37_79b9];
+    for unit in json!(["relaycast", message.trim()])
+        .to_string()
+        .encode_utf16()
+    {
+        for (lane, factor) in h.iter_mut().zip(FACTORS) {
+            *lane = (*lane ^ u32::from(unit)).wrapping_mul(factor);
+        }
+    }
+    for i in 0..4 {
+        let next = h[(i + 1) % 4];
+        h[i] = (h[i] ^ (h[i] >> 16)).wrapping_mul(M1) ^ (next ^ (next >> 13)).wrapping_mul(M2);
+    }
+    let mut bytes: Vec<u8> = h.iter().flat_map(|word| word.to_be_bytes()).collect();
+    bytes[6] = (bytes[6] & 0x0f) | 0x50;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let hex = crate::ids::to_hex(&bytes);
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
+}
+
+/// Names of known agents that a text addresses with `@`, each once.
+pub fn mentions(text: &str, known: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for part in text.split('@').skip(1) {
+        let end = part
+            .find(|c: char| !(c.is_alphanumeric() || matches!(c, '-' | '_' | '.')))
+            .unwrap_or(part.len());
+        let word = &part[..end];
+        // A full stop may end the sentence or belong to the name.
+        let name = [word, word.trim_end_matches('.')]
+            .into_iter()
+            .find(|n| !n.is_empty() && known(n));
+        if let Some(name) = name
+            && !found.iter().any(|f| f == name)
+        {
+            found.push(name.to_owned());
+        }
+    }
+    found
+}
+
+/// The short form of a message that DMs and stream events carry.
+pub fn core_message(m: &Message) -> Value {
+    json!({
+        "id": m.id.to_string(),
+        "agent_id": m.from.to_string(),
+        "agent_name": m.from_name,
+        "agent_type": m.from_kind,
+        "text": m.text,
+        "injection_mode": m.mode.as_str(),
+        "attachments": [],
+    })
+}
+
+/// The type of a message's payload and event (engine-wire 4.1).
+pub fn payload_type(channel: &Channel, m: &Message) -> &'static str {
+    match (m.thread, channel.kind) {
+        (Some(_), _) => "thread.reply",
+        (None, ChannelKind::Public) => "message.created",
+        (None, ChannelKind::Direct) => "dm.received",
+        (None, ChannelKind::Group) => "group_dm.received",
+    }
+}
+
+/// The payload of a message for one recipient (engine-wire 4.7).
+pub fn payload(channel: &Channel, m: &Message, to: &str) -> Value {
+    let conversation = channel.conversation.as_deref().unwrap_or_default();
+    let kind = payload_type(channel, m);
+    let data = match kind {
+        "dm.received" => json!({
+            "conversation_id": conversation,
+            "message": core_message(m),
+            "id": m.id.to_string(),
+            "from_agent_id": m.from.to_string(),
+            "agent_id": m.from.to_string(),
+            "agent_name": m.from_name,
+            "from_name": m.from_name,
+            "to": to,
+            "text": m.text,
+            "injection_mode": m.mode.as_str(),
+            "attachments": [],
+            "created_at": m.at.iso(),
+        }),
+        "group_dm.received" => json!({
+            "conversation_id": conversation,
+            "message": core_message(m),
+            "id": m.id.to_string(),
+            "agent_id": m.from.to_string(),
+            "agent_name": m.from_name,
+            "from_name": m.from_name,
+            "text": m.text,
+            "injection_mode": m.mode.as_str(),
+            "attachments": [],
+            "created_at": m.at.iso(),
+        }),
+        _ => json!({
+            "id": m.id.to_string(),
+            "channel_id": channel.public_id(),
+            "channel_name": channel.name,
+            "agent_id": m.from.to_string(),
+            "agent_name": m.from_name,
+            "from_name": m.from_name,
+            "text": m.text,
+            "blocks": m.blocks,
+            "metadata": m.data,
+            "has_attachments": false,
+            "thread_id": m.thread.map(|t| t.to_string()),
+            "created_at": m.at.iso(),
+            "mentions": m.mentions,
+            "attachments": [],
+            "injection_mode": m.mode.as_str(),
+        }),
+    };
+    json!({"type": kind, "data": data})
+}
+
+/// The frame for one row; `None` when its message is gone.
+pub fn deliver(w: &Workspace, to: &Agent, row: &Row) -> Option<Down> {
+    let m = w.history.get(row.message)?;
+    let channel = w.channels.get(&m.channel)?;
+    Some(Down::Deliver(Deliver {
+        delivery_id: DeliveryId::new(delivery_id(m.id, to.id)),
+        agent_id: AgentId::new(to.id.to_string()),
+        agent: AgentName::new(to.name.clone()),
+        msg_id: MsgId::new(m.id.to_string()),
+        seq: Seq(row.seq),
+        mode: m.mode,
+        payload: payload(channel, m, &to.name),
+    }))
+}
+
+/// The stream event of a message and the scope it needs (engine-wire 2.9).
+fn stream_event(channel: &Channel, m: &Message) -> (Value, &'static str) {
+    let kind = payload_type(channel, m);
+    let mut event = json!({
+        "type": kind,
+        "id": event_id(&m.id.to_string()),
+        "channel_id": channel.public_id(),
+        "message": core_message(m),
+        "created_at": m.at.iso(),
+    });
+    if let Some(conversation) = &channel.conversation {
+        event["conversation_id"] = json!(conversation);
+    }
+    let scope = match kind {
+        "thread.reply" => {
+            event["channel"] = json!(channel.name);
+            event["parent_id"] = json!(m.thread.map(|t| t.to_string()));
+            if channel.conversation.is_some() {
+                "dms:read"
+            } else {
+                "threads:read"
+            }
+        }
+        "message.created" => {
+            event["channel"] = json!(channel.name);
+            "messages:read"
+        }
+        _ => "dms:read",
+    };
+    (event, scope)
+}
+
+impl Turn<'_> {
+    /// Posts a message: remembers it, sends it to whoever is reachable, tells the streams, and tells the sender whose
+    /// mailbox was full.
+    pub fn post(&mut self, ws: Id, draft: Draft) -> Id {
+        let id = self.fresh_id();
+        let Some(w) = self.core.state.workspaces.get(&ws) else {
+            return id;
+        };
+        let sender = w.agents.get(&draft.from);
+        let mentions = mentions(&draft.text, |name| w.agent_names.contains_key(name));
+        let recipients = w.recipients(draft.channel, draft.from);
+        let overfull = w.overfull(&recipients);
+        let message = Message {
+            id,
+            channel: draft.channel,
+            from: draft.from,
+            from_name: sender.map(|a| a.name.clone()).unwrap_or_default(),
+            from_kind: sender.map_or_else(|| "agent".into(), |a| a.kind.clone()),
+            text: draft.text,
+            mode: draft.mode,
+            thread: draft.thread,
+            blocks: draft.blocks,
+            data: draft.data,
+            mentions,
+            at: self.now.wall,
+            idem: draft.idem,
+            reactions: Vec::new(),
+            readers: std::collections::BTreeMap::new(),
+        };
+        let (event, scope) = w
+            .channels
+            .get(&draft.channel)
+            .map_or((Value::Null, "messages:read"), |c| {
+                stream_event(c, &message)
+            });
+        self.record(EngineRecord::MessagePosted {
+            ws,
+            message: Box::new(message),
+        });
+        for recipient in &recipients {
+            if !overfull.contains(recipient) {
+                self.flush(ws, *recipient);
+            }
+        }
+        if !recipients.is_empty() {
+            self.core.remind(self.now.mono, super::limits::DELIVERY_TTL);
+        }
+        self.announce(ws, scope, || event);
+        for recipient in overfull {
+            let failure = json!({
+                "delivery_id": null,
+                "reason": "depth_cap",
+                "error": "mailbox depth cap exceeded",
+                "retryable": false,
+            });
+            self.delivery_failed(ws, draft.from, recipient, id, failure);
+        }
+        id
+    }
+
+    /// Tells the sender, over its node and on the streams, that a message will not arrive (engine-wire 4.6).
+    pub fn delivery_failed(&mut self, ws: Id, sender: Id, to: Id, message: Id, failure: Value) {
+        let name = self.agent(ws, to).map(|a| a.name.clone());
+        let mut data = failure;
+        data["message_id"] = json!(message.to_string());
+        data["target_agent_id"] = json!(to.to_string());
+        data["target_agent_name"] = json!(name);
+        self.context(ws, sender, "delivery.failed", data.clone());
+        data["type"] = json!("delivery.failed");
+        self.announce(ws, "deliveries:read", || data);
+    }
+
+    /// A notice to every member of a message's channel, the actor too (engine-wire 4.2).
+    pub fn notify_members(&mut self, ws: Id, message: Id, event: &str, key: &str, data: &Value) {
+        let members: Vec<Id> = self
+            .core
+            .state
+            .workspaces
+            .get(&ws)
+            .and_then(|w| w.channels.get(&w.history.get(message)?.channel))
+            .map(|c| c.members.keys().copied().collect())
+            .unwrap_or_default();
+        for member in members {
+            self.notice(ws, member, event, key, &message.to_string(), data);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Wall;
+
+    #[test]
+    fn event_ids_are_those_the_sdks_compute() {
+        assert_eq!(
+            event_id("190000000000000001"),
+            "191620d1-9e1d-5bab-92bf-775d0a28c7f2"
+        );
+    }
+
+    #[test]
+    fn a_mention_is_a_known_name_after_an_at_sign() {
+        let known = |n: &str| matches!(n, "w1" | "w.2");
+        assert_eq!(
+            mentions("hi @w1, @w.2. and @nobody; @w1", known),
+            ["w1", "w.2"]
+        );
+        assert!(mentions("mail a@b.c", known).is_empty());
+    }
+
+    fn message(thread: Option<Id>) -> Message {
+        Message {
+            id: 3001,
+            channel: 500,
+            from: 2000,
+            from_name: "lead".into(),
+            from_kind: "agent".into(),
+            text: "hello @w1".into(),
+            mode: Mode::Steer,
+            thread,
+            blocks: Value::Null,
+            data: json!({}),
+            mentions: vec!["w1".into()],
+            at: Wall(1_782_640_806_000),
+            idem: None,
+            reactions: Vec::new(),
+            readers: std::collections::BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn every_key_that_some_client_reads_is_in_the_payload() {
+        let mut channel = Channel {
+            id: 500,
+            name: "general".into(),
+            ..Channel::default()
+        };
+        let p = payload(&channel, &message(None), "w1");
+        assert_eq!(p["type"], "message.created");
+        for key in [
+            "id",
+            "channel_id",
+            "channel_name",
+            "agent_name",
+            "from_name",
+        ] {
+            assert!(p["data"][key].is_string(), "{key}");
+        }
+        assert_eq!(
+            payload(&channel, &message(Some(1)), "w1")["type"],
+            "thread.reply"
+        );
+        channel.kind = ChannelKind::Direct;
+        channel.conversation = Some("dm_01".into());
+        let p = payload(&channel, &message(None), "w1");
+        assert_eq!(p["type"], "dm.received");
+        assert_eq!(p["data"]["conversation_id"], "dm_01");
+        assert_eq!(p["data"]["to"], "w1");
+        assert_eq!(p["data"]["message"]["agent_id"], "2000");
+        assert_eq!(channel.public_id(), "dmch_01");
+        channel.kind = ChannelKind::Group;
+        assert_eq!(
+            payload(&channel, &message(None), "w1")["type"],
+            "group_dm.received"
+        );
+    }
+}

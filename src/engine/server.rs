@@ -1,0 +1,540 @@
+//! The engine's threads: one that owns the core and its journal, one that accepts, one per connection. Everything here
+//! carries messages to the core and performs what it says; no rule of the engine lives here.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use serde_json::{Map, Value};
+use tungstenite::Message;
+
+use super::core::{Effect, EngineCore, Event, SocketKind};
+use super::http::{HttpCall, refusal_body};
+use super::live::ConnId;
+use super::record::EngineRecord;
+use crate::ids::Ticket;
+use crate::journal::{Journal, Lock, LockError, OpenError, Options};
+use crate::machine::{Machine, Out, Trouble, turn};
+use crate::net::server::Handler;
+use crate::net::{Limits, Link, Outcome, Request, Response, Server, Socket};
+use crate::sys::{clock, disk, entropy, thread, wake};
+
+/// What waits for the core; senders wait when it is full.
+const INBOX: usize = 1024;
+/// What waits for one connection; when it is full the connection is dropped, and a node gets everything again when it
+/// comes back. Deliveries never fill it: see [`super::limits::CREDIT`].
+const QUEUE: usize = 4096;
+/// After so many frames the core hears that they are written.
+const REPORT: u32 = 128;
+/// Connections at one time, WebSockets included.
+const CONNECTIONS: usize = 256;
+/// How long a stopping engine waits for its last turn.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+const STACK_KIB: usize = 2048;
+
+/// How an engine is to run.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// Its folder: `journal/` and `workspace-key` live in it.
+    pub dir: PathBuf,
+    /// Where it listens; port 0 for any.
+    pub listen: SocketAddr,
+    /// The key of a workspace that must exist. `None`: the one in `dir/workspace-key`, made up if there is none.
+    pub workspace_key: Option<String>,
+    /// The name of that workspace if it has to be made.
+    pub workspace_name: String,
+}
+
+/// Why an engine does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Its folder cannot be used.
+    #[error("the engine's folder cannot be used: {0}")]
+    Folder(io::Error),
+    /// Another process, or another engine of this one, uses the folder.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// Its journal cannot be opened.
+    #[error("the engine's journal cannot be opened: {0}")]
+    Journal(#[from] OpenError),
+    /// Its journal cannot be written.
+    #[error("the engine's journal cannot be written: {0}")]
+    Write(#[from] Trouble),
+    /// The address is taken or not ours.
+    #[error(
+        "the engine cannot listen on {addr}: {error}; choose another port, or stop what uses this one"
+    )]
+    Listen {
+        /// Where.
+        addr: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The key is no workspace key.
+    #[error("the workspace key in {from} does not start with `rk_`; remove it to have one made")]
+    Key {
+        /// Where the key comes from.
+        from: String,
+    },
+    /// No thread or random numbers to be had.
+    #[error("the engine cannot start: {0}")]
+    System(io::Error),
+}
+
+/// A running engine; dropping it stops it. What it answered is on disk.
+pub struct Engine {
+    // Dropped in this order: connections end before the core that they speak to.
+    server: Server,
+    inbox: Sender<Inbound>,
+    core: thread::Handle,
+    key: String,
+    _lock: Lock,
+}
+
+impl Engine {
+    /// Opens the journal, makes sure the workspace exists, and listens.
+    ///
+    /// # Errors
+    /// [`EngineError`]; nothing keeps running then.
+    pub fn start(settings: EngineSettings) -> Result<Self, EngineError> {
+        let journal_dir = settings.dir.join("journal");
+        disk::create_private_dir(&journal_dir).map_err(EngineError::Folder)?;
+        let lock = Lock::take(&journal_dir, std::process::id())?;
+        let key = workspace_key(&settings)?;
+        let opened = Journal::<EngineRecord>::open(&journal_dir, "engine", Options::default())?;
+        if let Some(warning) = opened.recovery.degraded() {
+            log::warn!("embedded engine: {warning}");
+        }
+        let mut journal = opened.journal;
+        let mut core = EngineCore::new();
+        for record in &opened.records {
+            core.replay(record);
+        }
+        let wake = [
+            Event::Ensure {
+                name: settings.workspace_name.clone(),
+                key: key.clone(),
+            },
+            Event::Tick,
+        ];
+        // Nobody is connected yet, so there is nobody to hear of what this does.
+        turn(
+            &mut core,
+            &mut journal,
+            clock::now(),
+            wake,
+            &mut Out::default(),
+        )?;
+
+        let listener = TcpListener::bind(settings.listen).map_err(|error| EngineError::Listen {
+            addr: settings.listen,
+            error,
+        })?;
+        let (inbox, events) = bounded(INBOX);
+        let running = thread::start("engine", STACK_KIB, move || {
+            thread::drive(&mut core, &mut journal, &mut Desk::default(), &events);
+        })
+        .map_err(EngineError::System)?;
+        let limits = Limits {
+            connections: CONNECTIONS,
+            ..Limits::default()
+        };
+        let door = Arc::new(Door {
+            inbox: inbox.clone(),
+        });
+        let server =
+            Server::start("engine:accept", listener, limits, door).map_err(EngineError::System)?;
+        Ok(Self {
+            server,
+            inbox,
+            core: running,
+            key,
+            _lock: lock,
+        })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.server.addr()
+    }
+
+    /// Its base URL, without a trailing slash.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr())
+    }
+
+    /// The key of the workspace that was asked for.
+    pub fn workspace_key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.server.stop();
+        // Connections are gone or will be; the core ends here even if one of them holds on to its inbox.
+        let _ = self.inbox.send_timeout(Inbound::Stop, STOP_LIMIT);
+        self.core.join_within(STOP_LIMIT);
+    }
+}
+
+/// The key that was given, or the one that is kept, or a new one that is kept from now on.
+fn workspace_key(settings: &EngineSettings) -> Result<String, EngineError> {
+    let path = settings.dir.join("workspace-key");
+    let (key, from) = match &settings.workspace_key {
+        Some(key) => (key.trim().to_owned(), "the settings".to_owned()),
+        None => (kept_key(&path)?, path.display().to_string()),
+    };
+    if key.starts_with("rk_") {
+        Ok(key)
+    } else {
+        Err(EngineError::Key { from })
+    }
+}
+
+fn kept_key(path: &Path) -> Result<String, EngineError> {
+    match disk::read_private(path) {
+        Ok(bytes) => return Ok(String::from_utf8_lossy(&bytes).trim().to_owned()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(EngineError::Folder(e)),
+    }
+    let key = format!(
+        "rk_live_{}",
+        entropy::hex::<16>().map_err(EngineError::System)?
+    );
+    disk::write_private(path, format!("{key}\n").as_bytes()).map_err(EngineError::Folder)?;
+    Ok(key)
+}
+
+/// What reaches the core's thread.
+enum Inbound {
+    Http {
+        call: HttpCall,
+        entropy: [u8; 32],
+        reply: Sender<(u16, Option<Value>)>,
+    },
+    Socket {
+        kind: SocketKind,
+        token: Option<String>,
+        queue: wake::Sender<Word>,
+        reply: Sender<Admission>,
+    },
+    Frame {
+        conn: ConnId,
+        text: String,
+        entropy: [u8; 32],
+    },
+    Drained {
+        conn: ConnId,
+        frames: u32,
+    },
+    Closed {
+        conn: ConnId,
+    },
+    Stop,
+}
+
+/// What reaches a connection's thread.
+enum Word {
+    Text(String),
+    Close(u16, &'static str),
+}
+
+type Admission = Result<ConnId, (u16, Option<Value>)>;
+
+/// Who waits for an answer.
+enum Waiting {
+    Http(Sender<(u16, Option<Value>)>),
+    Socket(wake::Sender<Word>, Sender<Admission>),
+}
+
+/// The core's hands: tickets and connections by number.
+#[derive(Default)]
+struct Desk {
+    last_ticket: u64,
+    waiting: HashMap<u64, Waiting>,
+    conns: HashMap<ConnId, wake::Sender<Word>>,
+}
+
+impl Desk {
+    fn ticket(&mut self, who: Waiting) -> Ticket {
+        self.last_ticket += 1;
+        self.waiting.insert(self.last_ticket, who);
+        Ticket(self.last_ticket)
+    }
+}
+
+impl thread::Shell<EngineCore> for Desk {
+    type Inbound = Inbound;
+
+    fn accept(&mut self, inbound: Inbound) -> Event {
+        match inbound {
+            Inbound::Http {
+                call,
+                entropy,
+                reply,
+            } => Event::Http {
+                ticket: self.ticket(Waiting::Http(reply)),
+                call,
+                entropy,
+            },
+            Inbound::Socket {
+                kind,
+                token,
+                queue,
+                reply,
+            } => Event::SocketWanted {
+                ticket: self.ticket(Waiting::Socket(queue, reply)),
+                kind,
+                token,
+            },
+            Inbound::Frame {
+                conn,
+                text,
+                entropy,
+            } => Event::SocketFrame {
+                conn,
+                text,
+                entropy,
+            },
+            Inbound::Drained { conn, frames } => Event::SocketDrained { conn, frames },
+            Inbound::Closed { conn } => {
+                self.conns.remove(&conn);
+                Event::SocketClosed { conn }
+            }
+            Inbound::Stop => Event::Stop,
+        }
+    }
+
+    fn tick(&self) -> Event {
+        Event::Tick
+    }
+
+    fn perform(&mut self, effect: Effect) -> ControlFlow<()> {
+        match effect {
+            // Whoever asked may be gone by now; then nobody is told.
+            Effect::Answer {
+                ticket,
+                status,
+                body,
+            } => match self.waiting.remove(&ticket.0) {
+                Some(Waiting::Http(reply)) => {
+                    let _ = reply.try_send((status, body));
+                }
+                Some(Waiting::Socket(_, reply)) => {
+                    let _ = reply.try_send(Err((status, body)));
+                }
+                None => {}
+            },
+            Effect::Admit { ticket, conn } => {
+                if let Some(Waiting::Socket(queue, reply)) = self.waiting.remove(&ticket.0) {
+                    self.conns.insert(conn, queue);
+                    let _ = reply.try_send(Ok(conn));
+                }
+            }
+            Effect::Push { conn, text } => self.send(conn, Word::Text(text)),
+            Effect::Close { conn, code, reason } => {
+                self.send(conn, Word::Close(code, reason));
+                self.conns.remove(&conn);
+            }
+            Effect::Exit => return ControlFlow::Break(()),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn trouble(&mut self, what: Option<&str>) {
+        // While the disk refuses, callers wait: nothing is answered that is not written.
+        if let Some(what) = what {
+            log::error!("embedded engine: {what}");
+        }
+    }
+}
+
+impl Desk {
+    fn send(&mut self, conn: ConnId, word: Word) {
+        let Some(queue) = self.conns.get(&conn) else {
+            return;
+        };
+        if queue.try_send(word).is_err() {
+            log::warn!("embedded engine: connection {conn} does not keep up and is dropped");
+            self.conns.remove(&conn);
+        }
+    }
+}
+
+/// What the HTTP server calls, on each connection's own thread.
+struct Door {
+    inbox: Sender<Inbound>,
+}
+
+/// Tells the core that a connection is over, however that came about.
+struct Leave {
+    conn: ConnId,
+    inbox: Sender<Inbound>,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        let _ = self.inbox.send(Inbound::Closed { conn: self.conn });
+    }
+}
+
+fn stopping() -> Outcome {
+    let body = refusal_body("internal_error", "The engine is stopping");
+    Outcome::Respond(Response::json(503, &body))
+}
+
+fn respond(status: u16, body: Option<Value>) -> Outcome {
+    Outcome::Respond(match body {
+        Some(body) => Response::json(status, &body),
+        None => Response::empty(status),
+    })
+}
+
+impl Handler for Door {
+    fn handle(&self, request: Request) -> Outcome {
+        let segments = request.segments();
+        let path: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let kind = match path.as_slice() {
+            ["v1", "node", "ws"] => Some(SocketKind::Node),
+            ["v1", "ws"] => Some(SocketKind::Stream),
+            _ => None,
+        };
+        match kind {
+            Some(kind) if request.wants_socket() => self.open(&request, kind),
+            Some(_) => {
+                let body = refusal_body("upgrade_required", "This route is a WebSocket");
+                Outcome::Respond(Response::json(426, &body))
+            }
+            None => self.call(request, segments),
+        }
+    }
+}
+
+impl Door {
+    fn call(&self, request: Request, segments: Vec<String>) -> Outcome {
+        let Ok(entropy) = entropy::bytes::<32>() else {
+            return stopping();
+        };
+        let key = ["idempotency-key", "x-idempotency-key"]
+            .iter()
+            .find_map(|name| request.header(name));
+        let call = HttpCall {
+            segments,
+            bearer: request.bearer().map(str::to_owned),
+            idempotency_key: key.map(|k| k.trim().to_owned()),
+            body: body(&request),
+            method: request.method,
+            query: request.query,
+        };
+        let (reply, answer) = bounded(1);
+        let asked = Inbound::Http {
+            call,
+            entropy,
+            reply,
+        };
+        match self.ask(asked, &answer) {
+            Some((status, body)) => respond(status, body),
+            None => stopping(),
+        }
+    }
+
+    fn ask<T>(&self, inbound: Inbound, answer: &Receiver<T>) -> Option<T> {
+        self.inbox.send(inbound).ok()?;
+        answer.recv().ok()
+    }
+
+    fn open(&self, request: &Request, kind: SocketKind) -> Outcome {
+        // A token in the query wins, but an empty one hides nothing (engine-wire 1.2).
+        let token = request
+            .query("token")
+            .filter(|t| !t.is_empty())
+            .or_else(|| request.bearer())
+            .map(str::to_owned);
+        let Ok((queue, words)) = wake::mailbox(QUEUE) else {
+            return stopping();
+        };
+        let (reply, answer) = bounded(1);
+        let asked = Inbound::Socket {
+            kind,
+            token,
+            queue,
+            reply,
+        };
+        let conn = match self.ask(asked, &answer) {
+            Some(Ok(conn)) => conn,
+            Some(Err((status, body))) => return respond(status, body),
+            None => return stopping(),
+        };
+        let leave = Leave {
+            conn,
+            inbox: self.inbox.clone(),
+        };
+        Outcome::Upgrade(Box::new(move |socket: Socket| {
+            if let Err(why) = serve(Link::new(socket), &leave, &words) {
+                log::debug!("embedded engine: connection {conn} ended: {why}");
+            }
+        }))
+    }
+}
+
+/// The request's body as JSON; an empty one, or one that nobody asked for, counts as `{}`.
+fn body(request: &Request) -> Option<Value> {
+    let empty = Some(Value::Object(Map::new()));
+    if request.method == "GET" || request.body.iter().all(u8::is_ascii_whitespace) {
+        return empty;
+    }
+    serde_json::from_slice(&request.body).ok()
+}
+
+/// Carries frames both ways until either side ends it.
+fn serve(
+    mut link: Link<TcpStream>,
+    leave: &Leave,
+    words: &wake::Receiver<Word>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    use crossbeam_channel::TryRecvError;
+    let mut written = 0;
+    loop {
+        words.clear();
+        // What the socket does not take stays in the queue, where it is counted.
+        while !link.has_unsent() {
+            match words.try_recv() {
+                Ok(Word::Text(text)) => {
+                    link.send(Message::text(text))?;
+                    written += 1;
+                }
+                Ok(Word::Close(code, reason)) => {
+                    link.close(code, reason);
+                    return Ok(());
+                }
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    link.close(1013, "too slow");
+                    return Ok(());
+                }
+            }
+        }
+        if written >= REPORT && !link.has_unsent() {
+            let frames = std::mem::take(&mut written);
+            let conn = leave.conn;
+            leave.inbox.send(Inbound::Drained { conn, frames })?;
+        }
+        while let Some(message) = link.next()? {
+            if let Message::Text(text) = message {
+                let frame = Inbound::Frame {
+                    conn: leave.conn,
+                    text: text.as_str().to_owned(),
+                    entropy: entropy::bytes()?,
+                };
+                leave.inbox.send(frame)?;
+            }
+        }
+        link.wait(words, None)?;
+    }
+}

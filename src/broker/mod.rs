@@ -1,0 +1,638 @@
+//! Assembly: open, replay, wire up, start, stop. Every thread of a broker is started from here and ends through here.
+
+mod shell;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+use parking_lot::Mutex;
+
+use crate::agent::mark;
+use crate::api;
+use crate::dispatch::{Dispatcher, Facts, Out};
+use crate::hub::Topic;
+use crate::identity::derive::{Enrolment, TokenScope, fingerprint, node_id};
+use crate::identity::store;
+use crate::ids::{NodeId, WorkspaceId};
+use crate::journal::{self, Journal, Lock, Opened};
+use crate::ledger::Record;
+use crate::lines::Lines;
+use crate::machine::{Machine, persist};
+use crate::msg::{Event, Refusal, RefusalKind, Secret};
+use crate::sys::disk::{create_private_dir, write_private};
+use crate::sys::reap::Reaper;
+use crate::sys::{clock, entropy, thread};
+use crate::time::Now;
+use crate::uplink::rest::{CallError, Client, Errands};
+use crate::uplink::socket::{Tokens, Uplink, UplinkSettings};
+use crate::wire::local::{ConnectionFile, SpawnRequest};
+use shell::{Inbound, Shell};
+
+/// How many events wait for the dispatcher. Full means that whoever has news waits: back-pressure, toward the network and
+/// the terminals, where it belongs.
+const INBOX: usize = 1024;
+/// How many events are kept for subscribers that come back (local-api 3.1).
+const EVENTS_KEPT: usize = 1000;
+/// Where agents' threads note what was read, in the state folder.
+const MARKS: &str = "landed";
+/// How long a hurried end may take.
+const HURRY: Duration = Duration::from_millis(500);
+/// Beyond the agents' grace, for putting everything away.
+const STOP_SLACK: Duration = Duration::from_millis(1500);
+
+/// Everything a broker is told at its start; `config` makes it, nothing changes it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The node's name.
+    pub name: String,
+    /// Journal, lock, `connection.json`.
+    pub state_dir: PathBuf,
+    /// Machine seed and node tokens, shared by all brokers of this user.
+    pub data_dir: PathBuf,
+    /// The engine's base URL, without a trailing slash.
+    pub engine_url: String,
+    /// Opens the workspace; starts with `rk_`.
+    pub workspace_key: Secret,
+    /// Where the local API listens.
+    pub api_bind: IpAddr,
+    /// 0 for any free port.
+    pub api_port: u16,
+    /// Made at random when absent.
+    pub api_key: Option<Secret>,
+    /// Pins the node id.
+    pub node_id: Option<String>,
+    /// Pins the node token; never stored.
+    pub node_token: Option<Secret>,
+    /// Started with the broker.
+    pub agents: Vec<SpawnRequest>,
+    /// Names `h` for which this node offers `spawn:h`.
+    pub harnesses: Vec<String>,
+    /// 0 for no limit.
+    pub max_agents: u64,
+    /// Refuse to start on a journal damaged in its middle.
+    pub strict_journal: bool,
+    /// This program, for starting agents through it.
+    pub exe: PathBuf,
+    /// Between hang-up and kill of an agent.
+    pub grace: Duration,
+}
+
+/// Why a broker did not start: one line that names the thing and the way out.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+impl StartError {
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        1
+    }
+
+    fn because(what: impl std::fmt::Display) -> Self {
+        Self(what.to_string())
+    }
+}
+
+/// A running broker. The fields are in the order in which they are dropped.
+pub struct Broker {
+    api: api::ApiServer,
+    url: String,
+    connection: PathBuf,
+    events: Arc<Topic<Arc<str>>>,
+    uplink: thread::Handle,
+    dispatch: thread::Handle,
+    stopper: Stopper,
+    /// Last: nobody else may open the folder while anything above is alive.
+    _lock: Lock,
+}
+
+/// Asks a broker to leave, from any thread.
+#[derive(Clone)]
+pub struct Stopper {
+    inbox: Sender<Inbound>,
+    grace: Duration,
+    asked: Arc<Mutex<bool>>,
+    leave_by: Arc<AtomicU64>,
+    life: Arc<api::Life>,
+}
+
+impl Stopper {
+    /// The first call starts an orderly end, bounded by the agents' grace; a second one ends it at once.
+    pub fn stop(&self) {
+        self.life.set(api::Stage::Stopping);
+        let again = std::mem::replace(&mut *self.asked.lock(), true);
+        let now = clock::now().mono;
+        let deadline = if again {
+            now + HURRY
+        } else {
+            now + self.grace + STOP_SLACK
+        };
+        // Heard even while the journal cannot be written and the inbox is full.
+        self.leave_by.store(deadline.0, Ordering::Release);
+        let order = Inbound::Event(Event::Shutdown { deadline });
+        let _ = self.inbox.send_timeout(order, Duration::from_secs(1));
+    }
+}
+
+impl Broker {
+    /// Starts everything; when it returns, the local API answers.
+    ///
+    /// # Errors
+    /// [`StartError`] says what is in the way: the folder is in use or unwritable, the journal is of a newer version, the
+    /// port is taken, the engine refuses the key, or cannot be reached at the very first start.
+    pub fn start(settings: Settings) -> Result<Self, StartError> {
+        let dir = &settings.state_dir;
+        create_private_dir(dir)
+            .map_err(|e| StartError(format!("state folder {}: {e}", dir.display())))?;
+        let journal_dir = dir.join("journal");
+        create_private_dir(&journal_dir)
+            .map_err(|e| StartError(format!("journal folder {}: {e}", journal_dir.display())))?;
+        let pid = std::process::id();
+        let lock = Lock::take(dir, pid).map_err(StartError::because)?;
+        let listener = bind(settings.api_bind, settings.api_port)?;
+        let addr = listener.local_addr().map_err(StartError::because)?;
+        let options = journal::Options {
+            strict: settings.strict_journal,
+            ..journal::Options::default()
+        };
+        let opened = Journal::<Record>::open(&journal_dir, "broker", options)
+            .map_err(StartError::because)?;
+        if let Some(reason) = opened.recovery.degraded() {
+            log::error!("{reason}");
+        }
+        let identity = identify(&settings)?;
+        let api_key = match &settings.api_key {
+            Some(key) => key.clone(),
+            None => Secret::new(format!(
+                "br_{}",
+                entropy::hex::<16>().map_err(StartError::because)?
+            )),
+        };
+        let parts = Parts {
+            settings,
+            identity,
+            api_key,
+            opened,
+            pid,
+            addr,
+            listener,
+        };
+        parts.start(lock)
+    }
+
+    /// Where the local API answers, for example `http://127.0.0.1:3889`.
+    pub fn api_url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// The event stream, as subscribers of the local API get it.
+    pub fn events(&self) -> Arc<Topic<Arc<str>>> {
+        self.events.clone()
+    }
+
+    /// A handle that asks it to leave.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Waits until it has left, puts the rest away, and gives the process's exit code.
+    pub fn wait(self) -> u8 {
+        self.dispatch.join();
+        self.uplink.join_within(Duration::from_secs(1));
+        self.events.close();
+        remove_connection(&self.connection);
+        drop(self.api);
+        0
+    }
+}
+
+fn bind(ip: IpAddr, port: u16) -> Result<TcpListener, StartError> {
+    let addr = SocketAddr::new(ip, port);
+    TcpListener::bind(addr).map_err(|e| {
+        StartError(format!(
+            "failed to bind API on {addr}: {e}; choose another --api-port, or 0 for any free one"
+        ))
+    })
+}
+
+/// Who we are at which engine.
+struct Identity {
+    client: Client,
+    workspace_id: WorkspaceId,
+    node_id: NodeId,
+}
+
+/// The folder stands for the node: two brokers can run in two folders of one machine, and each keeps its id.
+fn folder_of(state_dir: &Path) -> Result<String, StartError> {
+    let full = state_dir.canonicalize().map_err(|e| {
+        StartError(format!(
+            "state folder {} cannot be resolved: {e}",
+            state_dir.display()
+        ))
+    })?;
+    let folder = match (full.file_name(), full.parent()) {
+        (Some(name), Some(parent)) if name == ".relay-broker" => parent.to_owned(),
+        _ => full,
+    };
+    Ok(folder.to_string_lossy().into_owned())
+}
+
+fn identify(settings: &Settings) -> Result<Identity, StartError> {
+    let client = Client::new(&settings.engine_url, settings.workspace_key.clone());
+    let key = fingerprint(settings.workspace_key.reveal());
+    let known = store::known_workspace(&settings.state_dir, &settings.engine_url, &key);
+    let workspace_id = match known {
+        // A node that has been here before can start while its engine is away.
+        Some(id) => id,
+        None => {
+            let id = client
+                .workspace()
+                .map_err(|e| workspace_error(&e, &settings.engine_url))?;
+            if let Err(e) =
+                store::keep_workspace(&settings.state_dir, &settings.engine_url, &key, &id)
+            {
+                log::warn!("{e}");
+            }
+            id
+        }
+    };
+    let node_id = match &settings.node_id {
+        Some(id) => NodeId::new(id.clone()),
+        None => {
+            let seed = store::seed(&settings.data_dir).map_err(StartError::because)?;
+            node_id(&seed, &folder_of(&settings.state_dir)?, &workspace_id)
+        }
+    };
+    Ok(Identity {
+        client,
+        workspace_id,
+        node_id,
+    })
+}
+
+fn workspace_error(error: &CallError, url: &str) -> StartError {
+    match error {
+        CallError::Refused {
+            status: 401 | 403, ..
+        } => StartError(format!(
+            "the engine at {url} refuses the workspace key ({error}); check --workspace-key"
+        )),
+        _ => StartError(format!(
+            "{error}; check --engine, or start without it for an embedded engine"
+        )),
+    }
+}
+
+/// What `start` has gathered.
+struct Parts {
+    settings: Settings,
+    identity: Identity,
+    api_key: Secret,
+    opened: Opened<Record>,
+    pid: u32,
+    addr: SocketAddr,
+    listener: TcpListener,
+}
+
+impl Parts {
+    fn start(self, lock: Lock) -> Result<Broker, StartError> {
+        let Self {
+            settings,
+            identity,
+            api_key,
+            opened,
+            pid,
+            addr,
+            listener,
+        } = self;
+        let started = clock::now();
+        let facts = facts(&settings, &identity, &opened, pid);
+        let mut mind = Mind::wake(facts, started, opened, &settings.state_dir.join(MARKS))?;
+
+        let (inbox, events_in) = bounded::<Inbound>(INBOX);
+        let events = Arc::new(Topic::after(EVENTS_KEPT, mind.numbered));
+        let lines = Arc::new(Lines::default());
+        let degraded = Arc::new(Mutex::new(None));
+        let leave_by = Arc::new(AtomicU64::new(0));
+        let node = Arc::new(Mutex::new((
+            identity.node_id.to_string(),
+            settings.name.clone(),
+        )));
+
+        let (uplink, uplink_thread) = uplink(&settings, &identity, inbox.clone())?;
+        let errands = errands(&settings, &identity, inbox.clone())?;
+        let reaper = Reaper::start().map_err(no_thread)?;
+        reaper.adopt_orphans(pid == 1).map_err(no_thread)?;
+
+        let mut shell = Shell::new(shell::Hands {
+            inbox: inbox.clone(),
+            uplink,
+            errands,
+            lines: lines.clone(),
+            events: events.clone(),
+            reaper,
+            exe: settings.exe.clone(),
+            marks: settings.state_dir.join(MARKS),
+            node: node.clone(),
+            degraded: degraded.clone(),
+            leave_by: leave_by.clone(),
+        });
+        let dispatch = thread::start("dispatch", 1024, move || {
+            let _guard = AbortOnPanic;
+            shell.begin(mind.out);
+            thread::drive(
+                &mut mind.dispatcher,
+                &mut mind.journal,
+                &mut shell,
+                &events_in,
+            );
+        })
+        .map_err(no_thread)?;
+
+        let life = Arc::new(api::Life::new());
+        let stopper = Stopper {
+            inbox: inbox.clone(),
+            grace: settings.grace,
+            asked: Arc::default(),
+            leave_by: leave_by.clone(),
+            life: life.clone(),
+        };
+        let url = format!("http://{addr}");
+        let connection = settings.state_dir.join("connection.json");
+        write_connection(&connection, &settings, &url, addr.port(), &api_key, pid)?;
+        life.set(api::Stage::Running);
+        let context = api::Context {
+            ask: ask(inbox),
+            events: events.clone(),
+            lines,
+            degraded,
+            session: session(&settings, &identity, node, started),
+            api_key,
+            allowed_hosts: vec![addr.ip().to_string()],
+            stop: {
+                let stopper = stopper.clone();
+                Box::new(move || stopper.stop())
+            },
+            pid,
+            life,
+        };
+        let api = api::start(listener, context).map_err(no_thread)?;
+        Ok(Broker {
+            api,
+            url,
+            connection,
+            events,
+            uplink: uplink_thread,
+            dispatch,
+            stopper,
+            _lock: lock,
+        })
+    }
+}
+
+/// The dispatcher with everything it remembers, and its first decisions.
+struct Mind {
+    dispatcher: Dispatcher,
+    journal: Journal<Record>,
+    /// Durable already; to be performed first.
+    out: Out,
+    /// The highest event number that may have been used.
+    numbered: u64,
+}
+
+impl Mind {
+    fn wake(
+        facts: Facts,
+        started: Now,
+        opened: Opened<Record>,
+        marks: &Path,
+    ) -> Result<Self, StartError> {
+        let Opened {
+            mut journal,
+            records,
+            ..
+        } = opened;
+        let mut dispatcher = Dispatcher::new(facts, started);
+        records.iter().for_each(|record| dispatcher.replay(record));
+        let numbered = dispatcher.ledger().numbered();
+        let mut out = Out::default();
+        dispatcher.open(started, mark::read_all(marks), &mut out);
+        persist(&dispatcher, &mut journal, &mut out).map_err(StartError::because)?;
+        Ok(Self {
+            dispatcher,
+            journal,
+            out,
+            numbered,
+        })
+    }
+}
+
+fn uplink(
+    settings: &Settings,
+    identity: &Identity,
+    inbox: Sender<Inbound>,
+) -> Result<(Uplink, thread::Handle), StartError> {
+    Uplink::start(uplink_settings(settings, identity), move |report| {
+        let _ = inbox.send(Inbound::Event(Event::Link(report)));
+    })
+    .map_err(no_thread)
+}
+
+fn errands(
+    settings: &Settings,
+    identity: &Identity,
+    inbox: Sender<Inbound>,
+) -> Result<Errands, StartError> {
+    Errands::start(
+        identity.client.clone(),
+        settings.name.clone(),
+        move |id, done| {
+            let _ = inbox.send(Inbound::Event(Event::Errand(id, done)));
+        },
+    )
+    .map_err(no_thread)
+}
+
+fn session(
+    settings: &Settings,
+    identity: &Identity,
+    node: Arc<Mutex<(String, String)>>,
+    started: Now,
+) -> api::SessionFacts {
+    api::SessionFacts {
+        version: env!("CARGO_PKG_VERSION").into(),
+        workspace_key: settings.workspace_key.clone(),
+        engine_url: settings.engine_url.clone(),
+        workspace_id: Arc::new(Mutex::new(Some(identity.workspace_id.to_string()))),
+        node,
+        node_token: node_token(settings, identity),
+        persist: true,
+        started: started.mono,
+    }
+}
+
+fn facts(settings: &Settings, identity: &Identity, opened: &Opened<Record>, pid: u32) -> Facts {
+    Facts {
+        node_name: settings.name.clone(),
+        node_id: identity.node_id.clone(),
+        engine_url: settings.engine_url.clone(),
+        workspace_id: Some(identity.workspace_id.to_string()),
+        state_dir: settings
+            .state_dir
+            .canonicalize()
+            .unwrap_or(settings.state_dir.clone())
+            .to_string_lossy()
+            .into_owned(),
+        max_agents: settings.max_agents,
+        harnesses: settings.harnesses.clone(),
+        grace: settings.grace,
+        pid,
+        agents: settings.agents.clone(),
+        damage: opened.recovery.degraded(),
+    }
+}
+
+fn uplink_settings(settings: &Settings, identity: &Identity) -> UplinkSettings {
+    UplinkSettings {
+        client: identity.client.clone(),
+        node_id: identity.node_id.clone(),
+        node_name: settings.name.clone(),
+        tokens: Box::new(TokenFile::new(settings, identity)),
+        pinned: settings.node_token.clone(),
+    }
+}
+
+/// The token cache of this node's user.
+struct TokenFile {
+    data_dir: PathBuf,
+    scope: TokenScope,
+}
+
+impl TokenFile {
+    fn new(settings: &Settings, identity: &Identity) -> Self {
+        Self {
+            data_dir: settings.data_dir.clone(),
+            scope: TokenScope {
+                node_id: identity.node_id.clone(),
+                workspace_id: identity.workspace_id.clone(),
+                base_url: settings.engine_url.clone(),
+            },
+        }
+    }
+}
+
+impl Tokens for TokenFile {
+    fn cached(&self) -> Option<Enrolment> {
+        store::cached_token(&self.data_dir, &self.scope)
+    }
+
+    fn keep(&self, enrolment: &Enrolment) {
+        if let Err(e) = store::keep_token(&self.data_dir, &self.scope, enrolment) {
+            log::warn!("{e}; the next start will enrol again");
+        }
+    }
+}
+
+/// The operator's token, else what the uplink keeps in the cache, read when asked because it may have been minted anew.
+fn node_token(
+    settings: &Settings,
+    identity: &Identity,
+) -> Box<dyn Fn() -> Option<Secret> + Send + Sync> {
+    let pinned = settings.node_token.clone();
+    let file = TokenFile::new(settings, identity);
+    Box::new(move || {
+        pinned
+            .clone()
+            .or_else(|| file.cached().map(|kept| kept.token))
+    })
+}
+
+/// How the local API asks the dispatcher: a call in, one answer out, within a time.
+fn ask(inbox: Sender<Inbound>) -> api::Ask {
+    Box::new(move |call, limit| {
+        let gone = || Refusal::new(RefusalKind::Stopping, "the broker is stopping");
+        let late = || {
+            Refusal::new(
+                RefusalKind::Timeout,
+                format!("no answer within {} s", limit.as_secs()),
+            )
+        };
+        let (answer, wait) = bounded(1);
+        let waiting = Arc::new(AtomicBool::new(true));
+        match inbox.send_timeout(Inbound::Call(call, answer, waiting.clone()), limit) {
+            Ok(()) => {}
+            Err(crossbeam_channel::SendTimeoutError::Timeout(_)) => return Err(late()),
+            Err(crossbeam_channel::SendTimeoutError::Disconnected(_)) => return Err(gone()),
+        }
+        match wait.recv_timeout(limit) {
+            Ok(answer) => answer,
+            // Taken back before anybody looked at it: it will not happen.
+            Err(crossbeam_channel::RecvTimeoutError::Timeout)
+                if waiting.swap(false, Ordering::AcqRel) =>
+            {
+                Err(late())
+            }
+            Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
+                let mut refusal = late();
+                refusal
+                    .message
+                    .push_str("; it was begun and may still happen");
+                Err(refusal)
+            }
+            Err(crossbeam_channel::RecvTimeoutError::Disconnected) => Err(gone()),
+        }
+    })
+}
+
+fn write_connection(
+    path: &Path,
+    settings: &Settings,
+    url: &str,
+    port: u16,
+    api_key: &Secret,
+    pid: u32,
+) -> Result<(), StartError> {
+    let file = ConnectionFile {
+        url: url.to_owned(),
+        port,
+        api_key: api_key.reveal().to_owned(),
+        pid,
+        engine_url: settings.engine_url.clone(),
+        workspace_key: settings.workspace_key.reveal().to_owned(),
+    };
+    let bytes = serde_json::to_vec_pretty(&file).map_err(StartError::because)?;
+    write_private(path, &bytes).map_err(|e| StartError(format!("{}: {e}", path.display())))
+}
+
+/// Removes the file if it is still ours.
+fn remove_connection(path: &Path) {
+    let ours = std::fs::read(path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<ConnectionFile>(&bytes).ok())
+        .is_some_and(|file| file.pid == std::process::id());
+    if ours && let Err(e) = std::fs::remove_file(path) {
+        log::warn!("{}: {e}", path.display());
+    }
+}
+
+fn no_thread(e: io::Error) -> StartError {
+    StartError(format!(
+        "the operating system has no thread or descriptor left: {e}"
+    ))
+}
+
+/// The dispatcher's state cannot be trusted after a panic; the journal can, and the next start replays it.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}

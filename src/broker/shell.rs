@@ -1,0 +1,237 @@
+//! The dispatcher's hands: performs its effects, gives out tickets, and never waits for anybody while doing so.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam_channel::{Sender, TrySendError};
+use parking_lot::Mutex;
+
+use crate::agent;
+use crate::dispatch::{self, Dispatcher};
+use crate::hub::Topic;
+use crate::ids::{AgentName, Run, Seq, Ticket};
+use crate::lines::{AgentInput, Lines};
+use crate::msg::{
+    AgentCommand, AgentReport, AgentSpec, Answer, ApiCall, Effect, Event, LinkCommand, LinkReport,
+};
+use crate::sys::reap::Reaper;
+use crate::sys::{clock, thread};
+use crate::uplink::rest::Errands;
+use crate::uplink::socket::{LinkInput, Uplink};
+use crate::wire::event::Numbered;
+use crate::wire::up::{DeliveryAck, Up};
+
+/// What comes in for the dispatcher.
+pub(super) enum Inbound {
+    /// News.
+    Event(Event),
+    /// A caller who waits on the channel, for as long as the flag is up.
+    Call(ApiCall, Sender<Answer>, Arc<AtomicBool>),
+}
+
+/// What the shell works with.
+pub(super) struct Hands {
+    pub inbox: Sender<Inbound>,
+    pub uplink: Uplink,
+    pub errands: Errands,
+    pub lines: Arc<Lines>,
+    pub events: Arc<Topic<Arc<str>>>,
+    pub reaper: Arc<Reaper>,
+    pub exe: PathBuf,
+    pub marks: PathBuf,
+    pub node: Arc<Mutex<(String, String)>>,
+    pub degraded: Arc<Mutex<Option<String>>>,
+    /// Nanoseconds on the monotonic clock by which to leave even if nothing can be written; 0 for never.
+    pub leave_by: Arc<AtomicU64>,
+}
+
+pub(super) struct Shell {
+    hands: Hands,
+    desk: HashMap<Ticket, Sender<Answer>>,
+    next_ticket: Ticket,
+    /// Acknowledgements are cumulative, so one per agent and turn says it all.
+    acks: BTreeMap<AgentName, Seq>,
+    own: Vec<Event>,
+}
+
+impl Shell {
+    pub(super) fn new(hands: Hands) -> Self {
+        Self {
+            hands,
+            desk: HashMap::new(),
+            next_ticket: Ticket(1),
+            acks: BTreeMap::new(),
+            own: Vec::new(),
+        }
+    }
+
+    /// Performs what the opening turn decided.
+    pub(super) fn begin(&mut self, out: dispatch::Out) {
+        for effect in out.effects {
+            let _ = thread::Shell::perform(self, effect);
+        }
+    }
+
+    fn spawn(&mut self, run: Run, spec: AgentSpec) {
+        let name = spec.name.clone();
+        let (inbox, lines, who) = (
+            self.hands.inbox.clone(),
+            self.hands.lines.clone(),
+            name.clone(),
+        );
+        let over = Arc::new(AtomicBool::new(false));
+        let ended = over.clone();
+        let report = move |report: AgentReport| {
+            if matches!(
+                report,
+                AgentReport::Exited(_) | AgentReport::NotStarted { .. }
+            ) {
+                ended.store(true, Ordering::Release);
+                lines.remove(&who, run);
+            }
+            let _ = inbox.send(Inbound::Event(Event::Agent(who.clone(), run, report)));
+        };
+        let (exe, marks) = (&self.hands.exe, &self.hands.marks);
+        let (reaper, events) = (self.hands.reaper.clone(), self.hands.events.clone());
+        match agent::start(run, spec, exe, marks, reaper, Box::new(report), events) {
+            // The thread reports its own end, so nobody has to join it.
+            Ok((line, _thread)) => {
+                self.hands.lines.put(name.clone(), line);
+                // It may have ended before its line was up.
+                if over.load(Ordering::Acquire) {
+                    self.hands.lines.remove(&name, run);
+                }
+            }
+            Err(e) => {
+                let why = format!("no thread, terminal or descriptor left for agent '{name}': {e}");
+                self.own
+                    .push(Event::Agent(name, run, AgentReport::NotStarted { why }));
+            }
+        }
+    }
+
+    fn order(&mut self, name: &AgentName, run: Run, command: AgentCommand) {
+        // An agent whose line is down has already reported its end.
+        let Some(line) = self.hands.lines.get(name).filter(|line| line.run == run) else {
+            return;
+        };
+        match line.input.try_send_urgent(AgentInput::Command(command)) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(AgentInput::Command(AgentCommand::Inject(injection)))) => {
+                let why = "the agent's thread does not take orders; the message waits".to_owned();
+                self.own.push(Event::Agent(
+                    name.clone(),
+                    run,
+                    AgentReport::Stalled(injection.delivery_id, why),
+                ));
+            }
+            Err(TrySendError::Full(_)) => {
+                log::error!("the thread of agent {name} does not take orders")
+            }
+        }
+    }
+}
+
+impl thread::Shell<Dispatcher> for Shell {
+    type Inbound = Inbound;
+
+    fn accept(&mut self, inbound: Inbound) -> Event {
+        match inbound {
+            Inbound::Event(event) => {
+                if let Event::Link(LinkReport::Enrolled { node_id, node_name }) = &event {
+                    let mut node = self.hands.node.lock();
+                    node.0 = node_id.to_string();
+                    if !node_name.is_empty() {
+                        node.1.clone_from(node_name);
+                    }
+                }
+                event
+            }
+            // What its caller was told did not happen must not happen later. A tick is always harmless.
+            Inbound::Call(_, _, waiting) if !waiting.swap(false, Ordering::AcqRel) => Event::Tick,
+            Inbound::Call(call, caller, _) => {
+                let ticket = self.next_ticket;
+                self.next_ticket = ticket.next();
+                self.desk.insert(ticket, caller);
+                Event::Call(ticket, call)
+            }
+        }
+    }
+
+    fn tick(&self) -> Event {
+        Event::Tick
+    }
+
+    fn perform(&mut self, effect: Effect) -> ControlFlow<()> {
+        match effect {
+            Effect::Send(Up::DeliveryAck(DeliveryAck { agent, up_to_seq })) => {
+                self.acks.insert(agent, up_to_seq);
+            }
+            Effect::Send(frame) => {
+                if matches!(frame, Up::AgentDeregister(_) | Up::NodeDeregister(_)) {
+                    // Who is deregistered can acknowledge nothing any more.
+                    thread::Shell::turned(self);
+                }
+                self.hands.uplink.send(LinkInput::Frame(frame));
+            }
+            Effect::Link(LinkCommand::Finish) => {
+                thread::Shell::turned(self);
+                self.hands.uplink.finish();
+            }
+            Effect::Link(command) => self.hands.uplink.send(LinkInput::Command(command)),
+            Effect::Spawn(run, spec) => self.spawn(run, *spec),
+            Effect::Agent(name, run, command) => self.order(&name, run, command),
+            Effect::Errand(id, call) => {
+                if let Some(busy) = self.hands.errands.hand_over(id, call) {
+                    self.own.push(Event::Errand(id, busy));
+                }
+            }
+            Effect::Reply(ticket, answer) => {
+                if let Some(caller) = self.desk.remove(&ticket) {
+                    // A caller who gave up has dropped its end.
+                    let _ = caller.try_send(answer);
+                }
+            }
+            Effect::Publish(seq, event) => {
+                let text = serde_json::to_string(&Numbered {
+                    seq: Some(seq),
+                    event,
+                })
+                .unwrap_or_default();
+                self.hands.events.publish(Some(seq), &Arc::from(text));
+            }
+            Effect::Exit(reason) => {
+                log::info!("leaving: {reason:?}");
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn turned(&mut self) {
+        for (agent, up_to_seq) in std::mem::take(&mut self.acks) {
+            self.hands
+                .uplink
+                .send(LinkInput::Frame(Up::DeliveryAck(DeliveryAck {
+                    agent,
+                    up_to_seq,
+                })));
+        }
+    }
+
+    fn own_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.own)
+    }
+
+    fn give_up(&self) -> bool {
+        let leave_by = self.hands.leave_by.load(Ordering::Acquire);
+        leave_by != 0 && clock::now().mono.0 >= leave_by
+    }
+
+    fn trouble(&mut self, what: Option<&str>) {
+        *self.hands.degraded.lock() = what.map(str::to_owned);
+    }
+}

@@ -1,0 +1,412 @@
+//! The command line as types. It reads nothing but its arguments and starts nothing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::failure::Failure;
+use crate::config::Flags;
+
+/// Runs coding agents in terminals and types every message into them exactly once.
+#[derive(Debug, Parser)]
+#[command(
+    name = "relay-broker",
+    version,
+    disable_help_flag = true,
+    after_help = "Start with: relay-broker demo\n\
+                  Then:       relay-broker up --agent ada='claude'   and in a second terminal\n\
+                  \u{20}           relay-broker send ada 'hello'           relay-broker attach ada"
+)]
+pub struct Cli {
+    /// State folder [default: .relay-broker, here or upward]
+    #[arg(
+        long = "state-dir",
+        value_name = "DIR",
+        global = true,
+        display_order = 98
+    )]
+    pub state_dir: Option<PathBuf>,
+    /// Print help
+    #[arg(short, long, global = true, display_order = 99, action = clap::ArgAction::HelpShort)]
+    pub help: Option<bool>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can be asked to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a broker here, with an engine of its own unless a workspace key is given
+    #[command(
+        alias = "init",
+        after_help = "Example: relay-broker up --agent ada='claude' --agent bob='codex'\n\n\
+                      Every variable may also be given as NAME_FILE, the path of a file that holds the value."
+    )]
+    Up(Box<Flags>),
+    /// Start an agent in the running broker
+    #[command(
+        after_help = "Example: relay-broker spawn ada --task 'Read TODO.md and start' -- claude"
+    )]
+    Spawn(Spawn),
+    /// Stop an agent
+    #[command(after_help = "Example: relay-broker release ada")]
+    Release(Named),
+    /// List the agents
+    #[command(after_help = "Example: relay-broker agents --json | jq -r '.agents[].name'")]
+    Agents(Listing),
+    /// Send a message to an agent or a #channel
+    #[command(
+        after_help = "Example: relay-broker send ada 'the tests are red' --wait\n\
+                      \u{20}        git diff | relay-broker send ada -"
+    )]
+    Send(Send),
+    /// See and drive an agent's terminal; Ctrl-] detaches and the agent goes on
+    #[command(after_help = "Example: relay-broker attach ada")]
+    Attach(Attach),
+    /// Show what happened, or what happens
+    #[command(
+        after_help = "Example: relay-broker events --follow --json | jq 'select(.kind==\"worker_ready\")'"
+    )]
+    Events(Events),
+    /// Everything at a glance
+    #[command(after_help = "Example: relay-broker status")]
+    Status(Listing),
+    /// List the workspace's nodes, as the engine knows them
+    #[command(after_help = "Example: relay-broker nodes")]
+    Nodes(Listing),
+    /// Stop the running broker and its agents, in order
+    #[command(after_help = "Example: relay-broker stop")]
+    Stop,
+    /// List the messages that wait for an agent
+    #[command(after_help = "Example: relay-broker pending ada")]
+    Pending(NamedListing),
+    /// Type the messages that are held for an agent
+    #[command(after_help = "Example: relay-broker flush ada")]
+    Flush(Named),
+    /// Hold an agent's messages until flush or auto
+    #[command(after_help = "Example: relay-broker hold ada")]
+    Hold(Named),
+    /// Type an agent's messages as they come, the held ones first
+    #[command(after_help = "Example: relay-broker auto ada")]
+    Auto(Named),
+    /// List the messages that could not be delivered
+    #[command(after_help = "Example: relay-broker dead")]
+    Dead(Listing),
+    /// Print what an agent's terminal shows
+    #[command(after_help = "Example: relay-broker snapshot ada")]
+    Snapshot(Snapshot),
+    /// Run an engine alone, for brokers on several machines
+    #[command(after_help = "Example: relay-broker engine --listen 127.0.0.1:8787")]
+    Engine(Engine),
+    /// Print the variables that connect an SDK to the running broker's workspace
+    #[command(after_help = "Example: eval \"$(relay-broker env)\"")]
+    Env(Listing),
+    /// Whether the running broker is well: exit code 0 or 1
+    #[command(after_help = "Example: relay-broker health || echo unwell")]
+    Health(Listing),
+    /// Show the whole way of a message, and a crash that loses nothing, in a few seconds
+    #[command(
+        after_help = "Example: relay-broker demo\n         relay-broker demo --json | jq .step"
+    )]
+    Demo(Demo),
+    /// The agent of `demo`.
+    #[command(name = "__demo-agent", hide = true)]
+    DemoAgent(DemoAgent),
+}
+
+/// A listing.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Listing {
+    /// JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One agent.
+#[derive(Clone, Debug, Args)]
+pub struct Named {
+    /// The agent's name
+    pub name: String,
+}
+
+/// A listing about one agent.
+#[derive(Clone, Debug, Args)]
+pub struct NamedListing {
+    /// The agent's name
+    pub name: String,
+    /// JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `spawn`.
+#[derive(Clone, Debug, Args)]
+pub struct Spawn {
+    /// A name no running agent has
+    pub name: String,
+    /// Folder it works in [default: the one you are in]
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// Its first message, typed once it is ready
+    #[arg(long, value_name = "TEXT")]
+    pub task: Option<String>,
+    /// JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+/// How urgently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Urgency {
+    /// At the next safe point
+    Wait,
+    /// Interrupt what it does
+    Steer,
+}
+
+/// `send`.
+#[derive(Clone, Debug, Args)]
+pub struct Send {
+    /// Agent name, @name or #channel
+    pub to: String,
+    /// The message; - reads it from standard input
+    #[arg(required = true, value_name = "TEXT")]
+    pub text: Vec<String>,
+    /// Who speaks [default: the broker]
+    #[arg(long, value_name = "NAME")]
+    pub from: Option<String>,
+    /// How urgent it is
+    #[arg(long, value_enum, default_value = "wait")]
+    pub mode: Urgency,
+    /// Wait until it is seen in the agent's terminal
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait for that
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    /// JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `attach`.
+#[derive(Clone, Debug, Args)]
+pub struct Attach {
+    /// The agent's name
+    pub name: String,
+    /// Only look: keys are not sent and the terminal keeps its size
+    #[arg(long)]
+    pub view: bool,
+}
+
+/// `events`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Events {
+    /// Go on with what happens from now
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Begin after this number [default: all kept; with --follow, now]
+    #[arg(long, value_name = "N")]
+    pub since: Option<u64>,
+    /// Include terminal output
+    #[arg(long, requires = "follow")]
+    pub output: bool,
+    /// One JSON object a line instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `snapshot`.
+#[derive(Clone, Debug, Args)]
+pub struct Snapshot {
+    /// The agent's name
+    pub name: String,
+    /// With colours, as escape sequences
+    #[arg(long)]
+    pub ansi: bool,
+    /// JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `engine`.
+#[derive(Clone, Debug, Args)]
+pub struct Engine {
+    /// Where it listens
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8787")]
+    pub listen: SocketAddr,
+    /// Folder for its journal [default: ./.relay-broker/engine, as `up`]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// `demo`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Demo {
+    /// Keep the folder it works in
+    #[arg(long)]
+    pub keep: bool,
+    /// One JSON object a line instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `__demo-agent`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoAgent {
+    /// Its own name.
+    #[arg(long)]
+    pub name: String,
+    /// Whom it answers.
+    #[arg(long)]
+    pub peer: String,
+    /// Every line it reads is appended here.
+    #[arg(long)]
+    pub receipts: PathBuf,
+    /// Ends its being busy.
+    #[arg(long)]
+    pub wake: PathBuf,
+}
+
+/// Command line to command.
+///
+/// # Errors
+/// A usage error as one line with exit code 2; help and version as text with exit code 0.
+pub fn parse(
+    args: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>,
+) -> Result<Cli, Failure> {
+    let mut cli = Cli::try_parse_from(args).map_err(|e| usage(&e))?;
+    // `--state-dir` means the same before and after the word `up`.
+    if let Command::Up(flags) = &mut cli.command {
+        flags.state_dir = cli.state_dir.clone();
+    }
+    Ok(cli)
+}
+
+fn usage(error: &clap::Error) -> Failure {
+    use clap::error::ErrorKind;
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return Failure::shown(text),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            return Failure::usage("no command given; see `relay-broker --help`");
+        }
+        _ => {}
+    }
+    let mut line = String::new();
+    for part in text
+        .lines()
+        .map(str::trim)
+        .take_while(|part| !part.starts_with("Usage:") && !part.starts_with("For more information"))
+        .filter(|part| !part.is_empty())
+    {
+        let part = part.strip_prefix("error: ").unwrap_or(part);
+        if !line.is_empty() {
+            line.push_str(if line.ends_with(':') { " " } else { "; " });
+        }
+        line.push_str(part);
+    }
+    Failure::usage(format!("{line}; see `relay-broker --help`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Result<Cli, Failure> {
+        let words = shell_words::split(text).expect("quotes");
+        parse(std::iter::once("relay-broker".to_owned()).chain(words))
+    }
+
+    #[test]
+    fn the_definitions_agree_with_themselves() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_explains_itself_with_an_example() {
+        use clap::CommandFactory;
+        for command in Cli::command()
+            .get_subcommands()
+            .filter(|c| !c.is_hide_set())
+        {
+            let help = command.get_after_help().map(ToString::to_string);
+            assert!(
+                help.is_some_and(|text| text.contains("Example: ")),
+                "{} has no example",
+                command.get_name()
+            );
+        }
+    }
+
+    #[test]
+    fn a_command_after_two_dashes_is_left_alone() {
+        let cli = words("spawn ada --task 'be quick' -- sh -c 'echo $1' --json").expect("fine");
+        let Command::Spawn(spawn) = cli.command else {
+            panic!("another command");
+        };
+        assert_eq!(spawn.command, ["sh", "-c", "echo $1", "--json"]);
+        assert!(!spawn.json);
+    }
+
+    #[test]
+    fn the_state_folder_is_understood_on_either_side_of_the_command() {
+        for line in ["--state-dir /s up", "up --state-dir /s"] {
+            let cli = words(line).expect("fine");
+            let Command::Up(flags) = cli.command else {
+                panic!("another command");
+            };
+            assert_eq!(flags.state_dir, Some("/s".into()), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_of_existing_clients_starts_a_broker() {
+        let cli = words(
+            "init --instance-name shop --channels general,dev --persist --api-port 3889 \
+             --api-bind 127.0.0.1 --state-dir /s",
+        );
+        let Ok(Cli {
+            command: Command::Up(flags),
+            ..
+        }) = cli
+        else {
+            panic!("not understood: {cli:?}");
+        };
+        assert_eq!(flags.name.as_deref(), Some("shop"));
+        assert_eq!(flags.api_port, 3889);
+    }
+
+    #[test]
+    fn a_usage_error_is_one_line_with_a_way_out() {
+        for (line, word) in [
+            ("", "no command given"),
+            ("sned ada hi", "similar subcommand"),
+            ("send ada", "<TEXT>"),
+            ("up --api-port x", "--api-port"),
+            ("send ada hi --timeout soon", "--timeout"),
+            (
+                "up --workspace-key rk_1 --workspace-key-file f",
+                "--workspace-key-file",
+            ),
+        ] {
+            let failure = words(line).expect_err("refused");
+            assert_eq!(failure.code, 2, "{line}");
+            assert!(failure.text.contains(word), "{line}: {}", failure.text);
+            assert!(!failure.text.contains('\n'), "{line}: {}", failure.text);
+        }
+    }
+
+    #[test]
+    fn asking_for_help_is_no_failure() {
+        assert_eq!(words("up --help").expect_err("shown").code, 0);
+        assert_eq!(words("--version").expect_err("shown").code, 0);
+    }
+}

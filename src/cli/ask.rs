@@ -1,0 +1,405 @@
+//! Commands that are one call to the running broker and a page of text.
+
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+
+use super::args;
+use super::client::{Client, segment, typed};
+use super::failure::Failure;
+use super::find::alive;
+use super::render::{brief, clean, print, span_ms, table, uptime};
+use super::run::Context;
+use crate::wire::event::DeliveryMode;
+use crate::wire::local;
+use crate::wire::rest::RosterEntry;
+
+/// Longer than the grace that agents get by default, and then some.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LOOK: Duration = Duration::from_millis(20);
+
+/// `spawn`.
+pub fn spawn(c: &Context, args: &args::Spawn) -> Result<(), Failure> {
+    let client = c.client()?;
+    let (program, rest) = args
+        .command
+        .split_first()
+        .ok_or_else(|| Failure::usage("no command given; write `spawn NAME -- CMD`"))?;
+    let request = local::SpawnRequest {
+        name: args.name.clone(),
+        // The broker splits this text as a shell would; quoting keeps a path with blanks in one piece.
+        cli: Some(shell_words::quote(program).into_owned()),
+        args: rest.to_vec(),
+        cwd: Some(folder(args.cwd.as_deref())?),
+        task: args.task.clone(),
+        ..local::SpawnRequest::default()
+    };
+    let answer = client.post("/api/spawn", &request)?;
+    if args.json {
+        return print_json(&answer);
+    }
+    let spawned: local::Spawned = typed(answer)?;
+    let pid = spawned
+        .pid
+        .map_or(String::new(), |pid| format!(" (process {pid})"));
+    let warning = spawned
+        .warning
+        .map_or(String::new(), |w| format!("note: {}\n", clean(&w)));
+    print(&format!(
+        "{} runs{pid}; see it with: relay-broker attach {}\n{warning}",
+        spawned.name,
+        shell_words::quote(spawned.name.as_str()),
+    ))
+}
+
+/// An absolute path, because the broker's working directory is another one.
+fn folder(given: Option<&Path>) -> Result<String, Failure> {
+    let cwd = std::env::current_dir().map_err(|e| {
+        Failure::new(format!(
+            "cannot tell the working directory: {e}; pass --cwd"
+        ))
+    })?;
+    let dir = given.map_or(cwd.clone(), |dir| cwd.join(dir));
+    if !dir.is_dir() {
+        return Err(Failure::new(format!(
+            "{} is not a folder; make it or pass another --cwd",
+            dir.display()
+        )));
+    }
+    dir.into_os_string()
+        .into_string()
+        .map_err(|_| Failure::new("the folder's name is not UTF-8 text; pass another --cwd"))
+}
+
+/// `release`.
+pub fn release(c: &Context, name: &str) -> Result<(), Failure> {
+    c.client()?
+        .delete(&format!("/api/spawned/{}", segment(name)))?;
+    print(&format!("{} is released\n", clean(name)))
+}
+
+/// `agents`.
+pub fn agents(c: &Context, json: bool) -> Result<(), Failure> {
+    let answer = c.client()?.get("/api/spawned")?;
+    if json {
+        return print_json(&answer);
+    }
+    let list: local::AgentList = typed(answer)?;
+    if list.agents.is_empty() {
+        return print("no agents; start one with: relay-broker spawn NAME -- CMD\n");
+    }
+    print(&agent_table(c, &list.agents))
+}
+
+fn agent_table(c: &Context, agents: &[local::AgentView]) -> String {
+    let rows: Vec<Vec<String>> = agents
+        .iter()
+        .map(|agent| {
+            vec![
+                agent.name.to_string(),
+                format!("{}/{}", agent.phase, agent.current_state),
+                mode_word(agent.mode).to_owned(),
+                agent.pending_messages.to_string(),
+                agent.pid.map_or("-".to_owned(), |pid| pid.to_string()),
+                uptime(agent.uptime_secs),
+                brief(&agent.cli, 40),
+            ]
+        })
+        .collect();
+    let heads = [
+        "NAME", "STATE", "MESSAGES", "PENDING", "PID", "UP", "COMMAND",
+    ];
+    table(c.paint, &heads, &rows)
+}
+
+fn mode_word(mode: DeliveryMode) -> &'static str {
+    match mode {
+        DeliveryMode::AutoInject => "auto",
+        DeliveryMode::ManualFlush => "held",
+    }
+}
+
+/// `status`.
+pub fn status(c: &Context, json: bool) -> Result<(), Failure> {
+    let answer = c.client()?.get("/api/status")?;
+    if json {
+        return print_json(&answer);
+    }
+    let s: local::Status = typed(answer)?;
+    let p = c.paint;
+    let state = match (&s.degraded_reason, s.status.as_str()) {
+        (Some(why), _) => p.bad(&format!("{}: {}", clean(&s.status), clean(why))),
+        (None, "ok") => p.good("ok"),
+        (None, other) => p.bad(&clean(other)),
+    };
+    let heard = s
+        .last_engine_frame_secs
+        .map_or(String::new(), |secs| format!(", heard of {secs} s ago"));
+    let link = if s.node_connected {
+        p.good("connected")
+    } else {
+        p.bad("not connected (messages wait; trying goes on)")
+    };
+    let oldest = s.oldest_pending_ms.map_or(String::new(), |ms| {
+        format!(", the oldest for {}", span_ms(ms))
+    });
+    let n = s.counters;
+    let mut text = format!(
+        "broker    {state}, version {}, process {}, up {}\n\
+         node      {} ({})\n\
+         engine    {} {link}{heard}\n\
+         messages  {} pending{oldest}; {} dead; since start {} taken, {} verified, {} unverified\n\
+         agents    {} running; since start {} spawned, {} crashed\n",
+        clean(&s.version),
+        s.pid,
+        uptime(s.uptime_secs),
+        clean(&s.node_name),
+        clean(&s.node_id),
+        clean(&s.relay_base_url),
+        s.pending_delivery_count,
+        s.dead_letter_count,
+        n.deliveries_accepted,
+        n.deliveries_verified,
+        n.deliveries_unverified,
+        s.agent_count,
+        n.agents_spawned,
+        n.agents_crashed,
+    );
+    if !s.agents.is_empty() {
+        text.push('\n');
+        text.push_str(&agent_table(c, &s.agents));
+    }
+    print(&text)
+}
+
+/// `nodes`.
+pub fn nodes(c: &Context, json: bool) -> Result<(), Failure> {
+    let answer = c.client()?.get("/api/nodes")?;
+    if json {
+        return print_json(&answer);
+    }
+    let nodes: Vec<RosterEntry> = typed(answer["nodes"].clone())?;
+    // Engines make a "direct" node for every SDK client; those are no machines that run a broker.
+    let rows: Vec<Vec<String>> = nodes
+        .iter()
+        .filter(|node| node.role != "direct")
+        .map(|node| {
+            let most = match node.max_agents {
+                0 => String::new(),
+                most => format!(" of {most}"),
+            };
+            vec![
+                node.name.clone(),
+                if node.live {
+                    "live"
+                } else {
+                    node.status.as_str()
+                }
+                .to_owned(),
+                format!("{}{most}", node.active_agents),
+                node.load
+                    .map_or("-".to_owned(), |load| format!("{:.0} %", load * 100.0)),
+                node.version.clone(),
+                node.last_heartbeat_at
+                    .clone()
+                    .unwrap_or_else(|| "-".to_owned()),
+                node.id.clone(),
+            ]
+        })
+        .collect();
+    let heads = [
+        "NAME",
+        "STATE",
+        "AGENTS",
+        "LOAD",
+        "VERSION",
+        "LAST HEARTBEAT",
+        "ID",
+    ];
+    print(&table(c.paint, &heads, &rows))
+}
+
+/// `stop`: asks, then waits for the process to end.
+pub fn stop(c: &Context) -> Result<(), Failure> {
+    let client = c.client()?;
+    client.post("/api/shutdown", &json!({}))?;
+    let mut waited = Duration::ZERO;
+    while alive(client.pid()) {
+        if waited >= STOP_LIMIT {
+            return Err(Failure::new(format!(
+                "the broker (process {}) has not ended within {} s; \
+                 `kill {0}` hurries it, `kill -9 {0}` ends it (nothing is lost)",
+                client.pid(),
+                STOP_LIMIT.as_secs(),
+            )));
+        }
+        std::thread::sleep(STOP_LOOK);
+        waited += STOP_LOOK;
+    }
+    print("stopped\n")
+}
+
+/// `pending`.
+pub fn pending(c: &Context, name: &str, json: bool) -> Result<(), Failure> {
+    let path = format!("/api/spawned/{}/pending", segment(name));
+    let answer = c.client()?.get(&path)?;
+    if json {
+        return print_json(&answer);
+    }
+    let list: local::PendingList = typed(answer)?;
+    if list.pending.is_empty() {
+        return print(&format!("nothing waits for {}\n", clean(name)));
+    }
+    let rows: Vec<Vec<String>> = list
+        .pending
+        .iter()
+        .map(|message| {
+            vec![
+                message.queued_at_ms.iso(),
+                message.from.clone(),
+                message.target.clone(),
+                brief(&message.body, 60),
+            ]
+        })
+        .collect();
+    print(&table(c.paint, &["SINCE", "FROM", "TO", "MESSAGE"], &rows))
+}
+
+/// `flush`.
+pub fn flush(c: &Context, name: &str) -> Result<(), Failure> {
+    let path = format!("/api/spawned/{}/flush", segment(name));
+    let answer = c.client()?.post(&path, &json!({}))?;
+    print(&format!("{} handed on\n", messages(&answer["flushed"])))
+}
+
+fn messages(count: &Value) -> String {
+    match count.as_u64() {
+        Some(1) => "1 message".to_owned(),
+        Some(n) => format!("{n} messages"),
+        None => "messages".to_owned(),
+    }
+}
+
+/// `hold` and `auto`.
+pub fn mode(c: &Context, name: &str, mode: DeliveryMode) -> Result<(), Failure> {
+    let path = format!("/api/spawned/{}/delivery-mode", segment(name));
+    let answer = c.client()?.put(&path, &local::ModeBody { mode })?;
+    let name = clean(name);
+    match mode {
+        DeliveryMode::ManualFlush => print(&format!(
+            "messages for {name} are held; type them with `relay-broker flush {name}` or go back with \
+             `relay-broker auto {name}`\n"
+        )),
+        DeliveryMode::AutoInject => print(&format!(
+            "messages for {name} are typed as they come; {} handed on\n",
+            messages(&answer["flushed"])
+        )),
+    }
+}
+
+/// `dead`.
+pub fn dead(c: &Context, json: bool) -> Result<(), Failure> {
+    let answer = c.client()?.get("/api/dead-letters")?;
+    if json {
+        return print_json(&answer);
+    }
+    let letters: Vec<local::DeadLetterView> = typed(answer["dead_letters"].clone())?;
+    if letters.is_empty() {
+        return print("no dead letters: every message taken was delivered or still waits\n");
+    }
+    let rows: Vec<Vec<String>> = letters
+        .iter()
+        .map(|letter| {
+            vec![
+                letter.failed_at_ms.iso(),
+                letter.worker_name.to_string(),
+                letter.from.clone(),
+                letter.attempts.to_string(),
+                letter.event_id.to_string(),
+                letter.reason.clone(),
+            ]
+        })
+        .collect();
+    let heads = ["WHEN", "AGENT", "FROM", "TRIES", "MESSAGE", "REASON"];
+    print(&table(c.paint, &heads, &rows))
+}
+
+/// `snapshot`.
+pub fn snapshot(c: &Context, args: &args::Snapshot) -> Result<(), Failure> {
+    let format = if args.ansi { "ansi" } else { "plain" };
+    let path = format!(
+        "/api/spawned/{}/snapshot?format={format}",
+        segment(&args.name)
+    );
+    let answer = c.client()?.get(&path)?;
+    if args.json {
+        return print_json(&answer);
+    }
+    let shot: local::Snapshot = typed(answer)?;
+    if !args.ansi {
+        return print(&format!("{}\n", shot.screen.trim_end()));
+    }
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(&shot.screen)
+        .map_err(|e| Failure::new(format!("the broker's picture is not base64: {e}")))?;
+    // The picture is the terminal's own model of what is shown, so its escape sequences are known ones.
+    print(&(String::from_utf8_lossy(&bytes) + "\x1b[0m\n"))
+}
+
+/// `env`.
+pub fn env(c: &Context, json: bool) -> Result<(), Failure> {
+    let file = c.connection()?;
+    if file.engine_url.is_empty() || file.workspace_key.is_empty() {
+        return Err(Failure::new(
+            "the running broker has not written down its engine; it is of another version: restart it",
+        ));
+    }
+    if json {
+        return print_json(&json!({
+            "RELAY_BASE_URL": file.engine_url,
+            "RELAY_WORKSPACE_KEY": file.workspace_key,
+        }));
+    }
+    print(&format!(
+        "export RELAY_BASE_URL={} RELAY_WORKSPACE_KEY={}\n",
+        shell_words::quote(&file.engine_url),
+        shell_words::quote(&file.workspace_key),
+    ))
+}
+
+/// `health`.
+pub fn health(c: &Context, json: bool) -> Result<(), Failure> {
+    let client: Client = c.client()?;
+    let answer = client.get("/health")?;
+    let well = answer["status"] == "ok";
+    if json {
+        print_json(&answer)?;
+        return if well {
+            Ok(())
+        } else {
+            Err(Failure::silent(1))
+        };
+    }
+    if well {
+        let link = if answer["nodeConnected"] == Value::Bool(false) {
+            " (not connected to the engine)"
+        } else {
+            ""
+        };
+        return print(&format!("ok{link}\n"));
+    }
+    let why = answer["degradedReason"]
+        .as_str()
+        .unwrap_or("no reason given");
+    Err(Failure::new(format!(
+        "the broker is unwell: {}; see `relay-broker status`",
+        clean(why)
+    )))
+}
+
+/// One line of JSON.
+pub fn print_json(value: &Value) -> Result<(), Failure> {
+    print(&format!("{value}\n"))
+}

@@ -1,0 +1,251 @@
+//! `events`: what is kept, or what happens, as lines for people or programs.
+
+use serde_json::Value;
+
+use super::args;
+use super::client::{Client, Heard};
+use super::failure::Failure;
+use super::render::{Paint, brief, clean, note, print};
+use super::run::Context;
+use crate::sys::clock;
+use crate::time::Wall;
+use crate::wire::event::{BrokerEvent, Numbered, Proof};
+
+/// `events`.
+pub fn events(c: &Context, args: args::Events) -> Result<(), Failure> {
+    let client = c.client()?;
+    if args.follow {
+        return follow(c, &client, args);
+    }
+    let since = args.since.unwrap_or(0);
+    let answer = client.get(&format!("/api/events/replay?sinceSeq={since}"))?;
+    if answer["gap"] == Value::Bool(true) {
+        note(&format!(
+            "relay-broker: events before {} are no longer kept",
+            answer["oldestAvailable"]
+        ));
+    }
+    let none = Vec::new();
+    for event in answer["events"].as_array().unwrap_or(&none) {
+        show(c.paint, event, args.json, false)?;
+    }
+    Ok(())
+}
+
+fn follow(c: &Context, client: &Client, args: args::Events) -> Result<(), Failure> {
+    let mut since = match args.since {
+        Some(since) => since,
+        None => client.newest()?,
+    };
+    let mut stream = client.events(since)?;
+    loop {
+        match stream.next(None) {
+            Heard::Event(event) => {
+                since = event["seq"].as_u64().unwrap_or(since);
+                if args.output || event["kind"] != "worker_stream" {
+                    show(c.paint, &event, args.json, true)?;
+                }
+            }
+            // Too slow a reader is cut off and comes back with the last number it saw; a broker that is gone refuses.
+            Heard::Over(why) => {
+                stream = client
+                    .events(since)
+                    .map_err(|_| Failure::new(format!("the broker has ended: {}", clean(&why))))?;
+            }
+            Heard::Late => {}
+        }
+    }
+}
+
+/// One event as a line. Not every event says when it was; a live one was just now.
+fn show(paint: Paint, event: &Value, json: bool, live: bool) -> Result<(), Failure> {
+    if json {
+        return print(&format!("{event}\n"));
+    }
+    let seq = event["seq"]
+        .as_u64()
+        .map_or("-".to_owned(), |n| n.to_string());
+    let at = match event["timestamp"].as_u64() {
+        Some(ms) => clock_part(&Wall(ms).iso()),
+        None if live => clock_part(&clock::now().wall.iso()),
+        None => String::new(),
+    };
+    let at = format!("{at:<12}");
+    let line = match serde_json::from_value::<Numbered>(event.clone()) {
+        Ok(known) => sentence(&known.event),
+        Err(_) => format!("{} {}", event["kind"], brief(&event.to_string(), 80)),
+    };
+    print(&format!(
+        "{} {}  {line}\n",
+        paint.dim(&format!("{seq:>6}")),
+        paint.dim(&at)
+    ))
+}
+
+/// `10:00:00.123` of `2026-06-28T10:00:00.123Z`.
+fn clock_part(iso: &str) -> String {
+    iso.get(11..23).unwrap_or(iso).to_owned()
+}
+
+/// One event in words, safe for a terminal: even names come from others.
+pub fn sentence(event: &BrokerEvent) -> String {
+    clean(&words(event))
+}
+
+fn words(event: &BrokerEvent) -> String {
+    use BrokerEvent as E;
+    match event {
+        E::AgentSpawned { name, cli, pid, .. } => {
+            let pid = pid.map_or(String::new(), |pid| format!(", process {pid}"));
+            format!("{name} spawned ({}{pid})", brief(cli, 40))
+        }
+        E::WorkerReady { name, evidence, .. } => format!("{name} ready ({})", clean(evidence)),
+        E::WorkerStream { name, chunk, .. } => format!("{name} shows {}", brief(chunk, 70)),
+        E::WorkerError { name, message, .. } => format!("{name} error: {}", clean(message)),
+        E::AgentIdle {
+            name, idle_secs, ..
+        } => format!("{name} idle for {idle_secs} s"),
+        E::AgentExit { name, reason } => format!("{name} leaves: {}", clean(reason)),
+        E::AgentExited {
+            name,
+            code,
+            signal,
+            reason,
+        } => {
+            let how = match (code, signal) {
+                (_, Some(signal)) => format!("killed by signal {signal}"),
+                (Some(code), None) => format!("exit code {code}"),
+                (None, None) => clean(reason.as_deref().unwrap_or("gone")),
+            };
+            format!("{name} ended: {how}")
+        }
+        E::AgentReleased { name } => format!("{name} released"),
+        E::RelayInbound {
+            from, target, body, ..
+        } => {
+            format!("{} → {}: {}", clean(from), clean(target), brief(body, 60))
+        }
+        E::DeliveryQueued {
+            name,
+            reason: Some(why),
+            ..
+        } => format!("held for {name}: {}", clean(why)),
+        E::DeliveryQueued { name, event_id, .. } => format!("queued for {name} ({event_id})"),
+        E::DeliveryInjected {
+            name,
+            redelivered,
+            event_id,
+            ..
+        } => {
+            let again = if *redelivered {
+                " again, after a crash,"
+            } else {
+                ""
+            };
+            format!("typed{again} to {name} ({event_id})")
+        }
+        E::DeliveryAck { name, event_id, .. } => format!("acknowledged for {name} ({event_id})"),
+        E::MessageDeliveryConfirmed { name, event_id, .. } => {
+            format!("confirmed for {name} ({event_id})")
+        }
+        E::DeliveryVerified {
+            name,
+            proof,
+            event_id,
+            ..
+        } => {
+            format!("{} by {name} ({event_id})", proof_words(*proof))
+        }
+        E::DeliveryBlocked { name, reason, .. } => format!("waits for {name}: {}", clean(reason)),
+        E::DeliveryFailed { name, reason, .. } => format!("not typed to {name}: {}", clean(reason)),
+        E::MessageDeliveryFailed {
+            name, last_error, ..
+        } => {
+            format!("given up for {name}: {}", clean(last_error))
+        }
+        E::DeliveryDropped {
+            name,
+            count,
+            reason,
+        } => format!("{count} dropped for {name}: {}", clean(reason)),
+        E::DeadLetterAdded { name, reason, .. } => {
+            format!("dead letter for {name}: {}", clean(reason))
+        }
+        E::AgentPendingDrained { name, count, .. } => {
+            format!("{count} held messages handed to {name}")
+        }
+        E::AgentInboundDeliveryModeChanged { name, mode, .. } => match mode {
+            crate::wire::event::DeliveryMode::AutoInject => {
+                format!("{name} takes messages as they come")
+            }
+            crate::wire::event::DeliveryMode::ManualFlush => format!("{name}'s messages are held"),
+        },
+        E::NodeLink {
+            connected: true, ..
+        } => "connected to the engine".to_owned(),
+        E::NodeLink { reason, .. } => {
+            format!(
+                "not connected to the engine: {}",
+                clean(reason.as_deref().unwrap_or("lost"))
+            )
+        }
+        E::NodeRegistered { node_id, node_name } => {
+            format!(
+                "node registered as {} ({})",
+                clean(node_name),
+                clean(node_id)
+            )
+        }
+        E::ReplayGap {
+            oldest_available, ..
+        } => format!("events before {oldest_available} are no longer kept"),
+    }
+}
+
+/// How a delivery was seen to arrive.
+pub fn proof_words(proof: Proof) -> &'static str {
+    match proof {
+        Proof::Echo => "verified by echo",
+        Proof::Screen => "verified by the screen",
+        Proof::Read => "verified as read",
+        Proof::None => "not verified",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::AgentName;
+
+    #[test]
+    fn events_of_others_cannot_act_on_the_terminal() {
+        let line = sentence(&BrokerEvent::RelayInbound {
+            event_id: crate::ids::MsgId::new("1"),
+            from: "eve\u{1b}[2J".into(),
+            target: "ada".into(),
+            body: "two\nlines".into(),
+            thread_id: None,
+            mode: "wait".into(),
+        });
+        assert_eq!(line, "eve·[2J → ada: two ⏎ lines");
+    }
+
+    #[test]
+    fn an_exit_names_its_signal_or_code() {
+        let exited = |code, signal| {
+            sentence(&BrokerEvent::AgentExited {
+                name: AgentName::new("ada"),
+                code,
+                signal,
+                reason: None,
+            })
+        };
+        assert_eq!(exited(Some(3), None), "ada ended: exit code 3");
+        assert_eq!(exited(None, Some(9)), "ada ended: killed by signal 9");
+    }
+
+    #[test]
+    fn times_show_the_clock_only() {
+        assert_eq!(clock_part("2026-06-28T10:00:00.123Z"), "10:00:00.123");
+    }
+}

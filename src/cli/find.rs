@@ -1,0 +1,150 @@
+//! Where the running broker is: the state folder, then `connection.json` in it. Reads two files and starts nothing.
+
+use std::path::{Path, PathBuf};
+
+use super::failure::Failure;
+use crate::config::{Env, STATE_DIR};
+use crate::wire::local::ConnectionFile;
+
+/// The file's name in the state folder.
+pub const CONNECTION: &str = "connection.json";
+
+/// Where to look, or the folder at which the search upward began.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Named by flag or variable, or found.
+    Dir(PathBuf),
+    /// No `.relay-broker` here or above.
+    Nowhere(PathBuf),
+}
+
+/// Flag, then variable, then the nearest `.relay-broker` upward.
+pub fn place(
+    flag: Option<&Path>,
+    variable: Option<&Path>,
+    cwd: &Path,
+    is_dir: impl Fn(&Path) -> bool,
+) -> Place {
+    if let Some(named) = flag.or(variable) {
+        return Place::Dir(cwd.join(named));
+    }
+    cwd.ancestors()
+        .map(|folder| folder.join(STATE_DIR))
+        .find(|dir| is_dir(dir))
+        .map_or_else(|| Place::Nowhere(cwd.to_owned()), Place::Dir)
+}
+
+/// How to reach the running broker.
+///
+/// # Errors
+/// When there is none; the sentence says where was looked and how to start one.
+pub fn running(flag: Option<&Path>, env: &Env) -> Result<ConnectionFile, Failure> {
+    let cwd = std::env::current_dir()
+        .map_err(|e| Failure::new(format!("cannot tell the working directory: {e}")))?;
+    match place(flag, env.state_dir().as_deref(), &cwd, Path::is_dir) {
+        Place::Dir(dir) => read(&dir),
+        Place::Nowhere(from) => Err(none(&format!(
+            "looked for {STATE_DIR} in {} and the folders above",
+            from.display()
+        ))),
+    }
+}
+
+fn none(looked: &str) -> Failure {
+    Failure::new(format!(
+        "no broker is running here; start one with `relay-broker up` ({looked})"
+    ))
+}
+
+fn read(dir: &Path) -> Result<ConnectionFile, Failure> {
+    let path = dir.join(CONNECTION);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(none(&format!("looked in {}", dir.display())));
+        }
+        Err(e) => {
+            return Err(Failure::new(format!(
+                "cannot read {}: {e}; it belongs to the user who started the broker",
+                path.display()
+            )));
+        }
+    };
+    let file: ConnectionFile = serde_json::from_str(&text).map_err(|e| {
+        Failure::new(format!(
+            "{} is not readable ({e}); start the broker again with `relay-broker up`",
+            path.display()
+        ))
+    })?;
+    if !alive(file.pid) {
+        return Err(Failure::new(format!(
+            "the broker of {} is gone (process {} has ended without a goodbye); \
+             start it again with `relay-broker up`",
+            dir.display(),
+            file.pid
+        )));
+    }
+    Ok(file)
+}
+
+/// Whether a process of that id runs, whoever owns it. One that has ended but that its parent has not asked about yet
+/// runs no more.
+pub fn alive(pid: u32) -> bool {
+    if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // The name is in parentheses and may hold any character; the state is the first word after it.
+        let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+        return !state.is_some_and(|state| state.starts_with(['Z', 'X']));
+    }
+    let Some(pid) = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+    else {
+        return false;
+    };
+    !matches!(
+        rustix::process::test_kill_process(pid),
+        Err(rustix::io::Errno::SRCH)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flag_wins_then_the_variable_then_the_nearest_folder_upward() {
+        let dirs = ["/a/.relay-broker", "/a/b/.relay-broker"];
+        let look = |flag: Option<&str>, variable: Option<&str>, cwd: &str| {
+            place(
+                flag.map(Path::new),
+                variable.map(Path::new),
+                Path::new(cwd),
+                |dir| dirs.iter().any(|d| dir == Path::new(d)),
+            )
+        };
+        let dir = |text: &str| Place::Dir(text.into());
+        assert_eq!(look(Some("/f"), Some("/v"), "/a/b/c"), dir("/f"));
+        assert_eq!(look(None, Some("v"), "/a/b/c"), dir("/a/b/c/v"));
+        assert_eq!(look(None, None, "/a/b/c"), dir("/a/b/.relay-broker"));
+        assert_eq!(look(None, None, "/a/x/y"), dir("/a/.relay-broker"));
+        assert_eq!(look(None, None, "/z"), Place::Nowhere("/z".into()));
+    }
+
+    #[test]
+    fn a_dead_brokers_file_is_called_stale_and_no_file_means_no_broker() {
+        let dir = std::env::temp_dir().join(format!("relay-find-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("temp dir");
+        let missing = read(&dir).expect_err("no file");
+        // Process ids stay far below this on every system we know.
+        let body = r#"{"url":"http://127.0.0.1:1","port":1,"api_key":"k","pid":2147483646}"#;
+        std::fs::write(dir.join(CONNECTION), body).expect("temp file");
+        let stale = read(&dir).expect_err("dead");
+        let own = body.replace("2147483646", &std::process::id().to_string());
+        std::fs::write(dir.join(CONNECTION), own).expect("temp file");
+        let found = read(&dir).expect("alive");
+        std::fs::remove_dir_all(&dir).expect("still there");
+        assert!(missing.text.contains("`relay-broker up` (looked in "));
+        assert!(stale.text.contains("is gone (process 2147483646"));
+        assert_eq!(found.port, 1);
+    }
+}

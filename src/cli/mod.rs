@@ -1,0 +1,47 @@
+//! The command line: one function per command, all of them clients of a running broker but for `up`, `engine` and
+//! `demo`. Errors are one line on standard error; exit codes are 0, 1 for failure and 2 for usage.
+
+mod args;
+mod ask;
+mod attach;
+mod client;
+mod demo;
+mod demo_agent;
+mod demo_life;
+mod demo_show;
+mod events;
+mod failure;
+mod find;
+mod render;
+mod run;
+mod send;
+mod tty;
+mod up;
+
+use std::process::ExitCode;
+
+use failure::Failure;
+
+use crate::agent::exec;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    // Agents are started through this very program; that way must not depend on the command line's grammar.
+    if args.get(1).is_some_and(|word| word == exec::SUBCOMMAND) {
+        exec::run(args.into_iter().skip(2));
+    }
+    match args::parse(args).and_then(run::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code: 0, text }) => {
+            let _ = render::print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(Failure { code, text }) => {
+            if !text.is_empty() {
+                render::note(&format!("relay-broker: {}", text.replace('\n', " ")));
+            }
+            ExitCode::from(code)
+        }
+    }
+}

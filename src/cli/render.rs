@@ -1,0 +1,186 @@
+//! How things look: colours only where they are welcome, tables in columns, and nothing that could act on the user's
+//! terminal. Pure text in, text out, but for [`print`] and [`note`].
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use super::failure::Failure;
+use crate::config::Env;
+
+/// Colours or none.
+#[derive(Clone, Copy, Debug)]
+pub struct Paint(bool);
+
+impl Paint {
+    /// For standard output.
+    pub fn stdout(env: &Env) -> Self {
+        Self(!env.no_color() && io::stdout().is_terminal())
+    }
+
+    /// For standard error.
+    pub fn stderr(env: &Env) -> Self {
+        Self(!env.no_color() && io::stderr().is_terminal())
+    }
+
+    /// Never.
+    pub fn plain() -> Self {
+        Self(false)
+    }
+
+    fn wrap(self, code: &str, text: &str) -> String {
+        if self.0 {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// What matters.
+    pub fn bold(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
+    /// What may be skipped.
+    pub fn dim(self, text: &str) -> String {
+        self.wrap("2", text)
+    }
+
+    /// Well.
+    pub fn good(self, text: &str) -> String {
+        self.wrap("32", text)
+    }
+
+    /// Not well.
+    pub fn bad(self, text: &str) -> String {
+        self.wrap("31", text)
+    }
+}
+
+/// Writes to standard output. A reader that went away (`| head`) is a quiet end, not a failure.
+///
+/// # Errors
+/// When the text cannot be written.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|e| match e.kind() {
+            io::ErrorKind::BrokenPipe => Failure::silent(0),
+            _ => Failure::new(format!("cannot write to standard output: {e}")),
+        })
+}
+
+/// One line on standard error; if even that is closed there is nobody to tell.
+pub fn note(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Text from others made harmless for a terminal: control characters become `·`, so that a message cannot move the
+/// cursor or change colours here.
+pub fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '·' } else { c })
+        .collect()
+}
+
+/// At most `width` characters, on one line.
+pub fn brief(text: &str, width: usize) -> String {
+    let line = clean(&text.replace('\n', " ⏎ "));
+    if line.chars().count() <= width {
+        return line;
+    }
+    let mut cut: String = line.chars().take(width.saturating_sub(1)).collect();
+    cut.push('…');
+    cut
+}
+
+/// `1.2 ms`, `3.4 s`, `5 min`: as exact as is useful.
+pub fn span(time: Duration) -> String {
+    let secs = time.as_secs();
+    match secs {
+        0 => format!("{:.1} ms", time.as_secs_f64() * 1000.0),
+        1..120 => format!("{:.1} s", time.as_secs_f64()),
+        120..7200 => format!("{} min", secs / 60),
+        7200..172_800 => format!("{} h", secs / 3600),
+        _ => format!("{} days", secs / 86_400),
+    }
+}
+
+/// `span` for numbers of milliseconds.
+pub fn span_ms(millis: u64) -> String {
+    match millis {
+        0..1000 => format!("{millis} ms"),
+        _ => span(Duration::from_millis(millis)),
+    }
+}
+
+/// `15 s`, `5 min`: how long something has been running.
+pub fn uptime(secs: u64) -> String {
+    match secs {
+        0..120 => format!("{secs} s"),
+        _ => span(Duration::from_secs(secs)),
+    }
+}
+
+/// Columns under their heads. Every cell is cleaned; trailing blanks are cut.
+pub fn table(paint: Paint, heads: &[&str], rows: &[Vec<String>]) -> String {
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| clean(cell)).collect())
+        .collect();
+    let width = |column: usize| {
+        let widest = cells
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count());
+        widest.chain([heads[column].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut line = String::new();
+        for (cell, width) in cells.zip(&widths) {
+            line.push_str(cell);
+            let gap = width + 2 - cell.chars().count().min(*width);
+            line.extend(std::iter::repeat_n(' ', gap));
+        }
+        line.trim_end().to_owned()
+    };
+    let mut text = paint.dim(&line(&mut heads.iter().copied())) + "\n";
+    for row in &cells {
+        text.push_str(&line(&mut row.iter().map(String::as_str)));
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_lines_up_whatever_is_in_it() {
+        let rows = [
+            vec!["ada".to_owned(), "ready".to_owned()],
+            vec!["bob-the-long".to_owned(), "é\u{1b}[2J".to_owned()],
+        ];
+        assert_eq!(
+            table(Paint::plain(), &["NAME", "STATE"], &rows),
+            "NAME          STATE\nada           ready\nbob-the-long  é·[2J\n"
+        );
+    }
+
+    #[test]
+    fn a_message_cannot_act_on_the_terminal_that_lists_it() {
+        assert_eq!(brief("a\u{1b}]0;x\u{7}\nb\u{9b}", 40), "a·]0;x· ⏎ b·");
+        assert_eq!(brief("abcdef", 4), "abc…");
+    }
+
+    #[test]
+    fn times_are_as_exact_as_is_useful() {
+        assert_eq!(span(Duration::from_micros(1_234)), "1.2 ms");
+        assert_eq!(span(Duration::from_millis(3_400)), "3.4 s");
+        assert_eq!(span(Duration::from_secs(300)), "5 min");
+        assert_eq!(span_ms(12), "12 ms");
+        assert_eq!((uptime(15), uptime(300)), ("15 s".into(), "5 min".into()));
+    }
+}

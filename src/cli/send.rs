@@ -1,0 +1,280 @@
+//! `send`, and waiting until the message is seen in the agent's terminal. The event stream is opened before the message
+//! leaves, so no event can be missed.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+
+use serde_json::Value;
+
+use super::args::{self, Urgency};
+use super::ask::print_json;
+use super::client::{Heard, Stream, typed};
+use super::failure::Failure;
+use super::render::{clean, note, print, span};
+use super::run::Context;
+use crate::sys::clock;
+use crate::time::Mono;
+use crate::wire::event::{BrokerEvent, Numbered, Proof};
+use crate::wire::local::{SendRequest, Sent};
+
+/// The longest message, as the broker takes it.
+const TEXT_MAX: usize = 1024 * 1024;
+
+/// `send`.
+pub fn send(c: &Context, args: &args::Send) -> Result<(), Failure> {
+    let text = match args.text.as_slice() {
+        [dash] if dash == "-" => read_text(std::io::stdin().lock())?,
+        words => words.join(" "),
+    };
+    check(&text)?;
+    let client = c.client()?;
+    let stream = match args.wait {
+        true => Some(client.events(client.newest()?)?),
+        false => None,
+    };
+    let request = SendRequest {
+        to: args.to.clone(),
+        text,
+        from: args.from.clone(),
+        thread_id: None,
+        mode: (args.mode == Urgency::Steer).then(|| "steer".to_owned()),
+    };
+    let begun = clock::now().mono;
+    let answer = client.post("/api/send", &request)?;
+    let sent: Sent = typed(answer.clone())?;
+    if args.json {
+        print_json(&answer)?;
+    } else {
+        print(&describe(&sent))?;
+    }
+    match stream {
+        Some(mut stream) => watch(&mut stream, &sent, begun, begun + args.timeout, args),
+        None => Ok(()),
+    }
+}
+
+fn describe(sent: &Sent) -> String {
+    let to = if sent.targets.is_empty() {
+        "taken by the engine".to_owned()
+    } else {
+        format!("queued for {}", clean(&sent.targets.join(", ")))
+    };
+    format!("{to} (message {})\n", clean(sent.event_id.as_str()))
+}
+
+/// All of the input as a message; one newline at its end is the shell's, not the message's.
+fn read_text(input: impl Read) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    input
+        .take(TEXT_MAX as u64 + 2)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Failure::new(format!("cannot read standard input: {e}")))?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    if bytes.len() > TEXT_MAX {
+        return Err(too_long());
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        Failure::new(format!(
+            "standard input is not UTF-8 text (byte {}); encode it first, for example with base64",
+            e.utf8_error().valid_up_to()
+        ))
+    })
+}
+
+fn too_long() -> Failure {
+    Failure::new("the message is over 1 MiB; put it into a file and send the file's path instead")
+}
+
+fn check(text: &str) -> Result<(), Failure> {
+    if text.len() > TEXT_MAX {
+        return Err(too_long());
+    }
+    if text.trim().is_empty() {
+        return Err(Failure::usage("the message is empty; say something"));
+    }
+    Ok(())
+}
+
+/// How far the message has come, for the sentence when time is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Sent,
+    Queued,
+    Held,
+    Typed,
+    Blocked,
+}
+
+impl Stage {
+    fn sentence(self, to: &str) -> String {
+        let to = clean(to);
+        match self {
+            Stage::Sent => format!(
+                "it has not come to an agent of this broker, and agents elsewhere cannot be watched from here (to: {to})"
+            ),
+            Stage::Queued => format!("it still waits its turn; see `relay-broker pending {to}`"),
+            Stage::Held => {
+                format!("{to}'s messages are held; `relay-broker flush {to}` types them")
+            }
+            Stage::Typed => format!(
+                "it is typed, but {to} has not shown that it read it; see `relay-broker snapshot {to}`"
+            ),
+            Stage::Blocked => format!(
+                "{to}'s terminal does not take it, a dialog may be open; see `relay-broker attach {to}`"
+            ),
+        }
+    }
+}
+
+/// What an event means for the message.
+enum Step {
+    /// It has come so far.
+    At(Stage),
+    /// Over for this agent: well, or with a reason.
+    Done(String, Result<String, String>),
+    /// Nothing.
+    Other,
+}
+
+fn step(said: BrokerEvent, took: &str) -> Step {
+    match said {
+        BrokerEvent::DeliveryQueued {
+            reason: Some(_), ..
+        } => Step::At(Stage::Held),
+        BrokerEvent::DeliveryQueued { .. } => Step::At(Stage::Queued),
+        BrokerEvent::DeliveryInjected { .. } => Step::At(Stage::Typed),
+        BrokerEvent::DeliveryBlocked { name, reason, .. } => {
+            note(&format!(
+                "relay-broker: {name}: {}; waiting on",
+                clean(&reason)
+            ));
+            Step::At(Stage::Blocked)
+        }
+        BrokerEvent::DeliveryVerified {
+            name,
+            proof,
+            reason,
+            ..
+        } => {
+            let line = verdict(name.as_str(), proof, reason.as_deref(), took);
+            Step::Done(name.to_string(), Ok(line))
+        }
+        BrokerEvent::MessageDeliveryFailed {
+            name, last_error, ..
+        } => {
+            let why = format!("not delivered to {name}: {}", clean(&last_error));
+            Step::Done(name.to_string(), Err(why))
+        }
+        _ => Step::Other,
+    }
+}
+
+/// Waits for the end of the message for every local target.
+fn watch(
+    stream: &mut Stream,
+    sent: &Sent,
+    begun: Mono,
+    deadline: Mono,
+    args: &args::Send,
+) -> Result<(), Failure> {
+    let mut waiting: BTreeSet<String> = sent.targets.iter().cloned().collect();
+    let mut failed = None;
+    let mut stage = Stage::Sent;
+    loop {
+        let event = match stream.next(Some(deadline)) {
+            Heard::Event(value) => value,
+            Heard::Late => {
+                return Err(Failure::new(format!(
+                    "not verified within {}: {}",
+                    humantime::format_duration(args.timeout),
+                    stage.sentence(&args.to)
+                )));
+            }
+            Heard::Over(why) => {
+                return Err(Failure::new(format!(
+                    "the broker ended before the message was verified ({why}); \
+                     it is kept and typed after the next start"
+                )));
+            }
+        };
+        if event["event_id"] != sent.event_id.as_str() {
+            continue;
+        }
+        let Ok(Numbered { event: said, .. }) = serde_json::from_value(event.clone()) else {
+            continue;
+        };
+        let took = span(clock::now().mono.since(begun));
+        match step(said, &took) {
+            Step::Other => continue,
+            Step::At(further) => {
+                stage = further;
+                continue;
+            }
+            Step::Done(name, end) => {
+                waiting.remove(&name);
+                match end {
+                    Ok(line) => report(args.json, &event, &line)?,
+                    Err(why) => {
+                        report(args.json, &event, "")?;
+                        failed = Some(why);
+                    }
+                }
+            }
+        }
+        if waiting.is_empty() {
+            return failed.map_or(Ok(()), |why| Err(Failure::new(why)));
+        }
+    }
+}
+
+fn report(json: bool, event: &Value, line: &str) -> Result<(), Failure> {
+    if json { print_json(event) } else { print(line) }
+}
+
+fn verdict(name: &str, proof: Proof, reason: Option<&str>, took: &str) -> String {
+    let how = match proof {
+        Proof::Echo => "verified by echo",
+        Proof::Screen => "verified by the screen changing",
+        Proof::Read => "verified as read",
+        Proof::None => {
+            let why = reason.unwrap_or("the terminal showed nothing");
+            return format!("{name}: unverified: {}\n", clean(why));
+        }
+    };
+    format!("{name}: {how} in {took}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn piped_text_loses_only_its_last_newline() {
+        assert_eq!(read_text(&b"a\n\nb\n\n"[..]), Ok("a\n\nb\n".to_owned()));
+    }
+
+    #[test]
+    fn what_cannot_be_a_message_is_refused_with_a_way_out() {
+        let long = vec![b'x'; TEXT_MAX + 1];
+        assert!(
+            read_text(&long[..])
+                .expect_err("long")
+                .text
+                .contains("1 MiB")
+        );
+        assert!(read_text(&long[1..]).is_ok());
+        let bad = read_text(&b"ab\xff"[..]).expect_err("not text");
+        assert!(bad.text.contains("not UTF-8 text (byte 2)"));
+        assert_eq!(check(" \n").expect_err("empty").code, 2);
+    }
+
+    #[test]
+    fn the_verdict_says_how_and_how_fast() {
+        let line = verdict("ada", Proof::Echo, None, "1.2 ms");
+        assert_eq!(line, "ada: verified by echo in 1.2 ms\n");
+        let line = verdict("ada", Proof::None, Some("nothing seen"), "5 s");
+        assert_eq!(line, "ada: unverified: nothing seen\n");
+    }
+}

@@ -1,0 +1,408 @@
+//! `up` and `engine`: the two commands that stay. Starts things in order, says calmly what a user needs next, and waits
+//! for a signal or the end.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::failure::Failure;
+use super::render::{Paint, clean, note, print};
+use super::run::Context;
+use super::{args, events};
+use crate::broker::{Broker, Stopper};
+use crate::config::{self, EngineChoice, Env, Flags, LogFormat, Place, Plan};
+use crate::engine::server::{Engine, EngineSettings};
+use crate::hub::Topic;
+use crate::journal::Lock;
+use crate::msg::Secret;
+use crate::sys::disk::{create_private_dir, write_private};
+use crate::sys::signal::Stops;
+use crate::sys::{clock, thread};
+use crate::wire::event::{BrokerEvent, Numbered};
+
+/// Where an embedded engine listens when nobody else does: the port self-hosted engines use.
+const USUAL_PORT: u16 = 8787;
+/// Holds the address the embedded engine had last, so that SDK clients find it again.
+const LAST_ADDRESS: &str = "engine-address";
+/// The embedded engine's folder in the state folder.
+const ENGINE_DIR: &str = "engine";
+const THREAD_KIB: usize = 256;
+
+/// `up`.
+pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
+    let plan = config::plan(flags, &c.env, &place()?)?;
+    start_log(&c.env, plan.log_format);
+    let voice = Voice {
+        paint: Paint::stderr(&c.env),
+        format: plan.log_format,
+    };
+    let stops = Stops::listen().map_err(|e| Failure::new(format!("cannot take signals: {e}")))?;
+    make_private(plan.state_dir())?;
+    let (engine, url, key) = match &own_engine(&plan).unwrap_or(plan.engine.clone()) {
+        EngineChoice::Remote { url, key } => (None, url.clone(), key.clone()),
+        EngineChoice::Embedded { listen } => {
+            // Asked here already, because the engine comes first and would complain about its own folder.
+            drop(
+                Lock::take(plan.state_dir(), std::process::id())
+                    .map_err(|e| Failure::new(e.to_string()))?,
+            );
+            let engine = embedded(plan.state_dir(), plan.name(), *listen)?;
+            let (url, key) = (engine.url(), Secret::new(engine.workspace_key()));
+            (Some(engine), url, key)
+        }
+    };
+    let broker = Broker::start(plan.settings(&url, &key)).map_err(|e| Failure {
+        code: e.exit_code(),
+        text: e.to_string(),
+    })?;
+    // Existing clients wait for exactly this line; one that closed its end early loses only the line.
+    let _ = print(&format!(
+        "[agent-relay] API listening on {}\n",
+        broker.api_url()
+    ));
+    voice.welcome(&plan, &url, engine.is_some());
+    let topic = broker.events();
+    let watcher = thread::start("progress", THREAD_KIB, move || {
+        if let Err(e) = progress(voice, &topic) {
+            log::debug!("no progress lines: {e}");
+        }
+    });
+    let closer = stops.closer();
+    let stopper = broker.stopper();
+    let signals = thread::start("signals", THREAD_KIB, move || obey(stops, &stopper, &voice));
+    if let Err(e) = watcher.and(signals) {
+        broker.stopper().stop();
+        broker.wait();
+        return Err(Failure::new(format!("cannot start a thread: {e}")));
+    }
+    let code = broker.wait();
+    closer.close();
+    drop(engine);
+    voice.say("stopped");
+    match code {
+        0 => Ok(()),
+        code => Err(Failure::silent(code)),
+    }
+}
+
+/// `engine`.
+pub fn engine(c: &Context, args: &args::Engine) -> Result<(), Failure> {
+    start_log(&c.env, LogFormat::Text);
+    let mut stops =
+        Stops::listen().map_err(|e| Failure::new(format!("cannot take signals: {e}")))?;
+    let place = place()?;
+    let state_dir = c.state_dir.clone().or_else(|| c.env.state_dir());
+    let dir = match &args.dir {
+        Some(dir) => place.cwd.join(dir),
+        None => place
+            .cwd
+            .join(state_dir.unwrap_or_else(|| config::STATE_DIR.into()))
+            .join(ENGINE_DIR),
+    };
+    make_private(&dir)?;
+    let workspace_key = match c.env.workspace_key()? {
+        Some((origin, key)) => {
+            config::check_key(origin, &key)?;
+            Some(key)
+        }
+        None => None,
+    };
+    let name = place.cwd.file_name().and_then(|name| name.to_str());
+    let engine = Engine::start(EngineSettings {
+        dir: dir.clone(),
+        listen: args.listen,
+        workspace_key,
+        workspace_name: name.unwrap_or("project").to_owned(),
+    })
+    .map_err(|e| engine_failure(&e))?;
+    let _ = print(&format!(
+        "[relay-broker] engine listening on {}\n",
+        engine.url()
+    ));
+    note(&format!(
+        "on the machines that may use it, set RELAY_BASE_URL={} and RELAY_WORKSPACE_KEY_FILE to a copy of {}",
+        engine.url(),
+        dir.join("workspace-key").display()
+    ));
+    warn_if_open("the engine", args.listen);
+    let _ = stops.wait();
+    drop(engine);
+    Ok(())
+}
+
+fn place() -> Result<Place, Failure> {
+    let cwd = std::env::current_dir()
+        .map_err(|e| Failure::new(format!("cannot tell the working directory: {e}")))?;
+    let exe = std::env::current_exe()
+        .map_err(|e| Failure::new(format!("cannot tell where this program is: {e}")))?;
+    Ok(Place { cwd, exe })
+}
+
+/// A folder only its owner may read: keys live in it.
+fn make_private(dir: &Path) -> Result<(), Failure> {
+    create_private_dir(dir).map_err(|e| Failure::new(format!("{e}; pass another --state-dir")))
+}
+
+fn engine_failure(e: &dyn std::fmt::Display) -> Failure {
+    Failure::new(e.to_string())
+}
+
+/// The engine that a variable or flag names may be this very folder's own, which nobody runs yet: `relay-broker env` gives
+/// its address and key to a shell, and `up` may come from that shell.
+fn own_engine(plan: &Plan) -> Option<EngineChoice> {
+    let EngineChoice::Remote { url, key } = &plan.engine else {
+        return None;
+    };
+    let read = |path: &Path| std::fs::read_to_string(path).ok();
+    let ours = read(&plan.state_dir().join(ENGINE_DIR).join("workspace-key"))?;
+    let address = read(&plan.state_dir().join(LAST_ADDRESS))?;
+    let address = address.trim();
+    let same =
+        ours.trim() == key.reveal() && url.split_once("://").is_some_and(|(_, at)| at == address);
+    same.then(|| address.parse().ok())
+        .flatten()
+        .map(|listen| EngineChoice::Embedded {
+            listen: Some(listen),
+        })
+}
+
+/// The engine inside this process, on the address that clients may still have from last time.
+fn embedded(state_dir: &Path, name: &str, listen: Option<SocketAddr>) -> Result<Engine, Failure> {
+    let remembered = state_dir.join(LAST_ADDRESS);
+    let last = std::fs::read_to_string(&remembered)
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    let listen = listen.unwrap_or_else(|| choose(last, free));
+    let engine = Engine::start(EngineSettings {
+        dir: state_dir.join(ENGINE_DIR),
+        listen,
+        workspace_key: None,
+        workspace_name: name.to_owned(),
+    })
+    .map_err(|e| engine_failure(&e))?;
+    warn_if_open("the engine", listen);
+    let url = engine.url();
+    let address = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+    if let Err(e) = write_private(&remembered, format!("{address}\n").as_bytes()) {
+        log::warn!(
+            "cannot remember the engine's address in {}: {e}",
+            remembered.display()
+        );
+    }
+    Ok(engine)
+}
+
+/// The first of: last time's, the usual one, any.
+fn choose(last: Option<SocketAddr>, free: impl Fn(SocketAddr) -> bool) -> SocketAddr {
+    let usual = SocketAddr::from(([127, 0, 0, 1], USUAL_PORT));
+    last.into_iter()
+        .chain([usual])
+        .find(|address| free(*address))
+        .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
+}
+
+fn free(address: SocketAddr) -> bool {
+    TcpListener::bind(address).is_ok()
+}
+
+fn warn_if_open(what: &str, address: SocketAddr) {
+    if !address.ip().is_loopback() {
+        note(&format!(
+            "relay-broker: note: {what} listens on {address}, beyond this machine, and without encryption; \
+             put a TLS proxy in front of it or keep the network private"
+        ));
+    }
+}
+
+/// Stops at the first signal, hurries at the second.
+fn obey(mut stops: Stops, stopper: &Stopper, voice: &Voice) {
+    let mut first = true;
+    while stops.wait().is_some() {
+        if first {
+            voice.say("stopping; once more to hurry");
+        }
+        first = false;
+        stopper.stop();
+    }
+}
+
+/// Log lines on standard error: warnings for people, more for services, `RUST_LOG` for whoever asks.
+fn start_log(env: &Env, format: LogFormat) {
+    use io::{IsTerminal, Write};
+    let usual = if io::stderr().is_terminal() {
+        "warn"
+    } else {
+        "info"
+    };
+    let mut builder = env_logger::Builder::new();
+    builder.parse_filters(&env.log_filter().unwrap_or_else(|| usual.to_owned()));
+    // These write whole requests at their finest levels, keys included.
+    for library in ["tungstenite", "ureq", "ureq_proto", "rustls"] {
+        builder.filter_module(library, log::LevelFilter::Info);
+    }
+    builder.format(move |out, record| {
+        let at = clock::now().wall.iso();
+        let text = record.args().to_string();
+        match format {
+            LogFormat::Json => {
+                writeln!(
+                    out,
+                    "{}",
+                    log_object(&at, record.level().as_str(), record.target(), &text)
+                )
+            }
+            LogFormat::Text => writeln!(
+                out,
+                "{at} {:<5} {}: {}",
+                record.level(),
+                record.target(),
+                clean(&text)
+            ),
+        }
+    });
+    // A second logger in one process is a programming mistake that costs only log lines.
+    let _ = builder.try_init();
+}
+
+fn log_object(at: &str, level: &str, target: &str, text: &str) -> serde_json::Value {
+    json!({"timestamp": at, "level": level.to_lowercase(), "target": target, "message": text})
+}
+
+/// What `up` tells its user, beside the log.
+#[derive(Clone, Copy)]
+struct Voice {
+    paint: Paint,
+    format: LogFormat,
+}
+
+impl Voice {
+    fn say(self, line: &str) {
+        match self.format {
+            LogFormat::Text => note(line),
+            LogFormat::Json => {
+                let at = clock::now().wall.iso();
+                note(&log_object(&at, "info", "relay_broker::up", line.trim()).to_string());
+            }
+        }
+    }
+
+    /// Two columns; programs get the second alone, which says it all.
+    fn fact(self, what: &str, text: &str) {
+        match self.format {
+            LogFormat::Text => {
+                self.say(&format!("{} {text}", self.paint.dim(&format!("{what:<8}"))))
+            }
+            LogFormat::Json => self.say(text),
+        }
+    }
+
+    fn welcome(self, plan: &Plan, url: &str, embedded: bool) {
+        let whose = if embedded {
+            " (inside this process)"
+        } else {
+            ""
+        };
+        let state = plan.state_dir().display();
+        if self.format == LogFormat::Json {
+            self.say(&format!(
+                "the engine is {url}{whose}, the state is kept in {state}"
+            ));
+            return;
+        }
+        self.fact("engine", &format!("{url}{whose}"));
+        self.fact("state", &state.to_string());
+        let agent = plan.agent_names().next().unwrap_or("NAME").to_owned();
+        let agent = shell_words::quote(&agent).into_owned();
+        if agent == "NAME" {
+            self.fact("start", "relay-broker spawn ada -- claude");
+        }
+        self.fact(
+            "attach",
+            &format!("relay-broker attach {agent}      (Ctrl-] leaves, the agent goes on)"),
+        );
+        self.fact("send", &format!("relay-broker send {agent} 'hello' --wait"));
+        self.fact("stop", "Ctrl-C here, or relay-broker stop");
+        if !plan.is_usual_place() {
+            self.fact(
+                "find",
+                &format!(
+                    "export RELAY_BROKER_STATE_DIR={} in other terminals",
+                    shell_words::quote(&plan.state_dir().display().to_string())
+                ),
+            );
+        }
+    }
+}
+
+/// Follows the broker's own events for as long as it lives.
+fn progress(voice: Voice, topic: &Topic<Arc<str>>) -> io::Result<()> {
+    let mut since = 0;
+    loop {
+        let happened = topic.subscribe_numbered(Some(since))?;
+        let earlier = happened.replay.iter().map(|(_, text)| text.clone());
+        for text in earlier.chain(std::iter::from_fn(|| happened.items.recv())) {
+            since = progress_line(voice, &text).unwrap_or(since);
+        }
+        if !happened.lagged() {
+            return Ok(());
+        }
+    }
+}
+
+/// Says what a user wants to know; the event's number if it was read at all.
+fn progress_line(voice: Voice, text: &str) -> Option<u64> {
+    // Most events are about messages: not worth reading twice.
+    let ours = [
+        "\"kind\":\"node_",
+        "\"kind\":\"worker_ready",
+        "\"kind\":\"agent_",
+    ];
+    if !ours.iter().any(|kind| text.contains(kind)) {
+        return None;
+    }
+    let Numbered { seq, event } = serde_json::from_str(text).ok()?;
+    let what = match &event {
+        BrokerEvent::NodeRegistered { .. }
+        | BrokerEvent::NodeLink {
+            connected: false, ..
+        } => "node",
+        // Troubles with agents and messages are in the log already.
+        BrokerEvent::WorkerReady { .. }
+        | BrokerEvent::AgentExited { .. }
+        | BrokerEvent::AgentReleased { .. } => "agent",
+        _ => return seq,
+    };
+    voice.fact(what, &events::sentence(&event));
+    seq
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engine_comes_back_where_it_was_if_it_can() {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        assert_eq!(choose(Some(address(4000)), |_| true), address(4000));
+        assert_eq!(
+            choose(Some(address(4000)), |a| a.port() != 4000),
+            address(8787)
+        );
+        assert_eq!(choose(None, |_| true), address(8787));
+        assert_eq!(choose(Some(address(4000)), |_| false), address(0));
+    }
+
+    #[test]
+    fn a_log_line_is_one_json_object() {
+        let line = log_object("2026-06-28T10:00:00.000Z", "WARN", "t", "a \"b\"\nc").to_string();
+        assert!(!line.contains('\n'));
+        let back: serde_json::Value = serde_json::from_str(&line).expect("json");
+        assert_eq!(
+            (&back["level"], &back["message"]),
+            (&json!("warn"), &json!("a \"b\"\nc"))
+        );
+    }
+}

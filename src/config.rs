@@ -1,0 +1,493 @@
+//! The one reader of the environment and of key files. It turns flags and variables into settings that nothing changes
+//! afterwards. It starts nothing and writes nothing; callers see plain values or one sentence that says what is wrong.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::broker::Settings;
+use crate::ids::AgentName;
+use crate::msg::Secret;
+use crate::wire::local::SpawnRequest;
+
+/// Where a workspace key leads when no engine is named.
+pub const HOSTED_ENGINE: &str = "https://cast.agentrelay.com";
+/// The state folder's name, in the folder where `up` is run.
+pub const STATE_DIR: &str = ".relay-broker";
+
+/// The agent programs that the engine's own spawn call knows (engine-wire 2.3).
+const KNOWN_HARNESSES: [&str; 7] = [
+    "claude", "codex", "gemini", "aider", "goose", "opencode", "grok",
+];
+
+/// Every variable that is read here, each also as `NAME_FILE`, and those that clients of other brokers set: whoever
+/// starts a broker that must not inherit any of it removes these.
+pub const VARIABLES: [&str; 17] = [
+    "AGENT_RELAY_NODE_HARNESSES",
+    "RELAYCAST_BASE_URL",
+    "RELAY_BASE_URL",
+    "AGENT_RELAY_WORKSPACE_KEY",
+    "RELAY_WORKSPACE_KEY",
+    "RELAY_API_KEY",
+    "RELAY_BROKER_API_KEY",
+    "AGENT_RELAY_BROKER_NAME",
+    "RELAY_NODE_ID",
+    "RELAY_NODE_TOKEN",
+    "RELAY_BROKER_STATE_DIR",
+    "AGENT_RELAY_STATE_DIR",
+    "RELAY_AGENT_NAME",
+    "RELAY_AGENT_TOKEN",
+    "RELAY_WORKSPACE_ID",
+    "RELAY_WORKSPACES_JSON",
+    "RUST_LOG",
+];
+
+/// What is wrong with a flag, a variable or a key file: one sentence with the way out. The exit code is 2.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// From a variable's name to its value.
+type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
+
+/// The environment, as a function so that tests can make one up.
+pub struct Env(Box<Lookup>);
+
+impl Env {
+    /// The process's own.
+    pub fn process() -> Self {
+        Self(Box::new(|name| std::env::var_os(name)))
+    }
+
+    /// A made-up one.
+    pub fn new(lookup: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static) -> Self {
+        Self(Box::new(lookup))
+    }
+
+    fn raw(&self, name: &str) -> Option<OsString> {
+        (self.0)(name).filter(|value| !value.is_empty())
+    }
+
+    /// The value of `NAME_FILE`'s file (one trailing newline cut), else of `NAME`; empty counts as unset.
+    ///
+    /// # Errors
+    /// When the file cannot be read or the value is not UTF-8.
+    pub fn text(&self, name: &str) -> Result<Option<String>, ConfigError> {
+        let by_file = format!("{name}_FILE");
+        if let Some(path) = self.raw(&by_file) {
+            return read_secret(Path::new(&path), &by_file).map(Some);
+        }
+        self.raw(name)
+            .map(|value| {
+                value
+                    .into_string()
+                    .map_err(|_| ConfigError(format!("{name} is not UTF-8 text; set it again")))
+            })
+            .transpose()
+    }
+
+    /// The first of several names that is set.
+    fn first(&self, names: &[&'static str]) -> Result<Option<(&'static str, String)>, ConfigError> {
+        for name in names {
+            if let Some(value) = self.text(name)? {
+                return Ok(Some((name, value)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A folder, which need not be UTF-8.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        self.raw(name).map(PathBuf::from)
+    }
+
+    /// Whether colours are unwelcome: `NO_COLOR` is set, or the terminal is a dumb one.
+    pub fn no_color(&self) -> bool {
+        self.raw("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || self.raw("TERM").is_some_and(|term| term == "dumb")
+    }
+
+    /// `RUST_LOG`, when it is text.
+    pub fn log_filter(&self) -> Option<String> {
+        self.raw("RUST_LOG")
+            .and_then(|text| text.into_string().ok())
+    }
+
+    /// Where temporary folders go.
+    pub fn temp_dir(&self) -> PathBuf {
+        self.path("TMPDIR").unwrap_or_else(|| "/tmp".into())
+    }
+
+    /// `RELAY_BROKER_STATE_DIR`.
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        self.path("RELAY_BROKER_STATE_DIR")
+    }
+
+    /// The workspace key, from the first of the names that existing clients set.
+    ///
+    /// # Errors
+    /// As [`Env::text`].
+    pub fn workspace_key(&self) -> Result<Option<(&'static str, String)>, ConfigError> {
+        self.first(&[
+            "AGENT_RELAY_WORKSPACE_KEY",
+            "RELAY_WORKSPACE_KEY",
+            "RELAY_API_KEY",
+        ])
+    }
+
+    /// Where the machine seed and the node tokens of this user are kept.
+    pub fn data_dir(&self, state_dir: &Path) -> PathBuf {
+        let base = self
+            .path("XDG_DATA_HOME")
+            .filter(|dir| dir.is_absolute())
+            .or_else(|| Some(self.path("HOME")?.join(".local/share")));
+        base.map_or_else(|| state_dir.to_owned(), |dir| dir.join("agent-relay"))
+    }
+}
+
+fn read_secret(path: &Path, what: &str) -> Result<String, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        ConfigError(format!(
+            "{what} names {}, which cannot be read: {e}",
+            path.display()
+        ))
+    })?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        return Err(ConfigError(format!(
+            "{what} names {}, which is empty; put the value into it",
+            path.display()
+        )));
+    }
+    Ok(text.to_owned())
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// The flags of `up`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Flags {
+    /// Node name [default: this folder's name]
+    #[arg(long, value_name = "NAME", aliases = ["instance-name", "broker-name"], overrides_with = "name")]
+    pub name: Option<String>,
+    /// Folder for the journal and connection.json; `--state-dir` is understood by every command, so it is not defined
+    /// here.
+    #[arg(skip)]
+    pub state_dir: Option<PathBuf>,
+    /// Port of the local API; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub api_port: u16,
+    /// Address the local API listens on
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1", value_parser = parse_bind)]
+    pub api_bind: Option<IpAddr>,
+    /// Base URL of an engine; one inside this process is used without
+    #[arg(long, value_name = "URL")]
+    pub engine: Option<String>,
+    /// Workspace key, rk_… (shows in `ps`: prefer a file)
+    #[arg(long, value_name = "KEY", conflicts_with = "workspace_key_file")]
+    pub workspace_key: Option<String>,
+    /// File that holds the workspace key
+    #[arg(long, value_name = "FILE")]
+    pub workspace_key_file: Option<PathBuf>,
+    /// Where the engine inside listens [default: as last time]
+    #[arg(long, value_name = "ADDR", conflicts_with = "engine")]
+    pub engine_listen: Option<SocketAddr>,
+    /// Start an agent with the broker; repeat for more
+    #[arg(long = "agent", value_name = "NAME=CMD")]
+    pub agents: Vec<String>,
+    /// Program the engine may start [default: those in PATH]
+    #[arg(long = "harness", value_name = "PROGRAM")]
+    pub harnesses: Vec<String>,
+    /// Most agents at one time; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub max_agents: u64,
+    /// Pin the node's id instead of deriving it
+    #[arg(long, value_name = "ID")]
+    pub node_id: Option<String>,
+    /// Refuse a journal damaged in its middle instead of salvaging
+    #[arg(long)]
+    pub strict_journal: bool,
+    /// Between hang-up and kill of an agent
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub grace: Option<Duration>,
+    /// Log lines on stderr
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+    /// Accepted for clients that pass it; agents name their own channels
+    #[arg(long, hide = true)]
+    pub channels: Option<String>,
+    /// Accepted for clients that pass it; state is always kept
+    #[arg(long, hide = true)]
+    pub persist: bool,
+}
+
+fn parse_bind(text: &str) -> Result<IpAddr, String> {
+    if text == "localhost" {
+        return Ok(IpAddr::from([127, 0, 0, 1]));
+    }
+    text.parse()
+        .map_err(|_| "not an IP address; for example 127.0.0.1, or 0.0.0.0 for all".to_owned())
+}
+
+/// Which engine the broker will speak to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// One that runs elsewhere.
+    Remote {
+        /// Its base URL, no trailing slash.
+        url: String,
+        /// Opens the workspace.
+        key: Secret,
+    },
+    /// One of our own, inside this process.
+    Embedded {
+        /// Where it must listen; free to choose when absent.
+        listen: Option<SocketAddr>,
+    },
+}
+
+/// What happens around the broker, from outside: where we are and what we are.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The working directory.
+    pub cwd: PathBuf,
+    /// This program.
+    pub exe: PathBuf,
+}
+
+/// Everything known before an engine is: becomes [`Settings`] once there is one.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Which engine.
+    pub engine: EngineChoice,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    usual_place: bool,
+    draft: Settings,
+}
+
+impl Plan {
+    /// Whether commands run in the same folder find the state folder by themselves.
+    pub fn is_usual_place(&self) -> bool {
+        self.usual_place
+    }
+
+    /// The agents that start with the broker.
+    pub fn agent_names(&self) -> impl Iterator<Item = &str> {
+        self.draft.agents.iter().map(|agent| agent.name.as_str())
+    }
+
+    /// The state folder.
+    pub fn state_dir(&self) -> &Path {
+        &self.draft.state_dir
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &str {
+        &self.draft.name
+    }
+
+    /// The settings, complete and frozen.
+    pub fn settings(&self, engine_url: &str, workspace_key: &Secret) -> Settings {
+        Settings {
+            engine_url: engine_url.trim_end_matches('/').to_owned(),
+            workspace_key: workspace_key.clone(),
+            ..self.draft.clone()
+        }
+    }
+}
+
+/// Flags and environment to a plan.
+///
+/// # Errors
+/// On a value that cannot be meant; the sentence names the flag or variable.
+pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError> {
+    let state_dir = flags
+        .state_dir
+        .clone()
+        .or_else(|| env.state_dir())
+        .map_or_else(|| place.cwd.join(STATE_DIR), |dir| place.cwd.join(dir));
+    let name = match &flags.name {
+        Some(name) if !name.trim().is_empty() => name.trim().to_owned(),
+        _ => env
+            .text("AGENT_RELAY_BROKER_NAME")?
+            .or_else(|| Some(place.cwd.file_name()?.to_str()?.to_owned()))
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "project".to_owned()),
+    };
+    let node_id = match &flags.node_id {
+        Some(id) => Some(id.clone()),
+        None => env.text("RELAY_NODE_ID")?,
+    };
+    let draft = Settings {
+        name,
+        data_dir: env.data_dir(&state_dir),
+        state_dir,
+        engine_url: String::new(),
+        workspace_key: Secret::new(""),
+        api_bind: flags.api_bind.unwrap_or(IpAddr::from([127, 0, 0, 1])),
+        api_port: flags.api_port,
+        api_key: env.text("RELAY_BROKER_API_KEY")?.map(Secret::new),
+        node_id,
+        node_token: env.text("RELAY_NODE_TOKEN")?.map(Secret::new),
+        agents: agents(&flags.agents)?,
+        harnesses: harnesses(flags, env)?,
+        max_agents: flags.max_agents,
+        strict_journal: flags.strict_journal,
+        exe: place.exe.clone(),
+        grace: flags.grace.unwrap_or(Duration::from_secs(5)),
+    };
+    Ok(Plan {
+        engine: engine_choice(flags, env)?,
+        log_format: flags.log_format,
+        usual_place: draft.state_dir == place.cwd.join(STATE_DIR),
+        draft,
+    })
+}
+
+/// The workspace key and where it came from.
+fn workspace_key(flags: &Flags, env: &Env) -> Result<Option<Secret>, ConfigError> {
+    let (origin, key) = if let Some(key) = &flags.workspace_key {
+        ("--workspace-key", key.clone())
+    } else if let Some(path) = &flags.workspace_key_file {
+        let origin = "--workspace-key-file";
+        (origin, read_secret(path, origin)?)
+    } else if let Some(found) = env.workspace_key()? {
+        found
+    } else {
+        return Ok(None);
+    };
+    check_key(origin, &key)?;
+    Ok(Some(Secret::new(key)))
+}
+
+/// Whether a text can be a workspace key.
+///
+/// # Errors
+/// Names where the text came from, and never shows the text itself.
+pub fn check_key(origin: &str, key: &str) -> Result<(), ConfigError> {
+    let fine = key.starts_with("rk_") && key.bytes().all(|b| b.is_ascii_graphic());
+    if fine {
+        return Ok(());
+    }
+    Err(ConfigError(format!(
+        "{origin} is not a workspace key: one starts with rk_ and has no blanks; copy it again"
+    )))
+}
+
+fn engine_choice(flags: &Flags, env: &Env) -> Result<EngineChoice, ConfigError> {
+    let url = match &flags.engine {
+        Some(url) => Some(("--engine", url.clone())),
+        None if flags.engine_listen.is_some() => None,
+        None => env.first(&["RELAYCAST_BASE_URL", "RELAY_BASE_URL"])?,
+    };
+    let key = workspace_key(flags, env)?;
+    match (url, key) {
+        (_, Some(_)) if flags.engine_listen.is_some() => Err(ConfigError(
+            "--engine-listen is for the engine inside this process, but a workspace key is given; \
+             drop one of the two"
+                .into(),
+        )),
+        (Some((origin, url)), Some(key)) => Ok(EngineChoice::Remote {
+            url: check_url(origin, &url)?,
+            key,
+        }),
+        (None, Some(key)) => Ok(EngineChoice::Remote {
+            url: HOSTED_ENGINE.to_owned(),
+            key,
+        }),
+        (Some((origin, _)), None) => Err(ConfigError(format!(
+            "{origin} names an engine but no workspace key is given; \
+             set RELAY_WORKSPACE_KEY (or RELAY_WORKSPACE_KEY_FILE), or pass --workspace-key-file"
+        ))),
+        (None, None) => Ok(EngineChoice::Embedded {
+            listen: flags.engine_listen,
+        }),
+    }
+}
+
+fn check_url(origin: &str, url: &str) -> Result<String, ConfigError> {
+    let url = url.trim().trim_end_matches('/');
+    let rest = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    if rest.is_none_or(str::is_empty) {
+        return Err(ConfigError(format!(
+            "{origin} must be a URL such as https://cast.agentrelay.com or http://127.0.0.1:8787, not {url:?}"
+        )));
+    }
+    Ok(url.to_owned())
+}
+
+/// What this node offers to spawn when the engine asks: as told, else what is installed.
+fn harnesses(flags: &Flags, env: &Env) -> Result<Vec<String>, ConfigError> {
+    if !flags.harnesses.is_empty() {
+        return Ok(flags.harnesses.clone());
+    }
+    if let Some(list) = env.text("AGENT_RELAY_NODE_HARNESSES")? {
+        let names = list
+            .split(',')
+            .map(str::trim)
+            .filter(|name| !name.is_empty());
+        return Ok(names.map(str::to_owned).collect());
+    }
+    let folders = env.path("PATH").unwrap_or_default();
+    let installed =
+        |name: &&str| std::env::split_paths(&folders).any(|folder| folder.join(name).is_file());
+    Ok(KNOWN_HARNESSES
+        .iter()
+        .filter(|name| installed(name))
+        .map(|name| (*name).to_owned())
+        .collect())
+}
+
+fn agents(given: &[String]) -> Result<Vec<SpawnRequest>, ConfigError> {
+    let mut agents: Vec<SpawnRequest> = Vec::new();
+    for text in given {
+        let agent = agent(text)?;
+        if agents.iter().any(|other| other.name == agent.name) {
+            return Err(ConfigError(format!(
+                "--agent names {:?} twice; names are unique",
+                agent.name
+            )));
+        }
+        agents.push(agent);
+    }
+    Ok(agents)
+}
+
+/// `NAME=CMD`.
+fn agent(text: &str) -> Result<SpawnRequest, ConfigError> {
+    let (name, command) = text.split_once('=').ok_or_else(|| {
+        ConfigError(format!(
+            "--agent {text:?} is not NAME=CMD; for example --agent ada='claude'"
+        ))
+    })?;
+    let name = AgentName::check(name).map_err(|e| ConfigError(format!("--agent: {e}")))?;
+    match shell_words::split(command) {
+        Ok(words) if !words.is_empty() => Ok(SpawnRequest {
+            name: name.as_str().to_owned(),
+            cli: Some(command.to_owned()),
+            ..SpawnRequest::default()
+        }),
+        Ok(_) => Err(ConfigError(format!(
+            "--agent {name} has no command; write --agent {name}='COMMAND'"
+        ))),
+        Err(_) => Err(ConfigError(format!(
+            "--agent {name}: the command {command:?} has an open quote; close it"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

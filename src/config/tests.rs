@@ -1,0 +1,194 @@
+//! What flags and variables come to, with a made-up environment.
+
+use super::*;
+
+fn env(pairs: &[(&'static str, &str)]) -> Env {
+    let pairs: Vec<(&str, OsString)> = pairs.iter().map(|(k, v)| (*k, v.into())).collect();
+    Env::new(move |name| {
+        pairs
+            .iter()
+            .find(|(k, _)| *k == name)
+            .map(|(_, v)| v.clone())
+    })
+}
+
+fn place() -> Place {
+    Place {
+        cwd: "/home/ann/shop".into(),
+        exe: "/bin/relay-broker".into(),
+    }
+}
+
+fn remote(url: &str, key: &str) -> EngineChoice {
+    EngineChoice::Remote {
+        url: url.into(),
+        key: Secret::new(key),
+    }
+}
+
+#[test]
+fn without_url_and_key_the_engine_is_our_own() {
+    let plan = plan(&Flags::default(), &env(&[]), &place()).expect("plan");
+    assert_eq!(plan.engine, EngineChoice::Embedded { listen: None });
+    assert_eq!(plan.name(), "shop");
+    assert_eq!(plan.state_dir(), Path::new("/home/ann/shop/.relay-broker"));
+}
+
+#[test]
+fn a_key_alone_leads_to_the_hosted_engine() {
+    let plan = plan(
+        &Flags::default(),
+        &env(&[("RELAY_API_KEY", "rk_live_1")]),
+        &place(),
+    );
+    assert_eq!(
+        plan.expect("plan").engine,
+        remote(HOSTED_ENGINE, "rk_live_1")
+    );
+}
+
+#[test]
+fn a_url_alone_is_refused_and_the_variable_to_set_is_named() {
+    let flags = Flags {
+        engine: Some("http://127.0.0.1:8787".into()),
+        ..Flags::default()
+    };
+    let error = plan(&flags, &env(&[]), &place()).expect_err("no key");
+    assert!(error.0.contains("--engine") && error.0.contains("RELAY_WORKSPACE_KEY"));
+}
+
+#[test]
+fn variables_win_in_the_order_existing_clients_rely_on() {
+    let vars = env(&[
+        ("RELAY_BASE_URL", "http://b:1"),
+        ("RELAYCAST_BASE_URL", "http://a:1/"),
+        ("RELAY_API_KEY", "rk_3"),
+        ("RELAY_WORKSPACE_KEY", "rk_2"),
+        ("AGENT_RELAY_WORKSPACE_KEY", "rk_1"),
+    ]);
+    let by_env = plan(&Flags::default(), &vars, &place()).expect("plan");
+    assert_eq!(by_env.engine, remote("http://a:1", "rk_1"));
+    let flags = Flags {
+        engine: Some("https://c".into()),
+        workspace_key: Some("rk_0".into()),
+        ..Flags::default()
+    };
+    let by_flag = plan(&flags, &vars, &place()).expect("plan");
+    assert_eq!(by_flag.engine, remote("https://c", "rk_0"));
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let vars = env(&[("RELAY_API_KEY", ""), ("RELAY_BASE_URL", "")]);
+    let plan = plan(&Flags::default(), &vars, &place()).expect("plan");
+    assert_eq!(plan.engine, EngineChoice::Embedded { listen: None });
+}
+
+#[test]
+fn a_file_wins_over_the_value_and_loses_its_newline() {
+    let file = std::env::temp_dir().join(format!("relay-config-{}", std::process::id()));
+    std::fs::write(&file, "rk_from_file\n").expect("temp file");
+    let path = file.to_str().expect("utf-8").to_owned();
+    let vars = env(&[
+        ("RELAY_WORKSPACE_KEY", "rk_from_value"),
+        ("RELAY_WORKSPACE_KEY_FILE", &path),
+    ]);
+    let found = vars.workspace_key();
+    std::fs::remove_file(&file).expect("still there");
+    assert_eq!(
+        found,
+        Ok(Some(("RELAY_WORKSPACE_KEY", "rk_from_file".to_owned())))
+    );
+    let gone = vars.workspace_key().expect_err("no such file");
+    assert!(gone.0.starts_with("RELAY_WORKSPACE_KEY_FILE names "));
+}
+
+#[test]
+fn a_wrong_key_is_refused_without_being_shown() {
+    let vars = env(&[("RELAY_API_KEY", "sk_secret")]);
+    let error = plan(&Flags::default(), &vars, &place()).expect_err("not rk_");
+    assert!(error.0.starts_with("RELAY_API_KEY is not a workspace key"));
+    assert!(!error.0.contains("sk_secret"));
+}
+
+#[test]
+fn names_come_from_flag_then_variable_then_folder_then_project() {
+    let vars = env(&[("AGENT_RELAY_BROKER_NAME", "by-env")]);
+    let flags = Flags {
+        name: Some("by-flag".into()),
+        ..Flags::default()
+    };
+    let name = |flags: &Flags, env: &Env, place: &Place| {
+        plan(flags, env, place).expect("plan").name().to_owned()
+    };
+    assert_eq!(name(&flags, &vars, &place()), "by-flag");
+    assert_eq!(name(&Flags::default(), &vars, &place()), "by-env");
+    let root = Place {
+        cwd: "/".into(),
+        ..place()
+    };
+    assert_eq!(name(&Flags::default(), &env(&[]), &root), "project");
+}
+
+#[test]
+fn the_data_folder_follows_xdg_then_home_then_the_state_folder() {
+    let state = Path::new("/s");
+    let dir = |pairs: &[(&'static str, &str)]| env(pairs).data_dir(state);
+    assert_eq!(
+        dir(&[("XDG_DATA_HOME", "/x"), ("HOME", "/h")]),
+        Path::new("/x/agent-relay")
+    );
+    assert_eq!(
+        dir(&[("XDG_DATA_HOME", "rel"), ("HOME", "/h")]),
+        Path::new("/h/.local/share/agent-relay")
+    );
+    assert_eq!(dir(&[]), state);
+}
+
+#[test]
+fn agents_on_the_command_line_are_checked_before_anything_starts() {
+    let with = |agents: &[&str]| {
+        let flags = Flags {
+            agents: agents.iter().map(|a| (*a).to_owned()).collect(),
+            ..Flags::default()
+        };
+        plan(&flags, &env(&[]), &place())
+            .map(|plan| plan.settings("http://e/", &Secret::new("rk_1")).agents)
+    };
+    let agents = with(&["ada=claude --model 'x y'", "bob=sh -c 'A=1 cat'"]).expect("fine");
+    assert_eq!(agents[0].cli.as_deref(), Some("claude --model 'x y'"));
+    assert_eq!(agents[1].cli.as_deref(), Some("sh -c 'A=1 cat'"));
+    for (bad, word) in [
+        (&["ada"][..], "NAME=CMD"),
+        (&["=cat"], "empty"),
+        (&["ada="], "no command"),
+        (&["ada='cat"], "open quote"),
+        (&["ada=cat", "ada=cat"], "twice"),
+    ] {
+        let error = with(bad).expect_err("refused");
+        assert!(error.0.contains(word), "{bad:?}: {error}");
+    }
+}
+
+#[test]
+fn the_node_offers_what_it_is_told_and_else_what_is_installed() {
+    let offered = |flags: &Flags, pairs: &[(&'static str, &str)]| {
+        harnesses(flags, &env(pairs)).expect("plain text")
+    };
+    let told = Flags {
+        harnesses: vec!["mine".into()],
+        ..Flags::default()
+    };
+    let listed = [("AGENT_RELAY_NODE_HARNESSES", "claude, codex,")];
+    assert_eq!(offered(&told, &listed), ["mine"]);
+    assert_eq!(offered(&Flags::default(), &listed), ["claude", "codex"]);
+    let nowhere = [("PATH", "/nonexistent")];
+    assert!(offered(&Flags::default(), &nowhere).is_empty());
+}
+
+#[test]
+fn colours_are_off_when_the_user_says_so() {
+    assert!(env(&[("NO_COLOR", "1")]).no_color());
+    assert!(env(&[("TERM", "dumb")]).no_color());
+    assert!(!env(&[("NO_COLOR", "")]).no_color());
+}

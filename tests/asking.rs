@@ -1,0 +1,207 @@
+//! A person at the command line: what is asked, what is answered, and with which exit code.
+
+use serde_json::Value;
+
+use crate::support::{Node, Scratch, run, until};
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+#[test]
+fn a_message_can_be_sent_and_waited_for() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &["--agent", "ada=cat"]);
+    node.ready("ada");
+    let ask = |args: &[&str]| run(folder.path(), args);
+
+    let (code, out, err) = ask(&["send", "ada", "hello", "there", "--wait"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.contains("queued for ada (message "), "{out}");
+    assert!(out.contains("ada: verified by echo in "), "{out}");
+    let (_, shown, _) = ask(&["snapshot", "ada"]);
+    assert!(shown.contains("]: hello there"), "{shown}");
+
+    let (_, out, _) = ask(&["agents"]);
+    assert!(out.contains("ada") && out.contains("ready/"), "{out}");
+    let (code, out, _) = ask(&["status", "--json"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(json(&out)["counters"]["deliveries_verified"], 1);
+    let (code, out, _) = ask(&["health"]);
+    assert_eq!((code, out.trim()), (Some(0), "ok"));
+}
+
+#[test]
+fn held_messages_are_listed_and_typed_when_asked_for() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &["--agent", "ada=cat"]);
+    node.ready("ada");
+    let ask = |args: &[&str]| run(folder.path(), args);
+
+    assert_eq!(ask(&["hold", "ada"]).0, Some(0));
+    let (code, _, err) = ask(&["send", "ada", "later", "--wait", "--timeout", "200ms"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains("not verified within 200ms: ada's messages are held"),
+        "{err}"
+    );
+    let (_, out, _) = ask(&["pending", "ada"]);
+    assert!(out.contains("later"), "{out}");
+    assert_eq!(ask(&["flush", "ada"]).1, "1 message handed on\n");
+    until("the held message in the terminal", || {
+        ask(&["snapshot", "ada"])
+            .1
+            .contains("]: later")
+            .then_some(())
+    });
+    assert_eq!(ask(&["pending", "ada"]).1, "nothing waits for ada\n");
+}
+
+#[test]
+fn agents_come_and_go_by_command() {
+    let folder = Scratch::new();
+    let _node = Node::up(folder.path(), &[]);
+    let ask = |args: &[&str]| run(folder.path(), args);
+
+    let (code, out, _) = ask(&["spawn", "eve", "--json", "--", "sh", "-c", "pwd; exec cat"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(json(&out)["name"], "eve");
+    let here = folder
+        .path()
+        .file_name()
+        .and_then(|n| n.to_str())
+        .expect("a name");
+    until("the folder the command was given in", || {
+        ask(&["snapshot", "eve"]).1.contains(here).then_some(())
+    });
+    let (code, _, err) = ask(&["spawn", "bad", "--", "/no/such/program"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        err.starts_with("relay-broker: ") && err.contains("/no/such/program"),
+        "{err}"
+    );
+    assert_eq!(ask(&["release", "eve"]).0, Some(0));
+    let (code, _, err) = ask(&["release", "eve"]);
+    assert_eq!((code, err.lines().count()), (Some(1), 1), "{err}");
+}
+
+#[test]
+fn events_can_be_read_and_continued() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &["--agent", "ada=cat"]);
+    node.ready("ada");
+    let (code, out, _) = run(folder.path(), &["events", "--json"]);
+    assert_eq!(code, Some(0));
+    let events: Vec<Value> = out.lines().map(json).collect();
+    assert!(events.iter().any(|e| e["kind"] == "worker_ready"), "{out}");
+    let last = events.last().expect("some")["seq"].to_string();
+    let (_, out, _) = run(folder.path(), &["events", "--json", "--since", &last]);
+    assert_eq!(out, "");
+}
+
+#[test]
+fn the_variables_for_an_sdk_open_the_workspace() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &[]);
+    let (_, out, _) = run(folder.path(), &["env"]);
+    let expected = format!(
+        "export RELAY_BASE_URL={} RELAY_WORKSPACE_KEY={}\n",
+        node.engine.url, node.engine.key
+    );
+    assert_eq!(out, expected);
+    assert!(!node.engine.register("somebody").is_empty());
+}
+
+#[test]
+fn stop_ends_the_broker_and_then_there_is_none() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &["--agent", "ada=cat"]);
+    assert!(
+        node.process
+            .first_line
+            .starts_with("[agent-relay] API listening on http://127.0.0.1:")
+    );
+    // The broker is this test's child, so it stays a zombie until it is asked about; that counts as gone.
+    let (code, out, err) = run(folder.path(), &["stop"]);
+    assert_eq!(
+        (code, out.as_str(), err.as_str()),
+        (Some(0), "stopped\n", "")
+    );
+    let (code, _, err) = run(folder.path(), &["agents"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains("no broker is running here; start one with `relay-broker up`"),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_broker_that_was_killed_is_called_gone_and_a_second_one_is_refused() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &[]);
+    let (code, _, err) = run(folder.path(), &["up"]);
+    assert_eq!(code, Some(1));
+    let text = format!(
+        "another broker instance is already running in this directory (pid: {}, ",
+        node.process.pid()
+    );
+    assert!(err.contains(&text), "{err}");
+    node.process.kill9();
+    let (code, _, err) = run(folder.path(), &["status"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("has ended without a goodbye"), "{err}");
+}
+
+#[test]
+fn what_cannot_be_meant_ends_with_2_and_one_line() {
+    let folder = Scratch::new();
+    for (args, word) in [
+        (
+            &["sned", "ada", "hi"][..],
+            "similar subcommand exists: 'send'",
+        ),
+        (
+            &["up", "--engine", "http://127.0.0.1:1"],
+            "RELAY_WORKSPACE_KEY",
+        ),
+        (&["up", "--workspace-key", "nonsense"], "starts with rk_"),
+        (&["up", "--agent", "ada"], "NAME=CMD"),
+    ] {
+        let (code, out, err) = run(folder.path(), args);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{args:?}: {err}");
+        assert_eq!(err.lines().count(), 1, "{args:?}: {err}");
+        assert!(
+            err.starts_with("relay-broker: ") && err.contains(word),
+            "{err}"
+        );
+    }
+    assert_eq!(run(folder.path(), &["--help"]).0, Some(0));
+}
+
+#[test]
+fn the_demo_loses_and_doubles_nothing() {
+    let folder = Scratch::new();
+    let (code, out, err) = run(folder.path(), &["demo", "--json"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let steps: Vec<Value> = out.lines().map(json).collect();
+    let verdict = steps.last().expect("steps");
+    assert_eq!(
+        (&verdict["step"], &verdict["ok"]),
+        (&"verdict".into(), &true.into())
+    );
+    assert_eq!(verdict["sent"], verdict["read"]);
+    for step in [
+        "registered",
+        "journalled",
+        "typed",
+        "verified",
+        "acknowledged",
+        "killed",
+        "typed-again",
+    ] {
+        assert!(
+            steps.iter().any(|s| s["step"] == step),
+            "{step} is missing: {out}"
+        );
+    }
+}

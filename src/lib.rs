@@ -19,7 +19,8 @@
 //!
 //! | thread | waits on | owns |
 //! |---|---|---|
-//! | `main` | signals, the end | the [`broker::Broker`] and the order of stopping |
+//! | `main`, `signals` | the end; signals | the [`broker::Broker`] and the order of stopping |
+//! | `progress` | events | the lines `up` prints |
 //! | `reaper` | SIGCHLD | every wait for a child |
 //! | `dispatch` | its inbox, its deadline, the disk | dispatcher, ledger, journal |
 //! | `uplink` | one `poll` over its socket and its wake descriptor | the WebSocket and the node token |

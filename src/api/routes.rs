@@ -9,7 +9,7 @@ use crate::ids::AgentName;
 use crate::msg::{ApiCall, Size, SpawnSource};
 use crate::net::Request;
 use crate::wire::event::DeliveryMode;
-use crate::wire::local::{SendRequest, SpawnRequest};
+use crate::wire::local::{SendRequest, SpawnRequest, TEXT_MAX};
 
 /// What a path means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,8 +141,6 @@ fn matches(pattern: &str, path: &[String]) -> Option<Option<String>> {
     Some(name)
 }
 
-/// The longest text of one message.
-pub(crate) const TEXT_MAX: usize = 1024 * 1024;
 /// The largest number of rows or columns. A terminal holds its picture in memory, cell by cell.
 const SIDE_MAX: u64 = 1000;
 

@@ -7,11 +7,12 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 
 use super::args;
-use super::client::{Client, segment, typed};
+use super::client::{Client, typed};
 use super::failure::Failure;
 use super::find::alive;
 use super::render::{brief, clean, print, span_ms, table, uptime};
 use super::run::Context;
+use crate::net::http::encode;
 use crate::wire::event::DeliveryMode;
 use crate::wire::local;
 use crate::wire::rest::RosterEntry;
@@ -76,7 +77,7 @@ fn folder(given: Option<&Path>) -> Result<String, Failure> {
 /// `release`.
 pub fn release(c: &Context, name: &str) -> Result<(), Failure> {
     c.client()?
-        .delete(&format!("/api/spawned/{}", segment(name)))?;
+        .delete(&format!("/api/spawned/{}", encode(name)))?;
     print(&format!("{} is released\n", clean(name)))
 }
 
@@ -243,7 +244,7 @@ pub fn stop(c: &Context) -> Result<(), Failure> {
 
 /// `pending`.
 pub fn pending(c: &Context, name: &str, json: bool) -> Result<(), Failure> {
-    let path = format!("/api/spawned/{}/pending", segment(name));
+    let path = format!("/api/spawned/{}/pending", encode(name));
     let answer = c.client()?.get(&path)?;
     if json {
         return print_json(&answer);
@@ -269,7 +270,7 @@ pub fn pending(c: &Context, name: &str, json: bool) -> Result<(), Failure> {
 
 /// `flush`.
 pub fn flush(c: &Context, name: &str) -> Result<(), Failure> {
-    let path = format!("/api/spawned/{}/flush", segment(name));
+    let path = format!("/api/spawned/{}/flush", encode(name));
     let answer = c.client()?.post(&path, &json!({}))?;
     print(&format!("{} handed on\n", messages(&answer["flushed"])))
 }
@@ -284,7 +285,7 @@ fn messages(count: &Value) -> String {
 
 /// `hold` and `auto`.
 pub fn mode(c: &Context, name: &str, mode: DeliveryMode) -> Result<(), Failure> {
-    let path = format!("/api/spawned/{}/delivery-mode", segment(name));
+    let path = format!("/api/spawned/{}/delivery-mode", encode(name));
     let answer = c.client()?.put(&path, &local::ModeBody { mode })?;
     let name = clean(name);
     match mode {
@@ -331,7 +332,7 @@ pub fn snapshot(c: &Context, args: &args::Snapshot) -> Result<(), Failure> {
     let format = if args.ansi { "ansi" } else { "plain" };
     let path = format!(
         "/api/spawned/{}/snapshot?format={format}",
-        segment(&args.name)
+        encode(&args.name)
     );
     let answer = c.client()?.get(&path)?;
     if args.json {

@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 
 use super::args;
-use super::client::{Stream, segment};
+use super::client::Stream;
 use super::failure::Failure;
 use super::render::{clean, print};
 use super::run::Context;
 use super::tty::{self, Raw, Signals};
 use crate::net::LinkError;
+use crate::net::http::encode;
 use crate::net::link::wait;
 
 /// Ctrl-], plain and as the two keyboard protocols write it.
@@ -41,7 +42,7 @@ pub fn attach(c: &Context, args: &args::Attach) -> Result<(), Failure> {
     }
     let client = c.client()?;
     let size = tty::size();
-    let name = segment(&args.name);
+    let name = encode(&args.name);
     let path = if args.view {
         format!("/api/attach/{name}?mode=view")
     } else {

@@ -15,10 +15,7 @@ use super::run::Context;
 use crate::sys::clock;
 use crate::time::Mono;
 use crate::wire::event::{BrokerEvent, Numbered, Proof};
-use crate::wire::local::{SendRequest, Sent};
-
-/// The longest message, as the broker takes it.
-const TEXT_MAX: usize = 1024 * 1024;
+use crate::wire::local::{SendRequest, Sent, TEXT_MAX};
 
 /// `send`.
 pub fn send(c: &Context, args: &args::Send) -> Result<(), Failure> {

@@ -8,10 +8,8 @@ use crate::msg::{
 };
 use crate::time::Now;
 use crate::wire::down::Mode;
-use crate::wire::local::{self, SendRequest};
+use crate::wire::local::{self, SendRequest, TEXT_MAX};
 
-/// The longest text of one message, in bytes.
-pub const TEXT_MAX: usize = 1024 * 1024;
 /// How many local sends may wait for one agent (local-api 4.7).
 pub const LOCAL_PENDING_MAX: usize = 256;
 /// How many pending deliveries the status lists.

@@ -38,7 +38,6 @@ pub(super) struct Link {
     /// When the engine last sent anything.
     pub last_frame: Option<Mono>,
     register_request: Option<String>,
-    pub(super) sync_request: Option<String>,
     next_heartbeat: Option<Mono>,
     beats: u32,
     /// Our name was taken by another node, so we carry part of our id in it.
@@ -65,7 +64,6 @@ impl Dispatcher {
         self.link.up = true;
         self.link.why_down = None;
         self.link.registered = false;
-        self.link.sync_request = None;
         self.gaps.clear();
         self.register_node(out);
         self.announce(now, out);
@@ -177,7 +175,6 @@ impl Dispatcher {
             return;
         }
         let id = self.request_id("inventory");
-        self.link.sync_request = Some(id.clone());
         out.effects
             .push(Effect::Send(Up::InventorySync(InventorySync {
                 id: Some(id),
@@ -228,8 +225,6 @@ impl Dispatcher {
                 },
                 out,
             );
-        } else if self.link.sync_request.as_deref() == Some(&reply.id) {
-            self.link.sync_request = None;
         } else {
             self.agent_registered(now, &reply.id, &reply.data, out);
         }

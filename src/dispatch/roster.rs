@@ -306,12 +306,7 @@ impl Dispatcher {
             .clone()
             .filter(|_| self.link.up && self.stopping.is_none())
         {
-            out.effects
-                .push(Effect::Send(Up::AgentDeregister(AgentDeregister {
-                    id: None,
-                    agent_id,
-                    name: Some(name.clone()),
-                })));
+            Self::deregister(agent_id, Some(name.clone()), out);
         }
         if self.stopping.is_none() {
             self.announce(now, out);
@@ -411,6 +406,16 @@ impl Dispatcher {
                 Phase::Starting => {}
             }
         }
+    }
+
+    /// The engine must not believe that the agent runs here.
+    pub(super) fn deregister(agent_id: AgentId, name: Option<AgentName>, out: &mut Out) {
+        out.effects
+            .push(Effect::Send(Up::AgentDeregister(AgentDeregister {
+                id: None,
+                agent_id,
+                name,
+            })));
     }
 
     pub(super) fn unknown(&self, name: &AgentName) -> Refusal {

@@ -13,7 +13,7 @@ use crate::time::Now;
 use crate::wire::down::ErrorFrame;
 use crate::wire::event::BrokerEvent;
 use crate::wire::local::SpawnRequest;
-use crate::wire::up::{AgentDeregister, AgentRegister, Outcome, Up};
+use crate::wire::up::{AgentRegister, Outcome, Up};
 
 /// How long the engine may take to register an agent; the local client gives up after 30 s (local-api 2.1).
 const REGISTER_WITHIN: Duration = Duration::from_secs(20);
@@ -236,12 +236,11 @@ impl Dispatcher {
         let ours = request_id.starts_with("agent_register_")
             && !Self::text(data, "name").is_some_and(runs);
         if let (true, Some(agent_id)) = (ours, Self::text(data, "agent_id")) {
-            out.effects
-                .push(Effect::Send(Up::AgentDeregister(AgentDeregister {
-                    id: None,
-                    agent_id: AgentId::new(agent_id),
-                    name: Self::text(data, "name").map(AgentName::new),
-                })));
+            Self::deregister(
+                AgentId::new(agent_id),
+                Self::text(data, "name").map(AgentName::new),
+                out,
+            );
         }
     }
 
@@ -295,12 +294,7 @@ impl Dispatcher {
             return;
         };
         if let Some(agent_id) = member.agent_id.clone().filter(|_| self.link.up) {
-            out.effects
-                .push(Effect::Send(Up::AgentDeregister(AgentDeregister {
-                    id: None,
-                    agent_id,
-                    name: Some(name.clone()),
-                })));
+            Self::deregister(agent_id, Some(name.clone()), out);
         }
         self.answer_releasers(name, &member.releasing, out);
         self.refuse_spawn(

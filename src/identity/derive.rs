@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::ids::{NodeId, WorkspaceId};
+use crate::ids::{NodeId, WorkspaceId, to_hex};
 use crate::msg::Secret;
 
 /// `node_` and 32 hex digits of SHA-256(seed, 0, folder, 0, workspace): stable over restarts, different per machine,
@@ -14,12 +14,12 @@ pub fn node_id(seed: &str, folder: &str, workspace: &WorkspaceId) -> NodeId {
     hash.update(folder.as_bytes());
     hash.update([0]);
     hash.update(workspace.as_str().as_bytes());
-    NodeId::new(format!("node_{}", &hex(&hash.finalize())[..32]))
+    NodeId::new(format!("node_{}", &to_hex(&hash.finalize())[..32]))
 }
 
 /// SHA-256 of a secret, for telling whether a stored fact belongs to it without storing it.
 pub fn fingerprint(secret: &str) -> String {
-    hex(&Sha256::digest(secret.as_bytes()))
+    to_hex(&Sha256::digest(secret.as_bytes()))
 }
 
 /// What a token is good for.
@@ -42,10 +42,6 @@ pub struct Enrolment {
     pub node_name: String,
     /// Opens the link.
     pub token: Secret,
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -132,6 +132,18 @@ pub fn decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// One path segment, percent-encoded: the other way of [`decode`].
+pub fn encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        out
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +157,11 @@ mod tests {
         assert_eq!(r.segments(), ["v1", "actions", "spawn:claude", "invoke"]);
         assert_eq!(decode("a%2"), "a%2");
         assert_eq!(decode("%25"), "%");
+    }
+
+    #[test]
+    fn names_in_paths_are_encoded() {
+        assert_eq!(encode("spawn:claude/ä"), "spawn%3Aclaude%2F%C3%A4");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::dispatch::VERSION;
 use crate::ids::{ErrandId, NodeId, WorkspaceId};
 use crate::msg::{RestCall, RestDone, Secret};
+use crate::net::http::encode;
 use crate::sys::thread;
 use crate::wire::down::Mode;
 use crate::wire::rest::{
@@ -259,19 +260,6 @@ fn ignore_conflict(result: Result<serde_json::Value, CallError>) -> Result<(), C
     }
 }
 
-/// One path segment.
-fn encode(segment: &str) -> String {
-    segment
-        .bytes()
-        .map(|b| match b {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(b).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect()
-}
-
 /// The errand threads' inbox.
 #[derive(Clone)]
 pub struct Errands(Sender<(ErrandId, RestCall)>);
@@ -384,15 +372,5 @@ fn try_perform(client: &Client, own: &Own, call: RestCall) -> Result<RestDone, C
             client.join(&token, &channels).map(|()| RestDone::Joined)
         }
         RestCall::Nodes => client.nodes().map(RestDone::Nodes),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_in_paths_are_encoded() {
-        assert_eq!(encode("spawn:claude/ä"), "spawn%3Aclaude%2F%C3%A4");
     }
 }

@@ -11,6 +11,9 @@ use crate::time::Wall;
 use crate::wire::down::Mode;
 use crate::wire::event::DeliveryMode;
 
+/// The longest text of one message, in bytes.
+pub const TEXT_MAX: usize = 1024 * 1024;
+
 /// `POST /api/spawn`. Fields that later stages use are taken and kept now, so that clients need no second dialect.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

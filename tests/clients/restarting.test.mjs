@@ -144,10 +144,9 @@ test('a broker with a made-up node token is refused, never live, and says so', a
   assert.deepEqual(proxy.upgrades.map(({ status }) => status), [401]);
   const status = await until(async () => {
     const now = await broker.api('GET', '/api/status');
-    return now.degraded_reason && now;
-  }, 'the broker to say what is wrong');
+    return /token/i.test(now.degraded_reason) && now;
+  }, 'the broker to say that its token is no good');
   assert.equal(status.node_connected, false);
-  assert.match(status.degraded_reason, /token/i);
   assert.deepEqual((await workspace(engine).nodes.list({ name: broker.name })).filter((node) => node.live), []);
 });
 

@@ -3,10 +3,12 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::broker::Settings;
+use crate::dispatch::Limits;
 use crate::ids::AgentName;
 use crate::msg::Secret;
 use crate::wire::local::SpawnRequest;
@@ -220,6 +222,15 @@ pub struct Flags {
     /// Between hang-up and kill of an agent
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     pub grace: Option<Duration>,
+    /// Most engine messages that wait for one agent; more stay with the engine until half are read [default: 1024]
+    #[arg(long, value_name = "N")]
+    pub max_pending: Option<NonZeroUsize>,
+    /// Most messages of this machine that wait for one agent; one more is refused [default: 256]
+    #[arg(long, value_name = "N")]
+    pub max_pending_local: Option<NonZeroUsize>,
+    /// How long messages wait for an agent that is not here; 0s for ever [default: 1h]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub message_ttl: Option<Duration>,
     /// Log lines on stderr
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
@@ -346,6 +357,7 @@ pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError
         strict_journal: flags.strict_journal,
         exe: place.exe.clone(),
         grace: flags.grace.unwrap_or(Duration::from_secs(5)),
+        limits: limits(flags),
     };
     Ok(Plan {
         engine: engine_choice(flags, env)?,
@@ -353,6 +365,20 @@ pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError
         usual_place: draft.state_dir == place.cwd.join(STATE_DIR),
         draft,
     })
+}
+
+fn limits(flags: &Flags) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        engine: flags.max_pending.map_or(usual.engine, NonZeroUsize::get),
+        local: flags
+            .max_pending_local
+            .map_or(usual.local, NonZeroUsize::get),
+        ttl: match flags.message_ttl {
+            None => usual.ttl,
+            Some(ttl) => (!ttl.is_zero()).then_some(ttl),
+        },
+    }
 }
 
 /// The workspace key and where it came from.

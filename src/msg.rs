@@ -174,6 +174,8 @@ pub enum ApiCall {
     Status,
     /// Deliveries that were given up.
     DeadLetters,
+    /// Give them another chance: one, or all.
+    Redeliver(Option<DeliveryId>),
     /// The workspace's nodes, as the engine knows them.
     Nodes,
 }
@@ -187,6 +189,15 @@ pub enum SpawnSource {
     CommandLine,
     /// The engine.
     Invocation(InvocationId),
+    /// The broker itself: its last life had this agent, and the agent's restart policy wants it back.
+    Restart,
+}
+
+impl SpawnSource {
+    /// Whether the agent is the broker's own: nobody waits for an answer, so its start is tried as long as it takes.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Self::CommandLine | Self::Restart)
+    }
 }
 
 /// The dispatcher's answer to an [`ApiCall`].
@@ -207,6 +218,7 @@ pub enum Reply {
     Snapshot(local::Snapshot),
     Status(Box<local::Status>),
     DeadLetters(Vec<local::DeadLetterView>),
+    Redelivered(local::Redelivered),
     Nodes(Vec<crate::wire::rest::RosterEntry>),
 }
 
@@ -236,6 +248,8 @@ pub enum RefusalKind {
     Invalid,
     /// 404 `agent_not_found`.
     UnknownAgent,
+    /// 404 `dead_letter_not_found`.
+    UnknownLetter,
     /// 500 as upstream answers it, code `agent_already_exists`.
     NameTaken,
     /// 500, code `spawn_failed`: the program could not be started.
@@ -449,4 +463,15 @@ pub enum Origin {
     },
     /// The local API or the broker itself.
     Local,
+    /// The engine, which has its acknowledgement already: a dead letter that was given another chance.
+    Acknowledged,
+    /// The first message of an agent's life, given with the wish to start it. It ends with that life.
+    Task,
+}
+
+impl Origin {
+    /// Whether the engine keeps a copy until we acknowledge it.
+    pub fn is_engine(&self) -> bool {
+        matches!(self, Self::Engine { .. })
+    }
 }

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::render::ApiError;
-use crate::ids::AgentName;
+use crate::ids::{AgentName, DeliveryId};
 use crate::msg::{ApiCall, Size, SpawnSource};
 use crate::net::Request;
 use crate::wire::event::DeliveryMode;
@@ -39,6 +39,7 @@ pub(crate) enum Endpoint {
     CrashInsights,
     Inventory,
     DeadLetters,
+    Redeliver,
     Nodes,
     Replay,
     Events,
@@ -76,6 +77,7 @@ const ROUTES: &[(&str, &str, Endpoint)] = &[
     ("GET", "/api/crash-insights", Endpoint::CrashInsights),
     ("GET", "/api/fleet-inventory", Endpoint::Inventory),
     ("GET", "/api/dead-letters", Endpoint::DeadLetters),
+    ("POST", "/api/dead-letters/redeliver", Endpoint::Redeliver),
     ("GET", "/api/nodes", Endpoint::Nodes),
     ("GET", "/api/events/replay", Endpoint::Replay),
     ("GET", "/ws", Endpoint::Events),
@@ -90,7 +92,6 @@ const ROUTES: &[(&str, &str, Endpoint)] = &[
         "/api/spawned/{name}/unsubscribe",
         Endpoint::Unsupported,
     ),
-    ("POST", "/api/dead-letters/redeliver", Endpoint::Unsupported),
 ];
 
 /// What a request's method and path come to.
@@ -223,6 +224,7 @@ pub(crate) fn spawn(request: &Request) -> Result<Spawn, ApiError> {
         &["continue_from", "continueFrom"],
         &["agent_result_schema", "agentResultSchema", "resultSchema"],
         &["harness_id", "harnessId"],
+        &["restart_policy", "restartPolicy"],
     ] {
         one_of(&mut map, spellings);
     }
@@ -334,6 +336,20 @@ pub(crate) fn release(request: &Request, name: AgentName) -> Result<ApiCall, Api
         map.get("reason").and_then(Value::as_str).map(str::to_owned)
     };
     Ok(ApiCall::Release { name, reason })
+}
+
+/// `POST /api/dead-letters/redeliver`: one by its id, or all.
+pub(crate) fn redeliver(request: &Request) -> Result<ApiCall, ApiError> {
+    let map = object(request)?;
+    match (map.get("id"), map.get("all")) {
+        (Some(Value::String(id)), None | Some(Value::Bool(false))) if !id.is_empty() => {
+            Ok(ApiCall::Redeliver(Some(DeliveryId::new(id))))
+        }
+        (None, Some(Value::Bool(true))) => Ok(ApiCall::Redeliver(None)),
+        _ => Err(ApiError::invalid(
+            "give either the `id` of a dead letter or `all`: true",
+        )),
+    }
 }
 
 /// `PUT …/delivery-mode`: the new mode, and the one the caller believes is set.

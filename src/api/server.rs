@@ -188,6 +188,7 @@ fn answer(
         Endpoint::Metrics => facts::metrics(api, request)?,
         Endpoint::CrashInsights => facts::crash_insights(api)?,
         Endpoint::Inventory => facts::inventory(api)?,
+        Endpoint::Redeliver => reply(&api.ask(routes::redeliver(request)?, SHORT)?),
         Endpoint::DeadLetters => reply(&api.ask(ApiCall::DeadLetters, SHORT)?),
         Endpoint::Nodes => reply(&api.ask(ApiCall::Nodes, LONG)?),
         Endpoint::Replay => stream::replay(api, request)?,

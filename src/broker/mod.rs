@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::agent::mark;
 use crate::api;
-use crate::dispatch::{Dispatcher, Facts, Out};
+use crate::dispatch::{Dispatcher, Facts, Limits, Out};
 use crate::hub::Topic;
 use crate::identity::derive::{Enrolment, TokenScope, fingerprint, node_id};
 use crate::identity::store;
@@ -80,6 +80,8 @@ pub struct Settings {
     pub exe: PathBuf,
     /// Between hang-up and kill of an agent.
     pub grace: Duration,
+    /// How much mail may wait for one agent, and how long.
+    pub limits: Limits,
 }
 
 /// Why a broker did not start: one line that names the thing and the way out.
@@ -491,6 +493,7 @@ fn facts(settings: &Settings, identity: &Identity, opened: &Opened<Record>, pid:
         max_agents: settings.max_agents,
         harnesses: settings.harnesses.clone(),
         grace: settings.grace,
+        limits: settings.limits,
         pid,
         agents: settings.agents.clone(),
         damage: opened.recovery.degraded(),

@@ -35,7 +35,7 @@ impl Dispatcher {
             }
             ("release", Some(name)) => {
                 self.begin(&id, &name, out);
-                self.release_invoked(&name, id, out);
+                self.release_invoked(now, &name, id, out);
             }
             (action, name) if action == "spawn" || action.starts_with("spawn:") => {
                 let Some(name) = name else {

@@ -10,8 +10,6 @@ use crate::time::Now;
 use crate::wire::down::Mode;
 use crate::wire::local::{self, SendRequest, TEXT_MAX};
 
-/// How many local sends may wait for one agent (local-api 4.7).
-pub const LOCAL_PENDING_MAX: usize = 256;
 /// How many pending deliveries the status lists.
 const STATUS_PENDING: usize = 100;
 
@@ -108,9 +106,10 @@ impl Dispatcher {
             self.errand(call, Errand::Post { ticket, to }, out);
             return None;
         };
-        if self.ledger.mail().waiting_local(&name) >= LOCAL_PENDING_MAX {
-            let reason =
-                format!("{LOCAL_PENDING_MAX} messages from this machine wait for '{name}' already");
+        let most = self.facts.limits.local;
+        if self.ledger.mail().waiting_local(&name) >= most {
+            self.counters.deliveries_refused += 1;
+            let reason = format!("{most} messages from this machine wait for '{name}' already");
             let dropped = crate::wire::event::BrokerEvent::DeliveryDropped {
                 name: name.clone(),
                 count: 1,
@@ -369,6 +368,7 @@ impl super::roster::Member {
             }
             (Phase::Running, true, Some(_)) => "stalled",
             (Phase::Running, true, None) => "ready",
+            (Phase::Cooling { .. }, ..) => "restarting",
             (Phase::Stopping, ..) => "stopping",
         }
     }

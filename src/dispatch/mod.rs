@@ -8,12 +8,17 @@ mod actions;
 mod calls;
 mod delivery;
 mod inbound;
+mod letters;
+mod limits;
+mod lives;
+mod pace;
 mod presence;
 mod roster;
 mod spawn;
 #[cfg(test)]
 mod tests;
 
+pub use limits::Limits;
 pub use presence::VERSION;
 
 use std::collections::BTreeMap;
@@ -22,7 +27,7 @@ use std::time::Duration;
 use crate::ids::{AgentId, AgentName, DeliveryId, ErrandId, InvocationId, NodeId, Run, Seq};
 use crate::ledger::{Ledger, Record};
 use crate::machine::{self, Machine};
-use crate::msg::{Answer, ApiCall, Effect, Event, LinkReport, Reply, Secret, SpawnSource};
+use crate::msg::{Answer, ApiCall, Effect, Event, LinkReport, Reply, Secret};
 use crate::time::{Mono, Now, soonest};
 use crate::wire::down::Down;
 use crate::wire::event::{BrokerEvent, Proof};
@@ -50,6 +55,8 @@ pub struct Facts {
     pub harnesses: Vec<String>,
     /// Between hang-up and kill.
     pub grace: Duration,
+    /// How much may wait, and how long.
+    pub limits: Limits,
     /// Our process id.
     pub pid: u32,
     /// Started with the broker.
@@ -69,6 +76,12 @@ pub struct Dispatcher {
     gaps: BTreeMap<AgentId, inbound::Gap>,
     /// Whose missing mail was asked for by a new link, and how far it had come by then.
     asked_anew: BTreeMap<AgentId, Seq>,
+    /// For whom too much waits, so that the engine's mail is left to the engine.
+    full: BTreeMap<AgentId, AgentName>,
+    /// Since when agents with mail are not here; absent for those that were not here when this life began.
+    absent_since: BTreeMap<AgentName, Mono>,
+    /// When to see whether mail has waited too long for an agent that is not here.
+    absent_check: Option<Mono>,
     counters: local::Counters,
     next_run: Run,
     next_errand: ErrandId,
@@ -97,6 +110,9 @@ impl Dispatcher {
             invocations: BTreeMap::new(),
             gaps: BTreeMap::new(),
             asked_anew: BTreeMap::new(),
+            full: BTreeMap::new(),
+            absent_since: BTreeMap::new(),
+            absent_check: None,
             hurried: false,
             counters: local::Counters::default(),
             next_run: Run(1),
@@ -110,7 +126,7 @@ impl Dispatcher {
     }
 
     /// The first turn of a life: settles what an agent's thread of the last life saw arrive without anybody writing it down
-    /// (`landed`), leaves other attempts in doubt, and starts the agents that belong to the broker.
+    /// (`landed`), leaves other attempts in doubt, and starts the agents that belong to the broker or come back to it.
     pub fn open(&mut self, now: Now, landed: Vec<(AgentName, DeliveryId, Proof)>, out: &mut Out) {
         self.event_seq = self.ledger.numbered();
         self.record(Record::Opened { at: now.wall }, out);
@@ -124,9 +140,7 @@ impl Dispatcher {
                 self.settle(now, &name, &id, proof, None, out);
             }
         }
-        for request in std::mem::take(&mut self.facts.agents) {
-            self.spawn(now, None, request, SpawnSource::CommandLine, out);
-        }
+        self.resume_lives(now, out);
     }
 
     /// The durable truth, for looking.
@@ -175,7 +189,7 @@ impl Machine for Dispatcher {
             Event::Call(ticket, call) => self.call(now, ticket, call, out),
             Event::Errand(id, done) => self.errand_done(id, done, out),
             Event::Tick => self.tick(now, out),
-            Event::Shutdown { deadline } => self.shutdown(deadline, out),
+            Event::Shutdown { deadline } => self.shutdown(now, deadline, out),
         }
     }
 
@@ -194,9 +208,14 @@ impl Machine for Dispatcher {
             .filter_map(roster::Member::deadline)
             .min();
         let gaps = self.gaps.values().filter_map(|gap| gap.give_up_at).min();
-        [members, gaps, self.stopping.filter(|_| !self.exited)]
-            .into_iter()
-            .fold(self.link.deadline(), soonest)
+        [
+            members,
+            gaps,
+            self.absent_deadline(),
+            self.stopping.filter(|_| !self.exited),
+        ]
+        .into_iter()
+        .fold(self.link.deadline(), soonest)
     }
 }
 
@@ -208,7 +227,7 @@ impl Dispatcher {
             Down::Deliver(deliver) => self.deliver(now, deliver, out),
             Down::ActionInvoke(invoke) => self.invoke(now, invoke, out),
             Down::Reply(reply) => self.reply(now, reply, out),
-            Down::Error(error) => self.error_frame(error, out),
+            Down::Error(error) => self.error_frame(now, error, out),
             // News for screens, and a ping that wants no answer (engine-wire 3.1, 3.5).
             Down::ContextUpdate(_) | Down::Ping => {}
         }
@@ -218,6 +237,7 @@ impl Dispatcher {
         self.tick_link(now, out);
         self.tick_members(now, out);
         self.tick_gaps(now, out);
+        self.tick_absent(now, out);
         if self.stopping.is_some_and(|at| at <= now.mono) {
             self.stop_deadline(now, out);
         }
@@ -230,13 +250,13 @@ impl Dispatcher {
                 None
             }
             ApiCall::Release { name, reason } => {
-                self.release_call(ticket, &name, reason.as_deref(), out)
+                self.release_call(now, ticket, &name, reason.as_deref(), out)
             }
             ApiCall::Send(request) => self.send(now, ticket, request, out),
             ApiCall::Snapshot { name, ansi } => self.snapshot_call(ticket, &name, ansi, out),
             ApiCall::Nodes => self.nodes_call(ticket, out),
-            ApiCall::Flush(name) => Some(self.flush(&name, out)),
-            ApiCall::SetMode(name, mode) => Some(self.set_mode(&name, mode, out)),
+            ApiCall::Flush(name) => Some(self.flush(now, &name, out)),
+            ApiCall::SetMode(name, mode) => Some(self.set_mode(now, &name, mode, out)),
             ApiCall::Agents => Some(Ok(Reply::Agents(local::AgentList {
                 agents: self.agent_views(now),
             }))),
@@ -244,6 +264,7 @@ impl Dispatcher {
             ApiCall::Mode(name) => Some(self.mode(&name)),
             ApiCall::Status => Some(Ok(Reply::Status(Box::new(self.status(now))))),
             ApiCall::DeadLetters => Some(Ok(Reply::DeadLetters(self.dead_views(now)))),
+            ApiCall::Redeliver(which) => Some(self.redeliver(now, which.as_ref(), out)),
         };
         if let Some(answer) = answer {
             out.effects.push(Effect::Reply(ticket, answer));

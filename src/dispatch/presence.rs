@@ -101,6 +101,7 @@ impl Dispatcher {
         self.link.next_heartbeat = None;
         self.link.why_down = Some(why.to_owned());
         self.gaps.clear();
+        self.full.clear();
         self.registrations_lost();
         if was_up {
             self.counters.link_losses += 1;
@@ -230,9 +231,9 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn error_frame(&mut self, error: ErrorFrame, out: &mut Out) {
+    pub(super) fn error_frame(&mut self, now: Now, error: ErrorFrame, out: &mut Out) {
         if self.link.register_request.as_deref() != Some(&error.id) {
-            if !self.agent_refused(&error, out) {
+            if !self.agent_refused(now, &error, out) {
                 log::warn!("the engine complains: {} {}", error.code, error.message);
             }
             return;
@@ -259,7 +260,7 @@ impl Dispatcher {
     }
 
     /// Starts the orderly end: no new calls, no new frames, every agent is hung up on.
-    pub(super) fn shutdown(&mut self, deadline: Mono, out: &mut Out) {
+    pub(super) fn shutdown(&mut self, now: Now, deadline: Mono, out: &mut Out) {
         let again = self.stopping.is_some();
         self.stopping = Some(self.stopping.map_or(deadline, |at| at.min(deadline)));
         let grace = if again {
@@ -267,7 +268,7 @@ impl Dispatcher {
         } else {
             self.facts.grace
         };
-        self.stop_all(grace, out);
+        self.stop_all(now, grace, out);
         self.leave_if_empty(out);
     }
 
@@ -278,7 +279,7 @@ impl Dispatcher {
             return;
         }
         self.stopping = Some(now.mono + LAST_MOMENT);
-        self.stop_all(Duration::ZERO, out);
+        self.stop_all(now, Duration::ZERO, out);
         self.leave_if_empty(out);
     }
 

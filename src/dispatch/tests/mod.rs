@@ -1,10 +1,15 @@
 //! Stories told to the dispatcher without threads, files or clocks.
 
+mod letters;
+mod limits;
+mod lives;
+mod sequence;
+
 use serde_json::{Value, json};
 
 use super::*;
 use crate::ids::{AgentId, DeliveryId, MsgId, Seq, Ticket};
-use crate::msg::{AgentCommand, AgentReport, How, Injection, RefusalKind};
+use crate::msg::{AgentCommand, AgentReport, How, Injection, RefusalKind, SpawnSource};
 use crate::time::Wall;
 use crate::wire::down::{ActionInvoke, Deliver};
 use crate::wire::event::{DeliveryMode, Proof};
@@ -39,6 +44,7 @@ impl World {
             max_agents: 0,
             harnesses: vec!["claude".into()],
             grace: Duration::from_secs(1),
+            limits: Limits::default(),
             pid: 1,
             agents: Vec::new(),
             damage: None,
@@ -749,12 +755,12 @@ fn too_many_local_messages_are_refused_and_nothing_is_evicted() {
             ..Default::default()
         })
     };
-    for _ in 0..calls::LOCAL_PENDING_MAX {
+    for _ in 0..256 {
         assert!(matches!(w.call(send()), Some(Ok(_))));
         w.done();
     }
     assert!(matches!(w.call(send()), Some(Err(r)) if r.kind == RefusalKind::Full));
-    assert_eq!(w.d.ledger().mail().len(), calls::LOCAL_PENDING_MAX);
+    assert_eq!(w.d.ledger().mail().len(), 256);
 }
 
 #[test]

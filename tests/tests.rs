@@ -7,6 +7,6 @@ mod delivering; // a message from an engine reaches a program
 mod embedded; // the engine that comes with the broker
 mod formats; // fixtures of frames and journals
 mod layers; // who imports whom
-mod restarting;
+mod restarting; // whatever dies, it goes on where it was
 mod returning; // agents and messages that come back
 mod support; // what the others share

@@ -179,6 +179,9 @@ pub enum LogFormat {
 /// The flags of `up`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Flags {
+    /// File with harnesses and actions [default: relay-broker.toml here, if there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Node name [default: this folder's name]
     #[arg(long, value_name = "NAME", aliases = ["instance-name", "broker-name"], overrides_with = "name")]
     pub name: Option<String>,
@@ -340,6 +343,13 @@ pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError
         Some(id) => Some(id.clone()),
         None => env.text("RELAY_NODE_ID")?,
     };
+    let file = file::read(flags.config.as_deref(), env, place)?;
+    let mut harnesses = harnesses(flags, env)?;
+    for name in file.harnesses.keys() {
+        if !harnesses.contains(name) {
+            harnesses.push(name.clone());
+        }
+    }
     let draft = Settings {
         name,
         data_dir: env.data_dir(&state_dir),
@@ -352,7 +362,9 @@ pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError
         node_id,
         node_token: env.text("RELAY_NODE_TOKEN")?.map(Secret::new),
         agents: agents(&flags.agents)?,
-        harnesses: harnesses(flags, env)?,
+        harnesses,
+        harness_table: file.harnesses,
+        actions: file.actions,
         max_agents: flags.max_agents,
         strict_journal: flags.strict_journal,
         exe: place.exe.clone(),
@@ -515,5 +527,6 @@ fn agent(text: &str) -> Result<SpawnRequest, ConfigError> {
     }
 }
 
+mod file;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::ids::{AgentId, AgentName, DeliveryId, ErrandId, InvocationId, MsgId, Run, Ticket};
 use crate::time::{Mono, Wall};
@@ -49,6 +50,8 @@ pub enum Event {
     Call(Ticket, ApiCall),
     /// An HTTP call to the engine ended.
     Errand(ErrandId, RestDone),
+    /// A program that serves an action ended: its output, or why there is none.
+    Handled(InvocationId, Result<Value, String>),
     /// A deadline the dispatcher named has passed.
     Tick,
     /// Leave, in order, by then at the latest.
@@ -126,6 +129,9 @@ pub struct How {
     pub signal: Option<i32>,
     /// Anything else worth saying, for example a panic of our own thread.
     pub note: Option<String>,
+    /// The last lines that its terminal showed, on one line.
+    #[serde(default)]
+    pub last: Option<String>,
 }
 
 impl fmt::Display for How {
@@ -281,6 +287,8 @@ pub enum Effect {
     Agent(AgentName, Run, AgentCommand),
     /// An HTTP call to the engine.
     Errand(ErrandId, RestCall),
+    /// Run a program that serves an action.
+    Handle(InvocationId, Box<HandlerRun>),
     /// Answer a caller.
     Reply(Ticket, Answer),
     /// Tell every subscriber; the number is durable before it is used.
@@ -324,6 +332,47 @@ pub struct AgentSpec {
     pub size: Size,
     /// Silence that counts as idle; `None` for never.
     pub idle_after: Option<Duration>,
+}
+
+/// How a kind of agent program is started, as the operator configured it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Harness {
+    /// The program.
+    pub command: String,
+    /// Its first arguments.
+    pub args: Vec<String>,
+    /// Added to its environment.
+    pub env: BTreeMap<String, String>,
+}
+
+/// How a program serves an action: one process per invocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActionSpec {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Its working directory.
+    pub cwd: Option<String>,
+    /// Added to its environment.
+    pub env: BTreeMap<String, String>,
+    /// After this it is killed.
+    pub timeout: Duration,
+    /// How many run at once.
+    pub concurrency: usize,
+    /// How many bytes it may print.
+    pub output_max: usize,
+}
+
+/// One run of such a program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HandlerRun {
+    /// The action's name.
+    pub action: String,
+    /// How to run it.
+    pub spec: ActionSpec,
+    /// What the caller gave; on its standard input as JSON.
+    pub input: Value,
+    /// What else it finds in its environment.
+    pub env: BTreeMap<String, String>,
 }
 
 /// Rows and columns of a terminal.

@@ -2,6 +2,7 @@
 
 mod shell;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 use crate::agent::mark;
 use crate::api;
 use crate::dispatch::{Dispatcher, Facts, Limits, Out};
+use crate::handlers::Handlers;
 use crate::hub::Topic;
 use crate::identity::derive::{Enrolment, TokenScope, fingerprint, node_id};
 use crate::identity::store;
@@ -23,7 +25,7 @@ use crate::journal::{self, Journal, Lock, Opened};
 use crate::ledger::Record;
 use crate::lines::Lines;
 use crate::machine::{Machine, persist};
-use crate::msg::{Event, Refusal, RefusalKind, Secret};
+use crate::msg::{ActionSpec, Event, Harness, Refusal, RefusalKind, Secret};
 use crate::sys::disk::{create_private_dir, write_private};
 use crate::sys::reap::Reaper;
 use crate::sys::{clock, entropy, thread};
@@ -72,6 +74,10 @@ pub struct Settings {
     pub agents: Vec<SpawnRequest>,
     /// Names `h` for which this node offers `spawn:h`.
     pub harnesses: Vec<String>,
+    /// How some of them, and others, are started.
+    pub harness_table: BTreeMap<String, Harness>,
+    /// Actions that programs of the operator's serve.
+    pub actions: BTreeMap<String, ActionSpec>,
     /// 0 for no limit.
     pub max_agents: u64,
     /// Refuse to start on a journal damaged in its middle.
@@ -330,11 +336,13 @@ impl Parts {
         let errands = errands(&settings, &identity, inbox.clone())?;
         let reaper = Reaper::start().map_err(no_thread)?;
         reaper.adopt_orphans(pid == 1).map_err(no_thread)?;
+        let handlers = handlers(reaper.clone(), inbox.clone());
 
         let mut shell = Shell::new(shell::Hands {
             inbox: inbox.clone(),
             uplink,
             errands,
+            handlers,
             lines: lines.clone(),
             events: events.clone(),
             reaper,
@@ -460,6 +468,12 @@ fn errands(
     .map_err(no_thread)
 }
 
+fn handlers(reaper: Arc<Reaper>, inbox: Sender<Inbound>) -> Handlers {
+    Handlers::new(reaper, move |id, result| {
+        let _ = inbox.send(Inbound::Event(Event::Handled(id, result)));
+    })
+}
+
 fn session(
     settings: &Settings,
     identity: &Identity,
@@ -493,6 +507,8 @@ fn facts(settings: &Settings, identity: &Identity, opened: &Opened<Record>, pid:
         max_agents: settings.max_agents,
         harnesses: settings.harnesses.clone(),
         grace: settings.grace,
+        harness_table: settings.harness_table.clone(),
+        actions: settings.actions.clone(),
         limits: settings.limits,
         pid,
         agents: settings.agents.clone(),

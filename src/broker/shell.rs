@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::agent;
 use crate::dispatch::{self, Dispatcher};
+use crate::handlers::Handlers;
 use crate::hub::Topic;
 use crate::ids::{AgentName, Run, Seq, Ticket};
 use crate::lines::{AgentInput, Lines};
@@ -37,6 +38,7 @@ pub(super) struct Hands {
     pub inbox: Sender<Inbound>,
     pub uplink: Uplink,
     pub errands: Errands,
+    pub handlers: Handlers,
     pub lines: Arc<Lines>,
     pub events: Arc<Topic<Arc<str>>>,
     pub reaper: Arc<Reaper>,
@@ -189,6 +191,11 @@ impl thread::Shell<Dispatcher> for Shell {
                     self.own.push(Event::Errand(id, busy));
                 }
             }
+            Effect::Handle(id, run) => {
+                if let Some(why) = self.hands.handlers.start(id.clone(), *run) {
+                    self.own.push(Event::Handled(id, Err(why)));
+                }
+            }
             Effect::Reply(ticket, answer) => {
                 if let Some(caller) = self.desk.remove(&ticket) {
                     // A caller who gave up has dropped its end.
@@ -205,6 +212,7 @@ impl thread::Shell<Dispatcher> for Shell {
             }
             Effect::Exit(reason) => {
                 log::info!("leaving: {reason:?}");
+                self.hands.handlers.stop();
                 return ControlFlow::Break(());
             }
         }

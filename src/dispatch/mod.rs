@@ -7,6 +7,7 @@
 mod actions;
 mod calls;
 mod delivery;
+mod handlers;
 mod inbound;
 mod letters;
 mod limits;
@@ -21,13 +22,13 @@ mod tests;
 pub use limits::Limits;
 pub use presence::VERSION;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::ids::{AgentId, AgentName, DeliveryId, ErrandId, InvocationId, NodeId, Run, Seq};
 use crate::ledger::{Ledger, Record};
 use crate::machine::{self, Machine};
-use crate::msg::{Answer, ApiCall, Effect, Event, LinkReport, Reply, Secret};
+use crate::msg::{ActionSpec, Answer, ApiCall, Effect, Event, Harness, LinkReport, Reply, Secret};
 use crate::time::{Mono, Now, soonest};
 use crate::wire::down::Down;
 use crate::wire::event::{BrokerEvent, Proof};
@@ -53,6 +54,10 @@ pub struct Facts {
     pub max_agents: u64,
     /// Names `h` for which `spawn:h` is advertised.
     pub harnesses: Vec<String>,
+    /// How some of them, and others, are started.
+    pub harness_table: BTreeMap<String, Harness>,
+    /// Actions that programs of the operator's serve.
+    pub actions: BTreeMap<String, ActionSpec>,
     /// Between hang-up and kill.
     pub grace: Duration,
     /// How much may wait, and how long.
@@ -72,7 +77,9 @@ pub struct Dispatcher {
     members: BTreeMap<AgentName, roster::Member>,
     link: presence::Link,
     errands: BTreeMap<ErrandId, calls::Errand>,
-    invocations: BTreeMap<InvocationId, AgentName>,
+    /// Invocations that run in this very life.
+    invocations: BTreeSet<InvocationId>,
+    handlers: handlers::Handlers,
     gaps: BTreeMap<AgentId, inbound::Gap>,
     /// Whose missing mail was asked for by a new link, and how far it had come by then.
     asked_anew: BTreeMap<AgentId, Seq>,
@@ -107,7 +114,8 @@ impl Dispatcher {
             members: BTreeMap::new(),
             link: presence::Link::default(),
             errands: BTreeMap::new(),
-            invocations: BTreeMap::new(),
+            invocations: BTreeSet::new(),
+            handlers: handlers::Handlers::default(),
             gaps: BTreeMap::new(),
             asked_anew: BTreeMap::new(),
             full: BTreeMap::new(),
@@ -188,6 +196,7 @@ impl Machine for Dispatcher {
             Event::Agent(name, run, report) => self.agent_report(now, &name, run, report, out),
             Event::Call(ticket, call) => self.call(now, ticket, call, out),
             Event::Errand(id, done) => self.errand_done(id, done, out),
+            Event::Handled(id, result) => self.handled(id, result, out),
             Event::Tick => self.tick(now, out),
             Event::Shutdown { deadline } => self.shutdown(now, deadline, out),
         }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Dispatcher, Out};
 use crate::ids::NodeId;
-use crate::msg::{Effect, ExitReason, LinkCommand};
+use crate::msg::{Effect, ExitReason, LinkCommand, SpawnSource};
 use crate::time::{Mono, Now};
 use crate::wire::down::{ErrorFrame, Reply};
 use crate::wire::event::BrokerEvent;
@@ -40,6 +40,8 @@ pub(super) struct Link {
     register_request: Option<String>,
     next_heartbeat: Option<Mono>,
     beats: u32,
+    /// A list of agents is owed.
+    inventory_owed: bool,
     /// Our name was taken by another node, so we carry part of our id in it.
     renamed: bool,
 }
@@ -133,18 +135,9 @@ impl Dispatcher {
     /// `spawn:<harness>` for each harness, as capacity. Never a bare `spawn`: on old engines it would catch every spawn of
     /// the workspace (engine-wire 5.1).
     fn capabilities(&self) -> Vec<Capability> {
-        let name = |h: &String| format!("spawn:{h}");
-        self.facts
-            .harnesses
-            .iter()
-            .map(|h| Capability {
-                name: name(h),
-                kind: Some("capacity".into()),
-                metadata: None,
-                global: None,
-                queue: None,
-            })
-            .collect()
+        let spawns = self.facts.harnesses.iter();
+        let spawns = spawns.map(|h| Capability::of(format!("spawn:{h}"), "capacity"));
+        spawns.chain(self.action_capabilities()).collect()
     }
 
     /// Tells the engine at once who runs here: after the link came up and after each change of the live set.
@@ -157,7 +150,14 @@ impl Dispatcher {
 
     /// The complete live set. Never empty: an empty list would take agents offline that a lost list might still name
     /// (engine-wire 3.4); agents that end are deregistered one by one.
+    ///
+    /// While a spawn of the engine's runs the list waits for its answer: an engine that reads a list without an open
+    /// spawn gives that spawn to another node, and one with it takes the spawn for done (engine-wire 3.4).
     pub(super) fn inventory(&mut self, out: &mut Out) {
+        self.link.inventory_owed = self.has_open_spawn();
+        if self.link.inventory_owed {
+            return;
+        }
         let agents: Vec<InventoryMember> = self
             .members
             .iter()
@@ -181,6 +181,20 @@ impl Dispatcher {
                 id: Some(id),
                 agents,
             })));
+    }
+
+    fn has_open_spawn(&self) -> bool {
+        self.members.values().any(|member| match &member.source {
+            SpawnSource::Invocation(id) => self.invocations.contains(id),
+            _ => false,
+        })
+    }
+
+    /// An invocation was answered: the list that waited for it can go.
+    pub(super) fn inventory_if_owed(&mut self, out: &mut Out) {
+        if self.link.inventory_owed && self.link.up {
+            self.inventory(out);
+        }
     }
 
     fn heartbeat(&mut self, now: Now, out: &mut Out) {

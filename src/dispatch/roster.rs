@@ -9,7 +9,7 @@ use crate::msg::{
     AgentCommand, AgentReport, AgentSpec, Answer, Effect, How, Refusal, RefusalKind, Reply,
     RestCall, Secret, SpawnSource,
 };
-use crate::time::{Mono, Now, Wall};
+use crate::time::{Mono, Now, Wall, soonest};
 use crate::wire::event::BrokerEvent;
 use crate::wire::local::{self, SpawnRequest};
 use crate::wire::up::{AgentDeregister, Outcome, Up};
@@ -42,7 +42,12 @@ pub(super) struct Member {
     pub pictures: Vec<Ticket>,
     pub released: bool,
     pub pace: Pace,
+    /// Until then an end means that the program did not start; the engine waits for the answer that long.
+    pub settles: Option<Mono>,
 }
+
+/// How long a program that the engine asked for must live to count as started (as upstream has it since 11.x).
+const SETTLES_AFTER: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Debug)]
 pub(super) enum Releaser {
@@ -72,7 +77,7 @@ impl Member {
         match self.phase {
             Phase::Registering { deadline, .. } => deadline,
             Phase::Cooling { until } => Some(until),
-            Phase::Running => self.pace.until,
+            Phase::Running => soonest(self.pace.until, self.settles),
             Phase::Starting | Phase::Stopping => None,
         }
     }
@@ -90,6 +95,7 @@ impl Member {
         self.idle_since = None;
         self.pictures.clear();
         self.pace = Pace::default();
+        self.settles = None;
     }
 
     /// Whether the engine should count it.
@@ -206,15 +212,37 @@ impl Dispatcher {
                 AgentCommand::Stop { grace },
             ));
         }
-        // The result first: an engine that reads a list of agents without an open spawn gives that spawn to another node.
         let invoked = matches!(source, SpawnSource::Invocation(_));
-        if invoked {
-            self.spawn_answered(name, &source, None, out);
+        if let Some(member) = self.members.get_mut(name).filter(|_| invoked) {
+            member.settles = Some(now.mono + SETTLES_AFTER);
         }
         self.announce(now, out);
         if !invoked {
             self.spawn_answered(name, &source, caller, out);
         }
+    }
+
+    /// A program that the engine asked for has lived long enough.
+    pub(super) fn settled_in(&mut self, name: &AgentName, out: &mut Out) {
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        member.settles = None;
+        let source = member.source.clone();
+        self.spawn_answered(name, &source, None, out);
+    }
+
+    /// It ended before that: the engine hears what became of it instead.
+    fn never_settled(&mut self, member: &Member, how: &How, out: &mut Out) {
+        let (Some(_), SpawnSource::Invocation(id)) = (member.settles, &member.source) else {
+            return;
+        };
+        let word = match (&member.releasing[..], &how.last) {
+            ([], Some(last)) => format!("spawn_failed: {how}: {last}"),
+            ([], None) => format!("spawn_failed: {how}"),
+            _ => "spawn_released_before_ready".to_owned(),
+        };
+        self.answer(id.clone(), Outcome::Error(word), out);
     }
 
     fn spawn_answered(
@@ -293,6 +321,7 @@ impl Dispatcher {
             self.counters.agents_crashed += 1;
             log::warn!("agent {name} ended by itself: {how}");
         }
+        self.never_settled(&member, how, out);
         for ticket in &member.pictures {
             let gone = Refusal::new(
                 RefusalKind::UnknownAgent,

@@ -120,6 +120,7 @@ impl Dispatcher {
             pictures: Vec::new(),
             released: false,
             pace: Pace::default(),
+            settles: None,
         };
         self.members.insert(name.clone(), member);
         if self.link.up {
@@ -270,14 +271,24 @@ impl Dispatcher {
             match phase {
                 Phase::Registering { .. } => self.register_late(now, &name, out),
                 Phase::Cooling { .. } => self.restart(now, &name, out),
-                Phase::Running => {
-                    if let Some(member) = self.members.get_mut(&name) {
-                        member.pace.until = None;
-                    }
-                    self.type_next(now, &name, out);
-                }
+                Phase::Running => self.member_due(now, &name, out),
                 Phase::Starting | Phase::Stopping => {}
             }
+        }
+    }
+
+    fn member_due(&mut self, now: Now, name: &AgentName, out: &mut Out) {
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        if member.settles.is_some_and(|at| at <= now.mono) {
+            self.settled_in(name, out);
+        }
+        if let Some(member) = self.members.get_mut(name)
+            && member.pace.until.is_some_and(|at| at <= now.mono)
+        {
+            member.pace.until = None;
+            self.type_next(now, name, out);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Stories told to the dispatcher without threads, files or clocks.
 
+mod actions;
 mod letters;
 mod limits;
 mod lives;
@@ -45,6 +46,8 @@ impl World {
             harnesses: vec!["claude".into()],
             grace: Duration::from_secs(1),
             limits: Limits::default(),
+            harness_table: BTreeMap::new(),
+            actions: BTreeMap::new(),
             pid: 1,
             agents: Vec::new(),
             damage: None,
@@ -638,50 +641,6 @@ fn a_spawn_without_an_engine_fails_with_the_reason() {
         matches!(e, Effect::Reply(_, Err(r)) if r.kind == RefusalKind::Engine && r.message.contains("connection refused"))
     });
     assert!(refused);
-}
-
-#[test]
-fn a_spawn_asked_twice_by_the_engine_starts_once_and_is_answered_alike() {
-    let mut w = World::new();
-    w.link_up();
-    let invoke = |w: &mut World| {
-        w.tell(Event::Link(LinkReport::Frame(Down::ActionInvoke(
-            ActionInvoke {
-                invocation_id: InvocationId::new("inv_1"),
-                action: "spawn:claude".into(),
-                agent_id: None,
-                agent_name: None,
-                input: json!({"name":"w1","cli":"cat"}),
-            },
-        ))));
-    };
-    w.done();
-    invoke(&mut w);
-    invoke(&mut w);
-    w.registered("w1");
-    let run = w.run_of("w1");
-    w.report("w1", run, AgentReport::Started { pid: 9 });
-    invoke(&mut w);
-    let effects = w.done();
-    assert_eq!(
-        effects
-            .iter()
-            .filter(|e| matches!(e, Effect::Spawn(..)))
-            .count(),
-        1
-    );
-    let answers: Vec<_> = effects
-        .iter()
-        .filter_map(|e| {
-            if let Effect::Send(Up::ActionResult(r)) = e {
-                Some(r.outcome.clone())
-            } else {
-                None
-            }
-        })
-        .collect();
-    let ok = Outcome::Output(json!({"spawned":true,"name":"w1"}));
-    assert_eq!(answers, [ok.clone(), ok]);
 }
 
 #[test]

@@ -83,6 +83,7 @@ impl From<Refusal> for ApiError {
         let (status, code, retryable) = match refusal.kind {
             RefusalKind::Invalid => (400, "invalid_request", false),
             RefusalKind::UnknownAgent => (404, "agent_not_found", false),
+            RefusalKind::UnknownInvocation => (404, "unknown_invocation", false),
             RefusalKind::UnknownLetter => (404, "dead_letter_not_found", false),
             RefusalKind::NameTaken => (500, "agent_already_exists", false),
             RefusalKind::SpawnFailed => (500, "spawn_failed", false),
@@ -150,6 +151,7 @@ pub(crate) fn reply(reply: &Reply) -> Response {
             ok(&json!({"count": letters.len(), "dead_letters": letters}))
         }
         Reply::Redelivered(redelivered) => ok(redelivered),
+        Reply::Sidecar(value) => ok(value),
         Reply::Nodes(nodes) => ok(&json!({"nodes": nodes})),
     }
 }

@@ -10,15 +10,15 @@ use serde_json::json;
 
 use super::render::{ApiError, ok, reply, unauthorized, wrong_method};
 use super::routes::{self, Endpoint, Found};
-use super::{Context, Stage, attach, auth, facts, stream};
+use super::{Context, Stage, attach, auth, facts, fleet, stream};
 use crate::msg::{ApiCall, RefusalKind, Reply};
 use crate::net::{Handler, Limits, Outcome, Request, Response, Server};
 use crate::wire::local::{ModeChanged, Status};
 
 /// How long calls may take that wait for a process or the engine; existing clients give up after 30 seconds.
-const LONG: Duration = Duration::from_secs(25);
+pub(crate) const LONG: Duration = Duration::from_secs(25);
 /// How long all others may.
-const SHORT: Duration = Duration::from_secs(5);
+pub(crate) const SHORT: Duration = Duration::from_secs(5);
 /// How long typed input may wait to be read.
 const INPUT_LIMIT: Duration = Duration::from_secs(5);
 
@@ -197,6 +197,7 @@ fn answer(
             return Err(ApiError::new(400, "unsupported_operation", what));
         }
         Endpoint::Events => return stream::events(api, request),
+        Endpoint::Fleet => return fleet::serve(api, request),
         Endpoint::InputStream => return stream::input(api, name, request),
         Endpoint::Attach => return attach::attach(api, name, request),
     };

@@ -45,6 +45,7 @@ fn world() -> World {
             next.unwrap_or_else(|| Err(Refusal::new(RefusalKind::Timeout, "no answer was made up")))
         }),
         events: Arc::new(Topic::new(1000)),
+        sidecars: Arc::default(),
         lines: Arc::new(Lines::default()),
         degraded: Arc::default(),
         session: SessionFacts {

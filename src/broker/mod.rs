@@ -16,14 +16,14 @@ use parking_lot::Mutex;
 use crate::agent::mark;
 use crate::api;
 use crate::dispatch::{Dispatcher, Facts, Limits, Out};
-use crate::handlers::Handlers;
+use crate::handlers::{Handlers, News};
 use crate::hub::Topic;
 use crate::identity::derive::{Enrolment, TokenScope, fingerprint, node_id};
 use crate::identity::store;
 use crate::ids::{NodeId, WorkspaceId};
 use crate::journal::{self, Journal, Lock, Opened};
 use crate::ledger::Record;
-use crate::lines::Lines;
+use crate::lines::{Lines, Sidecars};
 use crate::machine::{Machine, persist};
 use crate::msg::{ActionSpec, Event, Harness, Refusal, RefusalKind, Secret};
 use crate::sys::disk::{create_private_dir, write_private};
@@ -325,6 +325,7 @@ impl Parts {
         let (inbox, events_in) = bounded::<Inbound>(INBOX);
         let events = Arc::new(Topic::after(EVENTS_KEPT, mind.numbered));
         let lines = Arc::new(Lines::default());
+        let sidecars = Arc::new(Sidecars::default());
         let degraded = Arc::new(Mutex::new(None));
         let leave_by = Arc::new(AtomicU64::new(0));
         let node = Arc::new(Mutex::new((
@@ -344,6 +345,7 @@ impl Parts {
             errands,
             handlers,
             lines: lines.clone(),
+            sidecars: sidecars.clone(),
             events: events.clone(),
             reaper,
             exe: settings.exe.clone(),
@@ -380,6 +382,7 @@ impl Parts {
             ask: ask(inbox),
             events: events.clone(),
             lines,
+            sidecars,
             degraded,
             session: session(&settings, &identity, node, started),
             api_key,
@@ -469,8 +472,12 @@ fn errands(
 }
 
 fn handlers(reaper: Arc<Reaper>, inbox: Sender<Inbound>) -> Handlers {
-    Handlers::new(reaper, move |id, result| {
-        let _ = inbox.send(Inbound::Event(Event::Handled(id, result)));
+    Handlers::new(reaper, move |news| {
+        let event = match news {
+            News::Handled(id, result) => Event::Handled(id, result),
+            News::LaunchEnded(argv, how) => Event::LaunchEnded(argv, how),
+        };
+        let _ = inbox.send(Inbound::Event(event));
     })
 }
 

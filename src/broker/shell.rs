@@ -14,7 +14,7 @@ use crate::dispatch::{self, Dispatcher};
 use crate::handlers::Handlers;
 use crate::hub::Topic;
 use crate::ids::{AgentName, Run, Seq, Ticket};
-use crate::lines::{AgentInput, Lines};
+use crate::lines::{AgentInput, Lines, Sidecars};
 use crate::msg::{
     AgentCommand, AgentReport, AgentSpec, Answer, ApiCall, Effect, Event, LinkCommand, LinkReport,
 };
@@ -40,6 +40,7 @@ pub(super) struct Hands {
     pub errands: Errands,
     pub handlers: Handlers,
     pub lines: Arc<Lines>,
+    pub sidecars: Arc<Sidecars>,
     pub events: Arc<Topic<Arc<str>>>,
     pub reaper: Arc<Reaper>,
     pub exe: PathBuf,
@@ -194,6 +195,13 @@ impl thread::Shell<Dispatcher> for Shell {
             Effect::Handle(id, run) => {
                 if let Some(why) = self.hands.handlers.start(id.clone(), *run) {
                     self.own.push(Event::Handled(id, Err(why)));
+                }
+            }
+            Effect::Sidecar(id, push) => self.hands.sidecars.push(id, push),
+            Effect::Launch(order) => {
+                let argv = order.argv.clone();
+                if let Some(why) = self.hands.handlers.launch(*order) {
+                    self.own.push(Event::LaunchEnded(argv, why));
                 }
             }
             Effect::Reply(ticket, answer) => {

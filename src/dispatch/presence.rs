@@ -1,6 +1,7 @@
 //! What the engine is told of us: registration when the link comes up, heartbeat and inventory from one snapshot of the
 //! roster, and the orderly goodbye.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -88,8 +89,8 @@ impl Dispatcher {
                 name: self.facts.node_name.clone(),
                 node_id: self.facts.node_id.clone(),
                 capabilities: self.capabilities(),
-                max_agents: self.facts.max_agents,
-                tags: Vec::new(),
+                max_agents: self.max_agents(),
+                tags: self.tags(),
                 version: VERSION.into(),
                 resume_cursor: None,
                 provider: None,
@@ -137,7 +138,19 @@ impl Dispatcher {
     fn capabilities(&self) -> Vec<Capability> {
         let spawns = self.facts.harnesses.iter();
         let spawns = spawns.map(|h| Capability::of(format!("spawn:{h}"), "capacity"));
-        spawns.chain(self.action_capabilities()).collect()
+        let all = spawns.chain(self.action_capabilities());
+        let all = all.chain(self.sidecar_capabilities());
+        // The last of one name counts: what a sidecar says of it.
+        let by_name: BTreeMap<String, Capability> = all.map(|c| (c.name.clone(), c)).collect();
+        by_name.into_values().collect()
+    }
+
+    /// Tells the engine at once what can be done here. Only a registration makes actions known (engine-wire 3.4).
+    pub(super) fn capabilities_changed(&mut self, now: Now, out: &mut Out) {
+        if self.link.up {
+            self.register_node(out);
+            self.announce(now, out);
+        }
     }
 
     /// Tells the engine at once who runs here: after the link came up and after each change of the live set.
@@ -200,7 +213,8 @@ impl Dispatcher {
     fn heartbeat(&mut self, now: Now, out: &mut Out) {
         self.link.next_heartbeat = Some(now.mono + HEARTBEAT);
         let active = self.members.values().filter(|m| m.is_live()).count() as u64;
-        let load = match self.facts.max_agents {
+        let max_agents = self.max_agents();
+        let load = match max_agents {
             0 => 0.0,
             max => (active as f64 / max as f64).min(1.0),
         };
@@ -211,7 +225,7 @@ impl Dispatcher {
                 node_id: Some(self.facts.node_id.clone()),
                 handlers_live: !capabilities.is_empty() && self.stopping.is_none(),
                 capabilities: Some(capabilities),
-                max_agents: Some(self.facts.max_agents),
+                max_agents: Some(max_agents),
                 version: Some(VERSION.into()),
                 load: Some(load),
                 active_agents: active,

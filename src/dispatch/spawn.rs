@@ -58,7 +58,8 @@ impl Dispatcher {
             return Err(Refusal::new(RefusalKind::NameTaken, text));
         }
         let running = self.members.len() as u64;
-        if self.facts.max_agents > 0 && running >= self.facts.max_agents {
+        let most = self.max_agents();
+        if most > 0 && running >= most {
             let text =
                 format!("{running} agents run here already, which is the limit (--max-agents)");
             return Err(Refusal::new(RefusalKind::Full, text));

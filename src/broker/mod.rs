@@ -28,7 +28,7 @@ use crate::machine::{Machine, persist};
 use crate::msg::{ActionSpec, Event, Harness, Refusal, RefusalKind, Secret};
 use crate::sys::disk::{create_private_dir, write_private};
 use crate::sys::reap::Reaper;
-use crate::sys::{clock, entropy, thread};
+use crate::sys::{clock, entropy, failpoint, thread};
 use crate::time::Now;
 use crate::uplink::rest::{CallError, Client, Errands};
 use crate::uplink::socket::{Tokens, Uplink, UplinkSettings};
@@ -164,15 +164,19 @@ impl Broker {
         let lock = Lock::take(dir, pid).map_err(StartError::because)?;
         let listener = bind(settings.api_bind, settings.api_port)?;
         let addr = listener.local_addr().map_err(StartError::because)?;
-        let options = journal::Options {
+        let mut options = journal::Options {
             strict: settings.strict_journal,
             ..journal::Options::default()
         };
+        if let Some(bytes) = failpoint::rotate_bytes() {
+            options.rotate_bytes = bytes;
+        }
         let opened = Journal::<Record>::open(&journal_dir, "broker", options)
             .map_err(StartError::because)?;
         if let Some(reason) = opened.recovery.degraded() {
             log::error!("{reason}");
         }
+        failpoint::hit("open.read");
         let identity = identify(&settings)?;
         let api_key = match &settings.api_key {
             Some(key) => key.clone(),
@@ -377,6 +381,7 @@ impl Parts {
         let url = format!("http://{addr}");
         let connection = settings.state_dir.join("connection.json");
         write_connection(&connection, &settings, &url, addr.port(), &api_key, pid)?;
+        failpoint::hit("open.connection");
         life.set(api::Stage::Running);
         let context = api::Context {
             ask: ask(inbox),
@@ -435,7 +440,9 @@ impl Mind {
         let numbered = dispatcher.ledger().numbered();
         let mut out = Out::default();
         dispatcher.open(started, mark::read_all(marks), &mut out);
+        failpoint::hit("open.replayed");
         persist(&dispatcher, &mut journal, &mut out).map_err(StartError::because)?;
+        failpoint::hit("open.durable");
         Ok(Self {
             dispatcher,
             journal,

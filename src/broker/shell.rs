@@ -17,9 +17,10 @@ use crate::ids::{AgentName, Run, Seq, Ticket};
 use crate::lines::{AgentInput, Lines, Sidecars};
 use crate::msg::{
     AgentCommand, AgentReport, AgentSpec, Answer, ApiCall, Effect, Event, LinkCommand, LinkReport,
+    Reply,
 };
 use crate::sys::reap::Reaper;
-use crate::sys::{clock, thread};
+use crate::sys::{clock, failpoint, thread};
 use crate::uplink::rest::Errands;
 use crate::uplink::socket::{LinkInput, Uplink};
 use crate::wire::event::Numbered;
@@ -171,6 +172,7 @@ impl thread::Shell<Dispatcher> for Shell {
     fn perform(&mut self, effect: Effect) -> ControlFlow<()> {
         match effect {
             Effect::Send(Up::DeliveryAck(DeliveryAck { agent, up_to_seq })) => {
+                failpoint::hit("ack.durable");
                 self.acks.insert(agent, up_to_seq);
             }
             Effect::Send(frame) => {
@@ -186,7 +188,12 @@ impl thread::Shell<Dispatcher> for Shell {
             }
             Effect::Link(command) => self.hands.uplink.send(LinkInput::Command(command)),
             Effect::Spawn(run, spec) => self.spawn(run, *spec),
-            Effect::Agent(name, run, command) => self.order(&name, run, command),
+            Effect::Agent(name, run, command) => {
+                if matches!(command, AgentCommand::Inject(_)) {
+                    failpoint::hit("inject.durable");
+                }
+                self.order(&name, run, command);
+            }
             Effect::Errand(id, call) => {
                 if let Some(busy) = self.hands.errands.hand_over(id, call) {
                     self.own.push(Event::Errand(id, busy));
@@ -205,6 +212,9 @@ impl thread::Shell<Dispatcher> for Shell {
                 }
             }
             Effect::Reply(ticket, answer) => {
+                if matches!(answer, Ok(Reply::Sent(_))) {
+                    failpoint::hit("reply.durable");
+                }
                 if let Some(caller) = self.desk.remove(&ticket) {
                     // A caller who gave up has dropped its end.
                     let _ = caller.try_send(answer);
@@ -235,6 +245,7 @@ impl thread::Shell<Dispatcher> for Shell {
                     agent,
                     up_to_seq,
                 })));
+            failpoint::hit("ack.sent");
         }
     }
 

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
 
+use crate::sys::failpoint;
+
 /// Files are readable and writable by their owner alone.
 const FILE_MODE: u32 = 0o600;
 /// Folders likewise.
@@ -106,6 +108,7 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<RealFile> {
+        failpoint::room().map_err(|e| named("make", path, e))?;
         let file = create_new(path)?;
         Ok(RealFile {
             file,
@@ -114,7 +117,11 @@ impl Disk for RealDisk {
     }
 
     fn append(&self, file: &mut RealFile, bytes: &[u8]) -> io::Result<()> {
-        let written = file.file.write_all(bytes);
+        let written = match failpoint::room() {
+            Ok(()) => file.file.write_all(bytes),
+            // A disk fills up in the middle of a write.
+            full => (file.file.write_all(&bytes[..bytes.len() / 2])).and(full),
+        };
         written.map_err(|e| named("write", &file.path, e))
     }
 

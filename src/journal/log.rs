@@ -318,6 +318,7 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
             frame::encode(Place::start(number), records).map_err(io::Error::other)?;
         let mut bytes = frame::first_line(&self.kind).into_bytes();
         bytes.extend(frame);
+        self.disk.make_dir(&self.dir)?;
         let unborn = self.dir.join(UNBORN);
         let file = match self.write_whole(&unborn, &bytes) {
             Ok(file) => file,
@@ -424,6 +425,12 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
             return Err(Trouble(why));
         }
         failpoint::hit("journal.synced");
+        if let Err(e) = self.disk.in_place(&current.file, &current.path) {
+            // Synced, and nowhere to be found after a crash: as good as not written.
+            let why = e.to_string();
+            self.state = State::Poisoned(format!("{why}; a new journal must be begun"));
+            return Err(Trouble(why));
+        }
         current.torn = false;
         current.length += bytes.len() as u64;
         current.next = next;

@@ -308,8 +308,10 @@ pub enum RefusalKind {
     Stopping,
     /// 503 `degraded`: the journal cannot be written.
     Degraded,
-    /// 504 `worker_timeout`.
+    /// 504 `worker_timeout`: it was not begun in time, and will not be.
     Timeout,
+    /// 504 `worker_timeout`: it was begun and may still happen, so asking again may make it happen twice.
+    Begun,
 }
 
 // ---- what the broker does ---------------------------------------------------------------------------------------

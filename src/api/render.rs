@@ -55,7 +55,7 @@ impl ApiError {
         )
     }
 
-    fn body(&self) -> ErrorBody {
+    pub(crate) fn body(&self) -> ErrorBody {
         ErrorBody {
             success: false,
             code: self.code.to_owned(),
@@ -92,6 +92,7 @@ impl From<Refusal> for ApiError {
             RefusalKind::Stopping => (503, "shutting_down", true),
             RefusalKind::Degraded => (503, "degraded", true),
             RefusalKind::Timeout => (504, "worker_timeout", true),
+            RefusalKind::Begun => (504, "worker_timeout", false),
         };
         Self {
             status,

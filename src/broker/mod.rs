@@ -611,11 +611,8 @@ fn ask(inbox: Sender<Inbound>) -> api::Ask {
                 Err(late())
             }
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
-                let mut refusal = late();
-                refusal
-                    .message
-                    .push_str("; it was begun and may still happen");
-                Err(refusal)
+                let message = format!("{}; it was begun and may still happen", late().message);
+                Err(Refusal::new(RefusalKind::Begun, message))
             }
             Err(crossbeam_channel::RecvTimeoutError::Disconnected) => Err(gone()),
         }

@@ -80,9 +80,11 @@ pub struct Tally {
     pub dead: u64,
     pub lost: u64,
     pub reordered: u64,
-    /// Read again, in doubt at a death, and marked as redelivered.
+    /// Read again.
     pub doubled: u64,
-    /// Of those: nobody could see the mark, because the life that typed them again was killed before it told.
+    /// Of those: in doubt at a death, and marked as redelivered.
+    pub marked: u64,
+    /// Of those: in doubt at a death, and typed again by a life that was killed before it could tell.
     pub untold: u64,
     pub violations: Vec<String>,
 }
@@ -107,6 +109,7 @@ impl Tally {
         self.lost += other.lost;
         self.reordered += other.reordered;
         self.doubled += other.doubled;
+        self.marked += other.marked;
         self.untold += other.untold;
         self.violations.extend(other.violations);
     }
@@ -117,8 +120,8 @@ impl fmt::Display for Tally {
         write!(
             f,
             "{} runs, {} kills (at any moment, and at {} of {} points), {} messages ({} cut off before they were answered, {} in the dead letters): \
-             {} lost, {} reordered, {} doubled (all in doubt at a kill; {} marked redelivered, {} typed again by a \
-             life that was killed before it told), {} violations",
+             {} lost, {} reordered, {} doubled (in doubt at a kill: {} marked redelivered, {} typed again by a life \
+             that was killed before it told), {} violations",
             self.runs,
             self.kills,
             self.points.len(),
@@ -129,7 +132,7 @@ impl fmt::Display for Tally {
             self.lost,
             self.reordered,
             self.doubled,
-            self.doubled - self.untold,
+            self.marked,
             self.untold,
             self.violations.len()
         )
@@ -187,20 +190,26 @@ fn presence(evidence: &Evidence, sent: &Sent, tally: &mut Tally) {
         let text = format!("{name:?} was read as {} and answered as {id}", first.id);
         tally.violations.push(text);
     }
-    if copies.len() > 1 {
-        tally.doubled += copies.len() as u64 - 1;
-        doubled(
-            evidence,
-            &format!("{name:?}"),
-            &first.id,
-            copies.len(),
-            tally,
-        );
+    let more = copies.len() as u64 - 1;
+    if more > 0 {
+        tally.doubled += more;
+        match doubled(evidence, &first.id, copies.len()) {
+            Ok(Told::Marked) => tally.marked += more,
+            Ok(Told::Untold) => tally.untold += more,
+            Err(why) => tally
+                .violations
+                .push(format!("doubled: {name:?} ({}) {why}", first.id)),
+        }
     }
 }
 
+enum Told {
+    Marked,
+    Untold,
+}
+
 /// A message was read more than once: each copy too many must come from a death that left it in doubt, and be marked.
-fn doubled(evidence: &Evidence, name: &str, id: &str, copies: usize, tally: &mut Tally) {
+fn doubled(evidence: &Evidence, id: &str, copies: usize) -> Result<Told, String> {
     let doubtful = |(life, death): (usize, &Autopsy)| death.doubtful.contains(id).then_some(life);
     let doubts: Vec<usize> = evidence
         .deaths
@@ -209,23 +218,22 @@ fn doubled(evidence: &Evidence, name: &str, id: &str, copies: usize, tally: &mut
         .filter_map(doubtful)
         .collect();
     if doubts.len() + 1 < copies {
-        tally.violations.push(format!(
-            "doubled: {name} ({id}) was read {copies} times and was in doubt at {} deaths",
+        return Err(format!(
+            "was read {copies} times and was in doubt at {} deaths",
             doubts.len()
         ));
-        return;
     }
     let again = |typed: &&Typed| typed.id == id && doubts.iter().any(|life| typed.life > *life);
-    if !evidence.typed.iter().any(|t| again(&t)) {
-        tally.untold += 1;
-        // Who typed it again told so, unless it died first: only the last life surely lived to tell.
-        let killed_later = doubts
-            .first()
-            .is_some_and(|life| life + 1 < evidence.deaths.len());
-        if !killed_later {
-            let text = format!("doubled: {name} ({id}) was typed again, and no event says so");
-            tally.violations.push(text);
-        }
+    if let Some(typed) = evidence.typed.iter().find(again) {
+        return match typed.redelivered {
+            true => Ok(Told::Marked),
+            false => Err("was typed again and not marked".into()),
+        };
+    }
+    // Who typed it again told so, unless it died first: only the last life surely lived to tell.
+    match doubts.first() {
+        Some(life) if life + 1 < evidence.deaths.len() => Ok(Told::Untold),
+        _ => Err("was typed again, and no event says so".into()),
     }
 }
 
@@ -355,7 +363,10 @@ mod tests {
         evidence.deaths = vec![in_doubt("m1")];
         evidence.typed = vec![typed(0, "m1", false), typed(1, "m1", true)];
         let tally = judge(&evidence);
-        assert_eq!((tally.doubled, tally.violations), (1, vec![]));
+        assert_eq!(
+            (tally.doubled, tally.marked, tally.violations),
+            (1, 1, vec![])
+        );
     }
 
     #[test]
@@ -364,7 +375,7 @@ mod tests {
         evidence.deaths = vec![in_doubt("m1")];
         assert_eq!(judge(&evidence).violations.len(), 1, "nobody told of it");
         evidence.typed = vec![typed(1, "m1", false)];
-        assert_eq!(judge(&evidence).violations.len(), 1, "told, and not marked");
+        assert_eq!(judge(&evidence).violations.len(), 2, "told, and not marked");
     }
 
     #[test]

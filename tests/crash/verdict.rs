@@ -18,7 +18,8 @@ pub struct Read {
     pub id: String,
 }
 
-/// All whole messages in a reader's file, in order. A piece that a death cut off has no marker at its end, and is none.
+/// All whole messages in a reader's file, in order. A piece that a death cut off has no marker at its end, and is none; nor
+/// is a draft whose Enter never came, as a program in a raw terminal may see it.
 pub fn reading(text: &str) -> Vec<Read> {
     let mut found = Vec::new();
     let mut begin = 0;
@@ -28,6 +29,10 @@ pub fn reading(text: &str) -> Vec<Read> {
             from = at + 1;
             continue;
         };
+        if !text[at + marker..].starts_with(['\r', '\n']) {
+            from = at + marker;
+            continue;
+        }
         let before = &text[begin..at];
         let header = before.rfind('[').map_or("", |open| &before[open + 1..]);
         let id = header.split(']').next().unwrap_or_default();
@@ -316,9 +321,12 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_that_a_death_cut_off_is_no_reading() {
+    fn a_piece_that_a_death_cut_off_is_no_reading_and_neither_is_a_draft_without_enter() {
         let text = "Relay message from boss [ws / m1]: wo\
-                    Relay message from boss [ws / m1]: word @@e-1@@\rRelay message from me [ws / h2]: @@l-2@@";
+                    Relay message from boss [ws / m1]: word @@e-1@@\r\
+                    Relay message from me [ws / h2]: @@l-2@@\
+                    Relay message from me [ws / h2]: @@l-2@@\r\
+                    Relay message from me [ws / h3]: @@l-3@@";
         let read = reading(text);
         let ids: Vec<_> = read.iter().map(|r| (r.number, r.id.as_str())).collect();
         assert_eq!(ids, [(1, "m1"), (2, "h2")]);

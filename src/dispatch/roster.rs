@@ -27,6 +27,8 @@ pub(super) struct Member {
     /// The delivery its thread is typing.
     pub in_flight: Option<crate::ids::DeliveryId>,
     pub stalled: Option<String>,
+    /// When to give its thread the delivery once more, because it took no orders.
+    pub again_at: Option<Mono>,
     /// While on hold: how many of the parked messages a flush still lets through.
     pub flush_left: u64,
     pub ready: bool,
@@ -67,7 +69,7 @@ impl Member {
     pub(super) fn deadline(&self) -> Option<Mono> {
         match self.phase {
             Phase::Registering { deadline, .. } => deadline,
-            _ => None,
+            _ => self.again_at,
         }
     }
 
@@ -103,6 +105,7 @@ impl Dispatcher {
                 self.landed(now, name, &id, proof, reason, out)
             }
             AgentReport::Stalled(id, why) => self.stalled(name, &id, &why, out),
+            AgentReport::NotTaken(id, why) => self.not_taken(now, name, &id, &why, out),
             AgentReport::Failed(id, why) => self.untypable(now, name, &id, &why, out),
             AgentReport::Picture(ticket, picture) => {
                 if let Some(member) = self.members.get_mut(name) {

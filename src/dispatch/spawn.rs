@@ -109,6 +109,7 @@ impl Dispatcher {
             pid: None,
             in_flight: None,
             stalled: None,
+            again_at: None,
             flush_left: 0,
             ready: false,
             idle_since: None,
@@ -265,6 +266,9 @@ impl Dispatcher {
             .map(|(name, m)| (name.clone(), m.source.clone()))
             .collect();
         for (name, source) in late {
+            if self.give_again(&name, out) {
+                continue;
+            }
             if source == SpawnSource::CommandLine {
                 if let Some(Member {
                     phase: Phase::Registering { deadline, .. },

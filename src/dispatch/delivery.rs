@@ -51,7 +51,7 @@ impl Dispatcher {
 
     /// The initial task goes the way of any message: behind mail that waited for this agent already.
     pub(super) fn first_task(&mut self, now: Now, name: &AgentName, task: String, out: &mut Out) {
-        let id = format!("task_{}_{}", now.wall.0, self.request_id("t"));
+        let id = format!("task_{}", self.unused(now));
         let delivery = Delivery {
             id: DeliveryId::new(format!("del_{id}")),
             msg_id: MsgId::new(id),

@@ -109,6 +109,8 @@ pub enum AgentReport {
     Landed(DeliveryId, Proof, Option<String>),
     /// The text is not drawn, so Enter is withheld.
     Stalled(DeliveryId, String),
+    /// The thread takes no orders now, so it does not know of the message; nothing of it was typed.
+    NotTaken(DeliveryId, String),
     /// It cannot be typed into this terminal at all; nothing of it was submitted.
     Failed(DeliveryId, String),
     /// The picture somebody asked for.

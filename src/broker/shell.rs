@@ -129,7 +129,7 @@ impl Shell {
                 self.own.push(Event::Agent(
                     name.clone(),
                     run,
-                    AgentReport::Stalled(injection.delivery_id, why),
+                    AgentReport::NotTaken(injection.delivery_id, why),
                 ));
             }
             Err(TrySendError::Full(_)) => {

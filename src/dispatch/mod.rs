@@ -175,6 +175,12 @@ impl Dispatcher {
         out.effects.push(Effect::Publish(self.event_seq, event));
     }
 
+    /// A name for what is accepted next, never used before and never again: by the number of its first event. The wall
+    /// clock is in it for people; alone it would not do, because it can jump back over a restart.
+    fn unused(&self, now: Now) -> String {
+        format!("{:012x}{:08x}", now.wall.0, self.event_seq + 1)
+    }
+
     fn request_id(&mut self, what: &str) -> String {
         let id = format!("{what}_{}", self.next_request);
         self.next_request += 1;

@@ -78,7 +78,7 @@ impl Dispatcher {
     ) -> Answer {
         match call {
             SidecarCall::Node(manifest, supervision) => {
-                let expected = self.expected_back(supervision.as_ref());
+                let expected = self.expected_back(supervision.as_deref());
                 let sidecar = self.sidecars.connected.entry(id).or_default();
                 sidecar.manifest = *manifest;
                 sidecar.supervision = supervision.map(|s| *s);
@@ -119,7 +119,7 @@ impl Dispatcher {
     }
 
     /// The count of a program that we started and that is back now.
-    fn expected_back(&mut self, supervision: Option<&Box<Supervision>>) -> Option<Launches> {
+    fn expected_back(&mut self, supervision: Option<&Supervision>) -> Option<Launches> {
         let argv = &supervision?.argv;
         let mut all = self.sidecars.relaunches.iter();
         let at = all.position(|relaunch| relaunch.supervision.argv == *argv)?;

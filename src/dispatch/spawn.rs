@@ -111,6 +111,7 @@ impl Dispatcher {
             pid: None,
             in_flight: None,
             stalled: None,
+            again_at: None,
             flush_left: 0,
             ready: false,
             idle_since: None,
@@ -285,6 +286,7 @@ impl Dispatcher {
         if member.settles.is_some_and(|at| at <= now.mono) {
             self.settled_in(name, out);
         }
+        self.give_again(now, name, out);
         if let Some(member) = self.members.get_mut(name)
             && member.pace.until.is_some_and(|at| at <= now.mono)
         {

@@ -12,6 +12,7 @@ mod demo_show;
 mod events;
 mod failure;
 mod find;
+mod journal;
 mod render;
 mod run;
 mod send;

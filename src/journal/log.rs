@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::VERSION;
+use super::found::{Found, counts, damaged, decode, missing, read_all};
 use super::frame::{self, Place};
-use super::recover::{Examined, Refusal, examine};
 use crate::machine::{Log, Trouble};
 use crate::sys::disk::{self, Disk, RealDisk};
 
@@ -167,6 +167,8 @@ pub enum OpenError {
         path: PathBuf,
         /// The frame's number in it.
         commit: u64,
+        /// Where the frame begins, in bytes.
+        offset: u64,
         /// What the decoder says.
         why: String,
     },
@@ -227,25 +229,6 @@ enum Fate {
     Keep(PathBuf),
 }
 
-/// A file found at opening.
-struct Found {
-    number: u64,
-    path: PathBuf,
-    bytes: Vec<u8>,
-    seen: Examined,
-}
-
-impl Found {
-    /// Whether it is not what we wrote, beyond a torn tail: a file comes into being with its first frame whole, so one
-    /// without any lost it later.
-    fn damage(&self) -> Option<u64> {
-        match self.seen.gaps.first() {
-            Some(gap) => Some(gap.offset),
-            None => self.seen.good.is_empty().then_some(0),
-        }
-    }
-}
-
 impl<R: Serialize + DeserializeOwned> Journal<R> {
     /// Opens the journal in a folder of this machine, or begins one. The folder must exist.
     ///
@@ -269,11 +252,10 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
         options: Options,
     ) -> Result<Opened<R, D>, OpenError> {
         let names = disk.list(dir)?;
-        let found = read_all(&disk, dir, kind, &names)?;
-        // The newest that has anything counts; it began with everything the older ones said.
-        let counts = found.iter().rev().find(|f| !f.seen.good.is_empty());
+        let found = read_all(dir, kind, &names, |path| disk.read(path))?;
+        let counts = counts(&found);
         let records = counts.map_or(Ok(Vec::new()), decode)?;
-        let damaged = found.iter().rev().find_map(|f| Some((f, f.damage()?)));
+        let damaged = damaged(&found);
         if let (true, Some((file, offset))) = (options.strict, damaged) {
             let path = file.path.clone();
             return Err(OpenError::Damaged { path, offset });
@@ -456,69 +438,6 @@ fn cut_back<D: Disk>(disk: &D, current: &mut Current<D::File>) -> Result<(), Tro
     Ok(())
 }
 
-/// Reads and sorts every `journal.N`, the oldest first. One that is refused refuses the whole folder: going on beside
-/// it could mean going on without what it knows.
-fn read_all<D: Disk>(
-    disk: &D,
-    dir: &Path,
-    kind: &str,
-    names: &[String],
-) -> Result<Vec<Found>, OpenError> {
-    let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_in(name)).collect();
-    numbers.sort_unstable();
-    let mut found = Vec::new();
-    for number in numbers {
-        let path = dir.join(format!("journal.{number}"));
-        let bytes = disk.read(&path)?;
-        let seen = match examine(&bytes, kind) {
-            Ok(seen) => seen,
-            Err(Refusal::Version(version)) => return Err(OpenError::Version { path, version }),
-            Err(Refusal::Kind(found)) => {
-                let wanted = kind.to_owned();
-                return Err(OpenError::Kind {
-                    path,
-                    found,
-                    wanted,
-                });
-            }
-            Err(Refusal::NotAJournal) => return Err(OpenError::NotAJournal { path }),
-        };
-        found.push(Found {
-            number,
-            path,
-            bytes,
-            seen,
-        });
-    }
-    Ok(found)
-}
-
-/// The N of `journal.N`, in its one spelling.
-fn number_in(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix("journal.")?;
-    // Eighteen digits leave room to count on.
-    let number: u64 = (digits.len() <= 18).then(|| digits.parse().ok())??;
-    (number.to_string() == digits).then_some(number)
-}
-
-/// The records of all good frames.
-fn decode<R: DeserializeOwned>(file: &Found) -> Result<Vec<R>, OpenError> {
-    let mut records = Vec::new();
-    for frame in &file.seen.good {
-        let lines = file.bytes[frame.lines.clone()].split(|b| *b == b'\n');
-        // JSON is never empty: the one empty piece is what follows the last line break.
-        for line in lines.filter(|line| !line.is_empty()) {
-            let record = serde_json::from_slice(line).map_err(|e| OpenError::Record {
-                path: file.path.clone(),
-                commit: frame.number,
-                why: e.to_string(),
-            })?;
-            records.push(record);
-        }
-    }
-    Ok(records)
-}
-
 /// What becomes of each file found, once a new one stands.
 fn fates(found: &[Found], names: &[String]) -> Vec<(PathBuf, Fate)> {
     found
@@ -563,24 +482,10 @@ fn damage(
             Fate::Remove => None,
         })
         .collect();
-    // Countable only if the newest file still has its beginning: that frame alone may stand for any amount of history.
-    let missing = counts
-        .filter(|file| {
-            found
-                .last()
-                .is_some_and(|newest| newest.number == file.number)
-        })
-        .filter(|file| {
-            file.seen
-                .good
-                .first()
-                .is_some_and(|frame| frame.number == 0)
-        })
-        .map(|file| file.seen.gaps.iter().map(|gap| gap.frames).sum());
     Damage {
         kept,
         offset,
         salvaged: counts.map_or(0, |file| file.seen.good.len() as u64),
-        missing,
+        missing: missing(found),
     }
 }

@@ -189,6 +189,18 @@ pub fn read_private(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// All bytes of a plain file, which stays as it was found, whoever may read it.
+///
+/// # Errors
+/// When it is not there, is no plain file or cannot be read. Names the path.
+pub fn read_untouched(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_as_is(path, OpenOptions::new().read(true))
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(|e| named("read", path, e))?;
+    Ok(bytes)
+}
+
 /// Opens a private file for reading and writing, and makes it if it is not there. Tightened as in [`read_private`].
 ///
 /// # Errors
@@ -211,19 +223,24 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
         .map_err(|e| named("make the folder", path, e))
 }
 
-/// Opens a plain file without following a link in its place, and without waiting for a pipe that has its name.
+/// Opens a plain file for its owner alone.
 fn open(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
+    let file = open_as_is(path, how)?;
+    if file.metadata()?.permissions().mode() & 0o777 & !FILE_MODE != 0 {
+        file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    }
+    Ok(file)
+}
+
+/// Opens a plain file without following a link in its place, and without waiting for a pipe that has its name.
+fn open_as_is(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = how
         .mode(FILE_MODE)
         .custom_flags(flags.bits().cast_signed())
         .open(path)?;
-    let found = file.metadata()?;
-    if !found.is_file() {
+    if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a plain file"));
-    }
-    if found.permissions().mode() & 0o777 & !FILE_MODE != 0 {
-        file.set_permissions(Permissions::from_mode(FILE_MODE))?;
     }
     Ok(file)
 }
@@ -325,6 +342,8 @@ pub(crate) mod tests {
         read_private(&path).expect("readable");
         assert_eq!(mode(&path), 0o600);
         fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("ours");
+        assert_eq!(read_untouched(&path).expect("readable"), b"x");
+        assert_eq!(mode(&path), 0o644, "only looked at");
         open_private(&path).expect("openable");
         assert_eq!(mode(&path), 0o600);
     }

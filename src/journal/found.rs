@@ -112,7 +112,7 @@ pub(super) fn decode<R: DeserializeOwned>(file: &Found) -> Result<Vec<R>, OpenEr
 }
 
 /// The N of `journal.N`, in its one spelling.
-fn number_in(name: &str) -> Option<u64> {
+pub(super) fn number_in(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("journal.")?;
     // Eighteen digits leave room to count on.
     let number: u64 = (digits.len() <= 18).then(|| digits.parse().ok())??;

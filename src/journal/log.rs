@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::VERSION;
-use super::found::{Found, counts, damaged, decode, missing, read_all};
+use super::found::{Found, counts, damaged, decode, missing, number_in, read_all};
 use super::frame::{self, Place};
 use crate::machine::{Log, Trouble};
 use crate::sys::disk::{self, Disk, RealDisk};
@@ -294,6 +294,7 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
     /// Writes a file that begins with these records as its whole history, makes it the current one, and removes what
     /// it replaces.
     fn begin(&mut self, records: &[R]) -> io::Result<()> {
+        self.check_alone()?;
         let number = self.number + 1;
         let (frame, next) =
             frame::encode(Place::start(number), records).map_err(io::Error::other)?;
@@ -343,10 +344,39 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
         Ok(())
     }
 
+    /// A file that is none of ours was written by another process, which our lock should have kept away and did not:
+    /// its folder, lock and all, was put in place of ours. Whatever we wrote here would count instead of what it says.
+    fn check_alone(&self) -> io::Result<()> {
+        let names = match self.disk.list(&self.dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            names => names?,
+        };
+        let current = match &self.state {
+            State::Writing(current) => Some(&current.path),
+            State::Poisoned(_) => None,
+        };
+        let ours = |path: &PathBuf| {
+            current == Some(path) || self.stale.iter().any(|(stale, _)| stale == path)
+        };
+        let numbered = names.iter().filter(|name| number_in(name).is_some());
+        match numbered
+            .map(|name| self.dir.join(name))
+            .find(|path| !ours(path))
+        {
+            Some(path) => Err(io::Error::other(format!(
+                "{} belongs to another process that took this folder over; stop one of the two",
+                path.display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
     fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<D::File> {
         let mut file = self.disk.create(path)?;
-        self.disk.append(&mut file, bytes)?;
-        self.disk.sync(&mut file)?;
+        self.disk
+            .append(&mut file, bytes)
+            .and_then(|()| self.disk.sync(&mut file))
+            .map_err(|e| io::Error::new(e.kind(), about(path, &e)))?;
         Ok(file)
     }
 
@@ -387,13 +417,16 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
         if let Err(e) = self.disk.append(&mut current.file, &bytes) {
             // Cut at once if possible, so that a reader in the meantime sees only whole frames.
             let _ = cut_back(&self.disk, current);
-            return Err(Trouble(e.to_string()));
+            return Err(Trouble(about(&current.path, &e)));
         }
         if let Err(e) = self.disk.sync(&mut current.file) {
             // The system may have dropped what it could not write, and call the next sync a success: nothing that is
             // said about this file can be believed any more. It stays until a new one stands.
-            let why = e.to_string();
-            self.stale.push((current.path.clone(), Fate::Remove));
+            let why = about(&current.path, &e);
+            // Of a file that somebody has removed nothing stays; what has its name by now is not ours to remove.
+            if e.kind() != io::ErrorKind::NotFound {
+                self.stale.push((current.path.clone(), Fate::Remove));
+            }
             self.state = State::Poisoned(format!("{why}; a new journal must be begun"));
             return Err(Trouble(why));
         }
@@ -432,10 +465,14 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
 fn cut_back<D: Disk>(disk: &D, current: &mut Current<D::File>) -> Result<(), Trouble> {
     if current.torn {
         disk.truncate(&mut current.file, current.length)
-            .map_err(|e| Trouble(e.to_string()))?;
+            .map_err(|e| Trouble(about(&current.path, &e)))?;
         current.torn = false;
     }
     Ok(())
+}
+
+fn about(path: &Path, error: &io::Error) -> String {
+    format!("{}: {error}", path.display())
 }
 
 /// What becomes of each file found, once a new one stands.

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,7 +34,8 @@ pub trait Disk {
     /// When it is not there, is no plain file, or cannot be read.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
-    /// A new empty file in place of whatever has that name.
+    /// A new empty file in place of whatever has that name. The folder is made again if it is gone and the one above it
+    /// is not.
     ///
     /// # Errors
     /// When there is no room or no permission.
@@ -43,13 +44,15 @@ pub trait Disk {
     /// Adds bytes at the end, with one write where the system allows it.
     ///
     /// # Errors
-    /// When not all could be written; some of them may be in the file nevertheless.
+    /// When not all could be written; some of them may be in the file nevertheless. Like all errors about an open file
+    /// it does not name the path, which may have changed since.
     fn append(&self, file: &mut Self::File, bytes: &[u8]) -> io::Result<()>;
 
-    /// Returns once the contents are on disk.
+    /// Returns once the contents are on disk, in a file that can be found there.
     ///
     /// # Errors
-    /// When they are not. The file must not be trusted afterwards: the system may forget what it failed to write.
+    /// When they are not. The file must not be trusted afterwards: the system may forget what it failed to write. Also
+    /// when somebody has removed the file, since what is in it is gone when it is closed.
     fn sync(&self, file: &mut Self::File) -> io::Result<()>;
 
     /// Cuts the file to `length` bytes.
@@ -81,11 +84,12 @@ pub trait Disk {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
-/// A file open for appending, and its path for error messages.
+/// A file open for appending.
 #[derive(Debug)]
 pub struct RealFile {
     file: File,
-    path: PathBuf,
+    /// Whether the file system counts names. Some do not, and then a file without one cannot be told.
+    counts_names: bool,
 }
 
 impl Disk for RealDisk {
@@ -106,26 +110,37 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<RealFile> {
-        let file = create_new(path)?;
-        Ok(RealFile {
-            file,
-            path: path.to_owned(),
-        })
+        let file = match create_new(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                make_again(path.parent().ok_or(e)?)?;
+                create_new(path)?
+            }
+            made => made?,
+        };
+        let counts_names = file.metadata().is_ok_and(|facts| facts.nlink() > 0);
+        Ok(RealFile { file, counts_names })
     }
 
     fn append(&self, file: &mut RealFile, bytes: &[u8]) -> io::Result<()> {
         let written = file.file.write_all(bytes);
-        written.map_err(|e| named("write", &file.path, e))
+        written.map_err(|e| because("cannot write", e))
     }
 
     fn sync(&self, file: &mut RealFile) -> io::Result<()> {
         let synced = file.file.sync_data();
-        synced.map_err(|e| named("sync", &file.path, e))
+        synced.map_err(|e| because("cannot sync", e))?;
+        if file.counts_names && file.file.metadata()?.nlink() == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "somebody has removed the file",
+            ));
+        }
+        Ok(())
     }
 
     fn truncate(&self, file: &mut RealFile, length: u64) -> io::Result<()> {
         let cut = file.file.set_len(length);
-        cut.map_err(|e| named("cut", &file.path, e))
+        cut.map_err(|e| because("cannot cut", e))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -223,6 +238,14 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
         .map_err(|e| named("make the folder", path, e))
 }
 
+/// Makes a folder that was there and is gone, but none above it: a whole tree that is gone was meant to go.
+fn make_again(dir: &Path) -> io::Result<()> {
+    let made = DirBuilder::new().mode(DIR_MODE).create(dir);
+    made.map_err(|e| named("make the folder", dir, e))?;
+    log::warn!("{} was removed and is made again", dir.display());
+    RealDisk.sync_dir(dir.parent().unwrap_or(Path::new(".")))
+}
+
 /// Opens a plain file for its owner alone.
 fn open(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
     let file = open_as_is(path, how)?;
@@ -277,10 +300,11 @@ fn beside(path: &Path) -> io::Result<(&Path, PathBuf)> {
 
 /// The same error, saying what could not be done to which path.
 fn named(doing: &str, path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(
-        error.kind(),
-        format!("cannot {doing} {}: {error}", path.display()),
-    )
+    because(&format!("cannot {doing} {}", path.display()), error)
+}
+
+fn because(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The journal against a disk that tears, fills up, forgets and dies. Here is what the tests share.
 
 mod faults;
+mod folder;
 mod opening;
 mod outages;
 mod rotation;

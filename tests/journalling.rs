@@ -248,3 +248,44 @@ fn a_person_reads_what_the_engine_inside_wrote_down() {
     let (code, out, _) = run(folder.path(), &["journal", "check", "--engine"]);
     assert_eq!(code, Some(0), "{out}");
 }
+
+#[test]
+fn a_broker_whose_journal_is_taken_away_says_so_and_goes_on_when_it_can_be_written_again() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &[]);
+    node.spawn("ada", &["cat"]);
+    let boss = node.engine.register("boss");
+    let dir = journal_dir(folder.path());
+    fs::remove_dir_all(&dir).expect("there");
+    fs::write(&dir, "in the way").expect("room");
+    node.engine.dm(&boss, "ada", "are you there?");
+    // The first reason is that the file is gone; the one that lasts is what keeps a new one from being made.
+    until("the reason", || {
+        let (_, health) = node.call("GET", "/health", None);
+        let why = health["degradedReason"].as_str()?.to_owned();
+        (health["status"] == "degraded" && why.contains("Not a directory")).then_some(())
+    });
+    let (code, out, err) = run(folder.path(), &["status"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(
+        out.contains("degraded") && out.contains("Not a directory"),
+        "{out}"
+    );
+    let (code, _, err) = run(folder.path(), &["send", "ada", "and this?"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("Not a directory"), "{err}");
+    assert!(
+        node.events("delivery_injected").is_empty(),
+        "nothing is typed that is not written down"
+    );
+
+    fs::remove_file(&dir).expect("there");
+    until("delivery_verified", || {
+        node.events("delivery_verified").pop()
+    });
+    assert_eq!(node.get("/health")["status"], "ok");
+    let (_, table, _) = run(folder.path(), &["journal", "show"]);
+    assert!(table.contains("settled"), "{table}");
+    let (code, _, _) = run(folder.path(), &["journal", "check"]);
+    assert_eq!(code, Some(0));
+}

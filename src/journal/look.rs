@@ -60,25 +60,11 @@ impl Look {
     /// # Errors
     /// As [`super::Journal::open`], but for what only writing brings.
     pub fn take(dir: &Path, kind: &str) -> Result<Option<Look>, OpenError> {
-        let mut before: Option<Look> = None;
-        for _ in 0..TRIES {
-            match read(dir, kind) {
-                // Its writer has begun a new file and removed the one that was listed.
-                Err(OpenError::Disk(e)) if e.kind() == io::ErrorKind::NotFound && dir.is_dir() => {}
-                Err(e) => return Err(e),
-                Ok(look) => {
-                    // Read while its writer cuts a failed write back, a good file can look damaged; rot stays as it is.
-                    let sure = damaged(&look.found).is_none()
-                        || before.is_some_and(|before| before.is_same(&look));
-                    if sure {
-                        return Ok((!look.found.is_empty()).then_some(look));
-                    }
-                    before = Some(look);
-                }
-            }
-        }
-        let text = format!("{} changes all the time; try again", dir.display());
-        Err(OpenError::Disk(io::Error::other(text)))
+        let look = settle(|| read(dir, kind))?.ok_or_else(|| {
+            let text = format!("{} changes all the time; try again", dir.display());
+            OpenError::Disk(io::Error::other(text))
+        })?;
+        Ok((!look.found.is_empty()).then_some(look))
     }
 
     /// The file the verdict is about: a damaged one if there is any, else the one that counts.
@@ -140,13 +126,46 @@ impl Look {
     }
 }
 
-fn read(dir: &Path, kind: &str) -> Result<Look, OpenError> {
+/// Reads until what was read can be believed; `None` when it never can.
+pub(super) fn settle(
+    mut read: impl FnMut() -> Result<Option<Look>, OpenError>,
+) -> Result<Option<Look>, OpenError> {
+    let mut before: Option<Look> = None;
+    for _ in 0..TRIES {
+        let Some(look) = read()? else { continue };
+        // Read while its writer cuts a failed write back, a good file can look damaged; rot stays as it is.
+        if damaged(&look.found).is_none() || before.is_some_and(|before| before.is_same(&look)) {
+            return Ok(Some(look));
+        }
+        before = Some(look);
+    }
+    Ok(None)
+}
+
+/// Reads once. `None` when a file that was listed is gone: its writer has begun a new one.
+fn read(dir: &Path, kind: &str) -> Result<Option<Look>, OpenError> {
     let names = RealDisk.list(dir)?;
-    let found = read_all(dir, kind, &names, disk::read_untouched)?;
+    let found = match read_all(dir, kind, &names, disk::read_untouched) {
+        Err(OpenError::Disk(e)) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        found => found?,
+    };
     let mut kept: Vec<String> = names
         .into_iter()
         .filter(|name| name.starts_with("journal.") && name.contains(".damaged"))
         .collect();
     kept.sort_unstable();
-    Ok(Look { found, kept })
+    Ok(Some(Look { found, kept }))
+}
+
+#[cfg(test)]
+impl Look {
+    /// As if these bytes had been read.
+    pub(super) fn at(bytes: &[u8]) -> Look {
+        let names = ["journal.1".to_owned()];
+        let found = read_all(Path::new("/j"), "test", &names, |_| Ok(bytes.to_vec()));
+        Look {
+            found: found.expect("a journal"),
+            kept: Vec::new(),
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 mod faults;
 mod folder;
+mod looking;
 mod opening;
 mod outages;
 mod rotation;

@@ -101,6 +101,10 @@ pub enum Command {
     /// Print what an agent's terminal shows
     #[command(after_help = "Example: relay-broker snapshot ada")]
     Snapshot(Snapshot),
+    /// Look into the journal, with or without a running broker; changes nothing
+    #[command(after_help = "Example: relay-broker journal show --limit 20\n\
+                      \u{20}        relay-broker journal check || echo damaged")]
+    Journal(Journal),
     /// Run an engine alone, for brokers on several machines
     #[command(after_help = "Example: relay-broker engine --listen 127.0.0.1:8787")]
     Engine(Engine),
@@ -289,6 +293,52 @@ pub struct Snapshot {
     pub json: bool,
 }
 
+/// `journal`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Journal {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: JournalCommand,
+}
+
+/// What can be done with a journal.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum JournalCommand {
+    /// What happened, newest first
+    #[command(
+        after_help = "Example: relay-broker journal show --json | jq -r 'select(.record.t==\"dead_lettered\") | .words'"
+    )]
+    Show(JournalShow),
+    /// Whether it is whole: exit code 0, also with a torn last write, or 1
+    #[command(after_help = "Example: relay-broker journal check --json | jq .verdict")]
+    Check(JournalCheck),
+}
+
+/// `journal show`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct JournalShow {
+    /// At most so many records
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// The journal of the engine inside
+    #[arg(long)]
+    pub engine: bool,
+    /// One JSON object a record, with all of it, instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `journal check`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct JournalCheck {
+    /// The journal of the engine inside
+    #[arg(long)]
+    pub engine: bool,
+    /// JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `engine`.
 #[derive(Clone, Debug, Args)]
 pub struct Engine {
@@ -387,10 +437,11 @@ mod tests {
     #[test]
     fn every_command_explains_itself_with_an_example() {
         use clap::CommandFactory;
-        for command in Cli::command()
+        let program = Cli::command();
+        let commands = program
             .get_subcommands()
-            .filter(|c| !c.is_hide_set())
-        {
+            .flat_map(|c| std::iter::once(c).chain(c.get_subcommands()));
+        for command in commands.filter(|c| !c.is_hide_set()) {
             let help = command.get_after_help().map(ToString::to_string);
             assert!(
                 help.is_some_and(|text| text.contains("Example: ")),

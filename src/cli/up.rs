@@ -28,7 +28,7 @@ const USUAL_PORT: u16 = 8787;
 /// Holds the address the embedded engine had last, so that SDK clients find it again.
 const LAST_ADDRESS: &str = "engine-address";
 /// The embedded engine's folder in the state folder.
-const ENGINE_DIR: &str = "engine";
+pub const ENGINE_DIR: &str = "engine";
 const THREAD_KIB: usize = 256;
 
 /// `up`.

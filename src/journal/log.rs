@@ -442,8 +442,8 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
             return Err(Trouble(why));
         }
         failpoint::hit("journal.synced");
+        // Synced, and nowhere to be found after a crash, is as good as not written.
         if let Err(e) = self.disk.in_place(&current.file, &current.path) {
-            // Synced, and nowhere to be found after a crash: as good as not written.
             let why = about(&current.path, &e);
             self.state = State::Poisoned(format!("{why}; a new journal must be begun"));
             return Err(Trouble(why));
@@ -467,6 +467,16 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
 
     fn needs_replacement(&self) -> bool {
         matches!(self.state, State::Poisoned(_))
+    }
+
+    fn look(&mut self) {
+        if let State::Writing(current) = &self.state
+            && let Err(e) = self.disk.in_place(&current.file, &current.path)
+        {
+            let why = about(&current.path, &e);
+            ::log::error!("{why}; a new journal is begun with all that is known");
+            self.state = State::Poisoned(why);
+        }
     }
 
     fn replace(&mut self, snapshot: &R) -> Result<(), Trouble> {

@@ -247,6 +247,9 @@ fn a_full_disk_holds_everything_back_and_lets_it_go_when_there_is_room() {
         "what is not written down is not taken"
     );
     world.broker_disk.set_full(false);
+    must(&mut world, 5000, "the sender's next try is taken", |w| {
+        matches!(w.messages[near as usize].told, Told::Taken(_))
+    });
     rest(&mut world);
     assert_eq!((taken(&world, far), taken(&world, near)), (1, 1));
 }

@@ -196,7 +196,10 @@ impl World {
                 self.plan_trouble(trouble);
             }
             Step::Trouble(_) => {}
-            Step::RoomAgain => self.broker_disk.set_full(false),
+            Step::RoomAgain => {
+                self.broker_disk.set_full(false);
+                self.engine_disk.set_full(false);
+            }
             Step::LetGo(at) => self.let_go(at),
             Step::Heal => self.heal(),
             Step::Mend => self.mend(),
@@ -222,19 +225,41 @@ impl World {
             }
             Trouble::Stop => self.stop_broker(),
             Trouble::FullDisk => {
-                tell!(self, "the disk is full");
-                self.broker_disk.set_full(true);
+                let engine = self.prng.below(4) == 0;
+                tell!(
+                    self,
+                    "the {} disk is full",
+                    if engine { "engine's" } else { "broker's" }
+                );
+                let disk = if engine {
+                    &self.engine_disk
+                } else {
+                    &self.broker_disk
+                };
+                disk.set_full(true);
                 let after = self.prng.below(8 * SECOND);
                 self.at(after, What::Step(Step::RoomAgain));
             }
             Trouble::FailedSync => {
                 tell!(self, "a sync will fail");
                 let count = 1 + self.prng.below(2) as u32;
-                self.broker_disk.fail_syncs(count);
+                let engine = self.prng.below(4) == 0;
+                let disk = if engine {
+                    &self.engine_disk
+                } else {
+                    &self.broker_disk
+                };
+                disk.fail_syncs(count);
             }
             Trouble::IoError => {
                 let operation = self.prng.below(8) as u32;
-                self.broker_disk.fail_in(operation);
+                let engine = self.prng.below(4) == 0;
+                let disk = if engine {
+                    &self.engine_disk
+                } else {
+                    &self.broker_disk
+                };
+                disk.fail_in(operation);
             }
             Trouble::WallJump => {
                 let hours = self.prng.below(5) as i64 - 2;
@@ -396,8 +421,8 @@ impl World {
         self.at(10 * SECOND, What::Step(Step::Mend));
     }
 
-    /// Who makes no progress for a minute although nothing is wrong any more: with a dialog that ate the message it takes a
-    /// person, who starts the agent again; anything else breaks a law.
+    /// Who makes no progress for a minute although nothing is wrong any more: where a dialog ate the message, or Enter was
+    /// swallowed time after time, it takes a person, who starts the agent again; anything else breaks a law.
     fn mend(&mut self) {
         let names = self.names.clone();
         for (at, name) in names.iter().enumerate() {
@@ -413,7 +438,9 @@ impl World {
             if let Some(id) = front {
                 self.stuck.insert(name.clone(), (id, waits));
             }
-            if waits == 6 && self.options.manners[at].dialogs > 0 {
+            let manner = &self.options.manners[at];
+            let stubborn = manner.dialogs > 0 || manner.swallows > 0;
+            if waits == 6 && stubborn {
                 self.release(name);
             } else if waits > 12 {
                 let left = self.laws.left();

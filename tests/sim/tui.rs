@@ -240,7 +240,6 @@ impl Seat {
             ..Manner::good(self.manner.kind)
         };
         self.chatters_at = None;
-        self.draft.discard = false;
         self.reads_at = self.reads_at.map(|at| at.min(now + 1_000_000));
     }
 

@@ -76,7 +76,7 @@ impl World {
             workspace_id: Some("ws".into()),
             state_dir: "/state".into(),
             max_agents: 0,
-            harnesses: Vec::new(),
+            harnesses: vec!["claude".into()],
             grace: Duration::from_secs(2),
             pid: 1,
             agents,
@@ -398,6 +398,15 @@ impl World {
                 }
             }
             Effect::Send(frame) => {
+                if let Up::ActionResult(result) = &frame {
+                    tell!(
+                        self,
+                        "{} is answered: {:?}",
+                        result.invocation_id,
+                        result.outcome
+                    );
+                    self.laws.answered(&result.invocation_id, &result.outcome);
+                }
                 if matches!(frame, Up::AgentDeregister(_) | Up::NodeDeregister(_)) {
                     self.turned();
                 }

@@ -286,6 +286,18 @@ impl World {
     }
 
     pub fn release(&mut self, name: &AgentName) {
+        if self.chance(self.options.from_engine) {
+            let deletes = self.chance(self.options.deletes);
+            tell!(
+                self,
+                "the engine is asked to release {name} (for ever: {deletes})"
+            );
+            if deletes {
+                self.laws.may_be_deleted(name);
+            }
+            let body = json!({"name": name.as_str(), "delete_agent": deletes});
+            return self.invoke("/v1/agents/release", body);
+        }
         tell!(self, "somebody releases {name}");
         let call = ApiCall::Release {
             name: name.clone(),
@@ -311,7 +323,20 @@ impl World {
         }
     }
 
+    fn invoke(&mut self, path: &str, body: Value) {
+        let call = http("POST", path, &self.senders[0], None, body);
+        let after = self.latency();
+        self.at(after, What::HttpArrives(Asker::Nobody, call));
+    }
+
     pub fn spawn(&mut self, name: &AgentName) {
+        let at = self.names.iter().position(|n| n == name).unwrap_or(0);
+        let harness = self.options.manners[at].command();
+        if harness == "claude" && self.chance(self.options.from_engine) {
+            tell!(self, "the engine is asked to spawn {name}");
+            let body = json!({"name": name.as_str(), "cli": harness});
+            return self.invoke("/v1/agents/spawn", body);
+        }
         let request = Box::new(self.spawn_request(name));
         self.call(
             ApiCall::Spawn(request, SpawnSource::Api),
@@ -458,7 +483,7 @@ impl World {
         lost_calls
             && self.laws.is_quiet()
             && self.messages.iter().all(|m| match (&m.told, &m.to) {
-                (Told::Taken(id), To::Agent(_)) => self.laws.came(id),
+                (Told::Taken(id), To::Agent(name)) => self.laws.came(id, name),
                 (Told::Taken(_), _) => true,
                 (Told::Asked, To::Local(_)) => true,
                 _ => false,

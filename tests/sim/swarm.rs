@@ -46,6 +46,9 @@ pub struct Options {
     pub lost_frames: u64,
     pub full_queue: u64,
     pub unborn: u64,
+    /// Releases and spawns come from the engine, and a release may take the agent's name away.
+    pub from_engine: u64,
+    pub deletes: u64,
 }
 
 impl Options {
@@ -83,6 +86,8 @@ impl Options {
             lost_frames: 0,
             full_queue: 0,
             unborn: 0,
+            from_engine: 0,
+            deletes: 0,
         }
     }
 
@@ -114,6 +119,8 @@ impl Options {
             lost_frames: some(50),
             full_queue: some(50),
             unborn: some(200),
+            from_engine: some(500),
+            deletes: some(300),
             ..Self::calm(Vec::new())
         };
         if options.lost_frames > 0 {

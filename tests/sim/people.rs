@@ -7,6 +7,7 @@ use relay_broker::wire::event::DeliveryMode;
 use relay_broker::wire::local::SendRequest;
 use serde_json::{Value, json};
 
+use crate::disk::SimDisk;
 use crate::network::Asker;
 use crate::peer::http;
 use crate::world::{MS, SECOND, What, World, tell};
@@ -225,41 +226,20 @@ impl World {
             }
             Trouble::Stop => self.stop_broker(),
             Trouble::FullDisk => {
-                let engine = self.prng.below(4) == 0;
-                tell!(
-                    self,
-                    "the {} disk is full",
-                    if engine { "engine's" } else { "broker's" }
-                );
-                let disk = if engine {
-                    &self.engine_disk
-                } else {
-                    &self.broker_disk
-                };
+                let disk = self.a_disk();
+                tell!(self, "a disk is full");
                 disk.set_full(true);
                 let after = self.prng.below(8 * SECOND);
                 self.at(after, What::Step(Step::RoomAgain));
             }
             Trouble::FailedSync => {
-                tell!(self, "a sync will fail");
                 let count = 1 + self.prng.below(2) as u32;
-                let engine = self.prng.below(4) == 0;
-                let disk = if engine {
-                    &self.engine_disk
-                } else {
-                    &self.broker_disk
-                };
-                disk.fail_syncs(count);
+                tell!(self, "{count} syncs will fail");
+                self.a_disk().fail_syncs(count);
             }
             Trouble::IoError => {
                 let operation = self.prng.below(8) as u32;
-                let engine = self.prng.below(4) == 0;
-                let disk = if engine {
-                    &self.engine_disk
-                } else {
-                    &self.broker_disk
-                };
-                disk.fail_in(operation);
+                self.a_disk().fail_in(operation);
             }
             Trouble::WallJump => {
                 let hours = self.prng.below(5) as i64 - 2;
@@ -282,6 +262,14 @@ impl World {
                 let (name, now) = (self.any_name(), self.now);
                 self.with_seat(&name, |seat| seat.die(now));
             }
+        }
+    }
+
+    /// Mostly the broker's.
+    fn a_disk(&mut self) -> SimDisk {
+        match self.prng.below(4) {
+            0 => self.engine_disk.clone(),
+            _ => self.broker_disk.clone(),
         }
     }
 
@@ -394,6 +382,7 @@ impl World {
     }
 
     fn again(&mut self, index: usize) {
+        self.messages[index].told = Told::Nothing;
         let after = SECOND / 2 + self.prng.below(2 * SECOND);
         self.at(after, What::Step(Step::Say(index)));
     }
@@ -479,12 +468,12 @@ impl World {
 
     /// Whether everybody has been answered and nothing is left to happen.
     pub fn is_quiet(&self) -> bool {
-        let lost_calls = self.broker.is_some();
-        lost_calls
+        self.broker.is_some()
             && self.laws.is_quiet()
             && self.messages.iter().all(|m| match (&m.told, &m.to) {
                 (Told::Taken(id), To::Agent(name)) => self.laws.came(id, name),
                 (Told::Taken(_), _) => true,
+                // Its broker died before it answered.
                 (Told::Asked, To::Local(_)) => true,
                 _ => false,
             })

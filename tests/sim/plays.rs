@@ -192,6 +192,25 @@ fn a_link_that_goes_silent_is_noticed_and_mail_flows_again() {
 }
 
 #[test]
+fn a_frame_that_the_engine_lost_is_asked_for_before_it_is_passed_over() {
+    let mut world = stage(lines());
+    let first = post(&mut world);
+    must(&mut world, 5000, "the base is known", |w| {
+        acknowledged(w) == 1
+    });
+    world.options.lost_frames = 1000;
+    let lost = post(&mut world);
+    world.run_ms(100);
+    world.options.lost_frames = 0;
+    let after = post(&mut world);
+    rest(&mut world);
+    assert_eq!(world.network.lost.len(), 1);
+    for tag in [first, lost, after] {
+        assert_eq!((typed(&world, tag), taken(&world, tag)), (1, 1));
+    }
+}
+
+#[test]
 fn an_enter_that_is_swallowed_is_pressed_again_and_the_text_is_not_typed_twice() {
     let mut world = stage(Manner {
         swallows: 600,

@@ -75,8 +75,8 @@ pub enum Command {
     #[command(after_help = "Example: relay-broker status")]
     Status(Listing),
     /// List the workspace's nodes, as the engine knows them
-    #[command(after_help = "Example: relay-broker nodes")]
-    Nodes(Listing),
+    #[command(after_help = "Example: relay-broker nodes --capability spawn:claude")]
+    Nodes(Nodes),
     /// Stop the running broker and its agents, in order
     #[command(after_help = "Example: relay-broker stop")]
     Stop,
@@ -95,9 +95,16 @@ pub enum Command {
     /// List the messages that could not be delivered
     #[command(after_help = "Example: relay-broker dead")]
     Dead(Listing),
+    /// Give messages that could not be delivered another chance
+    #[command(after_help = "Example: relay-broker redeliver --all")]
+    Redeliver(Redeliver),
     /// Print what an agent's terminal shows
     #[command(after_help = "Example: relay-broker snapshot ada")]
     Snapshot(Snapshot),
+    /// Look into the journal, with or without a running broker; changes nothing
+    #[command(after_help = "Example: relay-broker journal show --limit 20\n\
+                      \u{20}        relay-broker journal check || echo damaged")]
+    Journal(Journal),
     /// Run an engine alone, for brokers on several machines
     #[command(after_help = "Example: relay-broker engine --listen 127.0.0.1:8787")]
     Engine(Engine),
@@ -120,6 +127,17 @@ pub enum Command {
 /// A listing.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Listing {
+    /// JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `nodes`.
+#[derive(Clone, Debug, Args)]
+pub struct Nodes {
+    /// Only those that offer this, for example spawn:claude
+    #[arg(long, value_name = "NAME")]
+    pub capability: Option<String>,
     /// JSON instead of text
     #[arg(long)]
     pub json: bool,
@@ -153,12 +171,52 @@ pub struct Spawn {
     /// Its first message, typed once it is ready
     #[arg(long, value_name = "TEXT")]
     pub task: Option<String>,
+    /// Node to start it on: a name, `any` for the least loaded, `self` for this one [default: self]
+    #[arg(long, value_name = "NODE", conflicts_with_all = ["restart", "max_restarts", "cooldown"])]
+    pub on: Option<String>,
+    /// What the node must offer, with --on [default: spawn: and the program's name]
+    #[arg(long, value_name = "NAME", requires = "on")]
+    pub capability: Option<String>,
+    /// Whether the broker starts it again when it ends
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "never")]
+    pub restart: Restart,
+    /// How often at most; 0 for no limit [default: 5]
+    #[arg(long, value_name = "N")]
+    pub max_restarts: Option<u32>,
+    /// How long after its end [default: 2s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub cooldown: Option<Duration>,
     /// JSON instead of text
     #[arg(long)]
     pub json: bool,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<String>,
+}
+
+/// After which ends an agent is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Restart {
+    /// It stays ended
+    Never,
+    /// After a crash, of its own or of the broker
+    OnFailure,
+    /// After every end but a release
+    Always,
+}
+
+/// `redeliver`.
+#[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["id", "all"]))]
+pub struct Redeliver {
+    /// Which, as `dead` lists them
+    pub id: Option<String>,
+    /// All of them
+    #[arg(long)]
+    pub all: bool,
+    /// JSON instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How urgently.
@@ -230,6 +288,52 @@ pub struct Snapshot {
     /// With colours, as escape sequences
     #[arg(long)]
     pub ansi: bool,
+    /// JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `journal`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Journal {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: JournalCommand,
+}
+
+/// What can be done with a journal.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum JournalCommand {
+    /// What happened, newest first
+    #[command(
+        after_help = "Example: relay-broker journal show --json | jq -r 'select(.record.t==\"dead_lettered\") | .words'"
+    )]
+    Show(JournalShow),
+    /// Whether it is whole: exit code 0, also with a torn last write, or 1
+    #[command(after_help = "Example: relay-broker journal check --json | jq .verdict")]
+    Check(JournalCheck),
+}
+
+/// `journal show`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct JournalShow {
+    /// At most so many records
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// The journal of the engine inside
+    #[arg(long)]
+    pub engine: bool,
+    /// One JSON object a record, with all of it, instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `journal check`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct JournalCheck {
+    /// The journal of the engine inside
+    #[arg(long)]
+    pub engine: bool,
     /// JSON instead of text
     #[arg(long)]
     pub json: bool,
@@ -333,10 +437,11 @@ mod tests {
     #[test]
     fn every_command_explains_itself_with_an_example() {
         use clap::CommandFactory;
-        for command in Cli::command()
+        let program = Cli::command();
+        let commands = program
             .get_subcommands()
-            .filter(|c| !c.is_hide_set())
-        {
+            .flat_map(|c| std::iter::once(c).chain(c.get_subcommands()));
+        for command in commands.filter(|c| !c.is_hide_set()) {
             let help = command.get_after_help().map(ToString::to_string);
             assert!(
                 help.is_some_and(|text| text.contains("Example: ")),

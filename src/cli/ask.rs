@@ -10,12 +10,12 @@ use super::args;
 use super::client::{Client, typed};
 use super::failure::Failure;
 use super::find::alive;
-use super::render::{brief, clean, print, span_ms, table, uptime};
+use super::fleet;
+use super::render::{brief, clean, note, print, span_ms, table, uptime};
 use super::run::Context;
 use crate::net::http::encode;
 use crate::wire::event::DeliveryMode;
 use crate::wire::local;
-use crate::wire::rest::RosterEntry;
 
 /// Longer than the grace that agents get by default, and then some.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -23,6 +23,9 @@ const STOP_LOOK: Duration = Duration::from_millis(20);
 
 /// `spawn`.
 pub fn spawn(c: &Context, args: &args::Spawn) -> Result<(), Failure> {
+    if let Some(node) = args.on.as_deref().filter(|node| *node != "self") {
+        return fleet::spawn(c, args, node);
+    }
     let client = c.client()?;
     let (program, rest) = args
         .command
@@ -35,6 +38,7 @@ pub fn spawn(c: &Context, args: &args::Spawn) -> Result<(), Failure> {
         args: rest.to_vec(),
         cwd: Some(folder(args.cwd.as_deref())?),
         task: args.task.clone(),
+        restart_policy: restart_policy(args),
         ..local::SpawnRequest::default()
     };
     let answer = client.post("/api/spawn", &request)?;
@@ -55,6 +59,22 @@ pub fn spawn(c: &Context, args: &args::Spawn) -> Result<(), Failure> {
     ))
 }
 
+fn restart_policy(args: &args::Spawn) -> Option<local::RestartPolicy> {
+    let when = match args.restart {
+        args::Restart::Never => return None,
+        args::Restart::OnFailure => local::RestartWhen::OnFailure,
+        args::Restart::Always => local::RestartWhen::Always,
+    };
+    let usual = local::RestartPolicy::default();
+    let millis = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    Some(local::RestartPolicy {
+        when,
+        max_restarts: args.max_restarts.unwrap_or(usual.max_restarts),
+        cooldown_ms: args.cooldown.map_or(usual.cooldown_ms, millis),
+        ..usual
+    })
+}
+
 /// An absolute path, because the broker's working directory is another one.
 fn folder(given: Option<&Path>) -> Result<String, Failure> {
     let cwd = std::env::current_dir().map_err(|e| {
@@ -72,13 +92,6 @@ fn folder(given: Option<&Path>) -> Result<String, Failure> {
     dir.into_os_string()
         .into_string()
         .map_err(|_| Failure::new("the folder's name is not UTF-8 text; pass another --cwd"))
-}
-
-/// `release`.
-pub fn release(c: &Context, name: &str) -> Result<(), Failure> {
-    c.client()?
-        .delete(&format!("/api/spawned/{}", encode(name)))?;
-    print(&format!("{} is released\n", clean(name)))
 }
 
 /// `agents`.
@@ -151,8 +164,9 @@ pub fn status(c: &Context, json: bool) -> Result<(), Failure> {
         "broker    {state}, version {}, process {}, up {}\n\
          node      {} ({})\n\
          engine    {} {link}{heard}\n\
-         messages  {} pending{oldest}; {} dead; since start {} taken, {} verified, {} unverified\n\
-         agents    {} running; since start {} spawned, {} crashed\n",
+         messages  {} pending{oldest}; {} dead\n\
+         \u{20}         since start {} taken, {} verified, {} unverified, {} failed; {} refused, {} redelivered\n\
+         agents    {} running; since start {} spawned, {} crashed, {} restarted\n",
         clean(&s.version),
         s.pid,
         uptime(s.uptime_secs),
@@ -164,62 +178,19 @@ pub fn status(c: &Context, json: bool) -> Result<(), Failure> {
         n.deliveries_accepted,
         n.deliveries_verified,
         n.deliveries_unverified,
+        n.deliveries_failed,
+        n.deliveries_refused,
+        n.deliveries_redelivered,
         s.agent_count,
         n.agents_spawned,
         n.agents_crashed,
+        n.agents_restarted,
     );
     if !s.agents.is_empty() {
         text.push('\n');
         text.push_str(&agent_table(c, &s.agents));
     }
     print(&text)
-}
-
-/// `nodes`.
-pub fn nodes(c: &Context, json: bool) -> Result<(), Failure> {
-    let answer = c.client()?.get("/api/nodes")?;
-    if json {
-        return print_json(&answer);
-    }
-    let nodes: Vec<RosterEntry> = typed(answer["nodes"].clone())?;
-    // Engines make a "direct" node for every SDK client; those are no machines that run a broker.
-    let rows: Vec<Vec<String>> = nodes
-        .iter()
-        .filter(|node| node.role != "direct")
-        .map(|node| {
-            let most = match node.max_agents {
-                0 => String::new(),
-                most => format!(" of {most}"),
-            };
-            vec![
-                node.name.clone(),
-                if node.live {
-                    "live"
-                } else {
-                    node.status.as_str()
-                }
-                .to_owned(),
-                format!("{}{most}", node.active_agents),
-                node.load
-                    .map_or("-".to_owned(), |load| format!("{:.0} %", load * 100.0)),
-                node.version.clone(),
-                node.last_heartbeat_at
-                    .clone()
-                    .unwrap_or_else(|| "-".to_owned()),
-                node.id.clone(),
-            ]
-        })
-        .collect();
-    let heads = [
-        "NAME",
-        "STATE",
-        "AGENTS",
-        "LOAD",
-        "VERSION",
-        "LAST HEARTBEAT",
-        "ID",
-    ];
-    print(&table(c.paint, &heads, &rows))
 }
 
 /// `stop`: asks, then waits for the process to end.
@@ -318,13 +289,50 @@ pub fn dead(c: &Context, json: bool) -> Result<(), Failure> {
                 letter.worker_name.to_string(),
                 letter.from.clone(),
                 letter.attempts.to_string(),
-                letter.event_id.to_string(),
+                letter.delivery_id.to_string(),
                 letter.reason.clone(),
             ]
         })
         .collect();
-    let heads = ["WHEN", "AGENT", "FROM", "TRIES", "MESSAGE", "REASON"];
+    let heads = ["WHEN", "AGENT", "FROM", "TRIES", "ID", "REASON"];
     print(&table(c.paint, &heads, &rows))
+}
+
+/// `redeliver`.
+pub fn redeliver(c: &Context, args: &args::Redeliver) -> Result<(), Failure> {
+    let wish = match &args.id {
+        Some(id) => json!({ "id": id }),
+        None => json!({ "all": true }),
+    };
+    let answer = c.client()?.post("/api/dead-letters/redeliver", &wish)?;
+    let result: local::Redelivered = typed(answer.clone())?;
+    if args.json {
+        print_json(&answer)?;
+    } else {
+        for letter in &result.redelivered {
+            print(&format!(
+                "{} waits for {} again\n",
+                clean(letter.event_id.as_str()),
+                letter.worker_name
+            ))?;
+        }
+        for letter in &result.skipped {
+            note(&format!(
+                "relay-broker: {} stays dead: {}",
+                clean(letter.delivery_id.as_str()),
+                clean(&letter.reason)
+            ));
+        }
+        if result.redelivered.is_empty() && result.skipped.is_empty() {
+            return print("no dead letters\n");
+        }
+    }
+    match result.skipped.len() {
+        0 => Ok(()),
+        n => Err(Failure::new(format!(
+            "{n} not redelivered; `relay-broker dead` lists them"
+        ))),
+    }
 }
 
 /// `snapshot`.

@@ -28,13 +28,17 @@ const USUAL_PORT: u16 = 8787;
 /// Holds the address the embedded engine had last, so that SDK clients find it again.
 const LAST_ADDRESS: &str = "engine-address";
 /// The embedded engine's folder in the state folder.
-const ENGINE_DIR: &str = "engine";
+pub const ENGINE_DIR: &str = "engine";
 const THREAD_KIB: usize = 256;
 
 /// `up`.
 pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
     let plan = config::plan(flags, &c.env, &place()?)?;
     start_log(&c.env, plan.log_format);
+    #[cfg(debug_assertions)]
+    if let Some(faults) = c.env.faults() {
+        crate::sys::failpoint::arm(&faults).map_err(Failure::new)?;
+    }
     let voice = Voice {
         paint: Paint::stderr(&c.env),
         format: plan.log_format,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::machine::{Log, Machine, Out, decide, persist};
-use crate::sys::clock;
+use crate::sys::{clock, failpoint};
 
 /// A thread somebody owns. Dropping the handle lets the thread go on; [`Handle::join_within`] waits for it.
 #[derive(Debug)]
@@ -128,13 +128,17 @@ pub fn drive<M: Machine, L: Log<M::Record>, S: Shell<M>>(
         let now = clock::now();
         if machine.deadline().is_some_and(|at| at <= now.mono) {
             batch.push(shell.tick());
+            // Now and then, so that an idle broker notices too when its journal is taken away.
+            log.look();
         }
         let events = batch.len();
         decide(machine, now, batch.drain(..), &mut out);
         if let Err(trouble) = persist(machine, log, &mut out) {
             log::error!("{trouble}; nothing is acknowledged until it can be written");
             shell.trouble(Some(&trouble.0));
-            while persist(machine, log, &mut out).is_err() {
+            while let Err(trouble) = persist(machine, log, &mut out) {
+                // What keeps it from being written may be another thing than what began it.
+                shell.trouble(Some(&trouble.0));
                 if shell.give_up() {
                     log::error!(
                         "leaving without having written the last batch: none of it was acted upon"
@@ -146,12 +150,14 @@ pub fn drive<M: Machine, L: Log<M::Record>, S: Shell<M>>(
             log::info!("the journal can be written again");
             shell.trouble(None);
         }
+        failpoint::hit("turn.durable");
         for effect in out.effects.drain(..) {
             if shell.perform(effect).is_break() {
                 return;
             }
         }
         shell.turned();
+        failpoint::hit("turn.performed");
         let took = clock::now().mono.since(now.mono);
         if took > SLOW {
             log::warn!("a turn of {events} events took {took:?}");

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use relay_broker::dispatch::{Dispatcher, Facts};
+use relay_broker::dispatch::{Dispatcher, Facts, Limits};
 use relay_broker::ids::{AgentName, NodeId, Seq, Ticket};
 use relay_broker::machine::Machine;
 use relay_broker::msg::{ApiCall, Effect, Event, LinkCommand};
@@ -78,6 +78,9 @@ impl World {
             max_agents: 0,
             harnesses: vec!["claude".into()],
             grace: Duration::from_secs(2),
+            limits: Limits::default(),
+            harness_table: BTreeMap::new(),
+            actions: BTreeMap::new(),
             pid: 1,
             agents,
             damage: (!damage.is_empty()).then_some(damage),
@@ -427,6 +430,8 @@ impl World {
                 }
             }
             Effect::Publish(number, event) => self.publish(number, &event),
+            // No world here serves actions.
+            Effect::Handle(..) | Effect::Sidecar(..) | Effect::Launch(_) => {}
             Effect::Exit(_) => return false,
         }
         true

@@ -261,8 +261,14 @@ fn a_full_disk_holds_everything_back_and_lets_it_go_when_there_is_room() {
     world.run_ms(30_000);
     assert_eq!((typed(&world, far), typed(&world, near)), (0, 0));
     assert_eq!(acknowledged(&world), 0);
-    assert_ne!(world.messages[near as usize].told, Told::Nothing);
+    assert!(
+        !matches!(world.messages[near as usize].told, Told::Taken(_)),
+        "what is not written down is not taken"
+    );
     world.broker_disk.set_full(false);
+    must(&mut world, 5000, "the sender's next try is taken", |w| {
+        matches!(w.messages[near as usize].told, Told::Taken(_))
+    });
     rest(&mut world);
     assert_eq!((taken(&world, far), taken(&world, near)), (1, 1));
 }

@@ -453,6 +453,17 @@ impl Laws {
         self.fates.get(self.by_tag.get(&(agent.clone(), tag))?)
     }
 
+    /// How many deliveries there were, how many of them became dead letters, and how many were typed with nothing seen and
+    /// not taken: what only a person can tell from a delivery that was.
+    pub fn tally(&self) -> (u64, u64, u64) {
+        let count = |so: fn(&&Fate) -> bool| self.fates.values().filter(so).count() as u64;
+        (
+            count(|_| true),
+            count(|f| f.dead),
+            count(|f| f.proof == Some(Proof::None) && f.accepted == 0),
+        )
+    }
+
     /// What the disk must give back.
     pub fn durable(&self) -> &Ledger {
         &self.durable

@@ -130,7 +130,12 @@ impl World {
         let long = self.prng.below(1000) < self.options.long;
         let words = if long {
             let lines = 1 + self.prng.below(3);
-            let line = "lorem ipsum dolor sit amet ".repeat(1 + self.prng.below(25) as usize);
+            let times = match self.prng.below(10) {
+                // More than a line can have in line mode.
+                0 => 160,
+                _ => 1 + self.prng.below(25),
+            };
+            let line = "lorem ipsum dolor sit amet ".repeat(times as usize);
             vec![line; lines as usize].join("\n")
         } else {
             "please look".to_owned()

@@ -3,10 +3,12 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::broker::Settings;
+use crate::dispatch::Limits;
 use crate::ids::AgentName;
 use crate::msg::Secret;
 use crate::wire::local::SpawnRequest;
@@ -114,6 +116,13 @@ impl Env {
             .and_then(|text| text.into_string().ok())
     }
 
+    /// The faults a crash test asks for (`RELAY_BROKER_FAULTS`); unknown to a release build.
+    #[cfg(debug_assertions)]
+    pub fn faults(&self) -> Option<String> {
+        self.raw("RELAY_BROKER_FAULTS")
+            .and_then(|text| text.into_string().ok())
+    }
+
     /// Where temporary folders go.
     pub fn temp_dir(&self) -> PathBuf {
         self.path("TMPDIR").unwrap_or_else(|| "/tmp".into())
@@ -177,6 +186,9 @@ pub enum LogFormat {
 /// The flags of `up`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Flags {
+    /// File with harnesses and actions [default: relay-broker.toml here, if there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Node name [default: this folder's name]
     #[arg(long, value_name = "NAME", aliases = ["instance-name", "broker-name"], overrides_with = "name")]
     pub name: Option<String>,
@@ -220,6 +232,15 @@ pub struct Flags {
     /// Between hang-up and kill of an agent
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     pub grace: Option<Duration>,
+    /// Most engine messages that wait for one agent; more stay with the engine until half are read [default: 1024]
+    #[arg(long, value_name = "N")]
+    pub max_pending: Option<NonZeroUsize>,
+    /// Most messages of this machine that wait for one agent; one more is refused [default: 256]
+    #[arg(long, value_name = "N")]
+    pub max_pending_local: Option<NonZeroUsize>,
+    /// How long messages wait for an agent that is not here; 0s for ever [default: 1h]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub message_ttl: Option<Duration>,
     /// Log lines on stderr
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
@@ -329,6 +350,13 @@ pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError
         Some(id) => Some(id.clone()),
         None => env.text("RELAY_NODE_ID")?,
     };
+    let file = file::read(flags.config.as_deref(), env, place)?;
+    let mut harnesses = harnesses(flags, env)?;
+    for name in file.harnesses.keys() {
+        if !harnesses.contains(name) {
+            harnesses.push(name.clone());
+        }
+    }
     let draft = Settings {
         name,
         data_dir: env.data_dir(&state_dir),
@@ -341,11 +369,14 @@ pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError
         node_id,
         node_token: env.text("RELAY_NODE_TOKEN")?.map(Secret::new),
         agents: agents(&flags.agents)?,
-        harnesses: harnesses(flags, env)?,
+        harnesses,
+        harness_table: file.harnesses,
+        actions: file.actions,
         max_agents: flags.max_agents,
         strict_journal: flags.strict_journal,
         exe: place.exe.clone(),
         grace: flags.grace.unwrap_or(Duration::from_secs(5)),
+        limits: limits(flags),
     };
     Ok(Plan {
         engine: engine_choice(flags, env)?,
@@ -353,6 +384,20 @@ pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError
         usual_place: draft.state_dir == place.cwd.join(STATE_DIR),
         draft,
     })
+}
+
+fn limits(flags: &Flags) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        engine: flags.max_pending.map_or(usual.engine, NonZeroUsize::get),
+        local: flags
+            .max_pending_local
+            .map_or(usual.local, NonZeroUsize::get),
+        ttl: match flags.message_ttl {
+            None => usual.ttl,
+            Some(ttl) => (!ttl.is_zero()).then_some(ttl),
+        },
+    }
 }
 
 /// The workspace key and where it came from.
@@ -489,5 +534,6 @@ fn agent(text: &str) -> Result<SpawnRequest, ConfigError> {
     }
 }
 
+mod file;
 #[cfg(test)]
 mod tests;

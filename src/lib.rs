@@ -25,6 +25,7 @@
 //! | `dispatch` | its inbox, its deadline, the disk | dispatcher, ledger, journal |
 //! | `uplink` | one `poll` over its socket and its wake descriptor | the WebSocket and the node token |
 //! | `errand-0`, `errand-1` | a queue, then the network | HTTP calls to the engine |
+//! | `action:NAME` | one `poll` over the pipes of a program that serves an action | that process |
 //! | `agent:NAME` | one `poll` over the terminal and its wake descriptor | agent core, screen, the child |
 //! | `api`, `api:N` | `accept`; one connection each | its socket |
 //! | `engine`, `engine:accept`, `engine:N` | as dispatch and api | the embedded engine, when there is one |
@@ -36,7 +37,7 @@
 //!
 //! ```text
 //!  5  main, cli, config, broker                                                assembly
-//!  4  api | agent::{actor,pty,exec} | uplink::{socket,rest} | identity::store | engine::server
+//!  4  api | agent::{actor,pty,exec} | uplink::{socket,rest} | handlers | identity::store | engine::server
 //!  3  net, journal, hub, lines, sys                                            machinery that knows no domain
 //!  2  dispatch | agent::core.. | uplink::core | engine::core                   cores, side by side, pure
 //!  1  msg, ledger, screen, machine, identity::derive                           pure
@@ -63,6 +64,7 @@ pub mod cli;
 pub mod config;
 pub mod dispatch;
 pub mod engine;
+pub mod handlers;
 pub mod hub;
 pub mod identity;
 pub mod ids;

@@ -6,13 +6,16 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::ids::{AgentId, AgentName, DeliveryId, ErrandId, InvocationId, MsgId, Run, Ticket};
+use crate::ids::{
+    AgentId, AgentName, DeliveryId, ErrandId, InvocationId, MsgId, Run, SidecarId, Ticket,
+};
 use crate::time::{Mono, Wall};
 use crate::wire::down::{Down, Mode};
 use crate::wire::event::{BrokerEvent, DeliveryMode, Proof};
 use crate::wire::local;
-use crate::wire::up::Up;
+use crate::wire::up::{Outcome, Up};
 
 /// A token or key. Prints as dots, is never a journal record's field.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,6 +52,10 @@ pub enum Event {
     Call(Ticket, ApiCall),
     /// An HTTP call to the engine ended.
     Errand(ErrandId, RestDone),
+    /// A program that serves an action ended: its output, or why there is none.
+    Handled(InvocationId, Result<Value, String>),
+    /// A sidecar's program that was started again ended, or was not even started: its command line, and how.
+    LaunchEnded(Vec<String>, String),
     /// A deadline the dispatcher named has passed.
     Tick,
     /// Leave, in order, by then at the latest.
@@ -102,6 +109,8 @@ pub enum AgentReport {
     Landed(DeliveryId, Proof, Option<String>),
     /// The text is not drawn, so Enter is withheld.
     Stalled(DeliveryId, String),
+    /// The thread takes no orders now, so it does not know of the message; nothing of it was typed.
+    NotTaken(DeliveryId, String),
     /// It cannot be typed into this terminal at all; nothing of it was submitted.
     Failed(DeliveryId, String),
     /// The picture somebody asked for.
@@ -126,6 +135,9 @@ pub struct How {
     pub signal: Option<i32>,
     /// Anything else worth saying, for example a panic of our own thread.
     pub note: Option<String>,
+    /// The last lines that its terminal showed, on one line.
+    #[serde(default)]
+    pub last: Option<String>,
 }
 
 impl fmt::Display for How {
@@ -174,8 +186,43 @@ pub enum ApiCall {
     Status,
     /// Deliveries that were given up.
     DeadLetters,
+    /// Give them another chance: one, or all.
+    Redeliver(Option<DeliveryId>),
     /// The workspace's nodes, as the engine knows them.
     Nodes,
+    /// From a connected program that serves actions.
+    Sidecar(SidecarId, SidecarCall),
+}
+
+/// What a sidecar says (local-api 6.1).
+#[derive(Clone, Debug, PartialEq)]
+pub enum SidecarCall {
+    /// What it can do, and how to start it again should it go.
+    Node(Box<local::Manifest>, Option<Box<local::Supervision>>),
+    /// What it serves right now.
+    Handlers(Vec<String>),
+    /// An invocation ended.
+    Result(InvocationId, Outcome),
+    /// It leaves for good.
+    Deregister,
+    /// Its connection is over.
+    Gone,
+}
+
+/// What is sent to a sidecar.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SidecarPush {
+    /// Serve this.
+    Invoke {
+        /// To be named in the result.
+        invocation_id: InvocationId,
+        /// The action.
+        name: String,
+        /// What the caller gave.
+        input: Value,
+    },
+    /// The answer to an earlier request, as text.
+    Answer(String),
 }
 
 /// Who asked for an agent.
@@ -187,6 +234,15 @@ pub enum SpawnSource {
     CommandLine,
     /// The engine.
     Invocation(InvocationId),
+    /// The broker itself: its last life had this agent, and the agent's restart policy wants it back.
+    Restart,
+}
+
+impl SpawnSource {
+    /// Whether the agent is the broker's own: nobody waits for an answer, so its start is tried as long as it takes.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Self::CommandLine | Self::Restart)
+    }
 }
 
 /// The dispatcher's answer to an [`ApiCall`].
@@ -207,7 +263,9 @@ pub enum Reply {
     Snapshot(local::Snapshot),
     Status(Box<local::Status>),
     DeadLetters(Vec<local::DeadLetterView>),
+    Redelivered(local::Redelivered),
     Nodes(Vec<crate::wire::rest::RosterEntry>),
+    Sidecar(Value),
 }
 
 /// Why a call was not done. The API maps the kind to a status, the command line to an exit code.
@@ -236,6 +294,10 @@ pub enum RefusalKind {
     Invalid,
     /// 404 `agent_not_found`.
     UnknownAgent,
+    /// 404 `dead_letter_not_found`.
+    UnknownLetter,
+    /// 404 `unknown_invocation`.
+    UnknownInvocation,
     /// 500 as upstream answers it, code `agent_already_exists`.
     NameTaken,
     /// 500, code `spawn_failed`: the program could not be started.
@@ -248,8 +310,10 @@ pub enum RefusalKind {
     Stopping,
     /// 503 `degraded`: the journal cannot be written.
     Degraded,
-    /// 504 `worker_timeout`.
+    /// 504 `worker_timeout`: it was not begun in time, and will not be.
     Timeout,
+    /// 504 `worker_timeout`: it was begun and may still happen, so asking again may make it happen twice.
+    Begun,
 }
 
 // ---- what the broker does ---------------------------------------------------------------------------------------
@@ -267,6 +331,12 @@ pub enum Effect {
     Agent(AgentName, Run, AgentCommand),
     /// An HTTP call to the engine.
     Errand(ErrandId, RestCall),
+    /// Run a program that serves an action.
+    Handle(InvocationId, Box<HandlerRun>),
+    /// Tell a connected program that serves actions.
+    Sidecar(SidecarId, SidecarPush),
+    /// Start such a program again.
+    Launch(Box<local::Supervision>),
     /// Answer a caller.
     Reply(Ticket, Answer),
     /// Tell every subscriber; the number is durable before it is used.
@@ -310,6 +380,47 @@ pub struct AgentSpec {
     pub size: Size,
     /// Silence that counts as idle; `None` for never.
     pub idle_after: Option<Duration>,
+}
+
+/// How a kind of agent program is started, as the operator configured it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Harness {
+    /// The program.
+    pub command: String,
+    /// Its first arguments.
+    pub args: Vec<String>,
+    /// Added to its environment.
+    pub env: BTreeMap<String, String>,
+}
+
+/// How a program serves an action: one process per invocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActionSpec {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Its working directory.
+    pub cwd: Option<String>,
+    /// Added to its environment.
+    pub env: BTreeMap<String, String>,
+    /// After this it is killed.
+    pub timeout: Duration,
+    /// How many run at once.
+    pub concurrency: usize,
+    /// How many bytes it may print.
+    pub output_max: usize,
+}
+
+/// One run of such a program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HandlerRun {
+    /// The action's name.
+    pub action: String,
+    /// How to run it.
+    pub spec: ActionSpec,
+    /// What the caller gave; on its standard input as JSON.
+    pub input: Value,
+    /// What else it finds in its environment.
+    pub env: BTreeMap<String, String>,
 }
 
 /// Rows and columns of a terminal.
@@ -449,4 +560,15 @@ pub enum Origin {
     },
     /// The local API or the broker itself.
     Local,
+    /// The engine, which has its acknowledgement already: a dead letter that was given another chance.
+    Acknowledged,
+    /// The first message of an agent's life, given with the wish to start it. It ends with that life.
+    Task,
+}
+
+impl Origin {
+    /// Whether the engine keeps a copy until we acknowledge it.
+    pub fn is_engine(&self) -> bool {
+        matches!(self, Self::Engine { .. })
+    }
 }

@@ -36,6 +36,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("agent::pty", 4),
     ("agent::exec", 4),
     ("agent::mark", 4),
+    ("handlers", 4),
     ("uplink::socket", 4),
     ("uplink::rest", 4),
     ("identity", 4),

@@ -478,12 +478,15 @@ impl AgentCore {
 
     /// The end of the screen, for people who must find out what has the focus.
     fn shown(&self) -> String {
-        let lines = self.screen.last_lines(6);
-        if lines.is_empty() {
-            "the screen is empty".to_owned()
-        } else {
-            format!("the screen ends with: {}", lines.join(" ⏎ "))
+        match self.last_words() {
+            Some(words) => format!("the screen ends with: {words}"),
+            None => "the screen is empty".to_owned(),
         }
+    }
+
+    fn last_words(&self) -> Option<String> {
+        let lines = self.screen.last_lines(6);
+        (!lines.is_empty()).then(|| lines.join(" ⏎ "))
     }
 
     fn keys(&mut self, number: u64, bytes: Vec<u8>, out: &mut Effects) {
@@ -603,7 +606,8 @@ impl Machine for AgentCore {
                 out.effects.push(Effect::Resize(size));
             }
             Event::Tick => self.tick(now, out),
-            Event::Exited(how) => {
+            Event::Exited(mut how) => {
+                how.last = self.last_words();
                 self.state = State::Gone;
                 self.held.clear();
                 Self::report(out, AgentReport::Exited(how));

@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use parking_lot::Mutex;
 use portable_pty::{CommandBuilder, NativePtySystem, PtyPair, PtySize, PtySystem};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -17,19 +16,10 @@ use rustix::termios::{InputModes, LocalModes, Winsize, tcgetattr, tcgetpgrp, tcs
 use crate::agent::core::{Ending, Facts};
 use crate::agent::exec;
 use crate::msg::{AgentSpec, Size};
-use crate::sys::entropy;
+use crate::sys::{entropy, proc};
 
-/// Variables of ours that agents must not see, and those that describe somebody else's terminal.
-const WITHHELD: [&str; 5] = [
-    "COLUMNS",
-    "LINES",
-    "CLAUDECODE",
-    "RELAY_BROKER_API_KEY",
-    "RELAY_NODE_TOKEN",
-];
-
-/// One at a time: a terminal opened while another process is being made could leak into it.
-static SPAWNING: Mutex<()> = Mutex::new(());
+/// Variables that describe somebody else's terminal.
+const FOREIGN: [&str; 3] = ["COLUMNS", "LINES", "CLAUDECODE"];
 
 /// A terminal with a process in it.
 #[derive(Debug)]
@@ -84,7 +74,7 @@ impl Terminal {
             cols: spec.size.cols.max(1),
             ..PtySize::default()
         };
-        let alone = SPAWNING.lock();
+        let alone = proc::SPAWNING.lock();
         let pair = NativePtySystem::default()
             .openpty(size)
             .map_err(|e| cannot("no terminal", &e))?;
@@ -312,7 +302,7 @@ fn command(spec: &AgentSpec, exe: &Path, status: OsString) -> CommandBuilder {
     command.args(&spec.argv);
     // Left alone, the library would go home.
     command.cwd(".");
-    for name in WITHHELD {
+    for name in proc::WITHHELD.iter().chain(&FOREIGN) {
         command.env_remove(name);
     }
     command.env("TERM", "xterm-256color");

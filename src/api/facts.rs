@@ -14,7 +14,7 @@ use crate::sys::{clock, proc};
 use crate::wire::local::{Counters, Health, NodeDelivery, Session, Status};
 
 /// `protocol_version` of the session answer.
-const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 2;
 /// How long the lease of a broker lasts that somebody owns.
 const LEASE_SECS: u64 = 120;
 /// How long `/health` waits for the dispatcher: probes are impatient.
@@ -198,8 +198,7 @@ pub(crate) fn metrics(api: &Api, request: &Request) -> Result<Response, ApiError
             "uptime_secs": status.uptime_secs,
             "total_agents_spawned": status.counters.agents_spawned,
             "total_crashes": status.counters.agents_crashed,
-            // Nothing is started again on its own.
-            "total_restarts": 0,
+            "total_restarts": status.counters.agents_restarted,
             "active_agents": status.agent_count,
             "pid": api.context.pid,
             "memory_bytes": proc::resident_bytes(api.context.pid),

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::render::ApiError;
-use crate::ids::AgentName;
+use crate::ids::{AgentName, DeliveryId};
 use crate::msg::{ApiCall, Size, SpawnSource};
 use crate::net::Request;
 use crate::wire::event::DeliveryMode;
@@ -39,9 +39,11 @@ pub(crate) enum Endpoint {
     CrashInsights,
     Inventory,
     DeadLetters,
+    Redeliver,
     Nodes,
     Replay,
     Events,
+    Fleet,
     /// Known to clients, not offered by this broker.
     Unsupported,
 }
@@ -76,9 +78,11 @@ const ROUTES: &[(&str, &str, Endpoint)] = &[
     ("GET", "/api/crash-insights", Endpoint::CrashInsights),
     ("GET", "/api/fleet-inventory", Endpoint::Inventory),
     ("GET", "/api/dead-letters", Endpoint::DeadLetters),
+    ("POST", "/api/dead-letters/redeliver", Endpoint::Redeliver),
     ("GET", "/api/nodes", Endpoint::Nodes),
     ("GET", "/api/events/replay", Endpoint::Replay),
     ("GET", "/ws", Endpoint::Events),
+    ("GET", "/api/fleet/ws", Endpoint::Fleet),
     ("POST", "/api/spawned/{name}/model", Endpoint::Unsupported),
     (
         "POST",
@@ -90,7 +94,6 @@ const ROUTES: &[(&str, &str, Endpoint)] = &[
         "/api/spawned/{name}/unsubscribe",
         Endpoint::Unsupported,
     ),
-    ("POST", "/api/dead-letters/redeliver", Endpoint::Unsupported),
 ];
 
 /// What a request's method and path come to.
@@ -197,7 +200,7 @@ fn one_of(map: &mut Map<String, Value>, spellings: &[&str]) {
     }
 }
 
-fn read<T: DeserializeOwned>(map: Map<String, Value>) -> Result<T, ApiError> {
+pub(crate) fn read<T: DeserializeOwned>(map: Map<String, Value>) -> Result<T, ApiError> {
     serde_json::from_value(Value::Object(map))
         .map_err(|e| ApiError::invalid(format!("the body does not fit: {e}")))
 }
@@ -212,7 +215,11 @@ pub(crate) struct Spawn {
 
 /// `POST /api/spawn`.
 pub(crate) fn spawn(request: &Request) -> Result<Spawn, ApiError> {
-    let mut map = object(request)?;
+    spawn_of(object(request)?)
+}
+
+/// The same from a sidecar's frame.
+pub(crate) fn spawn_of(mut map: Map<String, Value>) -> Result<Spawn, ApiError> {
     for spellings in [
         &["transport", "runtime"][..],
         &["idle_threshold_secs", "idleThresholdSecs"],
@@ -223,6 +230,7 @@ pub(crate) fn spawn(request: &Request) -> Result<Spawn, ApiError> {
         &["continue_from", "continueFrom"],
         &["agent_result_schema", "agentResultSchema", "resultSchema"],
         &["harness_id", "harnessId"],
+        &["restart_policy", "restartPolicy"],
     ] {
         one_of(&mut map, spellings);
     }
@@ -294,7 +302,11 @@ fn terminal_only(runtime: Option<&str>) -> Result<(), ApiError> {
 
 /// `POST /api/send`.
 pub(crate) fn send(request: &Request) -> Result<ApiCall, ApiError> {
-    let mut map = object(request)?;
+    send_of(object(request)?)
+}
+
+/// The same from a sidecar's frame.
+pub(crate) fn send_of(mut map: Map<String, Value>) -> Result<ApiCall, ApiError> {
     one_of(&mut map, &["text", "message", "body", "content"]);
     one_of(&mut map, &["thread_id", "threadId", "thread"]);
     one_of(&mut map, &["mode", "injectionMode", "injection_mode"]);
@@ -334,6 +346,20 @@ pub(crate) fn release(request: &Request, name: AgentName) -> Result<ApiCall, Api
         map.get("reason").and_then(Value::as_str).map(str::to_owned)
     };
     Ok(ApiCall::Release { name, reason })
+}
+
+/// `POST /api/dead-letters/redeliver`: one by its id, or all.
+pub(crate) fn redeliver(request: &Request) -> Result<ApiCall, ApiError> {
+    let map = object(request)?;
+    match (map.get("id"), map.get("all")) {
+        (Some(Value::String(id)), None | Some(Value::Bool(false))) if !id.is_empty() => {
+            Ok(ApiCall::Redeliver(Some(DeliveryId::new(id))))
+        }
+        (None, Some(Value::Bool(true))) => Ok(ApiCall::Redeliver(None)),
+        _ => Err(ApiError::invalid(
+            "give either the `id` of a dead letter or `all`: true",
+        )),
+    }
 }
 
 /// `PUT …/delivery-mode`: the new mode, and the one the caller believes is set.

@@ -2,6 +2,7 @@
 
 mod shell;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -14,19 +15,20 @@ use parking_lot::Mutex;
 
 use crate::agent::mark;
 use crate::api;
-use crate::dispatch::{Dispatcher, Facts, Out};
+use crate::dispatch::{Dispatcher, Facts, Limits, Out};
+use crate::handlers::{Handlers, News};
 use crate::hub::Topic;
 use crate::identity::derive::{Enrolment, TokenScope, fingerprint, node_id};
 use crate::identity::store;
 use crate::ids::{NodeId, WorkspaceId};
 use crate::journal::{self, Journal, Lock, Opened};
 use crate::ledger::Record;
-use crate::lines::Lines;
+use crate::lines::{Lines, Sidecars};
 use crate::machine::{Machine, persist};
-use crate::msg::{Event, Refusal, RefusalKind, Secret};
+use crate::msg::{ActionSpec, Event, Harness, Refusal, RefusalKind, Secret};
 use crate::sys::disk::{create_private_dir, write_private};
 use crate::sys::reap::Reaper;
-use crate::sys::{clock, entropy, thread};
+use crate::sys::{clock, entropy, failpoint, thread};
 use crate::time::Now;
 use crate::uplink::rest::{CallError, Client, Errands};
 use crate::uplink::socket::{Tokens, Uplink, UplinkSettings};
@@ -72,6 +74,10 @@ pub struct Settings {
     pub agents: Vec<SpawnRequest>,
     /// Names `h` for which this node offers `spawn:h`.
     pub harnesses: Vec<String>,
+    /// How some of them, and others, are started.
+    pub harness_table: BTreeMap<String, Harness>,
+    /// Actions that programs of the operator's serve.
+    pub actions: BTreeMap<String, ActionSpec>,
     /// 0 for no limit.
     pub max_agents: u64,
     /// Refuse to start on a journal damaged in its middle.
@@ -80,6 +86,8 @@ pub struct Settings {
     pub exe: PathBuf,
     /// Between hang-up and kill of an agent.
     pub grace: Duration,
+    /// How much mail may wait for one agent, and how long.
+    pub limits: Limits,
 }
 
 /// Why a broker did not start: one line that names the thing and the way out.
@@ -156,15 +164,19 @@ impl Broker {
         let lock = Lock::take(dir, pid).map_err(StartError::because)?;
         let listener = bind(settings.api_bind, settings.api_port)?;
         let addr = listener.local_addr().map_err(StartError::because)?;
-        let options = journal::Options {
+        let mut options = journal::Options {
             strict: settings.strict_journal,
             ..journal::Options::default()
         };
+        if let Some(bytes) = failpoint::rotate_bytes() {
+            options.rotate_bytes = bytes;
+        }
         let opened = Journal::<Record>::open(&journal_dir, "broker", options)
             .map_err(StartError::because)?;
         if let Some(reason) = opened.recovery.degraded() {
             log::error!("{reason}");
         }
+        failpoint::hit("open.read");
         let identity = identify(&settings)?;
         let api_key = match &settings.api_key {
             Some(key) => key.clone(),
@@ -317,6 +329,7 @@ impl Parts {
         let (inbox, events_in) = bounded::<Inbound>(INBOX);
         let events = Arc::new(Topic::after(EVENTS_KEPT, mind.numbered));
         let lines = Arc::new(Lines::default());
+        let sidecars = Arc::new(Sidecars::default());
         let degraded = Arc::new(Mutex::new(None));
         let leave_by = Arc::new(AtomicU64::new(0));
         let node = Arc::new(Mutex::new((
@@ -328,12 +341,15 @@ impl Parts {
         let errands = errands(&settings, &identity, inbox.clone())?;
         let reaper = Reaper::start().map_err(no_thread)?;
         reaper.adopt_orphans(pid == 1).map_err(no_thread)?;
+        let handlers = handlers(reaper.clone(), inbox.clone());
 
         let mut shell = Shell::new(shell::Hands {
             inbox: inbox.clone(),
             uplink,
             errands,
+            handlers,
             lines: lines.clone(),
+            sidecars: sidecars.clone(),
             events: events.clone(),
             reaper,
             exe: settings.exe.clone(),
@@ -365,11 +381,13 @@ impl Parts {
         let url = format!("http://{addr}");
         let connection = settings.state_dir.join("connection.json");
         write_connection(&connection, &settings, &url, addr.port(), &api_key, pid)?;
+        failpoint::hit("open.connection");
         life.set(api::Stage::Running);
         let context = api::Context {
             ask: ask(inbox),
             events: events.clone(),
             lines,
+            sidecars,
             degraded,
             session: session(&settings, &identity, node, started),
             api_key,
@@ -422,7 +440,9 @@ impl Mind {
         let numbered = dispatcher.ledger().numbered();
         let mut out = Out::default();
         dispatcher.open(started, mark::read_all(marks), &mut out);
+        failpoint::hit("open.replayed");
         persist(&dispatcher, &mut journal, &mut out).map_err(StartError::because)?;
+        failpoint::hit("open.durable");
         Ok(Self {
             dispatcher,
             journal,
@@ -458,6 +478,16 @@ fn errands(
     .map_err(no_thread)
 }
 
+fn handlers(reaper: Arc<Reaper>, inbox: Sender<Inbound>) -> Handlers {
+    Handlers::new(reaper, move |news| {
+        let event = match news {
+            News::Handled(id, result) => Event::Handled(id, result),
+            News::LaunchEnded(argv, how) => Event::LaunchEnded(argv, how),
+        };
+        let _ = inbox.send(Inbound::Event(event));
+    })
+}
+
 fn session(
     settings: &Settings,
     identity: &Identity,
@@ -491,6 +521,9 @@ fn facts(settings: &Settings, identity: &Identity, opened: &Opened<Record>, pid:
         max_agents: settings.max_agents,
         harnesses: settings.harnesses.clone(),
         grace: settings.grace,
+        harness_table: settings.harness_table.clone(),
+        actions: settings.actions.clone(),
+        limits: settings.limits,
         pid,
         agents: settings.agents.clone(),
         damage: opened.recovery.degraded(),
@@ -578,11 +611,8 @@ fn ask(inbox: Sender<Inbound>) -> api::Ask {
                 Err(late())
             }
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
-                let mut refusal = late();
-                refusal
-                    .message
-                    .push_str("; it was begun and may still happen");
-                Err(refusal)
+                let message = format!("{}; it was begun and may still happen", late().message);
+                Err(Refusal::new(RefusalKind::Begun, message))
             }
             Err(crossbeam_channel::RecvTimeoutError::Disconnected) => Err(gone()),
         }

@@ -95,6 +95,9 @@ pub enum Command {
     /// List the messages that could not be delivered
     #[command(after_help = "Example: relay-broker dead")]
     Dead(Listing),
+    /// Give messages that could not be delivered another chance
+    #[command(after_help = "Example: relay-broker redeliver --all")]
+    Redeliver(Redeliver),
     /// Print what an agent's terminal shows
     #[command(after_help = "Example: relay-broker snapshot ada")]
     Snapshot(Snapshot),
@@ -157,12 +160,46 @@ pub struct Spawn {
     /// Its first message, typed once it is ready
     #[arg(long, value_name = "TEXT")]
     pub task: Option<String>,
+    /// Whether the broker starts it again when it ends
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "never")]
+    pub restart: Restart,
+    /// How often at most; 0 for no limit [default: 5]
+    #[arg(long, value_name = "N")]
+    pub max_restarts: Option<u32>,
+    /// How long after its end [default: 2s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub cooldown: Option<Duration>,
     /// JSON instead of text
     #[arg(long)]
     pub json: bool,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<String>,
+}
+
+/// After which ends an agent is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Restart {
+    /// It stays ended
+    Never,
+    /// After a crash, of its own or of the broker
+    OnFailure,
+    /// After every end but a release
+    Always,
+}
+
+/// `redeliver`.
+#[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["id", "all"]))]
+pub struct Redeliver {
+    /// Which, as `dead` lists them
+    pub id: Option<String>,
+    /// All of them
+    #[arg(long)]
+    pub all: bool,
+    /// JSON instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How urgently.

@@ -10,7 +10,7 @@ use super::args;
 use super::client::{Client, typed};
 use super::failure::Failure;
 use super::find::alive;
-use super::render::{brief, clean, print, span_ms, table, uptime};
+use super::render::{brief, clean, note, print, span_ms, table, uptime};
 use super::run::Context;
 use crate::net::http::encode;
 use crate::wire::event::DeliveryMode;
@@ -35,6 +35,7 @@ pub fn spawn(c: &Context, args: &args::Spawn) -> Result<(), Failure> {
         args: rest.to_vec(),
         cwd: Some(folder(args.cwd.as_deref())?),
         task: args.task.clone(),
+        restart_policy: restart_policy(args),
         ..local::SpawnRequest::default()
     };
     let answer = client.post("/api/spawn", &request)?;
@@ -53,6 +54,22 @@ pub fn spawn(c: &Context, args: &args::Spawn) -> Result<(), Failure> {
         spawned.name,
         shell_words::quote(spawned.name.as_str()),
     ))
+}
+
+fn restart_policy(args: &args::Spawn) -> Option<local::RestartPolicy> {
+    let when = match args.restart {
+        args::Restart::Never => return None,
+        args::Restart::OnFailure => local::RestartWhen::OnFailure,
+        args::Restart::Always => local::RestartWhen::Always,
+    };
+    let usual = local::RestartPolicy::default();
+    let millis = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    Some(local::RestartPolicy {
+        when,
+        max_restarts: args.max_restarts.unwrap_or(usual.max_restarts),
+        cooldown_ms: args.cooldown.map_or(usual.cooldown_ms, millis),
+        ..usual
+    })
 }
 
 /// An absolute path, because the broker's working directory is another one.
@@ -151,8 +168,9 @@ pub fn status(c: &Context, json: bool) -> Result<(), Failure> {
         "broker    {state}, version {}, process {}, up {}\n\
          node      {} ({})\n\
          engine    {} {link}{heard}\n\
-         messages  {} pending{oldest}; {} dead; since start {} taken, {} verified, {} unverified\n\
-         agents    {} running; since start {} spawned, {} crashed\n",
+         messages  {} pending{oldest}; {} dead\n\
+         \u{20}         since start {} taken, {} verified, {} unverified, {} failed; {} refused, {} redelivered\n\
+         agents    {} running; since start {} spawned, {} crashed, {} restarted\n",
         clean(&s.version),
         s.pid,
         uptime(s.uptime_secs),
@@ -164,9 +182,13 @@ pub fn status(c: &Context, json: bool) -> Result<(), Failure> {
         n.deliveries_accepted,
         n.deliveries_verified,
         n.deliveries_unverified,
+        n.deliveries_failed,
+        n.deliveries_refused,
+        n.deliveries_redelivered,
         s.agent_count,
         n.agents_spawned,
         n.agents_crashed,
+        n.agents_restarted,
     );
     if !s.agents.is_empty() {
         text.push('\n');
@@ -318,13 +340,50 @@ pub fn dead(c: &Context, json: bool) -> Result<(), Failure> {
                 letter.worker_name.to_string(),
                 letter.from.clone(),
                 letter.attempts.to_string(),
-                letter.event_id.to_string(),
+                letter.delivery_id.to_string(),
                 letter.reason.clone(),
             ]
         })
         .collect();
-    let heads = ["WHEN", "AGENT", "FROM", "TRIES", "MESSAGE", "REASON"];
+    let heads = ["WHEN", "AGENT", "FROM", "TRIES", "ID", "REASON"];
     print(&table(c.paint, &heads, &rows))
+}
+
+/// `redeliver`.
+pub fn redeliver(c: &Context, args: &args::Redeliver) -> Result<(), Failure> {
+    let wish = match &args.id {
+        Some(id) => json!({ "id": id }),
+        None => json!({ "all": true }),
+    };
+    let answer = c.client()?.post("/api/dead-letters/redeliver", &wish)?;
+    let result: local::Redelivered = typed(answer.clone())?;
+    if args.json {
+        print_json(&answer)?;
+    } else {
+        for letter in &result.redelivered {
+            print(&format!(
+                "{} waits for {} again\n",
+                clean(letter.event_id.as_str()),
+                letter.worker_name
+            ))?;
+        }
+        for letter in &result.skipped {
+            note(&format!(
+                "relay-broker: {} stays dead: {}",
+                clean(letter.delivery_id.as_str()),
+                clean(&letter.reason)
+            ));
+        }
+        if result.redelivered.is_empty() && result.skipped.is_empty() {
+            return print("no dead letters\n");
+        }
+    }
+    match result.skipped.len() {
+        0 => Ok(()),
+        n => Err(Failure::new(format!(
+            "{n} not redelivered; `relay-broker dead` lists them"
+        ))),
+    }
 }
 
 /// `snapshot`.

@@ -20,7 +20,6 @@ use super::demo_life::{
     Folder, LOOK, Life, PATIENCE, event_id, first_line, read_connection, watch,
 };
 use super::demo_show::{Count, Show};
-use super::events::proof_words;
 use super::failure::Failure;
 use super::find::alive;
 use super::render::{Paint, span};
@@ -373,7 +372,7 @@ impl Stage {
                     return self.show.step(
                         "verified",
                         at,
-                        &format!("{} ({name} has it)", proof_words(*proof)),
+                        &format!("{} ({name} has it)", proof.words()),
                     );
                 }
                 BrokerEvent::MessageDeliveryFailed { last_error, .. } => {
@@ -421,7 +420,7 @@ impl Stage {
                     proof,
                     ..
                 } => {
-                    let text = format!("  {} by {name}", proof_words(*proof));
+                    let text = format!("  {} by {name}", proof.words());
                     self.show.step("heard", at, &text)?;
                     open.retain(|other| other != event_id.as_str());
                 }
@@ -554,7 +553,7 @@ impl Stage {
                     self.show.step("typed-again", at, &text)?;
                 }
                 BrokerEvent::DeliveryVerified { name, proof, .. } => {
-                    let text = format!("note {number} {} by {name}", proof_words(*proof));
+                    let text = format!("note {number} {} by {name}", proof.words());
                     self.show.step("verified", at, &text)?;
                     open.retain(|other| other != id);
                 }

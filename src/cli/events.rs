@@ -9,7 +9,7 @@ use super::render::{Paint, brief, clean, note, print};
 use super::run::Context;
 use crate::sys::clock;
 use crate::time::Wall;
-use crate::wire::event::{BrokerEvent, Numbered, Proof};
+use crate::wire::event::{BrokerEvent, Numbered};
 
 /// `events`.
 pub fn events(c: &Context, args: args::Events) -> Result<(), Failure> {
@@ -154,14 +154,33 @@ fn words(event: &BrokerEvent) -> String {
             event_id,
             ..
         } => {
-            format!("{} by {name} ({event_id})", proof_words(*proof))
+            format!("{name}: {} ({event_id})", proof.words())
         }
         E::DeliveryBlocked { name, reason, .. } => format!("waits for {name}: {}", clean(reason)),
-        E::DeliveryFailed { name, reason, .. } => format!("not typed to {name}: {}", clean(reason)),
+        E::DeliveryFailed { name, reason, .. } => {
+            format!("{name}: failed: {}", clean(reason))
+        }
         E::MessageDeliveryFailed {
             name, last_error, ..
         } => {
-            format!("given up for {name}: {}", clean(last_error))
+            format!("{name}: given up: {}", clean(last_error))
+        }
+        E::DeliveryDeferred { reason, .. } => clean(reason),
+        E::DeadLetterRedelivered { name, event_id, .. } => {
+            format!("dead letter redelivered to {name} ({event_id})")
+        }
+        E::AgentRestarting {
+            name,
+            restart_count,
+            delay_ms,
+            ..
+        } => format!("{name} is started again in {delay_ms} ms (restart {restart_count})"),
+        E::AgentRestarted {
+            name,
+            restart_count,
+        } => format!("{name} runs again (restart {restart_count})"),
+        E::AgentPermanentlyDead { name, reason } => {
+            format!("{name} is given up: {}", clean(reason))
         }
         E::DeliveryDropped {
             name,
@@ -199,16 +218,6 @@ fn words(event: &BrokerEvent) -> String {
         E::ReplayGap {
             oldest_available, ..
         } => format!("events before {oldest_available} are no longer kept"),
-    }
-}
-
-/// How a delivery was seen to arrive.
-pub fn proof_words(proof: Proof) -> &'static str {
-    match proof {
-        Proof::Echo => "verified by echo",
-        Proof::Screen => "verified by the screen",
-        Proof::Read => "verified as read",
-        Proof::None => "not verified",
     }
 }
 

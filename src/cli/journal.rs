@@ -44,6 +44,24 @@ fn words(record: &Record) -> String {
         Record::DeadLettered { id, reason, at } => {
             format!("{id} was given up at {}: {reason}", at.iso())
         }
+        Record::Redelivered { id, delivery } => {
+            format!("{id} is tried again: {}", accepted(delivery))
+        }
+        Record::Spawned { agent, request } => format!(
+            "{agent} runs{}",
+            request
+                .cli
+                .as_ref()
+                .map_or(String::new(), |cli| format!(": {}", brief(cli, BODY)))
+        ),
+        Record::Restarted { agent, failures } => {
+            format!("{agent} is started again (failures in a row: {failures})")
+        }
+        Record::Ended {
+            agent,
+            released: true,
+        } => format!("{agent} was released"),
+        Record::Ended { agent, .. } => format!("{agent} ended"),
         Record::Held { agent, mode } => match mode {
             DeliveryMode::AutoInject => format!("messages for {agent} are typed as they come"),
             DeliveryMode::ManualFlush => format!("messages for {agent} are held"),
@@ -64,6 +82,8 @@ fn accepted(delivery: &Delivery) -> String {
     let origin = match &delivery.origin {
         Origin::Engine { seq, .. } => format!("number {} of the engine", seq.0),
         Origin::Local => "sent here".to_owned(),
+        Origin::Acknowledged => "redelivered".to_owned(),
+        Origin::Task => "its first task".to_owned(),
     };
     format!(
         "{} taken for {} from {} ({origin}, {}): {}",

@@ -71,6 +71,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             ask::mode(c, &args.name, crate::wire::event::DeliveryMode::AutoInject)
         }
         Command::Dead(args) => ask::dead(c, args.json),
+        Command::Redeliver(args) => ask::redeliver(c, &args),
         Command::Journal(args) => journal::journal(c, &args),
         Command::Snapshot(args) => ask::snapshot(c, &args),
         Command::Env(args) => ask::env(c, args.json),

@@ -161,7 +161,7 @@ fn step(said: BrokerEvent, took: &str) -> Step {
         BrokerEvent::MessageDeliveryFailed {
             name, last_error, ..
         } => {
-            let why = format!("not delivered to {name}: {}", clean(&last_error));
+            let why = format!("{name}: failed: {}", clean(&last_error));
             Step::Done(name.to_string(), Err(why))
         }
         _ => Step::Other,
@@ -231,16 +231,14 @@ fn report(json: bool, event: &Value, line: &str) -> Result<(), Failure> {
 }
 
 fn verdict(name: &str, proof: Proof, reason: Option<&str>, took: &str) -> String {
-    let how = match proof {
-        Proof::Echo => "verified by echo",
-        Proof::Screen => "verified by the screen changing",
-        Proof::Read => "verified as read",
+    let how = proof.words();
+    match proof {
         Proof::None => {
             let why = reason.unwrap_or("the terminal showed nothing");
-            return format!("{name}: unverified: {}\n", clean(why));
+            format!("{name}: {how}: {}\n", clean(why))
         }
-    };
-    format!("{name}: {how} in {took}\n")
+        Proof::Echo | Proof::Screen | Proof::Read => format!("{name}: {how} in {took}\n"),
+    }
 }
 
 #[cfg(test)]

@@ -20,12 +20,15 @@ impl Dispatcher {
             self.send_answer(id, outcome, out);
             return;
         }
-        if self.invocations.contains_key(&id) {
+        if self.invocations.contains(&id) {
             // Running in this very life: its answer will serve both.
             return;
         }
         if self.stopping.is_some() {
             // Unanswered, so the engine gives it to somebody else.
+            return;
+        }
+        if self.invoke_sidecar(&invoke, out) {
             return;
         }
         let name = agent_of(&invoke);
@@ -34,28 +37,55 @@ impl Dispatcher {
                 self.answer(id, Outcome::Error("release_missing_agent_name".into()), out)
             }
             ("release", Some(name)) => {
-                self.begin(&id, &name, out);
-                self.release_invoked(&name, id, out);
+                self.begin(&id, out);
+                self.release_invoked(now, &name, id, out);
             }
             (action, name) if action == "spawn" || action.starts_with("spawn:") => {
                 let Some(name) = name else {
                     self.answer(id, Outcome::Error("spawn_missing_agent_name".into()), out);
                     return;
                 };
-                let Some(request) = spawn_request(&invoke, &name) else {
+                let Some(mut request) = spawn_request(&invoke, &name) else {
                     self.answer(id, Outcome::Error("spawn_missing_cli".into()), out);
                     return;
                 };
-                self.begin(&id, &name, out);
+                self.apply_harness(&mut request);
+                self.begin(&id, out);
                 self.spawn(now, None, request, SpawnSource::Invocation(id), out);
             }
-            _ => self.answer(id, Outcome::Error("handler_unavailable".into()), out),
+            (action, _) if self.facts.actions.contains_key(action) => {
+                self.handle(id, action, invoke.input.clone(), out);
+            }
+            _ => self.unavailable(id, out),
         }
     }
 
-    fn begin(&mut self, id: &InvocationId, name: &AgentName, out: &mut Out) {
+    /// Nobody here can serve it (any more). Not written down: the engine gives it to somebody else, perhaps to us again.
+    pub(super) fn unavailable(&mut self, id: InvocationId, out: &mut Out) {
+        self.invocations.remove(&id);
+        self.send_answer(id, Outcome::Error("handler_unavailable".into()), out);
+        self.inventory_if_owed(out);
+    }
+
+    /// A program that the operator described is started as described; arguments of the caller come last.
+    fn apply_harness(&self, request: &mut SpawnRequest) {
+        let named = request.cli.as_ref();
+        let Some(harness) = named.and_then(|cli| self.facts.harness_table.get(cli)) else {
+            return;
+        };
+        let args = harness.args.iter().chain(&request.args);
+        let config = HarnessConfig {
+            command: Some(harness.command.clone()),
+            args: args.cloned().collect(),
+            env: harness.env.clone(),
+            ..request.harness_config.take().unwrap_or_default()
+        };
+        request.harness_config = Some(config);
+    }
+
+    fn begin(&mut self, id: &InvocationId, out: &mut Out) {
         self.record(Record::Invoked { id: id.clone() }, out);
-        self.invocations.insert(id.clone(), name.clone());
+        self.invocations.insert(id.clone());
     }
 
     /// Ends an invocation. The answer is durable before it is sent.
@@ -69,6 +99,7 @@ impl Dispatcher {
             out,
         );
         self.send_answer(id, outcome, out);
+        self.inventory_if_owed(out);
     }
 
     fn send_answer(&mut self, invocation_id: InvocationId, outcome: Outcome, out: &mut Out) {

@@ -10,8 +10,6 @@ use crate::time::Now;
 use crate::wire::down::Mode;
 use crate::wire::local::{self, SendRequest, TEXT_MAX};
 
-/// How many local sends may wait for one agent (local-api 4.7).
-pub const LOCAL_PENDING_MAX: usize = 256;
 /// How many pending deliveries the status lists.
 const STATUS_PENDING: usize = 100;
 
@@ -101,16 +99,20 @@ impl Dispatcher {
                 text: request.text,
                 mode,
                 idempotency_key: format!(
-                    "{}-{}-{}",
-                    self.facts.node_id, self.started.wall.0, self.next_errand
+                    "{}-{}-{}-{}",
+                    self.facts.node_id,
+                    self.started.wall.0,
+                    self.ledger.numbered(),
+                    self.next_errand
                 ),
             };
             self.errand(call, Errand::Post { ticket, to }, out);
             return None;
         };
-        if self.ledger.mail().waiting_local(&name) >= LOCAL_PENDING_MAX {
-            let reason =
-                format!("{LOCAL_PENDING_MAX} messages from this machine wait for '{name}' already");
+        let most = self.facts.limits.local;
+        if self.ledger.mail().waiting_local(&name) >= most {
+            self.counters.deliveries_refused += 1;
+            let reason = format!("{most} messages from this machine wait for '{name}' already");
             let dropped = crate::wire::event::BrokerEvent::DeliveryDropped {
                 name: name.clone(),
                 count: 1,
@@ -120,9 +122,7 @@ impl Dispatcher {
             let text = format!("{reason}; try again when it has read some");
             return Some(Err(Refusal::new(RefusalKind::Full, text)));
         }
-        // Wall time and a counter make the id unique over restarts without asking for randomness.
-        let event_id = MsgId::new(format!("http_{:012x}{:08x}", now.wall.0, self.next_request));
-        self.next_request += 1;
+        let event_id = MsgId::new(format!("http_{}", self.unused(now)));
         let delivery = Delivery {
             id: DeliveryId::new(format!("del_{event_id}_{name}")),
             msg_id: event_id.clone(),
@@ -369,6 +369,7 @@ impl super::roster::Member {
             }
             (Phase::Running, true, Some(_)) => "stalled",
             (Phase::Running, true, None) => "ready",
+            (Phase::Cooling { .. }, ..) => "restarting",
             (Phase::Stopping, ..) => "stopping",
         }
     }

@@ -1,6 +1,8 @@
 //! A message's way from its acceptance on: typed, verified, settled, acknowledged. Each agent has at most one delivery in
 //! its terminal, so its mail ends in the order it came.
 
+use std::time::Duration;
+
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Seq};
 use crate::ledger::{Pending, Record};
@@ -11,12 +13,14 @@ use crate::wire::event::{BrokerEvent, DeliveryMode, Proof};
 use crate::wire::local;
 use crate::wire::up::{DeliveryAck, Up};
 
+/// How long a thread that takes no orders is left alone.
+const GIVE_AGAIN: Duration = Duration::from_secs(1);
+
 impl Dispatcher {
     /// Takes responsibility for a delivery: from its record on it is ours to bring to an end.
     pub(super) fn accept(&mut self, now: Now, delivery: Delivery, out: &mut Out) {
         self.counters.deliveries_accepted += 1;
         let name = delivery.agent.clone();
-        let parked = self.ledger.mode(&name) == DeliveryMode::ManualFlush;
         self.publish(
             BrokerEvent::RelayInbound {
                 event_id: delivery.msg_id.clone(),
@@ -28,30 +32,41 @@ impl Dispatcher {
             },
             out,
         );
-        self.publish(
-            BrokerEvent::DeliveryQueued {
-                name: name.clone(),
-                delivery_id: (!parked).then(|| delivery.id.clone()),
-                event_id: delivery.msg_id.clone(),
-                timestamp: now.wall,
-                from: parked.then(|| delivery.from.clone()),
-                target: parked.then(|| delivery.target.clone()),
-                reason: parked.then(|| "inbound_delivery_manual_flush".into()),
-            },
-            out,
-        );
+        let id = delivery.id.clone();
         self.record(Record::Accepted { delivery }, out);
-        self.type_next(&name, out);
+        self.say_queued(now, &id, out);
+        if !self.members.contains_key(&name) {
+            self.watch_absent(now);
+        }
+        self.type_next(now, &name, out);
+    }
+
+    /// Tells that a delivery waits, and whether it is parked.
+    pub(super) fn say_queued(&mut self, now: Now, id: &DeliveryId, out: &mut Out) {
+        let Some(Pending { delivery, .. }) = self.ledger.mail().get(id) else {
+            return;
+        };
+        let parked = self.ledger.mode(&delivery.agent) == DeliveryMode::ManualFlush;
+        let event = BrokerEvent::DeliveryQueued {
+            name: delivery.agent.clone(),
+            delivery_id: (!parked).then(|| id.clone()),
+            event_id: delivery.msg_id.clone(),
+            timestamp: now.wall,
+            from: parked.then(|| delivery.from.clone()),
+            target: parked.then(|| delivery.target.clone()),
+            reason: parked.then(|| "inbound_delivery_manual_flush".into()),
+        };
+        self.publish(event, out);
     }
 
     /// The initial task goes the way of any message: behind mail that waited for this agent already.
     pub(super) fn first_task(&mut self, now: Now, name: &AgentName, task: String, out: &mut Out) {
-        let id = format!("task_{}_{}", now.wall.0, self.request_id("t"));
+        let id = format!("task_{}", self.unused(now));
         let delivery = Delivery {
             id: DeliveryId::new(format!("del_{id}")),
             msg_id: MsgId::new(id),
             agent: name.clone(),
-            origin: Origin::Local,
+            origin: Origin::Task,
             from: self.facts.node_name.clone(),
             target: name.to_string(),
             body: task,
@@ -65,7 +80,7 @@ impl Dispatcher {
     // ---- typing -------------------------------------------------------------------------------------------------
 
     /// Gives the agent's thread its next message if it is free. Attempted is durable before a byte is typed.
-    pub(super) fn type_next(&mut self, name: &AgentName, out: &mut Out) {
+    pub(super) fn type_next(&mut self, now: Now, name: &AgentName, out: &mut Out) {
         let held = self.ledger.mode(name) == DeliveryMode::ManualFlush;
         let Some(member) = self.members.get_mut(name) else {
             return;
@@ -75,6 +90,7 @@ impl Dispatcher {
         }
         if !member.ready
             || member.in_flight.is_some()
+            || member.pace.until.is_some_and(|at| at > now.mono)
             || member.phase != super::roster::Phase::Running
         {
             return;
@@ -82,12 +98,7 @@ impl Dispatcher {
         let Some(pending) = self.ledger.mail().front(name) else {
             return;
         };
-        let text = relay_line(&pending.delivery, self.facts.workspace_id.as_deref());
-        let injection = Injection {
-            delivery_id: pending.delivery.id.clone(),
-            text,
-            mode: pending.delivery.mode,
-        };
+        let injection = injection(pending, self.facts.workspace_id.as_deref());
         member.in_flight = Some(injection.delivery_id.clone());
         if held {
             member.flush_left -= 1;
@@ -104,6 +115,43 @@ impl Dispatcher {
             run,
             AgentCommand::Inject(Box::new(injection)),
         ));
+    }
+
+    /// Its thread is wedged: the message is held back and given to it once more later. The attempt that is written down
+    /// stands for both, because nothing of the first reached the terminal.
+    pub(super) fn not_taken(
+        &mut self,
+        now: Now,
+        name: &AgentName,
+        id: &DeliveryId,
+        why: &str,
+        out: &mut Out,
+    ) {
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        member.again_at = Some(now.mono + GIVE_AGAIN);
+        if member.stalled.is_none() {
+            self.stalled(name, id, why, out);
+        }
+    }
+
+    /// Gives the thread what it did not take, if it is time.
+    pub(super) fn give_again(&mut self, now: Now, name: &AgentName, out: &mut Out) {
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        if member.again_at.take_if(|at| *at <= now.mono).is_none() {
+            return;
+        }
+        let runs = member.phase == super::roster::Phase::Running;
+        let pending = member.in_flight.as_ref().filter(|_| runs);
+        if let Some(pending) = pending.and_then(|id| self.ledger.mail().get(id)) {
+            let injection = injection(pending, self.facts.workspace_id.as_deref());
+            let command = AgentCommand::Inject(Box::new(injection));
+            out.effects
+                .push(Effect::Agent(name.clone(), member.run, command));
+        }
     }
 
     pub(super) fn typed(&mut self, now: Now, name: &AgentName, id: &DeliveryId, out: &mut Out) {
@@ -151,11 +199,15 @@ impl Dispatcher {
         reason: Option<String>,
         out: &mut Out,
     ) {
-        if !self.free(name, id) {
+        let Some(member) = self.free(name, id) else {
             return;
+        };
+        match proof {
+            Proof::None => member.pace.unverified(now),
+            Proof::Echo | Proof::Screen | Proof::Read => member.pace.verified(now),
         }
         self.settle(now, name, id, proof, reason, out);
-        self.type_next(name, out);
+        self.type_next(now, name, out);
     }
 
     pub(super) fn settle(
@@ -184,7 +236,7 @@ impl Dispatcher {
         if let Some(member) = self.members.get_mut(name) {
             member.last_activity = now.wall;
         }
-        self.say_done(&pending.delivery, out);
+        self.ended(now, &pending.delivery, out);
         let d = &pending.delivery;
         let (event_id, delivery_id) = (d.msg_id.clone(), d.id.clone());
         let ack = BrokerEvent::DeliveryAck {
@@ -223,9 +275,11 @@ impl Dispatcher {
         why: &str,
         out: &mut Out,
     ) {
-        if !self.free(name, id) {
+        let Some(member) = self.free(name, id) else {
             return;
-        }
+        };
+        member.pace.failed(now);
+        self.counters.deliveries_failed += 1;
         if let Some(pending) = self.ledger.mail().get(id) {
             let event_id = pending.delivery.msg_id.clone();
             let event = BrokerEvent::DeliveryFailed {
@@ -237,65 +291,25 @@ impl Dispatcher {
             self.publish(event, out);
         }
         self.bury(now, id, why, out);
-        self.type_next(name, out);
+        self.type_next(now, name, out);
     }
 
     /// The agent's thread is done with this delivery.
-    fn free(&mut self, name: &AgentName, id: &DeliveryId) -> bool {
-        let Some(member) = self.members.get_mut(name) else {
-            return false;
-        };
+    fn free(&mut self, name: &AgentName, id: &DeliveryId) -> Option<&mut super::roster::Member> {
+        let member = self.members.get_mut(name)?;
         if member.in_flight.as_ref() != Some(id) {
-            return false;
+            return None;
         }
         member.in_flight = None;
         member.stalled = None;
-        true
+        Some(member)
     }
 
-    /// Gives a delivery up, with a reason for everybody who watches.
-    pub(super) fn bury(&mut self, now: Now, id: &DeliveryId, why: &str, out: &mut Out) {
-        let Some(Pending { delivery, attempts }) = self.ledger.mail().get(id).cloned() else {
-            return;
-        };
-        self.counters.deliveries_dead += 1;
-        log::warn!(
-            "message {} for {} could not be delivered: {why}",
-            delivery.msg_id,
-            delivery.agent
-        );
-        self.record(
-            Record::DeadLettered {
-                id: id.clone(),
-                reason: why.into(),
-                at: now.wall,
-            },
-            out,
-        );
-        self.say_done(&delivery, out);
-        let failed = BrokerEvent::MessageDeliveryFailed {
-            name: delivery.agent.clone(),
-            delivery_id: Some(id.clone()),
-            event_id: Some(delivery.msg_id.clone()),
-            from: delivery.from.clone(),
-            to: delivery.agent.to_string(),
-            attempts,
-            last_error: why.into(),
-        };
-        let dead = BrokerEvent::DeadLetterAdded {
-            name: delivery.agent,
-            delivery_id: id.clone(),
-            event_id: delivery.msg_id,
-            from: delivery.from,
-            reason: why.into(),
-        };
-        self.publish(failed, out);
-        self.publish(dead, out);
-    }
-
-    fn say_done(&mut self, delivery: &Delivery, out: &mut Out) {
+    /// A delivery is over, one way or the other: whoever sent it hears of it, and there is room for another.
+    pub(super) fn ended(&mut self, now: Now, delivery: &Delivery, out: &mut Out) {
         if let Origin::Engine { agent_id, .. } = &delivery.origin {
             self.acknowledge(&delivery.agent, agent_id, out);
+            self.drained(now, agent_id, out);
         }
     }
 
@@ -353,7 +367,7 @@ impl Dispatcher {
     }
 
     /// What is parked now goes out in order; the agent stays on hold for what comes later.
-    pub(super) fn flush(&mut self, name: &AgentName, out: &mut Out) -> Answer {
+    pub(super) fn flush(&mut self, now: Now, name: &AgentName, out: &mut Out) -> Answer {
         if !self.members.contains_key(name) {
             return Err(self.unknown(name));
         }
@@ -361,11 +375,11 @@ impl Dispatcher {
         if !held {
             return Ok(Reply::Flushed(0));
         }
-        let count = self.drain(name, "explicit_flush", out);
+        let count = self.drain(now, name, "explicit_flush", out);
         Ok(Reply::Flushed(count))
     }
 
-    fn drain(&mut self, name: &AgentName, reason: &str, out: &mut Out) -> u64 {
+    fn drain(&mut self, now: Now, name: &AgentName, reason: &str, out: &mut Out) -> u64 {
         let waiting = self.ledger.mail().waiting(name) as u64;
         let held = self.ledger.mode(name) == DeliveryMode::ManualFlush;
         let Some(member) = self.members.get_mut(name) else {
@@ -382,12 +396,13 @@ impl Dispatcher {
             };
             self.publish(event, out);
         }
-        self.type_next(name, out);
+        self.type_next(now, name, out);
         count
     }
 
     pub(super) fn set_mode(
         &mut self,
+        now: Now,
         name: &AgentName,
         mode: DeliveryMode,
         out: &mut Out,
@@ -417,7 +432,7 @@ impl Dispatcher {
                 member.flush_left = 0;
             }
             if mode == DeliveryMode::AutoInject {
-                flushed = self.drain(name, "delivery_mode_transition", out);
+                flushed = self.drain(now, name, "delivery_mode_transition", out);
             }
         }
         Ok(Reply::ModeChanged(local::ModeChanged {
@@ -442,11 +457,21 @@ fn plain(name: &str) -> String {
     name.chars().take(NAME_SHOWN).map(letter).collect()
 }
 
+/// What a terminal is given for a delivery.
+fn injection(pending: &Pending, workspace: Option<&str>) -> Injection {
+    Injection {
+        delivery_id: pending.delivery.id.clone(),
+        text: relay_line(&pending.delivery, workspace),
+        mode: pending.delivery.mode,
+    }
+}
+
 /// The line an agent reads (local-api 4.1): who, where, which message, the words.
 fn relay_line(delivery: &Delivery, workspace: Option<&str>) -> String {
     let body = delivery.body.trim_end_matches(['\n', '\r']);
     // Who speaks on this machine may write the line himself; a peer may not write it in another's name.
-    if delivery.origin == Origin::Local && body.trim_start().starts_with("Relay message from ") {
+    let ours = matches!(delivery.origin, Origin::Local | Origin::Task);
+    if ours && body.trim_start().starts_with("Relay message from ") {
         return body.trim().to_owned();
     }
     let sender = plain(

@@ -12,7 +12,7 @@ use crate::wire::down::Deliver;
 use crate::wire::fields::{self, Kind};
 
 /// How long the missing frames may take to come after we asked for them.
-const GAP_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const GAP_PATIENCE: Duration = Duration::from_secs(10);
 /// How many frames behind a gap are kept per agent. Those beyond stay the engine's and are asked for once it closes.
 const GAP_KEEP: usize = 1024;
 
@@ -38,6 +38,9 @@ impl Dispatcher {
         }
         if frame.delivery_id.as_str().is_empty() {
             frame.delivery_id = DeliveryId::new(format!("del_{}_{}", frame.msg_id, frame.agent_id));
+        }
+        if self.is_full(&frame.agent_id) && frame.seq > self.ledger.received(&frame.agent_id) {
+            return;
         }
         match self.judge(&frame) {
             Verdict::Fresh => {
@@ -71,7 +74,10 @@ impl Dispatcher {
     fn take_in(&mut self, now: Now, frame: Deliver, out: &mut Out) {
         let kind = fields::kind(&frame.payload);
         if kind == Kind::Message {
-            self.accept_frame(now, frame, out);
+            let obstacle = self.no_reader(&frame);
+            if obstacle.is_some() || !self.defer(&frame, out) {
+                self.accept_frame(now, frame, obstacle, out);
+            }
             return;
         }
         if kind == Kind::Unknown {
@@ -100,7 +106,19 @@ impl Dispatcher {
         );
     }
 
-    fn accept_frame(&mut self, now: Now, frame: Deliver, out: &mut Out) {
+    /// Why nobody will come to read this, if so. An agent that crashed, or that the last broker had, may come back.
+    fn no_reader(&self, frame: &Deliver) -> Option<&'static str> {
+        if self.members.contains_key(&frame.agent) {
+            return None;
+        }
+        if self.ledger.lives().was_released(&frame.agent) {
+            return Some("the agent was released from this node");
+        }
+        let known = self.ledger.bound(&frame.agent).is_some();
+        (!known).then_some("no agent of this name has ever run on this node")
+    }
+
+    fn accept_frame(&mut self, now: Now, frame: Deliver, obstacle: Option<&str>, out: &mut Out) {
         let delivery = Delivery {
             id: frame.delivery_id.clone(),
             msg_id: frame.msg_id.clone(),
@@ -116,17 +134,15 @@ impl Dispatcher {
             mode: frame.mode,
             queued_at: now.wall,
         };
-        let expected =
-            self.members.contains_key(&frame.agent) || self.ledger.bound(&frame.agent).is_some();
         let id = delivery.id.clone();
+        let crowded = frame.seq == Seq(0)
+            && self.ledger.mail().waiting_engine(&frame.agent) >= self.facts.limits.engine;
         self.accept(now, delivery, out);
-        if !expected {
-            self.bury(
-                now,
-                &id,
-                "no agent of this name has ever run on this node",
-                out,
-            );
+        if let Some(why) = obstacle {
+            self.bury(now, &id, why, out);
+        } else if crowded {
+            // It never comes again, so it cannot be left to the engine.
+            self.bury(now, &id, "too much waits for the agent already", out);
         }
     }
 

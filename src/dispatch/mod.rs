@@ -7,22 +7,29 @@
 mod actions;
 mod calls;
 mod delivery;
+mod handlers;
 mod inbound;
+mod letters;
+mod limits;
+mod lives;
+mod pace;
 mod presence;
 mod roster;
+mod sidecars;
 mod spawn;
 #[cfg(test)]
 mod tests;
 
+pub use limits::Limits;
 pub use presence::VERSION;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::ids::{AgentId, AgentName, DeliveryId, ErrandId, InvocationId, NodeId, Run, Seq};
 use crate::ledger::{Ledger, Record};
 use crate::machine::{self, Machine};
-use crate::msg::{Answer, ApiCall, Effect, Event, LinkReport, Reply, Secret, SpawnSource};
+use crate::msg::{ActionSpec, Answer, ApiCall, Effect, Event, Harness, LinkReport, Reply, Secret};
 use crate::time::{Mono, Now, soonest};
 use crate::wire::down::Down;
 use crate::wire::event::{BrokerEvent, Proof};
@@ -48,8 +55,14 @@ pub struct Facts {
     pub max_agents: u64,
     /// Names `h` for which `spawn:h` is advertised.
     pub harnesses: Vec<String>,
+    /// How some of them, and others, are started.
+    pub harness_table: BTreeMap<String, Harness>,
+    /// Actions that programs of the operator's serve.
+    pub actions: BTreeMap<String, ActionSpec>,
     /// Between hang-up and kill.
     pub grace: Duration,
+    /// How much may wait, and how long.
+    pub limits: Limits,
     /// Our process id.
     pub pid: u32,
     /// Started with the broker.
@@ -65,10 +78,19 @@ pub struct Dispatcher {
     members: BTreeMap<AgentName, roster::Member>,
     link: presence::Link,
     errands: BTreeMap<ErrandId, calls::Errand>,
-    invocations: BTreeMap<InvocationId, AgentName>,
+    /// Invocations that run in this very life.
+    invocations: BTreeSet<InvocationId>,
+    handlers: handlers::Handlers,
+    sidecars: sidecars::Sidecars,
     gaps: BTreeMap<AgentId, inbound::Gap>,
     /// Whose missing mail was asked for by a new link, and how far it had come by then.
     asked_anew: BTreeMap<AgentId, Seq>,
+    /// For whom too much waits, so that the engine's mail is left to the engine.
+    full: BTreeMap<AgentId, AgentName>,
+    /// Since when agents with mail are not here; absent for those that were not here when this life began.
+    absent_since: BTreeMap<AgentName, Mono>,
+    /// When to see whether mail has waited too long for an agent that is not here.
+    absent_check: Option<Mono>,
     counters: local::Counters,
     next_run: Run,
     next_errand: ErrandId,
@@ -94,9 +116,14 @@ impl Dispatcher {
             members: BTreeMap::new(),
             link: presence::Link::default(),
             errands: BTreeMap::new(),
-            invocations: BTreeMap::new(),
+            invocations: BTreeSet::new(),
+            handlers: handlers::Handlers::default(),
+            sidecars: sidecars::Sidecars::default(),
             gaps: BTreeMap::new(),
             asked_anew: BTreeMap::new(),
+            full: BTreeMap::new(),
+            absent_since: BTreeMap::new(),
+            absent_check: None,
             hurried: false,
             counters: local::Counters::default(),
             next_run: Run(1),
@@ -110,7 +137,7 @@ impl Dispatcher {
     }
 
     /// The first turn of a life: settles what an agent's thread of the last life saw arrive without anybody writing it down
-    /// (`landed`), leaves other attempts in doubt, and starts the agents that belong to the broker.
+    /// (`landed`), leaves other attempts in doubt, and starts the agents that belong to the broker or come back to it.
     pub fn open(&mut self, now: Now, landed: Vec<(AgentName, DeliveryId, Proof)>, out: &mut Out) {
         self.event_seq = self.ledger.numbered();
         self.record(Record::Opened { at: now.wall }, out);
@@ -124,9 +151,7 @@ impl Dispatcher {
                 self.settle(now, &name, &id, proof, None, out);
             }
         }
-        for request in std::mem::take(&mut self.facts.agents) {
-            self.spawn(now, None, request, SpawnSource::CommandLine, out);
-        }
+        self.resume_lives(now, out);
     }
 
     /// The durable truth, for looking.
@@ -148,6 +173,12 @@ impl Dispatcher {
             self.record(Record::Numbered { upto }, out);
         }
         out.effects.push(Effect::Publish(self.event_seq, event));
+    }
+
+    /// A name for what is accepted next, never used before and never again: by the number of its first event. The wall
+    /// clock is in it for people; alone it would not do, because it can jump back over a restart.
+    fn unused(&self, now: Now) -> String {
+        format!("{:012x}{:08x}", now.wall.0, self.event_seq + 1)
     }
 
     fn request_id(&mut self, what: &str) -> String {
@@ -174,8 +205,10 @@ impl Machine for Dispatcher {
             Event::Agent(name, run, report) => self.agent_report(now, &name, run, report, out),
             Event::Call(ticket, call) => self.call(now, ticket, call, out),
             Event::Errand(id, done) => self.errand_done(id, done, out),
+            Event::Handled(id, result) => self.handled(id, result, out),
+            Event::LaunchEnded(argv, how) => self.launch_ended(now, &argv, &how),
             Event::Tick => self.tick(now, out),
-            Event::Shutdown { deadline } => self.shutdown(deadline, out),
+            Event::Shutdown { deadline } => self.shutdown(now, deadline, out),
         }
     }
 
@@ -194,9 +227,15 @@ impl Machine for Dispatcher {
             .filter_map(roster::Member::deadline)
             .min();
         let gaps = self.gaps.values().filter_map(|gap| gap.give_up_at).min();
-        [members, gaps, self.stopping.filter(|_| !self.exited)]
-            .into_iter()
-            .fold(self.link.deadline(), soonest)
+        [
+            members,
+            gaps,
+            self.absent_deadline(),
+            self.sidecars.deadline(),
+            self.stopping.filter(|_| !self.exited),
+        ]
+        .into_iter()
+        .fold(self.link.deadline(), soonest)
     }
 }
 
@@ -208,7 +247,7 @@ impl Dispatcher {
             Down::Deliver(deliver) => self.deliver(now, deliver, out),
             Down::ActionInvoke(invoke) => self.invoke(now, invoke, out),
             Down::Reply(reply) => self.reply(now, reply, out),
-            Down::Error(error) => self.error_frame(error, out),
+            Down::Error(error) => self.error_frame(now, error, out),
             // News for screens, and a ping that wants no answer (engine-wire 3.1, 3.5).
             Down::ContextUpdate(_) | Down::Ping => {}
         }
@@ -218,6 +257,8 @@ impl Dispatcher {
         self.tick_link(now, out);
         self.tick_members(now, out);
         self.tick_gaps(now, out);
+        self.tick_absent(now, out);
+        self.tick_sidecars(now, out);
         if self.stopping.is_some_and(|at| at <= now.mono) {
             self.stop_deadline(now, out);
         }
@@ -230,20 +271,22 @@ impl Dispatcher {
                 None
             }
             ApiCall::Release { name, reason } => {
-                self.release_call(ticket, &name, reason.as_deref(), out)
+                self.release_call(now, ticket, &name, reason.as_deref(), out)
             }
             ApiCall::Send(request) => self.send(now, ticket, request, out),
             ApiCall::Snapshot { name, ansi } => self.snapshot_call(ticket, &name, ansi, out),
             ApiCall::Nodes => self.nodes_call(ticket, out),
-            ApiCall::Flush(name) => Some(self.flush(&name, out)),
-            ApiCall::SetMode(name, mode) => Some(self.set_mode(&name, mode, out)),
+            ApiCall::Flush(name) => Some(self.flush(now, &name, out)),
+            ApiCall::SetMode(name, mode) => Some(self.set_mode(now, &name, mode, out)),
             ApiCall::Agents => Some(Ok(Reply::Agents(local::AgentList {
                 agents: self.agent_views(now),
             }))),
             ApiCall::Pending(name) => Some(self.pending(&name)),
             ApiCall::Mode(name) => Some(self.mode(&name)),
+            ApiCall::Sidecar(id, call) => Some(self.sidecar_call(now, id, call, out)),
             ApiCall::Status => Some(Ok(Reply::Status(Box::new(self.status(now))))),
             ApiCall::DeadLetters => Some(Ok(Reply::DeadLetters(self.dead_views(now)))),
+            ApiCall::Redeliver(which) => Some(self.redeliver(now, which.as_ref(), out)),
         };
         if let Some(answer) = answer {
             out.effects.push(Effect::Reply(ticket, answer));

@@ -1,13 +1,14 @@
 //! What the engine is told of us: registration when the link comes up, heartbeat and inventory from one snapshot of the
 //! roster, and the orderly goodbye.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{Dispatcher, Out};
 use crate::ids::NodeId;
-use crate::msg::{Effect, ExitReason, LinkCommand};
+use crate::msg::{Effect, ExitReason, LinkCommand, SpawnSource};
 use crate::time::{Mono, Now};
 use crate::wire::down::{ErrorFrame, Reply};
 use crate::wire::event::BrokerEvent;
@@ -40,6 +41,8 @@ pub(super) struct Link {
     register_request: Option<String>,
     next_heartbeat: Option<Mono>,
     beats: u32,
+    /// A list of agents is owed.
+    inventory_owed: bool,
     /// Our name was taken by another node, so we carry part of our id in it.
     renamed: bool,
 }
@@ -86,8 +89,8 @@ impl Dispatcher {
                 name: self.facts.node_name.clone(),
                 node_id: self.facts.node_id.clone(),
                 capabilities: self.capabilities(),
-                max_agents: self.facts.max_agents,
-                tags: Vec::new(),
+                max_agents: self.max_agents(),
+                tags: self.tags(),
                 version: VERSION.into(),
                 resume_cursor: None,
                 provider: None,
@@ -101,6 +104,7 @@ impl Dispatcher {
         self.link.next_heartbeat = None;
         self.link.why_down = Some(why.to_owned());
         self.gaps.clear();
+        self.full.clear();
         self.registrations_lost();
         if was_up {
             self.counters.link_losses += 1;
@@ -132,18 +136,21 @@ impl Dispatcher {
     /// `spawn:<harness>` for each harness, as capacity. Never a bare `spawn`: on old engines it would catch every spawn of
     /// the workspace (engine-wire 5.1).
     fn capabilities(&self) -> Vec<Capability> {
-        let name = |h: &String| format!("spawn:{h}");
-        self.facts
-            .harnesses
-            .iter()
-            .map(|h| Capability {
-                name: name(h),
-                kind: Some("capacity".into()),
-                metadata: None,
-                global: None,
-                queue: None,
-            })
-            .collect()
+        let spawns = self.facts.harnesses.iter();
+        let spawns = spawns.map(|h| Capability::of(format!("spawn:{h}"), "capacity"));
+        let all = spawns.chain(self.action_capabilities());
+        let all = all.chain(self.sidecar_capabilities());
+        // The last of one name counts: what a sidecar says of it.
+        let by_name: BTreeMap<String, Capability> = all.map(|c| (c.name.clone(), c)).collect();
+        by_name.into_values().collect()
+    }
+
+    /// Tells the engine at once what can be done here. Only a registration makes actions known (engine-wire 3.4).
+    pub(super) fn capabilities_changed(&mut self, now: Now, out: &mut Out) {
+        if self.link.up {
+            self.register_node(out);
+            self.announce(now, out);
+        }
     }
 
     /// Tells the engine at once who runs here: after the link came up and after each change of the live set.
@@ -156,7 +163,14 @@ impl Dispatcher {
 
     /// The complete live set. Never empty: an empty list would take agents offline that a lost list might still name
     /// (engine-wire 3.4); agents that end are deregistered one by one.
+    ///
+    /// While a spawn of the engine's runs the list waits for its answer: an engine that reads a list without an open
+    /// spawn gives that spawn to another node, and one with it takes the spawn for done (engine-wire 3.4).
     pub(super) fn inventory(&mut self, out: &mut Out) {
+        self.link.inventory_owed = self.has_open_spawn();
+        if self.link.inventory_owed {
+            return;
+        }
         let agents: Vec<InventoryMember> = self
             .members
             .iter()
@@ -182,10 +196,25 @@ impl Dispatcher {
             })));
     }
 
+    fn has_open_spawn(&self) -> bool {
+        self.members.values().any(|member| match &member.source {
+            SpawnSource::Invocation(id) => self.invocations.contains(id),
+            _ => false,
+        })
+    }
+
+    /// An invocation was answered: the list that waited for it can go.
+    pub(super) fn inventory_if_owed(&mut self, out: &mut Out) {
+        if self.link.inventory_owed && self.link.up {
+            self.inventory(out);
+        }
+    }
+
     fn heartbeat(&mut self, now: Now, out: &mut Out) {
         self.link.next_heartbeat = Some(now.mono + HEARTBEAT);
         let active = self.members.values().filter(|m| m.is_live()).count() as u64;
-        let load = match self.facts.max_agents {
+        let max_agents = self.max_agents();
+        let load = match max_agents {
             0 => 0.0,
             max => (active as f64 / max as f64).min(1.0),
         };
@@ -196,7 +225,7 @@ impl Dispatcher {
                 node_id: Some(self.facts.node_id.clone()),
                 handlers_live: !capabilities.is_empty() && self.stopping.is_none(),
                 capabilities: Some(capabilities),
-                max_agents: Some(self.facts.max_agents),
+                max_agents: Some(max_agents),
                 version: Some(VERSION.into()),
                 load: Some(load),
                 active_agents: active,
@@ -230,9 +259,9 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn error_frame(&mut self, error: ErrorFrame, out: &mut Out) {
+    pub(super) fn error_frame(&mut self, now: Now, error: ErrorFrame, out: &mut Out) {
         if self.link.register_request.as_deref() != Some(&error.id) {
-            if !self.agent_refused(&error, out) {
+            if !self.agent_refused(now, &error, out) {
                 log::warn!("the engine complains: {} {}", error.code, error.message);
             }
             return;
@@ -259,7 +288,7 @@ impl Dispatcher {
     }
 
     /// Starts the orderly end: no new calls, no new frames, every agent is hung up on.
-    pub(super) fn shutdown(&mut self, deadline: Mono, out: &mut Out) {
+    pub(super) fn shutdown(&mut self, now: Now, deadline: Mono, out: &mut Out) {
         let again = self.stopping.is_some();
         self.stopping = Some(self.stopping.map_or(deadline, |at| at.min(deadline)));
         let grace = if again {
@@ -267,7 +296,7 @@ impl Dispatcher {
         } else {
             self.facts.grace
         };
-        self.stop_all(grace, out);
+        self.stop_all(now, grace, out);
         self.leave_if_empty(out);
     }
 
@@ -278,7 +307,7 @@ impl Dispatcher {
             return;
         }
         self.stopping = Some(now.mono + LAST_MOMENT);
-        self.stop_all(Duration::ZERO, out);
+        self.stop_all(now, Duration::ZERO, out);
         self.leave_if_empty(out);
     }
 

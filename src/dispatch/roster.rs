@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use super::pace::Pace;
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, AgentName, InvocationId, Run, Ticket};
 use crate::msg::{
     AgentCommand, AgentReport, AgentSpec, Answer, Effect, How, Refusal, RefusalKind, Reply,
     RestCall, Secret, SpawnSource,
 };
-use crate::time::{Mono, Now, Wall};
+use crate::time::{Mono, Now, Wall, soonest};
 use crate::wire::event::BrokerEvent;
 use crate::wire::local::{self, SpawnRequest};
 use crate::wire::up::{AgentDeregister, Outcome, Up};
@@ -27,6 +28,8 @@ pub(super) struct Member {
     /// The delivery its thread is typing.
     pub in_flight: Option<crate::ids::DeliveryId>,
     pub stalled: Option<String>,
+    /// When to give its thread the delivery once more, because it took no orders.
+    pub again_at: Option<Mono>,
     /// While on hold: how many of the parked messages a flush still lets through.
     pub flush_left: u64,
     pub ready: bool,
@@ -40,7 +43,13 @@ pub(super) struct Member {
     /// Who waits for a picture.
     pub pictures: Vec<Ticket>,
     pub released: bool,
+    pub pace: Pace,
+    /// Until then an end means that the program did not start; the engine waits for the answer that long.
+    pub settles: Option<Mono>,
 }
+
+/// How long a program that the engine asked for must live to count as started (as upstream has it since 11.x).
+const SETTLES_AFTER: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Debug)]
 pub(super) enum Releaser {
@@ -59,6 +68,8 @@ pub(super) enum Phase {
     Starting,
     /// The program runs.
     Running,
+    /// The program ended and is started again then.
+    Cooling { until: Mono },
     /// It was hung up on.
     Stopping,
 }
@@ -67,8 +78,27 @@ impl Member {
     pub(super) fn deadline(&self) -> Option<Mono> {
         match self.phase {
             Phase::Registering { deadline, .. } => deadline,
-            _ => None,
+            Phase::Cooling { until } => Some(until),
+            Phase::Running => soonest(soonest(self.pace.until, self.settles), self.again_at),
+            Phase::Starting | Phase::Stopping => None,
         }
+    }
+
+    /// Becomes what its next run begins with, some time from now.
+    pub(super) fn reborn(&mut self, run: Run, until: Mono) {
+        self.run = run;
+        self.phase = Phase::Cooling { until };
+        self.source = SpawnSource::Restart;
+        self.pid = None;
+        self.in_flight = None;
+        self.stalled = None;
+        self.flush_left = 0;
+        self.ready = false;
+        self.idle_since = None;
+        self.pictures.clear();
+        self.pace = Pace::default();
+        self.settles = None;
+        self.again_at = None;
     }
 
     /// Whether the engine should count it.
@@ -95,7 +125,7 @@ impl Dispatcher {
         match report {
             AgentReport::Started { pid } => self.started(now, name, pid, out),
             AgentReport::NotStarted { why } => {
-                self.spawn_failed(name, &Refusal::new(RefusalKind::SpawnFailed, why), out);
+                self.spawn_failed(now, name, &Refusal::new(RefusalKind::SpawnFailed, why), out);
             }
             AgentReport::Ready { evidence } => self.ready(now, name, &evidence, out),
             AgentReport::Typed(id) => self.typed(now, name, &id, out),
@@ -103,6 +133,7 @@ impl Dispatcher {
                 self.landed(now, name, &id, proof, reason, out)
             }
             AgentReport::Stalled(id, why) => self.stalled(name, &id, &why, out),
+            AgentReport::NotTaken(id, why) => self.not_taken(now, name, &id, &why, out),
             AgentReport::Failed(id, why) => self.untypable(now, name, &id, &why, out),
             AgentReport::Picture(ticket, picture) => {
                 if let Some(member) = self.members.get_mut(name) {
@@ -139,6 +170,7 @@ impl Dispatcher {
             member.caller.take(),
         );
         let (run, token) = (member.run, member.token.clone());
+        let request = member.request.clone();
         let extra: Vec<String> = member
             .request
             .channels
@@ -151,6 +183,7 @@ impl Dispatcher {
             SpawnSource::Api => "http_api",
             SpawnSource::CommandLine => "command_line",
             SpawnSource::Invocation(_) => "relaycast_ws",
+            SpawnSource::Restart => "restart",
         };
         self.publish(
             BrokerEvent::AgentSpawned {
@@ -164,6 +197,7 @@ impl Dispatcher {
             },
             out,
         );
+        self.life_began(now, name, &request, &source, out);
         if let (Some(token), false) = (token, extra.is_empty()) {
             self.errand(
                 RestCall::Join {
@@ -182,15 +216,37 @@ impl Dispatcher {
                 AgentCommand::Stop { grace },
             ));
         }
-        // The result first: an engine that reads a list of agents without an open spawn gives that spawn to another node.
         let invoked = matches!(source, SpawnSource::Invocation(_));
-        if invoked {
-            self.spawn_answered(name, &source, None, out);
+        if let Some(member) = self.members.get_mut(name).filter(|_| invoked) {
+            member.settles = Some(now.mono + SETTLES_AFTER);
         }
         self.announce(now, out);
         if !invoked {
             self.spawn_answered(name, &source, caller, out);
         }
+    }
+
+    /// A program that the engine asked for has lived long enough.
+    pub(super) fn settled_in(&mut self, name: &AgentName, out: &mut Out) {
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        member.settles = None;
+        let source = member.source.clone();
+        self.spawn_answered(name, &source, None, out);
+    }
+
+    /// It ended before that: the engine hears what became of it instead.
+    fn never_settled(&mut self, member: &Member, how: &How, out: &mut Out) {
+        let (Some(_), SpawnSource::Invocation(id)) = (member.settles, &member.source) else {
+            return;
+        };
+        let word = match (&member.releasing[..], &how.last) {
+            ([], Some(last)) => format!("spawn_failed: {how}: {last}"),
+            ([], None) => format!("spawn_failed: {how}"),
+            _ => "spawn_released_before_ready".to_owned(),
+        };
+        self.answer(id.clone(), Outcome::Error(word), out);
     }
 
     fn spawn_answered(
@@ -229,7 +285,6 @@ impl Dispatcher {
             return;
         };
         member.ready = true;
-        let task = member.request.task.take().filter(|t| !t.is_empty());
         let event = BrokerEvent::WorkerReady {
             name: name.clone(),
             runtime: "pty".into(),
@@ -238,10 +293,7 @@ impl Dispatcher {
             evidence: evidence.into(),
         };
         self.publish(event, out);
-        if let Some(task) = task {
-            self.first_task(now, name, task, out);
-        }
-        self.type_next(name, out);
+        self.type_next(now, name, out);
     }
 
     fn idle(&mut self, now: Now, name: &AgentName, silent: Duration, out: &mut Out) {
@@ -273,6 +325,7 @@ impl Dispatcher {
             self.counters.agents_crashed += 1;
             log::warn!("agent {name} ended by itself: {how}");
         }
+        self.never_settled(&member, how, out);
         for ticket in &member.pictures {
             let gone = Refusal::new(
                 RefusalKind::UnknownAgent,
@@ -308,10 +361,16 @@ impl Dispatcher {
         {
             Self::deregister(agent_id, Some(name.clone()), out);
         }
+        let releasing = member.releasing.clone();
+        if !releasing.is_empty() {
+            self.life_over(now, name, true, out);
+        } else if self.stopping.is_none() {
+            self.life_goes_on(now, member, how, out);
+        }
         if self.stopping.is_none() {
             self.announce(now, out);
         }
-        self.answer_releasers(name, &member.releasing, out);
+        self.answer_releasers(name, &releasing, out);
         self.leave_if_empty(out);
     }
 
@@ -319,6 +378,7 @@ impl Dispatcher {
 
     pub(super) fn release_call(
         &mut self,
+        now: Now,
         ticket: Ticket,
         name: &AgentName,
         reason: Option<&str>,
@@ -328,20 +388,27 @@ impl Dispatcher {
             return Some(Err(self.unknown(name)));
         }
         log::info!("releasing {name}: {}", reason.unwrap_or("asked to"));
-        self.begin_release(name, Releaser::Caller(ticket), out);
+        self.begin_release(now, name, Releaser::Caller(ticket), out);
         None
     }
 
     /// For the engine's `release`. An agent that is gone already counts as released (engine-wire 2.3).
-    pub(super) fn release_invoked(&mut self, name: &AgentName, id: InvocationId, out: &mut Out) {
+    pub(super) fn release_invoked(
+        &mut self,
+        now: Now,
+        name: &AgentName,
+        id: InvocationId,
+        out: &mut Out,
+    ) {
         if self.members.contains_key(name) {
-            self.begin_release(name, Releaser::Invocation(id), out);
+            self.begin_release(now, name, Releaser::Invocation(id), out);
         } else {
+            self.life_over(now, name, true, out);
             self.answer_releasers(name, &[Releaser::Invocation(id)], out);
         }
     }
 
-    fn begin_release(&mut self, name: &AgentName, who: Releaser, out: &mut Out) {
+    fn begin_release(&mut self, now: Now, name: &AgentName, who: Releaser, out: &mut Out) {
         let grace = self.facts.grace;
         let Some(member) = self.members.get_mut(name) else {
             return;
@@ -351,8 +418,9 @@ impl Dispatcher {
         match member.phase {
             Phase::Registering { .. } => {
                 let why = format!("agent '{name}' was released before it started");
-                self.spawn_failed(name, &Refusal::new(RefusalKind::SpawnFailed, why), out);
+                self.spawn_failed(now, name, &Refusal::new(RefusalKind::SpawnFailed, why), out);
             }
+            Phase::Cooling { .. } => self.released_between_runs(now, name, out),
             Phase::Starting | Phase::Stopping => {}
             Phase::Running => {
                 member.phase = Phase::Stopping;
@@ -364,6 +432,17 @@ impl Dispatcher {
                 ));
             }
         }
+    }
+
+    /// Its program does not run at the moment, so its life ends here and now.
+    fn released_between_runs(&mut self, now: Now, name: &AgentName, out: &mut Out) {
+        let Some(member) = self.members.remove(name) else {
+            return;
+        };
+        self.life_over(now, name, true, out);
+        self.publish(BrokerEvent::AgentReleased { name: name.clone() }, out);
+        self.answer_releasers(name, &member.releasing, out);
+        self.leave_if_empty(out);
     }
 
     pub(super) fn answer_releasers(&mut self, name: &AgentName, who: &[Releaser], out: &mut Out) {
@@ -384,7 +463,7 @@ impl Dispatcher {
     }
 
     /// For the orderly end.
-    pub(super) fn stop_all(&mut self, grace: Duration, out: &mut Out) {
+    pub(super) fn stop_all(&mut self, now: Now, grace: Duration, out: &mut Out) {
         let names: Vec<_> = self.members.keys().cloned().collect();
         for name in names {
             let Some(member) = self.members.get_mut(&name) else {
@@ -393,7 +472,11 @@ impl Dispatcher {
             match member.phase {
                 Phase::Registering { .. } => {
                     let why = "the broker is stopping";
-                    self.spawn_failed(&name, &Refusal::new(RefusalKind::Stopping, why), out);
+                    self.spawn_failed(now, &name, &Refusal::new(RefusalKind::Stopping, why), out);
+                }
+                // Its life goes on with the next broker.
+                Phase::Cooling { .. } => {
+                    self.members.remove(&name);
                 }
                 // A second order shortens the grace of the first.
                 Phase::Running | Phase::Stopping => {

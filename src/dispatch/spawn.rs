@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::pace::Pace;
 use super::roster::{Member, Phase};
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, AgentName, Ticket};
 use crate::ledger::Record;
-use crate::msg::{AgentSpec, Effect, Refusal, RefusalKind, Secret, Size, SpawnSource};
+use crate::msg::{AgentSpec, Effect, How, Refusal, RefusalKind, Secret, Size, SpawnSource};
 use crate::time::Now;
 use crate::wire::down::ErrorFrame;
 use crate::wire::event::BrokerEvent;
@@ -57,7 +58,8 @@ impl Dispatcher {
             return Err(Refusal::new(RefusalKind::NameTaken, text));
         }
         let running = self.members.len() as u64;
-        if self.facts.max_agents > 0 && running >= self.facts.max_agents {
+        let most = self.max_agents();
+        if most > 0 && running >= most {
             let text =
                 format!("{running} agents run here already, which is the limit (--max-agents)");
             return Err(Refusal::new(RefusalKind::Full, text));
@@ -94,7 +96,7 @@ impl Dispatcher {
         let run = self.next_run;
         self.next_run = run.next();
         // Agents of the broker's own wait for the engine as long as it takes; a caller has a client that gives up.
-        let deadline = (source != SpawnSource::CommandLine).then(|| now.mono + REGISTER_WITHIN);
+        let deadline = (!source.is_own()).then(|| now.mono + REGISTER_WITHIN);
         let member = Member {
             run,
             phase: Phase::Registering {
@@ -109,6 +111,7 @@ impl Dispatcher {
             pid: None,
             in_flight: None,
             stalled: None,
+            again_at: None,
             flush_left: 0,
             ready: false,
             idle_since: None,
@@ -118,6 +121,8 @@ impl Dispatcher {
             releasing: Vec::new(),
             pictures: Vec::new(),
             released: false,
+            pace: Pace::default(),
+            settles: None,
         };
         self.members.insert(name.clone(), member);
         if self.link.up {
@@ -125,7 +130,7 @@ impl Dispatcher {
         }
     }
 
-    fn register(&mut self, name: &AgentName, out: &mut Out) {
+    pub(super) fn register(&mut self, name: &AgentName, out: &mut Out) {
         let id = self.request_id("agent_register");
         let Some(member) = self.members.get_mut(name) else {
             return;
@@ -136,7 +141,7 @@ impl Dispatcher {
         *request = Some(id.clone());
         let invocation_id = match &member.source {
             SpawnSource::Invocation(id) => Some(id.clone()),
-            SpawnSource::Api | SpawnSource::CommandLine => None,
+            SpawnSource::Api | SpawnSource::CommandLine | SpawnSource::Restart => None,
         };
         let session_ref = member
             .request
@@ -178,7 +183,7 @@ impl Dispatcher {
         for member in self.members.values_mut() {
             if let Phase::Registering { request, deadline } = &mut member.phase {
                 *request = None;
-                if member.source == SpawnSource::CommandLine {
+                if member.source.is_own() {
                     *deadline = None;
                 }
             }
@@ -205,7 +210,7 @@ impl Dispatcher {
         };
         let Some(agent_id) = Self::text(data, "agent_id").map(AgentId::new) else {
             let why = "the engine's answer to agent.register names no agent_id";
-            self.spawn_failed(&name, &Refusal::new(RefusalKind::Engine, why), out);
+            self.spawn_failed(now, &name, &Refusal::new(RefusalKind::Engine, why), out);
             return;
         };
         self.record(
@@ -245,7 +250,7 @@ impl Dispatcher {
     }
 
     /// True if the error answered one of our registrations.
-    pub(super) fn agent_refused(&mut self, error: &ErrorFrame, out: &mut Out) -> bool {
+    pub(super) fn agent_refused(&mut self, now: Now, error: &ErrorFrame, out: &mut Out) -> bool {
         let Some(name) = self.waiting_for(&error.id) else {
             return false;
         };
@@ -253,7 +258,7 @@ impl Dispatcher {
             "the engine refuses agent '{name}': {} {}",
             error.code, error.message
         );
-        self.spawn_failed(&name, &Refusal::new(RefusalKind::Engine, why), out);
+        self.spawn_failed(now, &name, &Refusal::new(RefusalKind::Engine, why), out);
         true
     }
 
@@ -262,34 +267,64 @@ impl Dispatcher {
             .members
             .iter()
             .filter(|(_, m)| m.deadline().is_some_and(|at| at <= now.mono))
-            .map(|(name, m)| (name.clone(), m.source.clone()))
+            .map(|(name, m)| (name.clone(), m.phase.clone()))
             .collect();
-        for (name, source) in late {
-            if source == SpawnSource::CommandLine {
-                if let Some(Member {
-                    phase: Phase::Registering { deadline, .. },
-                    ..
-                }) = self.members.get_mut(&name)
-                {
-                    *deadline = Some(now.mono + REGISTER_AGAIN);
-                }
-                self.register(&name, out);
-                continue;
+        for (name, phase) in late {
+            match phase {
+                Phase::Registering { .. } => self.register_late(now, &name, out),
+                Phase::Cooling { .. } => self.restart(now, &name, out),
+                Phase::Running => self.member_due(now, &name, out),
+                Phase::Starting | Phase::Stopping => {}
             }
-            let why = match &self.link.why_down {
-                Some(why) => {
-                    format!("agent '{name}' could not be registered: no link to the engine ({why})")
-                }
-                None => {
-                    format!("agent '{name}' could not be registered: the engine has not answered")
-                }
-            };
-            self.spawn_failed(&name, &Refusal::new(RefusalKind::Engine, why), out);
         }
     }
 
+    fn member_due(&mut self, now: Now, name: &AgentName, out: &mut Out) {
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        if member.settles.is_some_and(|at| at <= now.mono) {
+            self.settled_in(name, out);
+        }
+        self.give_again(now, name, out);
+        if let Some(member) = self.members.get_mut(name)
+            && member.pace.until.is_some_and(|at| at <= now.mono)
+        {
+            member.pace.until = None;
+            self.type_next(now, name, out);
+        }
+    }
+
+    fn register_late(&mut self, now: Now, name: &AgentName, out: &mut Out) {
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        if member.source.is_own() {
+            if let Phase::Registering { deadline, .. } = &mut member.phase {
+                *deadline = Some(now.mono + REGISTER_AGAIN);
+            }
+            self.register(name, out);
+            return;
+        }
+        let why = match &self.link.why_down {
+            Some(why) => {
+                format!("agent '{name}' could not be registered: no link to the engine ({why})")
+            }
+            None => {
+                format!("agent '{name}' could not be registered: the engine has not answered")
+            }
+        };
+        self.spawn_failed(now, name, &Refusal::new(RefusalKind::Engine, why), out);
+    }
+
     /// The spawn is over before the program ran.
-    pub(super) fn spawn_failed(&mut self, name: &AgentName, refusal: &Refusal, out: &mut Out) {
+    pub(super) fn spawn_failed(
+        &mut self,
+        now: Now,
+        name: &AgentName,
+        refusal: &Refusal,
+        out: &mut Out,
+    ) {
         let Some(member) = self.members.remove(name) else {
             return;
         };
@@ -304,6 +339,15 @@ impl Dispatcher {
             refusal.clone(),
             out,
         );
+        if !member.releasing.is_empty() {
+            self.life_over(now, name, true, out);
+        } else if self.stopping.is_none() && self.ledger.lives().get(name).is_some() {
+            let how = How {
+                note: Some(refusal.message.clone()),
+                ..How::default()
+            };
+            self.life_goes_on(now, member, &how, out);
+        }
         self.leave_if_empty(out);
     }
 

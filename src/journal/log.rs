@@ -17,6 +17,7 @@ use super::found::{Found, counts, damaged, decode, missing, number_in, read_all}
 use super::frame::{self, Place};
 use crate::machine::{Log, Trouble};
 use crate::sys::disk::{self, Disk, RealDisk};
+use crate::sys::failpoint;
 
 /// A new file's name until it is whole.
 const UNBORN: &str = "journal.new";
@@ -300,6 +301,7 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
             frame::encode(Place::start(number), records).map_err(io::Error::other)?;
         let mut bytes = frame::first_line(&self.kind).into_bytes();
         bytes.extend(frame);
+        self.disk.make_dir(&self.dir)?;
         let unborn = self.dir.join(UNBORN);
         let file = match self.write_whole(&unborn, &bytes) {
             Ok(file) => file,
@@ -320,6 +322,7 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
         let named = self
             .disk
             .rename(&unborn, &path)
+            .inspect(|()| failpoint::hit("begin.renamed"))
             .and_then(|()| self.disk.sync_dir(&self.dir));
         if let Err(e) = named {
             // Out of the way if possible, so that trying again for hours does not fill the folder.
@@ -340,7 +343,9 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
             next,
             torn: false,
         });
+        failpoint::hit("begin.named");
         self.retire();
+        failpoint::hit("begin.retired");
         Ok(())
     }
 
@@ -373,10 +378,13 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
 
     fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<D::File> {
         let mut file = self.disk.create(path)?;
+        failpoint::hit("begin.created");
         self.disk
             .append(&mut file, bytes)
+            .inspect(|()| failpoint::hit("begin.appended"))
             .and_then(|()| self.disk.sync(&mut file))
             .map_err(|e| io::Error::new(e.kind(), about(path, &e)))?;
+        failpoint::hit("begin.synced");
         Ok(file)
     }
 
@@ -419,14 +427,20 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
             let _ = cut_back(&self.disk, current);
             return Err(Trouble(about(&current.path, &e)));
         }
+        failpoint::hit("journal.appended");
         if let Err(e) = self.disk.sync(&mut current.file) {
             // The system may have dropped what it could not write, and call the next sync a success: nothing that is
             // said about this file can be believed any more. It stays until a new one stands.
             let why = about(&current.path, &e);
-            // Of a file that somebody has removed nothing stays; what has its name by now is not ours to remove.
-            if e.kind() != io::ErrorKind::NotFound {
-                self.stale.push((current.path.clone(), Fate::Remove));
-            }
+            self.stale.push((current.path.clone(), Fate::Remove));
+            self.state = State::Poisoned(format!("{why}; a new journal must be begun"));
+            return Err(Trouble(why));
+        }
+        failpoint::hit("journal.synced");
+        if let Err(e) = self.disk.in_place(&current.file, &current.path) {
+            // Synced, and nowhere to be found after a crash: as good as not written. What has the path by now is not
+            // ours to remove.
+            let why = e.to_string();
             self.state = State::Poisoned(format!("{why}; a new journal must be begun"));
             return Err(Trouble(why));
         }

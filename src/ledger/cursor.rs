@@ -63,6 +63,11 @@ impl Cursor {
         }
     }
 
+    /// Whether everything taken in has ended.
+    pub(super) fn is_settled(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// Whether that message was seen lately.
     pub fn knows(&self, msg_id: &MsgId) -> bool {
         self.recent.contains(msg_id)

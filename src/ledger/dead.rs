@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::mailbox::Pending;
+use crate::ids::DeliveryId;
 use crate::time::Wall;
 
 /// How many are kept; the oldest go first (what upstream keeps, local-api 5.1).
@@ -40,6 +41,23 @@ impl DeadLetters {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// One by its id.
+    pub fn get(&self, id: &DeliveryId) -> Option<&Dead> {
+        self.iter().find(|dead| dead.pending.delivery.id == *id)
+    }
+
+    /// The one that the next burial pushes out, once as many are kept as may be.
+    pub fn next_forgotten(&self) -> Option<&Dead> {
+        self.0.front().filter(|_| self.0.len() >= KEPT)
+    }
+
+    pub(super) fn take(&mut self, id: &DeliveryId) -> Option<Dead> {
+        let at = self
+            .iter()
+            .position(|dead| dead.pending.delivery.id == *id)?;
+        self.0.remove(at)
     }
 
     pub(super) fn push(&mut self, dead: Dead) {

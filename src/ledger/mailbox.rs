@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AgentName, DeliveryId};
-use crate::msg::{Delivery, Origin};
+use crate::msg::Delivery;
 
 /// A delivery that has not ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,14 +19,22 @@ pub struct Pending {
 /// All mailboxes of the node. Keyed by name, because mail waits for whoever bears the name next.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mailboxes {
-    order: BTreeMap<AgentName, VecDeque<DeliveryId>>,
+    order: BTreeMap<AgentName, Queue>,
     pending: HashMap<DeliveryId, Pending>,
+}
+
+/// One agent's mail.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Queue {
+    ids: VecDeque<DeliveryId>,
+    /// How many of them the engine keeps a copy of.
+    engine: usize,
 }
 
 impl Mailboxes {
     /// The delivery to type next.
     pub fn front(&self, agent: &AgentName) -> Option<&Pending> {
-        self.pending.get(self.order.get(agent)?.front()?)
+        self.pending.get(self.order.get(agent)?.ids.front()?)
     }
 
     /// Everything for one agent, in order.
@@ -34,7 +42,7 @@ impl Mailboxes {
         self.order
             .get(agent)
             .into_iter()
-            .flatten()
+            .flat_map(|queue| &queue.ids)
             .filter_map(|id| self.pending.get(id))
     }
 
@@ -42,8 +50,15 @@ impl Mailboxes {
     pub fn all(&self) -> impl Iterator<Item = &Pending> {
         self.order
             .values()
-            .flatten()
+            .flat_map(|queue| &queue.ids)
             .filter_map(|id| self.pending.get(id))
+    }
+
+    /// Everybody who has mail, with what comes first.
+    pub fn fronts(&self) -> impl Iterator<Item = (&AgentName, &Pending)> {
+        self.order
+            .iter()
+            .filter_map(|(name, queue)| Some((name, self.pending.get(queue.ids.front()?)?)))
     }
 
     /// How much waits in all.
@@ -58,14 +73,17 @@ impl Mailboxes {
 
     /// How much waits for one agent.
     pub fn waiting(&self, agent: &AgentName) -> usize {
-        self.order.get(agent).map_or(0, VecDeque::len)
+        self.order.get(agent).map_or(0, |queue| queue.ids.len())
     }
 
-    /// How many local sends wait for one agent.
+    /// How much of the engine's mail waits for one agent.
+    pub fn waiting_engine(&self, agent: &AgentName) -> usize {
+        self.order.get(agent).map_or(0, |queue| queue.engine)
+    }
+
+    /// How much of this machine's own mail waits for one agent.
     pub fn waiting_local(&self, agent: &AgentName) -> usize {
-        self.of(agent)
-            .filter(|p| p.delivery.origin == Origin::Local)
-            .count()
+        self.waiting(agent) - self.waiting_engine(agent)
     }
 
     /// One by its id.
@@ -78,10 +96,10 @@ impl Mailboxes {
         if self.pending.contains_key(&id) {
             return;
         }
-        self.order
-            .entry(pending.delivery.agent.clone())
-            .or_default()
-            .push_back(id.clone());
+        let queue = self.order.entry(pending.delivery.agent.clone());
+        let queue = queue.or_default();
+        queue.ids.push_back(id.clone());
+        queue.engine += usize::from(pending.delivery.origin.is_engine());
         self.pending.insert(id, pending);
     }
 
@@ -96,24 +114,14 @@ impl Mailboxes {
         let agent = &pending.delivery.agent;
         if let Some(queue) = self.order.get_mut(agent) {
             // Almost always the front one, so this is no search.
-            queue.retain_first(id);
-            if queue.is_empty() {
+            if let Some(at) = queue.ids.iter().position(|other| other == id) {
+                queue.ids.remove(at);
+                queue.engine -= usize::from(pending.delivery.origin.is_engine());
+            }
+            if queue.ids.is_empty() {
                 self.order.remove(agent);
             }
         }
         Some(pending)
-    }
-}
-
-trait RetainFirst {
-    fn retain_first(&mut self, id: &DeliveryId);
-}
-
-impl RetainFirst for VecDeque<DeliveryId> {
-    /// Removes the first entry equal to `id`.
-    fn retain_first(&mut self, id: &DeliveryId) {
-        if let Some(at) = self.iter().position(|other| other == id) {
-            self.remove(at);
-        }
     }
 }

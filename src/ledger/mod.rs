@@ -3,6 +3,7 @@
 
 pub mod cursor;
 pub mod dead;
+pub mod lives;
 pub mod mailbox;
 pub mod record;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cursor::{Cursor, Verdict};
 pub use dead::{Dead, DeadLetters};
+pub use lives::{Life, Lives};
 pub use mailbox::{Mailboxes, Pending};
 pub use record::Record;
 
@@ -22,14 +24,20 @@ use crate::wire::up::Outcome;
 
 /// How many answers to invocations are kept, first in, first out.
 pub const ANSWERS_KEPT: usize = 1000;
+/// How many agent identities are remembered. Beyond it the one that was bound longest ago and has no open mail is
+/// forgotten: should the engine send it mail again, the first number it sends is the new base.
+pub const IDENTITIES_KEPT: usize = 1000;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
     cursors: BTreeMap<AgentId, Cursor>,
+    /// The same identities, the one bound longest ago first.
+    identities: VecDeque<AgentId>,
     bound: BTreeMap<AgentName, AgentId>,
     mail: Mailboxes,
     dead: DeadLetters,
+    lives: Lives,
     modes: BTreeMap<AgentName, DeliveryMode>,
     answers: BTreeMap<InvocationId, Option<Outcome>>,
     answer_order: VecDeque<InvocationId>,
@@ -40,9 +48,13 @@ pub struct Ledger {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Image {
     cursors: BTreeMap<AgentId, Cursor>,
+    #[serde(default)]
+    identities: VecDeque<AgentId>,
     bound: BTreeMap<AgentName, AgentId>,
     pending: Vec<Pending>,
     dead: DeadLetters,
+    #[serde(default)]
+    lives: Lives,
     modes: BTreeMap<AgentName, DeliveryMode>,
     answers: Vec<(InvocationId, Option<Outcome>)>,
     numbered: u64,
@@ -65,16 +77,16 @@ impl Ledger {
         match record {
             Record::Opened { .. } => {}
             Record::Bound { agent, agent_id } => {
-                self.cursors.entry(agent_id.clone()).or_default();
                 self.bound.insert(agent.clone(), agent_id.clone());
+                self.identities.retain(|id| id != agent_id);
+                self.identities.push_back(agent_id.clone());
+                self.cursors.entry(agent_id.clone()).or_default();
+                self.forget_identities();
             }
             Record::Accepted { delivery } => {
                 if let Origin::Engine { agent_id, seq } = &delivery.origin {
-                    self.cursors.entry(agent_id.clone()).or_default().take(
-                        *seq,
-                        &known_as(*seq, &delivery.msg_id, &delivery.id),
-                        true,
-                    );
+                    let known_as = known_as(*seq, &delivery.msg_id, &delivery.id);
+                    self.cursor(agent_id).take(*seq, &known_as, true);
                 }
                 self.mail.push(Pending {
                     delivery: delivery.clone(),
@@ -86,10 +98,7 @@ impl Ledger {
                 seq,
                 msg_id,
             } => {
-                self.cursors
-                    .entry(agent_id.clone())
-                    .or_default()
-                    .take(*seq, msg_id, false);
+                self.cursor(agent_id).take(*seq, msg_id, false);
             }
             Record::Attempted { id } => self.mail.attempted(id),
             Record::Settled { id, .. } => {
@@ -104,6 +113,17 @@ impl Ledger {
                     });
                 }
             }
+            Record::Redelivered { id, delivery } => {
+                if let Some(dead) = self.dead.take(id) {
+                    self.mail.push(Pending {
+                        delivery: delivery.clone(),
+                        attempts: dead.pending.attempts,
+                    });
+                }
+            }
+            Record::Spawned { agent, request } => self.lives.begin(agent, request),
+            Record::Restarted { agent, failures } => self.lives.restart(agent, *failures),
+            Record::Ended { agent, released } => self.lives.end(agent, *released),
             Record::Held {
                 agent,
                 mode: DeliveryMode::AutoInject,
@@ -117,6 +137,42 @@ impl Ledger {
             Record::Answered { id, outcome } => self.keep_answer(id, Some(outcome.clone())),
             Record::Numbered { upto } => self.numbered = self.numbered.max(*upto),
             Record::Snapshot(image) => *self = Self::from_image((**image).clone()),
+        }
+    }
+
+    fn cursor(&mut self, agent_id: &AgentId) -> &mut Cursor {
+        if !self.cursors.contains_key(agent_id) {
+            self.identities.push_back(agent_id.clone());
+            self.cursors.insert(agent_id.clone(), Cursor::default());
+            self.forget_identities();
+        }
+        self.cursors.entry(agent_id.clone()).or_default()
+    }
+
+    fn forget_identities(&mut self) {
+        if self.identities.len() <= IDENTITIES_KEPT {
+            return;
+        }
+        let lives = |id: &AgentId| {
+            let mut alive = self.lives.iter();
+            alive.any(|(name, _)| self.bound.get(name) == Some(id))
+        };
+        // The newest is the one that is being bound right now.
+        let others = self.identities.iter().take(IDENTITIES_KEPT).enumerate();
+        let forgotten = others
+            .filter(|(_, id)| self.cursors.get(id).is_none_or(Cursor::is_settled))
+            .find(|(_, id)| !lives(id))
+            .map(|(at, _)| at);
+        if let Some(id) = forgotten.and_then(|at| self.identities.remove(at)) {
+            self.cursors.remove(&id);
+            let lives = &mut self.lives;
+            self.bound.retain(|name, bound| {
+                let keep = *bound != id;
+                if !keep {
+                    lives.forget(name);
+                }
+                keep
+            });
         }
     }
 
@@ -146,9 +202,11 @@ impl Ledger {
     pub fn image(&self) -> Image {
         Image {
             cursors: self.cursors.clone(),
+            identities: self.identities.clone(),
             bound: self.bound.clone(),
             pending: self.mail.all().cloned().collect(),
             dead: self.dead.clone(),
+            lives: self.lives.clone(),
             modes: self.modes.clone(),
             answers: self
                 .answer_order
@@ -160,10 +218,17 @@ impl Ledger {
     }
 
     fn from_image(image: Image) -> Self {
+        let mut identities = image.identities;
+        if identities.is_empty() {
+            // As written before the order was remembered.
+            identities = image.cursors.keys().cloned().collect();
+        }
         let mut ledger = Self {
             cursors: image.cursors,
+            identities,
             bound: image.bound,
             dead: image.dead,
+            lives: image.lives,
             modes: image.modes,
             numbered: image.numbered,
             ..Self::default()
@@ -211,6 +276,11 @@ impl Ledger {
     /// What waits.
     pub fn mail(&self) -> &Mailboxes {
         &self.mail
+    }
+
+    /// Who lives here.
+    pub fn lives(&self) -> &Lives {
+        &self.lives
     }
 
     /// What was given up.
@@ -291,6 +361,18 @@ mod tests {
                 agent: AgentName::new("w1"),
                 mode: DeliveryMode::ManualFlush,
             },
+            Record::Spawned {
+                agent: AgentName::new("w1"),
+                request: Box::default(),
+            },
+            Record::Restarted {
+                agent: AgentName::new("w1"),
+                failures: 1,
+            },
+            Record::Ended {
+                agent: AgentName::new("w1"),
+                released: true,
+            },
             Record::Invoked {
                 id: InvocationId::new("inv_1"),
             },
@@ -337,6 +419,51 @@ mod tests {
             ledger.mode(&AgentName::new("w1")),
             DeliveryMode::ManualFlush
         );
+    }
+
+    #[test]
+    fn a_dead_letter_that_is_redelivered_waits_again_under_its_new_id() {
+        let mut ledger = Ledger::default();
+        story().iter().for_each(|r| ledger.apply(r));
+        let again = Delivery {
+            id: DeliveryId::new("del_again"),
+            origin: Origin::Local,
+            ..delivery("w1", 2)
+        };
+        let redelivered = Record::Redelivered {
+            id: DeliveryId::new("del_w1_2"),
+            delivery: again,
+        };
+        ledger.apply(&redelivered);
+        ledger.apply(&redelivered);
+        assert!(ledger.dead().is_empty());
+        let waiting: Vec<_> = ledger.mail().of(&AgentName::new("w1")).collect();
+        assert_eq!(waiting.len(), 2, "once, however often it is told");
+        assert_eq!(waiting[1].delivery.id.as_str(), "del_again");
+        assert_eq!(ledger.mail().waiting_local(&AgentName::new("w1")), 1);
+        assert_eq!(ledger.settled(&AgentId::new("id_w1")), Some(Seq(2)));
+    }
+
+    #[test]
+    fn identities_are_forgotten_the_oldest_first_unless_they_live_or_have_open_mail() {
+        let mut ledger = Ledger::default();
+        let bind = |name: &str| Record::Bound {
+            agent: AgentName::new(name),
+            agent_id: AgentId::new(format!("id_{name}")),
+        };
+        ledger.apply(&bind("waits"));
+        ledger.apply(&Record::Accepted {
+            delivery: delivery("waits", 1),
+        });
+        ledger.apply(&bind("lives"));
+        ledger.apply(&Record::Spawned {
+            agent: AgentName::new("lives"),
+            request: Box::default(),
+        });
+        (0..IDENTITIES_KEPT).for_each(|n| ledger.apply(&bind(&format!("n{n}"))));
+        let known = |name: &str| ledger.bound(&AgentName::new(name)).is_some();
+        assert!(known("waits") && known("lives") && known("n2"));
+        assert!(!known("n0") && !known("n1"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq};
 use crate::msg::Delivery;
 use crate::time::Wall;
 use crate::wire::event::{DeliveryMode, Proof};
+use crate::wire::local::SpawnRequest;
 use crate::wire::up::Outcome;
 
 /// One fact.
@@ -60,6 +61,34 @@ pub enum Record {
         reason: String,
         /// When.
         at: Wall,
+    },
+    /// A dead letter was given another chance, under a new id.
+    Redelivered {
+        /// The dead letter's id.
+        id: DeliveryId,
+        /// What waits now.
+        delivery: Delivery,
+    },
+    /// An agent's program runs: a life began.
+    Spawned {
+        /// Whose.
+        agent: AgentName,
+        /// How to start it again; without any token.
+        request: Box<SpawnRequest>,
+    },
+    /// The broker is about to start the program again within the same life.
+    Restarted {
+        /// Whose.
+        agent: AgentName,
+        /// How many times in a row it has failed by now.
+        failures: u32,
+    },
+    /// A life is over.
+    Ended {
+        /// Whose.
+        agent: AgentName,
+        /// By somebody's wish, so that mail that still comes has no reader to wait for.
+        released: bool,
     },
     /// The agent's delivery mode changed.
     Held {

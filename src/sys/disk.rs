@@ -3,13 +3,15 @@
 //! for it. Every error names the path. Never decides what is in a file.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
+
+use crate::sys::failpoint;
 
 /// Files are readable and writable by their owner alone.
 const FILE_MODE: u32 = 0o600;
@@ -34,8 +36,7 @@ pub trait Disk {
     /// When it is not there, is no plain file, or cannot be read.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
-    /// A new empty file in place of whatever has that name. The folder is made again if it is gone and the one above it
-    /// is not.
+    /// A new empty file in place of whatever has that name.
     ///
     /// # Errors
     /// When there is no room or no permission.
@@ -48,11 +49,10 @@ pub trait Disk {
     /// it does not name the path, which may have changed since.
     fn append(&self, file: &mut Self::File, bytes: &[u8]) -> io::Result<()>;
 
-    /// Returns once the contents are on disk, in a file that can be found there.
+    /// Returns once the contents are on disk.
     ///
     /// # Errors
-    /// When they are not. The file must not be trusted afterwards: the system may forget what it failed to write. Also
-    /// when somebody has removed the file, since what is in it is gone when it is closed.
+    /// When they are not. The file must not be trusted afterwards: the system may forget what it failed to write.
     fn sync(&self, file: &mut Self::File) -> io::Result<()>;
 
     /// Cuts the file to `length` bytes.
@@ -78,6 +78,23 @@ pub trait Disk {
     /// # Errors
     /// When they are not.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Makes sure that `path` still leads to this open file. A file that somebody removed, or whose folder was moved away,
+    /// takes every write and every sync, and no later start will find any of it.
+    ///
+    /// # Errors
+    /// When it leads elsewhere, or nowhere.
+    fn in_place(&self, _file: &Self::File, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Makes the folder again if somebody has removed it.
+    ///
+    /// # Errors
+    /// When it is missing and cannot be made.
+    fn make_dir(&self, _dir: &Path) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The disk of this machine.
@@ -88,8 +105,6 @@ pub struct RealDisk;
 #[derive(Debug)]
 pub struct RealFile {
     file: File,
-    /// Whether the file system counts names. Some do not, and then a file without one cannot be told.
-    counts_names: bool,
 }
 
 impl Disk for RealDisk {
@@ -110,32 +125,23 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<RealFile> {
-        let file = match create_new(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                make_again(path.parent().ok_or(e)?)?;
-                create_new(path)?
-            }
-            made => made?,
-        };
-        let counts_names = file.metadata().is_ok_and(|facts| facts.nlink() > 0);
-        Ok(RealFile { file, counts_names })
+        failpoint::room().map_err(|e| named("make", path, e))?;
+        let file = create_new(path)?;
+        Ok(RealFile { file })
     }
 
     fn append(&self, file: &mut RealFile, bytes: &[u8]) -> io::Result<()> {
-        let written = file.file.write_all(bytes);
+        let written = match failpoint::room() {
+            Ok(()) => file.file.write_all(bytes),
+            // A disk fills up in the middle of a write.
+            full => (file.file.write_all(&bytes[..bytes.len() / 2])).and(full),
+        };
         written.map_err(|e| because("cannot write", e))
     }
 
     fn sync(&self, file: &mut RealFile) -> io::Result<()> {
         let synced = file.file.sync_data();
-        synced.map_err(|e| because("cannot sync", e))?;
-        if file.counts_names && file.file.metadata()?.nlink() == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "somebody has removed the file",
-            ));
-        }
-        Ok(())
+        synced.map_err(|e| because("cannot sync", e))
     }
 
     fn truncate(&self, file: &mut RealFile, length: u64) -> io::Result<()> {
@@ -164,6 +170,29 @@ impl Disk for RealDisk {
             }
             synced => synced.map_err(|e| named("sync", dir, e)),
         }
+    }
+
+    fn in_place(&self, file: &RealFile, path: &Path) -> io::Result<()> {
+        let identity = |found: Metadata| (found.dev(), found.ino());
+        let ours = file.file.metadata().map(identity);
+        let there = fs::symlink_metadata(path).map(identity);
+        match (ours, there) {
+            (Ok(ours), Ok(there)) if ours == there => Ok(()),
+            (_, Err(e)) if e.kind() != io::ErrorKind::NotFound => Err(named("find", path, e)),
+            (Err(e), _) => Err(named("find", path, e)),
+            _ => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("{} was removed or replaced", path.display()),
+            )),
+        }
+    }
+
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        create_private_dir(dir)?;
+        dir.parent().map_or(Ok(()), |parent| self.sync_dir(parent))
     }
 }
 
@@ -236,14 +265,6 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
         .mode(DIR_MODE)
         .create(path)
         .map_err(|e| named("make the folder", path, e))
-}
-
-/// Makes a folder that was there and is gone, but none above it: a whole tree that is gone was meant to go.
-fn make_again(dir: &Path) -> io::Result<()> {
-    let made = DirBuilder::new().mode(DIR_MODE).create(dir);
-    made.map_err(|e| named("make the folder", dir, e))?;
-    log::warn!("{} was removed and is made again", dir.display());
-    RealDisk.sync_dir(dir.parent().unwrap_or(Path::new(".")))
 }
 
 /// Opens a plain file for its owner alone.
@@ -395,6 +416,24 @@ pub(crate) mod tests {
         fs::set_permissions(&inner, Permissions::from_mode(0o755)).expect("ours");
         create_private_dir(&inner).expect("it is there");
         assert_eq!(mode(&inner), 0o755);
+    }
+
+    #[test]
+    fn a_file_that_was_removed_or_replaced_or_moved_with_its_folder_is_no_longer_in_place() {
+        let dir = Scratch::new();
+        let (folder, aside) = (dir.path().join("j"), dir.path().join("k"));
+        let (path, disk) = (folder.join("f"), RealDisk);
+        disk.make_dir(&folder).expect("room");
+        let file = disk.create(&path).expect("room");
+        disk.in_place(&file, &path).expect("just made");
+        fs::rename(&folder, &aside).expect("ours");
+        let error = disk.in_place(&file, &path).expect_err("moved");
+        assert!(error.to_string().contains("j/f was removed"), "{error}");
+        disk.make_dir(&folder).expect("made again");
+        let _other = disk.create(&path).expect("room");
+        disk.in_place(&file, &path).expect_err("replaced");
+        fs::remove_file(&path).expect("ours");
+        disk.in_place(&file, &path).expect_err("removed");
     }
 
     #[test]

@@ -1,4 +1,12 @@
-//! What the operating system knows of a process.
+//! What the operating system knows of a process, and what holds for every process we make.
+
+use parking_lot::Mutex;
+
+/// Variables of ours that no program we start may see.
+pub const WITHHELD: [&str; 2] = ["RELAY_BROKER_API_KEY", "RELAY_NODE_TOKEN"];
+
+/// One process is made at a time: a terminal opened while another is being made could leak into it.
+pub static SPAWNING: Mutex<()> = Mutex::new(());
 
 /// Bytes of memory a process holds right now; `None` where that cannot be asked, or when it is gone.
 #[cfg(target_os = "linux")]

@@ -149,7 +149,7 @@ fn how(status: WaitStatus) -> Option<How> {
     (code.is_some() || signal.is_some()).then_some(How {
         code,
         signal,
-        note: None,
+        ..How::default()
     })
 }
 

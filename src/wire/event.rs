@@ -32,6 +32,16 @@ pub enum Proof {
 }
 
 impl Proof {
+    /// How a delivery ended, in the words that every place uses: `verified …` or `unverified`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Proof::Echo => "verified by echo",
+            Proof::Screen => "verified by the screen changing",
+            Proof::Read => "verified as read",
+            Proof::None => "unverified",
+        }
+    }
+
     /// The two words clients know: `echo` for anything seen, `timeout_fallback` for nothing seen.
     pub fn verification(self) -> Verification {
         match self {
@@ -202,6 +212,33 @@ pub enum BrokerEvent {
         delivery_id: DeliveryId,
         event_id: MsgId,
         from: String,
+        reason: String,
+    },
+    /// Too much waits for this agent, so the engine's mail beyond it is left to the engine and asked for again later.
+    DeliveryDeferred {
+        name: AgentName,
+        pending_delivery_count: u64,
+        reason: String,
+    },
+    DeadLetterRedelivered {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        new_delivery_id: DeliveryId,
+        event_id: MsgId,
+    },
+    AgentRestarting {
+        name: AgentName,
+        code: Option<i32>,
+        signal: Option<i32>,
+        restart_count: u32,
+        delay_ms: u64,
+    },
+    AgentRestarted {
+        name: AgentName,
+        restart_count: u32,
+    },
+    AgentPermanentlyDead {
+        name: AgentName,
         reason: String,
     },
     AgentPendingDrained {

@@ -46,12 +46,102 @@ pub struct SpawnRequest {
     /// A ready-made engine token: the agent is not registered again.
     #[serde(alias = "agentToken")]
     pub agent_token: Option<String>,
+    /// Whether and how the broker starts it again when it ends.
+    #[serde(alias = "restartPolicy")]
+    pub restart_policy: Option<RestartPolicy>,
     /// Extra environment (ours; not in upstream's contract).
     pub env: BTreeMap<String, String>,
     /// Terminal size `rows`; 40 when absent (ours).
     pub rows: Option<u16>,
     /// Terminal size `cols`; 120 when absent (ours).
     pub cols: Option<u16>,
+}
+
+/// `restartPolicy`: names and defaults are upstream's (local-api 7), where it was inert; `when` is ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RestartPolicy {
+    /// Whether to start it again at all.
+    pub enabled: bool,
+    /// After which ends.
+    pub when: RestartWhen,
+    /// How often in one life; 0 for no limit.
+    #[serde(alias = "maxRestarts")]
+    pub max_restarts: u32,
+    /// Milliseconds between the end and the next start.
+    #[serde(alias = "cooldownMs")]
+    pub cooldown_ms: u64,
+    /// How many starts in a row may come to nothing; 0 for no limit.
+    #[serde(alias = "maxConsecutiveFailures")]
+    pub max_consecutive_failures: u32,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            when: RestartWhen::OnFailure,
+            max_restarts: 5,
+            cooldown_ms: 2000,
+            max_consecutive_failures: 3,
+        }
+    }
+}
+
+/// After which ends an agent is started again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartWhen {
+    /// Any exit code but 0, a signal, or the broker's own end.
+    #[default]
+    #[serde(alias = "on_failure")]
+    OnFailure,
+    /// Every end.
+    Always,
+}
+
+/// What a sidecar says of itself (local-api 6.1, `register_node`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Manifest {
+    /// Its own name for the node; the broker keeps the name it is registered under.
+    pub name: String,
+    /// What it can serve.
+    pub capabilities: Vec<ManifestCapability>,
+    /// How many agents it wants here at most.
+    #[serde(alias = "maxAgents")]
+    pub max_agents: Option<u64>,
+    /// Free words for placement.
+    pub tags: Vec<String>,
+    /// Of its program.
+    pub version: Option<String>,
+}
+
+/// One thing a sidecar can serve.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ManifestCapability {
+    /// `spawn:<harness>` or an action's name.
+    pub name: String,
+    /// `capacity` or `action`; by the name when absent or another word.
+    pub kind: Option<String>,
+    /// Free-form facts about it.
+    pub metadata: Option<Value>,
+}
+
+/// How to start a sidecar again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Supervision {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Its working directory.
+    pub cwd: Option<String>,
+    /// Added to its environment.
+    pub env: BTreeMap<String, String>,
+    /// How often.
+    #[serde(alias = "restartPolicy")]
+    pub restart_policy: Option<RestartPolicy>,
 }
 
 /// `harnessConfig` with `runtime: "pty"`.
@@ -224,6 +314,34 @@ pub struct DeadLetterView {
     pub age_ms: u64,
 }
 
+/// `POST /api/dead-letters/redeliver`, answer (local-api 2.7).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Redelivered {
+    /// Given another chance.
+    pub redelivered: Vec<RedeliveredLetter>,
+    /// Left where they are.
+    pub skipped: Vec<SkippedLetter>,
+}
+
+/// One dead letter that waits again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct RedeliveredLetter {
+    /// Its new id.
+    pub delivery_id: DeliveryId,
+    pub worker_name: AgentName,
+    pub event_id: MsgId,
+}
+
+/// One dead letter that stays dead.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct SkippedLetter {
+    pub delivery_id: DeliveryId,
+    pub worker_name: AgentName,
+    pub reason: String,
+}
+
 /// `GET /api/status`, answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
@@ -268,10 +386,21 @@ pub struct NodeDelivery {
 pub struct Counters {
     pub agents_spawned: u64,
     pub agents_crashed: u64,
+    #[serde(default)]
+    pub agents_restarted: u64,
     pub deliveries_accepted: u64,
     pub deliveries_verified: u64,
     pub deliveries_unverified: u64,
+    /// Typing them failed for good.
+    #[serde(default)]
+    pub deliveries_failed: u64,
+    /// Given up for whatever reason, failed ones included.
     pub deliveries_dead: u64,
+    #[serde(default)]
+    pub deliveries_redelivered: u64,
+    /// Not taken because too much waited: local sends refused, engine frames left to the engine.
+    #[serde(default)]
+    pub deliveries_refused: u64,
     pub engine_frames: u64,
     pub acks_sent: u64,
     pub link_losses: u64,

@@ -86,6 +86,19 @@ pub struct Capability {
     pub queue: Option<bool>,
 }
 
+impl Capability {
+    /// One with nothing but its name and kind, which every engine knows.
+    pub fn of(name: impl Into<String>, kind: &str) -> Self {
+        Self {
+            name: name.into(),
+            kind: Some(kind.to_owned()),
+            metadata: None,
+            global: None,
+            queue: None,
+        }
+    }
+}
+
 /// A process among several that serve one node (engines from 6). Never sent by us.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provider {

@@ -1,10 +1,16 @@
 //! Stories told to the dispatcher without threads, files or clocks.
 
+mod actions;
+mod letters;
+mod limits;
+mod lives;
+mod sequence;
+
 use serde_json::{Value, json};
 
 use super::*;
 use crate::ids::{AgentId, DeliveryId, MsgId, Seq, Ticket};
-use crate::msg::{AgentCommand, AgentReport, How, Injection, RefusalKind};
+use crate::msg::{AgentCommand, AgentReport, How, Injection, RefusalKind, SpawnSource};
 use crate::time::Wall;
 use crate::wire::down::{ActionInvoke, Deliver};
 use crate::wire::event::{DeliveryMode, Proof};
@@ -39,6 +45,9 @@ impl World {
             max_agents: 0,
             harnesses: vec!["claude".into()],
             grace: Duration::from_secs(1),
+            limits: Limits::default(),
+            harness_table: BTreeMap::new(),
+            actions: BTreeMap::new(),
             pid: 1,
             agents: Vec::new(),
             damage: None,
@@ -251,6 +260,32 @@ fn mail_for_one_agent_goes_one_at_a_time_and_in_order() {
         w.land("w1", &injection.delivery_id);
     }
     assert_eq!(w.d.ledger().settled(&AgentId::new("id_w1")), Some(Seq(3)));
+}
+
+#[test]
+fn a_message_that_a_busy_thread_did_not_take_is_given_to_it_again_and_counts_as_one_attempt() {
+    let mut w = World::new();
+    w.link_up();
+    let run = w.spawn("w1");
+    w.done();
+    w.mail("w1", 1);
+    let first = w.injected().expect("it is free");
+    let refused = AgentReport::NotTaken(first.delivery_id.clone(), "it takes no orders".into());
+    w.report("w1", run, refused.clone());
+    assert_eq!(w.injected(), None, "not at once");
+    w.pass(Duration::from_secs(1));
+    assert_eq!(w.injected().as_ref(), Some(&first));
+    w.report("w1", run, refused);
+    w.pass(Duration::from_secs(1));
+    assert_eq!(w.injected(), Some(first.clone()));
+    w.report("w1", run, AgentReport::Typed(first.delivery_id.clone()));
+    let redelivered = w.done().into_iter().find_map(|effect| match effect {
+        Effect::Publish(_, BrokerEvent::DeliveryInjected { redelivered, .. }) => Some(redelivered),
+        _ => None,
+    });
+    assert_eq!(redelivered, Some(false));
+    w.land("w1", &first.delivery_id);
+    assert_eq!(acks(&w.sent()), [1]);
 }
 
 #[test]
@@ -635,50 +670,6 @@ fn a_spawn_without_an_engine_fails_with_the_reason() {
 }
 
 #[test]
-fn a_spawn_asked_twice_by_the_engine_starts_once_and_is_answered_alike() {
-    let mut w = World::new();
-    w.link_up();
-    let invoke = |w: &mut World| {
-        w.tell(Event::Link(LinkReport::Frame(Down::ActionInvoke(
-            ActionInvoke {
-                invocation_id: InvocationId::new("inv_1"),
-                action: "spawn:claude".into(),
-                agent_id: None,
-                agent_name: None,
-                input: json!({"name":"w1","cli":"cat"}),
-            },
-        ))));
-    };
-    w.done();
-    invoke(&mut w);
-    invoke(&mut w);
-    w.registered("w1");
-    let run = w.run_of("w1");
-    w.report("w1", run, AgentReport::Started { pid: 9 });
-    invoke(&mut w);
-    let effects = w.done();
-    assert_eq!(
-        effects
-            .iter()
-            .filter(|e| matches!(e, Effect::Spawn(..)))
-            .count(),
-        1
-    );
-    let answers: Vec<_> = effects
-        .iter()
-        .filter_map(|e| {
-            if let Effect::Send(Up::ActionResult(r)) = e {
-                Some(r.outcome.clone())
-            } else {
-                None
-            }
-        })
-        .collect();
-    let ok = Outcome::Output(json!({"spawned":true,"name":"w1"}));
-    assert_eq!(answers, [ok.clone(), ok]);
-}
-
-#[test]
 fn mail_on_hold_waits_for_a_flush_and_is_not_acknowledged() {
     let mut w = World::new();
     w.link_up();
@@ -749,12 +740,12 @@ fn too_many_local_messages_are_refused_and_nothing_is_evicted() {
             ..Default::default()
         })
     };
-    for _ in 0..calls::LOCAL_PENDING_MAX {
+    for _ in 0..256 {
         assert!(matches!(w.call(send()), Some(Ok(_))));
         w.done();
     }
     assert!(matches!(w.call(send()), Some(Err(r)) if r.kind == RefusalKind::Full));
-    assert_eq!(w.d.ledger().mail().len(), calls::LOCAL_PENDING_MAX);
+    assert_eq!(w.d.ledger().mail().len(), 256);
 }
 
 #[test]

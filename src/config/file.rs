@@ -1,0 +1,207 @@
+//! The configuration file: how agent programs are started, and which programs serve actions. What is misspelt or cannot
+//! be meant is an error that names the file and the line, so that no setting is without effect unnoticed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{ConfigError, Env, Place};
+use crate::msg::{ActionSpec, Harness};
+
+/// The file's name in the folder where `up` is run.
+pub const NAME: &str = "relay-broker.toml";
+/// How long a handler may take by default; engines give an action to somebody else after 30 s (engine-wire 5.3).
+const TIMEOUT: Duration = Duration::from_secs(25);
+/// How many handlers of one action run at once by default.
+const CONCURRENCY: usize = 4;
+/// How much a handler may print by default.
+const OUTPUT_MAX: usize = 1024 * 1024;
+
+/// What the file says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Configured {
+    /// By name.
+    pub harnesses: BTreeMap<String, Harness>,
+    /// By action name.
+    pub actions: BTreeMap<String, ActionSpec>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    harness: BTreeMap<String, HarnessTable>,
+    #[serde(default)]
+    action: BTreeMap<String, ActionTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HarnessTable {
+    command: String,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActionTable {
+    command: Vec<String>,
+    cwd: Option<PathBuf>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    timeout: Option<String>,
+    concurrency: Option<usize>,
+    max_output_bytes: Option<usize>,
+}
+
+/// Reads the file that a flag or `RELAY_BROKER_CONFIG` names, else the usual one if it is there.
+///
+/// # Errors
+/// When a named file is missing, or what is in it cannot be meant.
+pub fn read(flag: Option<&Path>, env: &Env, place: &Place) -> Result<Configured, ConfigError> {
+    let named = flag
+        .map(Path::to_owned)
+        .or_else(|| env.path("RELAY_BROKER_CONFIG"));
+    let path = place.cwd.join(named.as_deref().unwrap_or(Path::new(NAME)));
+    match std::fs::read_to_string(&path) {
+        Ok(text) => parse(&text, &path),
+        Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => {
+            Ok(Configured::default())
+        }
+        Err(e) => Err(ConfigError(format!(
+            "{} cannot be read: {e}",
+            path.display()
+        ))),
+    }
+}
+
+fn parse(text: &str, path: &Path) -> Result<Configured, ConfigError> {
+    let wrong = |what: String| ConfigError(format!("{}: {what}", path.display()));
+    let file: File = toml::from_str(text).map_err(|e| wrong(sentence(text, &e)))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut configured = Configured::default();
+    for (name, table) in file.harness {
+        if table.command.trim().is_empty() {
+            return Err(wrong(format!("[harness.{name}] has an empty command")));
+        }
+        let harness = Harness {
+            command: table.command,
+            args: table.args,
+            env: table.env,
+        };
+        configured.harnesses.insert(name, harness);
+    }
+    for (name, table) in file.action {
+        let action = action(&name, table, folder).map_err(wrong)?;
+        configured.actions.insert(name, action);
+    }
+    Ok(configured)
+}
+
+fn action(name: &str, table: ActionTable, folder: &Path) -> Result<ActionSpec, String> {
+    if name == "release" || name == "spawn" || name.starts_with("spawn:") {
+        return Err(format!(
+            "[action.{name}] takes a name that the broker serves itself; choose another"
+        ));
+    }
+    if table
+        .command
+        .first()
+        .is_none_or(|program| program.trim().is_empty())
+    {
+        return Err(format!(
+            "[action.{name}] has no command; write command = [\"./program\", \"argument\"]"
+        ));
+    }
+    let timeout = match &table.timeout {
+        None => TIMEOUT,
+        Some(text) => humantime::parse_duration(text)
+            .map_err(|e| format!("[action.{name}] timeout = {text:?}: {e}; for example \"20s\""))?,
+    };
+    let concurrency = table.concurrency.unwrap_or(CONCURRENCY);
+    if timeout.is_zero() || concurrency == 0 {
+        return Err(format!(
+            "[action.{name}] could never run: timeout and concurrency must be more than 0"
+        ));
+    }
+    // Paths mean what they mean beside the file, wherever the broker was started.
+    let cwd = folder.join(table.cwd.as_deref().unwrap_or(Path::new("")));
+    Ok(ActionSpec {
+        command: table.command,
+        cwd: Some(cwd.to_string_lossy().into_owned()),
+        env: table.env,
+        timeout,
+        concurrency,
+        output_max: table.max_output_bytes.unwrap_or(OUTPUT_MAX),
+    })
+}
+
+/// The parser's words on one line, with the number of the line they are about.
+fn sentence(text: &str, error: &toml::de::Error) -> String {
+    let words = error.message().replace('\n', "; ");
+    match error.span() {
+        Some(span) => {
+            let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
+            format!("line {line}: {words}")
+        }
+        None => words,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Configured, String> {
+        parse(text, Path::new("/p/relay-broker.toml")).map_err(|e| e.0)
+    }
+
+    #[test]
+    fn harnesses_and_actions_are_read_with_their_defaults() {
+        let all = parsed(
+            "[harness.claude]\ncommand = \"claude\"\nargs = [\"--model\", \"opus\"]\n\
+             [action.deploy]\ncommand = [\"./deploy.sh\"]\ntimeout = \"5s\"\nconcurrency = 1\n",
+        )
+        .expect("fine");
+        assert_eq!(all.harnesses["claude"].args, ["--model", "opus"]);
+        let deploy = &all.actions["deploy"];
+        assert_eq!(
+            (deploy.timeout, deploy.concurrency),
+            (Duration::from_secs(5), 1)
+        );
+        assert_eq!(deploy.cwd.as_deref(), Some("/p/"), "beside the file");
+        assert_eq!(parsed(""), Ok(Configured::default()));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_named_with_file_and_line() {
+        for (text, says) in [
+            (
+                "[harness.x]\ncomand = \"x\"",
+                "line 2: unknown field `comand`",
+            ),
+            ("[action.x]\n", "missing field `command`"),
+            ("[action.x]\ncommand = []", "[action.x] has no command"),
+            ("[action.spawn]\ncommand = [\"x\"]", "serves itself"),
+            (
+                "[action.x]\ncommand = [\"x\"]\ntimeout = \"soon\"",
+                "[action.x] timeout = \"soon\"",
+            ),
+            (
+                "[action.x]\ncommand = [\"x\"]\nconcurrency = 0",
+                "could never run",
+            ),
+            ("harness = 1", "line 1: invalid type"),
+            ("[", "line 1:"),
+        ] {
+            let why = parsed(text).expect_err("refused");
+            assert!(why.starts_with("/p/relay-broker.toml: "), "{why}");
+            assert!(why.contains(says) && !why.contains('\n'), "{text:?}: {why}");
+        }
+    }
+}

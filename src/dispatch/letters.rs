@@ -1,0 +1,160 @@
+//! Deliveries that were given up, and their second chance.
+
+use super::{Dispatcher, Out};
+use crate::ids::DeliveryId;
+use crate::ledger::{Dead, Record, dead};
+use crate::msg::{Answer, Delivery, Origin, Refusal, RefusalKind, Reply};
+use crate::time::Now;
+use crate::wire::event::BrokerEvent;
+use crate::wire::local::{Redelivered, RedeliveredLetter, SkippedLetter};
+
+impl Dispatcher {
+    /// Gives a delivery up, with a reason for everybody who watches.
+    pub(super) fn bury(&mut self, now: Now, id: &DeliveryId, why: &str, out: &mut Out) {
+        let Some(pending) = self.ledger.mail().get(id).cloned() else {
+            return;
+        };
+        let (delivery, attempts) = (pending.delivery, pending.attempts);
+        self.counters.deliveries_dead += 1;
+        log::warn!(
+            "message {} for {} could not be delivered: {why}",
+            delivery.msg_id,
+            delivery.agent
+        );
+        self.say_forgotten(out);
+        self.record(
+            Record::DeadLettered {
+                id: id.clone(),
+                reason: why.into(),
+                at: now.wall,
+            },
+            out,
+        );
+        self.ended(now, &delivery, out);
+        let failed = BrokerEvent::MessageDeliveryFailed {
+            name: delivery.agent.clone(),
+            delivery_id: Some(id.clone()),
+            event_id: Some(delivery.msg_id.clone()),
+            from: delivery.from.clone(),
+            to: delivery.agent.to_string(),
+            attempts,
+            last_error: why.into(),
+        };
+        let dead = BrokerEvent::DeadLetterAdded {
+            name: delivery.agent,
+            delivery_id: id.clone(),
+            event_id: delivery.msg_id,
+            from: delivery.from,
+            reason: why.into(),
+        };
+        self.publish(failed, out);
+        self.publish(dead, out);
+    }
+
+    /// Only so many dead letters are kept, and none goes in silence.
+    fn say_forgotten(&mut self, out: &mut Out) {
+        let Some(dead) = self.ledger.dead().next_forgotten() else {
+            return;
+        };
+        let letter = &dead.pending.delivery;
+        let reason = format!(
+            "{} dead letters are kept; the oldest, message {} from {}, is forgotten",
+            dead::KEPT,
+            letter.msg_id,
+            letter.from
+        );
+        log::warn!("{reason}");
+        let event = BrokerEvent::DeliveryDropped {
+            name: letter.agent.clone(),
+            count: 1,
+            reason,
+        };
+        self.publish(event, out);
+    }
+
+    /// One dead letter, or all, are put behind what waits for their agents.
+    pub(super) fn redeliver(
+        &mut self,
+        now: Now,
+        which: Option<&DeliveryId>,
+        out: &mut Out,
+    ) -> Answer {
+        if self.stopping.is_some() {
+            let text = "the broker is stopping and redelivers nothing; start it again";
+            return Err(Refusal::new(RefusalKind::Stopping, text));
+        }
+        let letters: Vec<Dead> = match which {
+            None => self.ledger.dead().iter().cloned().collect(),
+            Some(id) => match self.ledger.dead().get(id) {
+                Some(dead) => vec![dead.clone()],
+                None => {
+                    let text =
+                        format!("no dead letter has the id '{id}'; `relay-broker dead` lists them");
+                    return Err(Refusal::new(RefusalKind::UnknownLetter, text));
+                }
+            },
+        };
+        let mut answer = Redelivered::default();
+        for dead in letters {
+            match self.obstacle(&dead) {
+                Some(reason) => answer.skipped.push(SkippedLetter {
+                    delivery_id: dead.pending.delivery.id,
+                    worker_name: dead.pending.delivery.agent,
+                    reason,
+                }),
+                None => answer.redelivered.push(self.raise(now, dead, out)),
+            }
+        }
+        Ok(Reply::Redelivered(answer))
+    }
+
+    fn obstacle(&self, dead: &Dead) -> Option<String> {
+        let name = &dead.pending.delivery.agent;
+        if !self.members.contains_key(name) {
+            return Some(format!(
+                "no agent named '{name}' runs here; spawn it, then redeliver"
+            ));
+        }
+        let most = self.facts.limits.local;
+        (self.ledger.mail().waiting_local(name) >= most)
+            .then(|| format!("{most} messages wait for '{name}' already; try again later"))
+    }
+
+    fn raise(&mut self, now: Now, dead: Dead, out: &mut Out) -> RedeliveredLetter {
+        let old = dead.pending.delivery;
+        let id = DeliveryId::new(format!("redo_{:012x}{:08x}", now.wall.0, self.next_request));
+        self.next_request += 1;
+        let delivery = Delivery {
+            id: id.clone(),
+            origin: match &old.origin {
+                // The engine has its acknowledgement, and its words stay a peer's words.
+                Origin::Engine { .. } => Origin::Acknowledged,
+                other => other.clone(),
+            },
+            queued_at: now.wall,
+            ..old.clone()
+        };
+        self.counters.deliveries_redelivered += 1;
+        self.record(
+            Record::Redelivered {
+                id: old.id.clone(),
+                delivery,
+            },
+            out,
+        );
+        let event = BrokerEvent::DeadLetterRedelivered {
+            name: old.agent.clone(),
+            delivery_id: old.id,
+            new_delivery_id: id.clone(),
+            event_id: old.msg_id.clone(),
+        };
+        self.publish(event, out);
+        self.say_queued(now, &id, out);
+        self.type_next(now, &old.agent, out);
+        RedeliveredLetter {
+            delivery_id: id,
+            worker_name: old.agent,
+            event_id: old.msg_id,
+        }
+    }
+}

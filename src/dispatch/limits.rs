@@ -1,0 +1,144 @@
+//! How much may wait, and for how long. The engine's mail beyond the limit is not taken and so stays the engine's; it is
+//! asked for again when half of what waited is gone. Mail whose reader does not come ends in the dead letters.
+
+use std::time::Duration;
+
+use super::inbound::GAP_PATIENCE;
+use super::{Dispatcher, Out};
+use crate::ids::{AgentId, AgentName, DeliveryId, Seq};
+use crate::time::{Mono, Now, soonest};
+use crate::wire::down::Deliver;
+use crate::wire::event::BrokerEvent;
+
+/// Bounds of one agent's mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Messages of the engine; its own cap is 1,000 (engine-wire 4.6).
+    pub engine: usize,
+    /// Messages of this machine; one more is refused (local-api 4.7).
+    pub local: usize,
+    /// How long mail waits for an agent that is not here; `None` for ever.
+    pub ttl: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            engine: 1024,
+            local: 256,
+            ttl: Some(Duration::from_secs(3600)),
+        }
+    }
+}
+
+/// A reader gets at least this long to come (back) in this life, however old the mail and whatever the wall clock says.
+const GRACE: Duration = Duration::from_secs(60);
+/// The wall clock may jump, so it is asked at least this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(600);
+
+impl Dispatcher {
+    /// Whether the engine still has to keep this frame: too much waits for its agent. Frames outside the sequence never
+    /// come again, so they are taken all the same.
+    pub(super) fn defer(&mut self, frame: &Deliver, out: &mut Out) -> bool {
+        let waiting = self.ledger.mail().waiting_engine(&frame.agent);
+        if frame.seq == Seq(0) || waiting < self.facts.limits.engine {
+            return false;
+        }
+        self.counters.deliveries_refused += 1;
+        let (id, name) = (frame.agent_id.clone(), frame.agent.clone());
+        self.gaps.remove(&id);
+        if self.full.insert(id, name.clone()).is_none() {
+            let reason = format!(
+                "{waiting} messages wait for '{name}'; what comes now is left to the engine until half of them are read"
+            );
+            log::warn!("{reason}");
+            let event = BrokerEvent::DeliveryDeferred {
+                name,
+                pending_delivery_count: waiting as u64,
+                reason,
+            };
+            self.publish(event, out);
+        }
+        true
+    }
+
+    /// Whether frames for that agent are left to the engine at the moment.
+    pub(super) fn is_full(&self, agent_id: &AgentId) -> bool {
+        self.full.contains_key(agent_id)
+    }
+
+    /// Something ended: there may be room again.
+    pub(super) fn drained(&mut self, now: Now, agent_id: &AgentId, out: &mut Out) {
+        let Some(name) = self.full.get(agent_id) else {
+            return;
+        };
+        if self.ledger.mail().waiting_engine(name) > self.facts.limits.engine / 2 {
+            return;
+        }
+        self.full.remove(agent_id);
+        if self.link.up {
+            // Should nothing come of asking, a new link makes the engine send all it has.
+            let gap = self.gaps.entry(agent_id.clone()).or_default();
+            gap.give_up_at = Some(now.mono + GAP_PATIENCE);
+            self.inventory(out);
+        }
+    }
+
+    // ---- mail without a reader ----------------------------------------------------------------------------------
+
+    /// Mail waits for an agent that is not here: its time is watched.
+    pub(super) fn watch_absent(&mut self, now: Now) {
+        if self.facts.limits.ttl.is_some() {
+            self.absent_check = soonest(self.absent_check, Some(now.mono + GRACE));
+        }
+    }
+
+    pub(super) fn tick_absent(&mut self, now: Now, out: &mut Out) {
+        if self.absent_check.is_none_or(|at| at > now.mono) {
+            return;
+        }
+        self.absent_check = None;
+        let Some(ttl) = self.facts.limits.ttl else {
+            return;
+        };
+        let mut next = None;
+        let mut expired = Vec::new();
+        let absent = self.ledger.mail().fronts().map(|(name, _)| name);
+        for name in absent.filter(|name| !self.members.contains_key(*name)) {
+            let here = self.absent_since.get(name).unwrap_or(&self.started.mono);
+            let grace_left = GRACE.saturating_sub(now.mono.since(*here));
+            for pending in self.ledger.mail().of(name) {
+                let left = ttl.saturating_sub(now.wall - pending.delivery.queued_at);
+                let left = left.max(grace_left);
+                if left.is_zero() {
+                    expired.push((name.clone(), pending.delivery.id.clone()));
+                } else {
+                    next = soonest(next, Some(now.mono + left.min(LOOK_AGAIN)));
+                }
+            }
+        }
+        self.absent_check = next;
+        for (name, id) in expired {
+            self.expire(now, &name, &id, ttl, out);
+        }
+    }
+
+    fn expire(
+        &mut self,
+        now: Now,
+        name: &AgentName,
+        id: &DeliveryId,
+        ttl: Duration,
+        out: &mut Out,
+    ) {
+        let why = format!(
+            "no agent named '{name}' came within {} s to read it",
+            ttl.as_secs()
+        );
+        self.bury(now, id, &why, out);
+    }
+
+    pub(super) fn absent_deadline(&self) -> Option<Mono> {
+        self.absent_check
+    }
+}

@@ -1,0 +1,436 @@
+//! What the engine asks of the node: spawns, releases, and actions that programs serve.
+
+use super::*;
+use crate::msg::{ActionSpec, HandlerRun, Harness, SidecarCall, SidecarPush};
+
+fn invoke(w: &mut World, id: &str, action: &str, input: Value) {
+    w.tell(Event::Link(LinkReport::Frame(Down::ActionInvoke(
+        ActionInvoke {
+            invocation_id: InvocationId::new(id),
+            action: action.into(),
+            agent_id: None,
+            agent_name: None,
+            input,
+        },
+    ))));
+}
+
+fn answers(sent: &[Up]) -> Vec<Outcome> {
+    let answers = sent.iter().filter_map(|up| match up {
+        Up::ActionResult(result) => Some(result.outcome.clone()),
+        _ => None,
+    });
+    answers.collect()
+}
+
+fn spawned(name: &str) -> Outcome {
+    Outcome::Output(json!({"spawned": true, "name": name}))
+}
+
+/// A spawn the engine asked for, whose program runs.
+fn running(w: &mut World, id: &str, name: &str) -> Run {
+    invoke(w, id, "spawn:claude", json!({"name": name, "cli": "cat"}));
+    w.registered(name);
+    let run = w.run_of(name);
+    w.report(name, run, AgentReport::Started { pid: 9 });
+    run
+}
+
+#[test]
+fn a_spawn_asked_twice_by_the_engine_starts_once_and_is_answered_alike() {
+    let mut w = World::new();
+    w.link_up();
+    running(&mut w, "inv_1", "w1");
+    invoke(
+        &mut w,
+        "inv_1",
+        "spawn:claude",
+        json!({"name":"w1","cli":"cat"}),
+    );
+    let starts = |effects: &[Effect]| {
+        let spawn = |e: &&Effect| matches!(e, Effect::Spawn(..));
+        effects.iter().filter(spawn).count()
+    };
+    assert_eq!(starts(&w.done()), 1);
+    w.pass(Duration::from_millis(250));
+    assert_eq!(answers(&w.sent()), [spawned("w1")]);
+    invoke(
+        &mut w,
+        "inv_1",
+        "spawn:claude",
+        json!({"name":"w1","cli":"cat"}),
+    );
+    assert_eq!(
+        answers(&w.sent()),
+        [spawned("w1")],
+        "a repetition is answered alike"
+    );
+    let mut w = World::after(w.journal);
+    w.link_up();
+    w.done();
+    invoke(
+        &mut w,
+        "inv_1",
+        "spawn:claude",
+        json!({"name":"w1","cli":"cat"}),
+    );
+    assert_eq!(
+        answers(&w.sent()),
+        [spawned("w1")],
+        "also by the next broker"
+    );
+}
+
+#[test]
+fn a_spawn_counts_as_done_when_its_program_has_lived_for_a_moment_and_the_engine_knows_its_load_first()
+ {
+    let mut w = World::new();
+    w.link_up();
+    w.done();
+    running(&mut w, "inv_1", "w1");
+    let sent = w.sent();
+    assert!(
+        sent.iter()
+            .any(|up| matches!(up, Up::NodeHeartbeat(h) if h.active_agents == 1))
+    );
+    let listed = |sent: &[Up]| sent.iter().any(|up| matches!(up, Up::InventorySync(_)));
+    assert!(!listed(&sent) && answers(&sent).is_empty(), "{sent:?}");
+    w.pass(Duration::from_millis(249));
+    assert!(w.sent().is_empty());
+    w.pass(Duration::from_millis(1));
+    let sent = w.sent();
+    assert!(
+        matches!(&sent[..], [Up::ActionResult(_), Up::InventorySync(_)]),
+        "a list without an open spawn would give it to another node: {sent:?}"
+    );
+}
+
+#[test]
+fn a_program_that_ends_at_once_fails_its_spawn_with_its_status_and_last_words() {
+    let mut w = World::new();
+    w.link_up();
+    let run = running(&mut w, "inv_1", "w1");
+    w.done();
+    let how = How {
+        code: Some(2),
+        last: Some("claude: unknown option --x".into()),
+        ..How::default()
+    };
+    w.report("w1", run, AgentReport::Exited(how));
+    let said = "spawn_failed: exit code 2: claude: unknown option --x";
+    assert_eq!(answers(&w.sent()), [Outcome::Error(said.into())]);
+}
+
+#[test]
+fn a_spawn_that_is_released_before_it_counts_says_so() {
+    let mut w = World::new();
+    w.link_up();
+    let run = running(&mut w, "inv_1", "w1");
+    w.call(ApiCall::Release {
+        name: AgentName::new("w1"),
+        reason: None,
+    });
+    w.done();
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    assert_eq!(
+        answers(&w.sent()),
+        [Outcome::Error("spawn_released_before_ready".into())]
+    );
+}
+
+#[test]
+fn a_program_is_started_as_the_operator_described_it_by_what_the_caller_or_the_capability_names() {
+    let mut w = World::new();
+    w.d.facts.harness_table.insert(
+        "claude".into(),
+        Harness {
+            command: "/opt/claude".into(),
+            args: vec!["--careful".into()],
+            env: [("MODE".to_owned(), "x".to_owned())].into(),
+        },
+    );
+    w.link_up();
+    let argv = |w: &mut World, name: &str| {
+        w.registered(name);
+        w.done().into_iter().find_map(|e| match e {
+            Effect::Spawn(_, spec) => Some((spec.argv.clone(), spec.env.contains_key("MODE"))),
+            _ => None,
+        })
+    };
+    invoke(
+        &mut w,
+        "i1",
+        "spawn:claude",
+        json!({"name": "a", "args": ["-p"]}),
+    );
+    let wanted = ["/opt/claude", "--careful", "-p"]
+        .map(str::to_owned)
+        .to_vec();
+    assert_eq!(argv(&mut w, "a"), Some((wanted, true)), "by the capability");
+    invoke(
+        &mut w,
+        "i2",
+        "spawn:claude",
+        json!({"name": "b", "cli": "codex"}),
+    );
+    let wanted = vec!["codex".to_owned()];
+    assert_eq!(
+        argv(&mut w, "b"),
+        Some((wanted, false)),
+        "what the caller names comes first"
+    );
+}
+
+fn serving(concurrency: usize) -> World {
+    let mut w = World::new();
+    w.d.facts.actions.insert(
+        "deploy".into(),
+        ActionSpec {
+            command: vec!["./deploy.sh".into()],
+            cwd: None,
+            env: BTreeMap::new(),
+            timeout: Duration::from_secs(5),
+            concurrency,
+            output_max: 100,
+        },
+    );
+    w.link_up();
+    w
+}
+
+fn runs(w: &mut World) -> Vec<(String, HandlerRun)> {
+    let runs = w.done().into_iter().filter_map(|e| match e {
+        Effect::Handle(id, run) => Some((id.to_string(), *run)),
+        _ => None,
+    });
+    runs.collect()
+}
+
+#[test]
+fn a_configured_action_is_advertised_and_served_once_per_invocation() {
+    let mut w = serving(1);
+    let advertised = w.sent().iter().any(|up| match up {
+        Up::NodeRegister(r) => r
+            .capabilities
+            .iter()
+            .any(|c| c.name == "deploy" && c.kind.as_deref() == Some("action")),
+        _ => false,
+    });
+    assert!(advertised);
+    invoke(&mut w, "i1", "deploy", json!({"to": "prod"}));
+    invoke(&mut w, "i1", "deploy", json!({"to": "prod"}));
+    let started = runs(&mut w);
+    assert_eq!(started.len(), 1, "a copy of one that runs is ignored");
+    assert_eq!(started[0].1.input, json!({"to": "prod"}));
+    assert_eq!(started[0].1.env["RELAY_INVOCATION_ID"], "i1");
+    let known = w
+        .journal
+        .iter()
+        .any(|r| matches!(r, Record::Invoked { id } if id.as_str() == "i1"));
+    assert!(known, "known before its program runs");
+    w.tell(Event::Handled(InvocationId::new("i1"), Ok(json!([1]))));
+    let listed = Outcome::Output(json!({"value": [1]}));
+    assert_eq!(answers(&w.sent()).first(), Some(&listed));
+    invoke(&mut w, "i1", "deploy", json!({}));
+    assert_eq!(
+        answers(&w.sent()),
+        [listed],
+        "answered alike, not run again"
+    );
+    w.tell(Event::Handled(InvocationId::new("i1"), Ok(Value::Null)));
+    assert!(answers(&w.sent()).is_empty(), "the first completion counts");
+}
+
+#[test]
+fn more_invocations_than_places_wait_their_turn_and_too_many_are_refused() {
+    let mut w = serving(2);
+    for n in 0..=102 {
+        invoke(&mut w, &format!("i{n}"), "deploy", json!({}));
+    }
+    let effects = w.done();
+    let started = effects
+        .iter()
+        .filter(|e| matches!(e, Effect::Handle(..)))
+        .count();
+    assert_eq!(started, 2);
+    let refused = effects.iter().any(|e| {
+        matches!(e, Effect::Send(Up::ActionResult(r)) if r.invocation_id.as_str() == "i102"
+            && matches!(&r.outcome, Outcome::Error(why) if why.contains("wait here already")))
+    });
+    assert!(refused);
+    w.tell(Event::Handled(
+        InvocationId::new("i1"),
+        Err("exit code 3: no".into()),
+    ));
+    let effects = runs(&mut w);
+    assert_eq!(effects.len(), 1);
+    assert_eq!(effects[0].0, "i2", "in the order they came");
+}
+
+#[test]
+fn an_action_nobody_serves_is_answered_so() {
+    let mut w = World::new();
+    w.link_up();
+    w.done();
+    invoke(&mut w, "i1", "dance", json!({}));
+    assert_eq!(
+        answers(&w.sent()),
+        [Outcome::Error("handler_unavailable".into())]
+    );
+}
+
+const S: crate::ids::SidecarId = crate::ids::SidecarId(1);
+
+fn sidecar(w: &mut World, call: SidecarCall) -> Option<Answer> {
+    w.call(ApiCall::Sidecar(S, call))
+}
+
+/// A connected program that serves the named actions, with supervision if asked for.
+fn connected(w: &mut World, names: &[&str], supervised: bool) {
+    let manifest = local::Manifest {
+        capabilities: names
+            .iter()
+            .map(|name| local::ManifestCapability {
+                name: (*name).to_owned(),
+                kind: Some("odd".into()),
+                metadata: None,
+            })
+            .collect(),
+        max_agents: Some(7),
+        tags: vec!["gpu".into()],
+        ..local::Manifest::default()
+    };
+    let supervision = supervised.then(|| {
+        Box::new(local::Supervision {
+            argv: vec!["./serve".into()],
+            ..local::Supervision::default()
+        })
+    });
+    sidecar(w, SidecarCall::Node(Box::new(manifest), supervision));
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    sidecar(w, SidecarCall::Handlers(names));
+}
+
+fn last_registered(sent: &[Up]) -> (Vec<(String, String)>, u64, Vec<String>) {
+    let last = sent.iter().rev().find_map(|up| match up {
+        Up::NodeRegister(r) => Some(r),
+        _ => None,
+    });
+    let last = last.expect("it registered again");
+    let kinds = last.capabilities.iter().map(|c| {
+        let kind = c.kind.clone().unwrap_or_default();
+        (c.name.clone(), kind)
+    });
+    (kinds.collect(), last.max_agents, last.tags.clone())
+}
+
+#[test]
+fn what_a_connected_program_serves_is_offered_while_it_is_connected_and_no_longer() {
+    let mut w = World::new();
+    w.link_up();
+    w.done();
+    connected(&mut w, &["echo", "spawn:special", "spawn"], false);
+    let sent = w.sent();
+    let (offered, max_agents, tags) = last_registered(&sent);
+    let pairs = [
+        ("echo", "action"),
+        ("spawn:claude", "capacity"),
+        ("spawn:special", "capacity"),
+    ];
+    assert_eq!(
+        offered,
+        pairs.map(|(a, b)| (a.to_owned(), b.to_owned())),
+        "never a bare spawn"
+    );
+    assert_eq!((max_agents, tags), (7, vec!["gpu".to_owned()]));
+    assert!(
+        sent.iter().any(|up| matches!(up, Up::NodeHeartbeat(_))),
+        "at once"
+    );
+    sidecar(&mut w, SidecarCall::Gone);
+    let (offered, ..) = last_registered(&w.sent());
+    assert_eq!(
+        offered,
+        [("spawn:claude".to_owned(), "capacity".to_owned())]
+    );
+}
+
+#[test]
+fn a_connected_program_is_invoked_before_anybody_else_and_its_result_is_the_answer() {
+    let mut w = serving(1);
+    connected(&mut w, &["deploy", "spawn:claude"], false);
+    w.done();
+    invoke(&mut w, "i1", "spawn:claude", json!({"name": "w1"}));
+    invoke(&mut w, "i2", "deploy", json!({"to": "prod"}));
+    let pushed: Vec<_> = w
+        .done()
+        .into_iter()
+        .filter_map(|e| match e {
+            Effect::Sidecar(
+                S,
+                SidecarPush::Invoke {
+                    invocation_id,
+                    name,
+                    ..
+                },
+            ) => Some((invocation_id.to_string(), name)),
+            _ => None,
+        })
+        .collect();
+    let pairs = [("i1", "spawn:claude"), ("i2", "deploy")];
+    assert_eq!(pushed, pairs.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    let result = SidecarCall::Result(InvocationId::new("i2"), Outcome::Output(json!("done")));
+    assert!(matches!(sidecar(&mut w, result.clone()), Some(Ok(_))));
+    let said = Outcome::Output(json!({"value": "done"}));
+    assert_eq!(answers(&w.sent()).first(), Some(&said));
+    let again = sidecar(&mut w, result);
+    assert!(matches!(again, Some(Err(r)) if r.kind == RefusalKind::UnknownInvocation));
+    w.done();
+    invoke(&mut w, "i2", "deploy", json!({"to": "prod"}));
+    assert_eq!(answers(&w.sent()), [said], "a repetition is answered alike");
+}
+
+#[test]
+fn what_runs_with_a_program_that_goes_is_given_back_and_may_come_again() {
+    let mut w = World::new();
+    w.link_up();
+    connected(&mut w, &["echo"], false);
+    invoke(&mut w, "i1", "echo", json!({}));
+    w.done();
+    sidecar(&mut w, SidecarCall::Gone);
+    let unavailable = Outcome::Error("handler_unavailable".into());
+    assert_eq!(answers(&w.sent()), [unavailable]);
+    connected(&mut w, &["echo"], false);
+    w.done();
+    invoke(&mut w, "i1", "echo", json!({}));
+    assert!(
+        w.done().iter().any(|e| matches!(e, Effect::Sidecar(..))),
+        "the same invocation is served now"
+    );
+}
+
+#[test]
+fn a_program_that_asked_for_it_is_started_again_until_that_is_hopeless() {
+    let mut w = World::new();
+    w.link_up();
+    connected(&mut w, &["echo"], true);
+    let launched = |w: &mut World| w.done().iter().any(|e| matches!(e, Effect::Launch(_)));
+    sidecar(&mut w, SidecarCall::Gone);
+    w.pass(Duration::from_millis(1999));
+    assert!(!launched(&mut w), "after its cooldown");
+    for _ in 0..3 {
+        w.pass(Duration::from_secs(2));
+        assert!(launched(&mut w));
+        w.tell(Event::LaunchEnded(
+            vec!["./serve".into()],
+            "exit code 1".into(),
+        ));
+    }
+    w.pass(Duration::from_secs(10));
+    assert!(!launched(&mut w), "three failures in a row are enough");
+
+    connected(&mut w, &["echo"], true);
+    sidecar(&mut w, SidecarCall::Deregister);
+    w.pass(Duration::from_secs(10));
+    assert!(!launched(&mut w), "who says goodbye stays away");
+}

@@ -1,0 +1,164 @@
+//! Limits with a voice: what is too much, what is too old, and who hears of it.
+
+use super::*;
+
+fn facts_with(limits: Limits) -> World {
+    let mut w = World::new();
+    w.d.facts.limits = limits;
+    w.link_up();
+    w
+}
+
+fn count(effects: &[Effect], is: impl Fn(&BrokerEvent) -> bool) -> usize {
+    let said = |e: &&Effect| matches!(e, Effect::Publish(_, event) if is(event));
+    effects.iter().filter(said).count()
+}
+
+#[test]
+fn engine_mail_beyond_the_limit_stays_the_engines_and_is_asked_for_when_half_is_read() {
+    let mut w = facts_with(Limits {
+        engine: 4,
+        ..Limits::default()
+    });
+    w.spawn("w1");
+    w.done();
+    (1..=6).for_each(|n| w.mail("w1", n));
+    let effects = w.done();
+    let deferred = |e: &BrokerEvent| matches!(e, BrokerEvent::DeliveryDeferred { .. });
+    assert_eq!(count(&effects, deferred), 1, "said once");
+    assert_eq!(w.d.ledger().mail().len(), 4, "5 and 6 are not accepted");
+    assert_eq!(w.d.ledger().received(&AgentId::new("id_w1")), Seq(4));
+    w.land("w1", &DeliveryId::new("del_m1_w1"));
+    let sync = |sent: &[Up]| sent.iter().any(|up| matches!(up, Up::InventorySync(_)));
+    assert!(!sync(&w.sent()), "three still wait");
+    w.land("w1", &DeliveryId::new("del_m2_w1"));
+    assert!(
+        sync(&w.sent()),
+        "half is read: the engine is asked for the rest"
+    );
+    // The engine sends all it has no acknowledgement for, in order.
+    (3..=7).for_each(|n| w.mail("w1", n));
+    let waiting: Vec<_> =
+        w.d.ledger()
+            .mail()
+            .all()
+            .map(|p| p.delivery.msg_id.to_string())
+            .collect();
+    assert_eq!(
+        waiting,
+        ["m3", "m4", "m5", "m6"],
+        "in order, and full again"
+    );
+}
+
+#[test]
+fn an_engine_that_does_not_send_again_when_asked_gets_a_new_link() {
+    let mut w = facts_with(Limits {
+        engine: 2,
+        ..Limits::default()
+    });
+    w.spawn("w1");
+    (1..=3).for_each(|n| w.mail("w1", n));
+    w.land("w1", &DeliveryId::new("del_m1_w1"));
+    w.done();
+    w.pass(Duration::from_secs(11));
+    assert!(
+        w.done()
+            .contains(&Effect::Link(crate::msg::LinkCommand::Reconnect))
+    );
+}
+
+#[test]
+fn a_result_that_comes_while_too_much_waits_is_a_dead_letter_because_it_never_comes_again() {
+    let mut w = facts_with(Limits {
+        engine: 1,
+        ..Limits::default()
+    });
+    w.spawn("w1");
+    w.mail("w1", 1);
+    w.typed_mail("w1", 0, "action.completed", "inv_1");
+    assert_eq!(w.d.ledger().mail().len(), 1);
+    assert_eq!(w.d.ledger().dead().len(), 1);
+}
+
+#[test]
+fn a_local_send_beyond_the_limit_is_refused_with_429_and_an_event() {
+    let mut w = facts_with(Limits {
+        local: 2,
+        ..Limits::default()
+    });
+    w.spawn("w1");
+    let send = || {
+        ApiCall::Send(local::SendRequest {
+            to: "w1".into(),
+            text: "hello".into(),
+            ..Default::default()
+        })
+    };
+    for _ in 0..2 {
+        assert!(matches!(w.call(send()), Some(Ok(Reply::Sent(_)))));
+    }
+    w.done();
+    let refused = w.call(send());
+    assert!(matches!(refused, Some(Err(r)) if r.kind == RefusalKind::Full));
+    let dropped = |e: &BrokerEvent| matches!(e, BrokerEvent::DeliveryDropped { count: 1, .. });
+    assert_eq!(count(&w.done(), dropped), 1);
+    assert_eq!(w.d.ledger().mail().len(), 2, "nothing is evicted");
+}
+
+#[test]
+fn mail_whose_reader_does_not_come_within_its_time_is_a_dead_letter() {
+    let mut w = facts_with(Limits::default());
+    let run = w.spawn("w1");
+    w.mail("w1", 1);
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    w.done();
+    for _ in 0..58 {
+        w.pass(Duration::from_secs(60));
+    }
+    assert_eq!(w.d.ledger().mail().len(), 1, "its hour is not over");
+    for _ in 0..4 {
+        w.pass(Duration::from_secs(60));
+    }
+    assert_eq!(
+        (w.d.ledger().mail().len(), w.d.ledger().dead().len()),
+        (0, 1)
+    );
+    let dead = w.d.ledger().dead().iter().next().map(|d| d.reason.clone());
+    assert!(dead.is_some_and(|why| why.contains("no agent named 'w1' came within 3600 s")));
+    assert_eq!(acks(&w.sent()), [1], "the engine is told that it is over");
+}
+
+#[test]
+fn old_mail_gives_its_reader_a_minute_to_come_back_after_a_start_and_a_jump_of_the_clock() {
+    let mut w = facts_with(Limits::default());
+    w.spawn("w1");
+    w.mail("w1", 1);
+    let mut w = World::after(w.journal);
+    w.now.wall = Wall(w.now.wall.0 + 10 * 365 * 86_400_000);
+    w.pass(Duration::from_secs(50));
+    w.link_up();
+    assert_eq!(w.d.ledger().mail().len(), 1);
+    w.spawn("w1");
+    assert!(w.injected().is_some(), "it came in time");
+    w.pass(Duration::from_secs(600));
+    assert!(
+        w.d.ledger().dead().is_empty(),
+        "and who is here has no time limit"
+    );
+}
+
+#[test]
+fn mail_waits_for_ever_when_told_so() {
+    let mut w = facts_with(Limits {
+        ttl: None,
+        ..Limits::default()
+    });
+    let run = w.spawn("w1");
+    w.mail("w1", 1);
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    for _ in 0..100 {
+        w.pass(Duration::from_secs(3600));
+    }
+    assert_eq!(w.d.ledger().mail().len(), 1);
+}

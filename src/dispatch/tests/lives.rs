@@ -1,0 +1,296 @@
+//! Agents that end, and come back or do not.
+
+use super::*;
+use crate::wire::local::{RestartPolicy, RestartWhen};
+
+fn wish(name: &str, policy: Option<RestartPolicy>) -> local::SpawnRequest {
+    local::SpawnRequest {
+        task: Some("begin".into()),
+        agent_token: Some("at_live_secret".into()),
+        restart_policy: policy,
+        ..request(name)
+    }
+}
+
+fn policy() -> RestartPolicy {
+    RestartPolicy {
+        cooldown_ms: 1000,
+        ..RestartPolicy::default()
+    }
+}
+
+fn ended(code: i32) -> AgentReport {
+    AgentReport::Exited(How {
+        code: Some(code),
+        ..How::default()
+    })
+}
+
+/// Spawned, registered and running, but not ready yet.
+fn started(w: &mut World, name: &str, policy: Option<RestartPolicy>) -> Run {
+    w.call(ApiCall::Spawn(
+        Box::new(wish(name, policy)),
+        SpawnSource::Api,
+    ));
+    w.registered(name);
+    let run = w.run_of(name);
+    w.report(name, run, AgentReport::Started { pid: 7 });
+    run
+}
+
+fn make_ready(w: &mut World, name: &str) {
+    let run = w.run_of(name);
+    w.report(
+        name,
+        run,
+        AgentReport::Ready {
+            evidence: "quiet".into(),
+        },
+    );
+}
+
+fn runs_again(w: &mut World, name: &str) -> Run {
+    w.registered(name);
+    let run = w.run_of(name);
+    w.report(name, run, AgentReport::Started { pid: 8 });
+    run
+}
+
+fn said(effects: &[Effect], is: impl Fn(&BrokerEvent) -> bool) -> bool {
+    effects
+        .iter()
+        .any(|e| matches!(e, Effect::Publish(_, event) if is(event)))
+}
+
+fn given_up(e: &BrokerEvent) -> bool {
+    matches!(e, BrokerEvent::AgentPermanentlyDead { .. })
+}
+
+#[test]
+fn the_first_task_is_typed_first_also_before_mail_that_came_during_the_start() {
+    let mut w = World::new();
+    w.link_up();
+    started(&mut w, "w1", None);
+    w.mail("w1", 1);
+    w.done();
+    make_ready(&mut w, "w1");
+    let task = w.injected().expect("the task");
+    assert!(task.text.ends_with(": begin"), "{}", task.text);
+    w.land("w1", &task.delivery_id);
+    assert!(w.injected().expect("the mail").text.ends_with("text 1"));
+}
+
+#[test]
+fn an_agent_that_fails_is_started_again_after_its_cooldown_and_gets_its_mail() {
+    let mut w = World::new();
+    w.link_up();
+    let run = started(&mut w, "w1", Some(policy()));
+    make_ready(&mut w, "w1");
+    let task = w.injected().expect("the task");
+    w.land("w1", &task.delivery_id);
+    w.mail("w1", 1);
+    w.done();
+    w.report("w1", run, ended(3));
+    let restarting = |e: &BrokerEvent| {
+        matches!(
+            e,
+            BrokerEvent::AgentRestarting {
+                code: Some(3),
+                restart_count: 1,
+                delay_ms: 1000,
+                ..
+            }
+        )
+    };
+    assert!(said(&w.done(), restarting));
+    w.pass(Duration::from_millis(999));
+    assert!(w.done().is_empty(), "not yet");
+    w.pass(Duration::from_millis(1));
+    runs_again(&mut w, "w1");
+    assert!(said(&w.done(), |e| matches!(
+        e,
+        BrokerEvent::AgentRestarted {
+            restart_count: 1,
+            ..
+        }
+    )));
+    make_ready(&mut w, "w1");
+    let mail = w.injected().expect("its mail, and not its task once more");
+    assert!(mail.text.ends_with("text 1"), "{}", mail.text);
+}
+
+#[test]
+fn an_agent_that_is_done_stays_ended_unless_it_is_to_run_always() {
+    for (when, again) in [(RestartWhen::OnFailure, false), (RestartWhen::Always, true)] {
+        let mut w = World::new();
+        w.link_up();
+        let run = started(&mut w, "w1", Some(RestartPolicy { when, ..policy() }));
+        w.report("w1", run, ended(0));
+        assert_eq!(w.d.members.contains_key(&AgentName::new("w1")), again);
+    }
+}
+
+#[test]
+fn an_agent_that_keeps_failing_is_given_up_with_the_reason() {
+    let mut w = World::new();
+    w.link_up();
+    let mut run = started(&mut w, "w1", Some(policy()));
+    for _ in 0..2 {
+        w.report("w1", run, ended(1));
+        w.pass(Duration::from_secs(1));
+        run = runs_again(&mut w, "w1");
+    }
+    w.done();
+    w.report("w1", run, ended(1));
+    let effects = w.done();
+    assert!(said(&effects, |e| {
+        matches!(e, BrokerEvent::AgentPermanentlyDead { reason, .. } if reason.contains("3 times in a row"))
+    }));
+    assert!(w.d.members.is_empty());
+    let letters: Vec<_> =
+        w.d.ledger()
+            .dead()
+            .iter()
+            .map(|d| d.reason.clone())
+            .collect();
+    assert_eq!(
+        letters,
+        ["the agent ended before its first task was seen to arrive"]
+    );
+}
+
+#[test]
+fn an_agent_that_ran_for_a_while_between_its_failures_has_a_limit_on_restarts_only() {
+    let mut w = World::new();
+    w.link_up();
+    let mut run = started(&mut w, "w1", Some(policy()));
+    for n in 1..=5 {
+        w.pass(Duration::from_secs(61));
+        w.report("w1", run, ended(1));
+        w.pass(Duration::from_secs(1));
+        assert!(!said(&w.done(), given_up), "restart {n}");
+        w.effects.clear();
+        w.d.register(&AgentName::new("w1"), &mut Out::default());
+        run = w.run_of("w1");
+        let id = w.d.next_request - 1;
+        w.frame(
+            json!({"type":"reply","id":format!("agent_register_{id}"),"ok":true,
+            "data":{"agent_id":"id_w1","token":"t","name":"w1"}}),
+        );
+        w.report("w1", run, AgentReport::Started { pid: 9 });
+    }
+    w.pass(Duration::from_secs(61));
+    w.done();
+    w.report("w1", run, ended(1));
+    assert!(said(&w.done(), given_up), "five restarts are the limit");
+}
+
+#[test]
+fn a_restart_that_cannot_start_its_program_counts_as_a_failure() {
+    let mut w = World::new();
+    w.link_up();
+    let run = started(&mut w, "w1", Some(policy()));
+    w.report("w1", run, ended(1));
+    for last in [false, true] {
+        w.pass(Duration::from_secs(1));
+        w.registered("w1");
+        let run = w.run_of("w1");
+        w.done();
+        w.report("w1", run, AgentReport::NotStarted { why: "gone".into() });
+        assert_eq!(said(&w.done(), given_up), last);
+    }
+}
+
+#[test]
+fn a_broker_that_comes_back_brings_back_the_agents_it_was_told_to_keep() {
+    let mut w = World::new();
+    w.link_up();
+    started(&mut w, "kept", Some(policy()));
+    started(&mut w, "free", None);
+    w.mail("kept", 1);
+    let mut w = World::after(w.journal);
+    assert!(said(&w.done(), |e| {
+        matches!(e, BrokerEvent::AgentExited { name, .. } if name.as_str() == "free")
+    }));
+    w.link_up();
+    runs_again(&mut w, "kept");
+    assert!(!w.d.members.contains_key(&AgentName::new("free")));
+    w.done();
+    make_ready(&mut w, "kept");
+    let task = w.injected().expect("the task had not been typed");
+    assert!(task.text.ends_with(": begin"));
+    w.land("kept", &task.delivery_id);
+    let mail = w.injected().expect("its mail");
+    w.land("kept", &mail.delivery_id);
+
+    let mut w = World::after(w.journal);
+    w.link_up();
+    runs_again(&mut w, "kept");
+    w.done();
+    make_ready(&mut w, "kept");
+    assert!(
+        w.injected().is_none(),
+        "the task was typed: it is not typed again"
+    );
+}
+
+#[test]
+fn no_token_gets_into_the_journal() {
+    let mut w = World::new();
+    w.link_up();
+    started(&mut w, "w1", Some(policy()));
+    let text = serde_json::to_string(&w.journal).expect("records are plain");
+    assert!(text.contains("restart_policy"), "the wish is remembered");
+    assert!(!text.contains("at_live_"), "{text}");
+}
+
+#[test]
+fn a_release_ends_a_life_for_good_also_between_two_runs() {
+    let release = || ApiCall::Release {
+        name: AgentName::new("w1"),
+        reason: None,
+    };
+    let mut w = World::new();
+    w.link_up();
+    let run = started(&mut w, "w1", Some(policy()));
+    w.call(release());
+    w.report("w1", run, ended(1));
+    assert!(w.d.members.is_empty(), "asked to end, it stays ended");
+
+    let run = started(&mut w, "w1", Some(policy()));
+    w.report("w1", run, ended(1));
+    assert!(matches!(
+        w.call(release()),
+        Some(Ok(Reply::Released { .. }))
+    ));
+    w.pass(Duration::from_secs(5));
+    assert!(w.d.members.is_empty());
+    let w = World::after(w.journal);
+    assert!(
+        w.d.members.is_empty(),
+        "and after a restart of the broker too"
+    );
+}
+
+#[test]
+fn stopping_leaves_the_same_lives_as_a_crash() {
+    let mut w = World::new();
+    w.link_up();
+    let run = started(&mut w, "w1", Some(policy()));
+    w.tell(Event::Shutdown {
+        deadline: w.now.mono + Duration::from_secs(5),
+    });
+    w.report(
+        "w1",
+        run,
+        AgentReport::Exited(How {
+            signal: Some(1),
+            ..How::default()
+        }),
+    );
+    let w = World::after(w.journal);
+    assert!(
+        w.d.members.contains_key(&AgentName::new("w1")),
+        "it comes back"
+    );
+}

@@ -1,0 +1,194 @@
+//! Numbers, cursors and kinds of frames: what is typed, what is only acknowledged, and when.
+
+use super::*;
+
+/// Which numbers were acknowledged since the last look.
+fn acked(w: &mut World) -> Vec<u64> {
+    acks(&w.sent())
+}
+
+fn ready(name: &str) -> World {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn(name);
+    w.done();
+    w
+}
+
+#[test]
+fn the_first_frame_of_an_agent_is_the_base_whatever_its_number() {
+    let mut w = ready("w1");
+    w.mail("w1", 41);
+    let first = w.injected().expect("typed at once");
+    w.land("w1", &first.delivery_id);
+    assert_eq!(acked(&mut w), [41]);
+    w.mail("w1", 42);
+    assert!(w.injected().is_some(), "and the next one follows it");
+}
+
+#[test]
+fn the_acknowledgement_is_the_longest_settled_prefix_and_never_beyond() {
+    let mut w = ready("w1");
+    (1..=3).for_each(|n| w.mail("w1", n));
+    let first = w.injected().expect("the first");
+    assert!(acked(&mut w).is_empty(), "nothing has arrived yet");
+    w.land("w1", &first.delivery_id);
+    assert_eq!(acked(&mut w), [1], "2 and 3 wait");
+    // The one behind ends first: it cannot be typed.
+    let second = DeliveryId::new("del_m2_w1");
+    let run = w.run_of("w1");
+    w.typed_mail("w1", 4, "message.read", "m9");
+    assert_eq!(acked(&mut w), [1], "4 is done with and 2 and 3 are not");
+    w.report("w1", run, AgentReport::Landed(second, Proof::Echo, None));
+    assert_eq!(acked(&mut w), [2]);
+    w.land("w1", &DeliveryId::new("del_m3_w1"));
+    assert_eq!(acked(&mut w), [4], "and then all of it");
+}
+
+#[test]
+fn a_message_that_comes_again_under_another_number_is_never_typed_twice() {
+    let mut w = ready("w1");
+    w.typed_mail("w1", 1, "dm.received", "m7");
+    let only = w.injected().expect("typed");
+    w.typed_mail("w1", 2, "dm.received", "m7");
+    assert_eq!(acked(&mut w), [0], "the copy says nothing for its original");
+    w.land("w1", &only.delivery_id);
+    assert_eq!(acked(&mut w), [2]);
+    assert!(w.d.ledger().mail().is_empty(), "no copy waits");
+    let mut w = World::after(w.journal);
+    w.link_up();
+    w.spawn("w1");
+    w.done();
+    w.typed_mail("w1", 3, "dm.received", "m7");
+    assert!(w.injected().is_none(), "nor after a restart");
+}
+
+#[test]
+fn an_agent_released_and_spawned_again_under_its_name_gets_its_mail() {
+    let mut w = ready("w1");
+    let run = w.run_of("w1");
+    (1..=3).for_each(|n| w.mail("w1", n));
+    let first = w.injected().expect("the first");
+    w.land("w1", &first.delivery_id);
+    let release = ApiCall::Release {
+        name: AgentName::new("w1"),
+        reason: None,
+    };
+    w.call(release);
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    w.done();
+    w.spawn("w1");
+    let second = w.injected().expect("what waited is typed to the new one");
+    assert!(second.text.ends_with("text 2"));
+    w.land("w1", &second.delivery_id);
+    let third = w.injected().expect("and what waited behind it");
+    w.land("w1", &third.delivery_id);
+    assert_eq!(acked(&mut w), [3]);
+}
+
+#[test]
+fn every_name_for_a_message_is_typed() {
+    let words = "message.created message.received message.new message.sent message.delivered \
+        dm.received dm.created dm.new dm.sent dm.message.created direct_message.received \
+        direct_message.created direct_message.new direct_message.sent thread.reply \
+        thread.message.created thread.message.sent group_dm.received group_dm.created \
+        group_dm.new group_dm.sent group_dm.message.created";
+    let mut w = ready("w1");
+    for (n, word) in (1..).zip(words.split_whitespace().chain([""])) {
+        w.typed_mail("w1", n, word, &format!("m{n}"));
+        let one = w.injected().unwrap_or_else(|| panic!("{word:?} is typed"));
+        assert!(
+            one.text.ends_with(&format!("text {n}")),
+            "{word}: {}",
+            one.text
+        );
+        w.land("w1", &one.delivery_id);
+        assert_eq!(acked(&mut w), [n], "{word}");
+    }
+}
+
+fn result(delivery: &str, kind: &str, data: Value) -> Value {
+    json!({"type":"deliver","delivery_id":delivery,"agent_id":"id_w1","agent":"w1","msg_id":"inv_1","seq":0,
+        "mode":"wait","payload":{"type":kind,"data":data}})
+}
+
+#[test]
+fn the_result_of_an_action_is_shown_as_what_came_out_of_it_once_and_moves_no_cursor() {
+    let mut w = ready("w1");
+    w.mail("w1", 5);
+    let mail = w.injected().expect("typed");
+    w.land("w1", &mail.delivery_id);
+    w.done();
+    let cases = [
+        (
+            "action.completed",
+            json!({"invocation_id":"inv_1","output":{"v":1},"error":null}),
+            r#"{"v":1}"#,
+        ),
+        (
+            "action.failed",
+            json!({"invocation_id":"inv_1","output":null,"error":"boom"}),
+            "boom",
+        ),
+        (
+            "action.denied",
+            json!({"action_name":"echo","caller_name":"lead","error":"not allowed"}),
+            "not allowed",
+        ),
+    ];
+    for (kind, data, shown) in cases {
+        let frame = result(&format!("evt_{kind}"), kind, data);
+        w.frame(frame.clone());
+        let one = w.injected().expect("shown");
+        assert!(one.text.ends_with(shown), "{}", one.text);
+        assert!(!one.text.contains("invocation_id"), "no envelope");
+        w.land("w1", &one.delivery_id);
+        assert_eq!(acked(&mut w), [5], "the cursor stays where it is");
+        w.frame(frame);
+        assert!(w.injected().is_none(), "a copy is not shown");
+    }
+}
+
+#[test]
+fn receipts_and_types_of_tomorrow_are_acknowledged_and_never_typed_nor_sent_for_ever() {
+    let mut w = ready("w1");
+    for (n, word) in (1..).zip(["message.reacted", "message.read", "planet.aligned"]) {
+        w.typed_mail("w1", n, word, &format!("m{n}"));
+        let sent = w.done();
+        assert!(
+            !sent.iter().any(|e| matches!(e, Effect::Agent(..))),
+            "{word}"
+        );
+        w.typed_mail("w1", n, word, &format!("m{n}"));
+        assert_eq!(
+            acked(&mut w),
+            [n],
+            "{word}: and so again when it comes again"
+        );
+    }
+    assert!(w.d.ledger().mail().is_empty() && w.d.ledger().dead().is_empty());
+}
+
+#[test]
+fn mail_for_an_agent_that_was_released_is_acknowledged_and_a_dead_letter_that_says_so() {
+    let mut w = ready("w1");
+    let run = w.run_of("w1");
+    w.mail("w1", 1);
+    let first = w.injected().expect("typed");
+    w.land("w1", &first.delivery_id);
+    w.call(ApiCall::Release {
+        name: AgentName::new("w1"),
+        reason: None,
+    });
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    w.done();
+    w.mail("w1", 2);
+    let effects = w.done();
+    let said = effects.iter().any(|e| {
+        matches!(e, Effect::Publish(_, BrokerEvent::DeadLetterAdded { reason, .. }) if reason.contains("released"))
+    });
+    assert!(said, "{effects:?}");
+    assert_eq!(w.d.ledger().dead().len(), 1);
+    w.mail("w1", 2);
+    assert_eq!(acked(&mut w), [2]);
+}

@@ -1,0 +1,79 @@
+//! Who lives here, as far as the disk knows: what each agent was started with, so that a broker that comes back can
+//! bring its agents back, and who was released, so that nobody waits for a reader who will not come.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::AgentName;
+use crate::wire::local::SpawnRequest;
+
+/// One agent's life, from its program's first start to its last end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Life {
+    /// How it was started.
+    pub request: SpawnRequest,
+    /// How often the broker has started it again.
+    #[serde(default)]
+    pub restarts: u32,
+    /// How many of these in a row came to nothing.
+    #[serde(default)]
+    pub failures: u32,
+}
+
+/// All of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lives {
+    running: BTreeMap<AgentName, Life>,
+    released: BTreeSet<AgentName>,
+}
+
+impl Lives {
+    /// An agent that lives, or lived when the broker died.
+    pub fn get(&self, agent: &AgentName) -> Option<&Life> {
+        self.running.get(agent)
+    }
+
+    /// All that live.
+    pub fn iter(&self) -> impl Iterator<Item = (&AgentName, &Life)> {
+        self.running.iter()
+    }
+
+    /// Whether the agent's last life ended by somebody's wish.
+    pub fn was_released(&self, agent: &AgentName) -> bool {
+        self.released.contains(agent)
+    }
+
+    pub(super) fn begin(&mut self, agent: &AgentName, request: &SpawnRequest) {
+        self.released.remove(agent);
+        let life = Life {
+            request: request.clone(),
+            restarts: 0,
+            failures: 0,
+        };
+        // A program that was started again goes on with the life it had.
+        self.running
+            .entry(agent.clone())
+            .and_modify(|life| life.request = request.clone())
+            .or_insert(life);
+    }
+
+    pub(super) fn restart(&mut self, agent: &AgentName, failures: u32) {
+        if let Some(life) = self.running.get_mut(agent) {
+            life.restarts = life.restarts.saturating_add(1);
+            life.failures = failures;
+        }
+    }
+
+    pub(super) fn end(&mut self, agent: &AgentName, released: bool) {
+        self.running.remove(agent);
+        if released {
+            self.released.insert(agent.clone());
+        }
+    }
+
+    pub(super) fn forget(&mut self, agent: &AgentName) {
+        self.released.remove(agent);
+    }
+}

@@ -15,6 +15,7 @@ use crate::time::{Mono, Wall};
 use crate::wire::down::{Down, Mode};
 use crate::wire::event::{BrokerEvent, DeliveryMode, Proof};
 use crate::wire::local;
+use crate::wire::rest::{Invocation, RosterEntry};
 use crate::wire::up::{Outcome, Up};
 
 /// A token or key. Prints as dots, is never a journal record's field.
@@ -190,6 +191,20 @@ pub enum ApiCall {
     Redeliver(Option<DeliveryId>),
     /// The workspace's nodes, as the engine knows them.
     Nodes,
+    /// Have an action invoked somewhere in the workspace.
+    Invoke {
+        /// For example `spawn`.
+        action: String,
+        /// For whoever serves it.
+        input: Value,
+    },
+    /// How that stands.
+    Invocation {
+        /// As the engine stores it: `spawn` also for `spawn:x`.
+        action: String,
+        /// Which.
+        id: InvocationId,
+    },
     /// From a connected program that serves actions.
     Sidecar(SidecarId, SidecarCall),
 }
@@ -264,7 +279,8 @@ pub enum Reply {
     Status(Box<local::Status>),
     DeadLetters(Vec<local::DeadLetterView>),
     Redelivered(local::Redelivered),
-    Nodes(Vec<crate::wire::rest::RosterEntry>),
+    Nodes(Vec<RosterEntry>),
+    Invocation(Invocation),
     Sidecar(Value),
 }
 
@@ -496,6 +512,20 @@ pub enum RestCall {
     },
     /// List the workspace's nodes.
     Nodes,
+    /// Invoke an action in the broker's own name.
+    Invoke {
+        /// For example `spawn`.
+        action: String,
+        /// For whoever serves it.
+        input: Value,
+    },
+    /// Look how an invocation stands.
+    Invocation {
+        /// As the engine stores it: `spawn` also for `spawn:x`.
+        action: String,
+        /// Which.
+        id: InvocationId,
+    },
 }
 
 /// How an HTTP call to the engine ended.
@@ -506,7 +536,9 @@ pub enum RestDone {
     /// Joined.
     Joined,
     /// The roster.
-    Nodes(Vec<crate::wire::rest::RosterEntry>),
+    Nodes(Vec<RosterEntry>),
+    /// An invocation as it stands.
+    Invocation(Invocation),
     /// No; with the engine's status and code when it answered at all.
     Failed {
         /// HTTP status; `None` when nothing answered.

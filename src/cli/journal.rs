@@ -17,7 +17,7 @@ use crate::engine::EngineRecord;
 use crate::journal::{Entry, Lock, Look, OpenError, Verdict};
 use crate::ledger::{Ledger, Record};
 use crate::msg::{Delivery, Origin};
-use crate::wire::event::{DeliveryMode, Proof};
+use crate::wire::event::DeliveryMode;
 use crate::wire::up::Outcome;
 
 /// How much of a message's text the table shows.
@@ -35,27 +35,16 @@ fn words(record: &Record) -> String {
             msg_id,
         } => format!("number {} of {agent_id} ({msg_id}) needs no typing", seq.0),
         Record::Attempted { id } => format!("{id} is being typed"),
-        Record::Settled { id, proof } => match proof {
-            Proof::Echo => format!("{id} arrived: the terminal showed it"),
-            Proof::Screen => format!("{id} arrived: it was read and the terminal changed"),
-            Proof::Read => format!("{id} arrived: it was read"),
-            Proof::None => format!("{id} was typed and nothing was seen (unverified)"),
-        },
+        Record::Settled { id, proof } => format!("{id} is {}", proof.words()),
         Record::DeadLettered { id, reason, at } => {
             format!("{id} was given up at {}: {reason}", at.iso())
         }
         Record::Redelivered { id, delivery } => {
-            format!("{id} is tried again: {}", accepted(delivery))
+            format!("dead letter {id} waits again as {}", delivery.id)
         }
-        Record::Spawned { agent, request } => format!(
-            "{agent} runs{}",
-            request
-                .cli
-                .as_ref()
-                .map_or(String::new(), |cli| format!(": {}", brief(cli, BODY)))
-        ),
+        Record::Spawned { agent, .. } => format!("{agent} runs"),
         Record::Restarted { agent, failures } => {
-            format!("{agent} is started again (failures in a row: {failures})")
+            format!("{agent} is started again ({failures} failures in a row)")
         }
         Record::Ended {
             agent,
@@ -82,8 +71,8 @@ fn accepted(delivery: &Delivery) -> String {
     let origin = match &delivery.origin {
         Origin::Engine { seq, .. } => format!("number {} of the engine", seq.0),
         Origin::Local => "sent here".to_owned(),
-        Origin::Acknowledged => "redelivered".to_owned(),
-        Origin::Task => "its first task".to_owned(),
+        Origin::Acknowledged => "redelivered for the engine".to_owned(),
+        Origin::Task => "first task".to_owned(),
     };
     format!(
         "{} taken for {} from {} ({origin}, {}): {}",

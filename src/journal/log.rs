@@ -381,8 +381,10 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
         failpoint::hit("begin.created");
         self.disk
             .append(&mut file, bytes)
-            .inspect(|()| failpoint::hit("begin.appended"))
-            .and_then(|()| self.disk.sync(&mut file))
+            .map_err(|e| io::Error::new(e.kind(), about(path, &e)))?;
+        failpoint::hit("begin.appended");
+        self.disk
+            .sync(&mut file)
             .map_err(|e| io::Error::new(e.kind(), about(path, &e)))?;
         failpoint::hit("begin.synced");
         Ok(file)
@@ -432,15 +434,17 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
             // The system may have dropped what it could not write, and call the next sync a success: nothing that is
             // said about this file can be believed any more. It stays until a new one stands.
             let why = about(&current.path, &e);
-            self.stale.push((current.path.clone(), Fate::Remove));
+            // Of a file that somebody has removed nothing stays; what has its name by now is not ours to remove.
+            if e.kind() != io::ErrorKind::NotFound {
+                self.stale.push((current.path.clone(), Fate::Remove));
+            }
             self.state = State::Poisoned(format!("{why}; a new journal must be begun"));
             return Err(Trouble(why));
         }
         failpoint::hit("journal.synced");
+        // Synced, and nowhere to be found after a crash, is as good as not written.
         if let Err(e) = self.disk.in_place(&current.file, &current.path) {
-            // Synced, and nowhere to be found after a crash: as good as not written. What has the path by now is not
-            // ours to remove.
-            let why = e.to_string();
+            let why = about(&current.path, &e);
             self.state = State::Poisoned(format!("{why}; a new journal must be begun"));
             return Err(Trouble(why));
         }
@@ -463,6 +467,16 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
 
     fn needs_replacement(&self) -> bool {
         matches!(self.state, State::Poisoned(_))
+    }
+
+    fn look(&mut self) {
+        if let State::Writing(current) = &self.state
+            && let Err(e) = self.disk.in_place(&current.file, &current.path)
+        {
+            let why = about(&current.path, &e);
+            ::log::error!("{why}; a new journal is begun with all that is known");
+            self.state = State::Poisoned(why);
+        }
     }
 
     fn replace(&mut self, snapshot: &R) -> Result<(), Trouble> {

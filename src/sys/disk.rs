@@ -36,7 +36,8 @@ pub trait Disk {
     /// When it is not there, is no plain file, or cannot be read.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
-    /// A new empty file in place of whatever has that name.
+    /// A new empty file in place of whatever has that name. The folder is made again if it is gone and the one above it
+    /// is not.
     ///
     /// # Errors
     /// When there is no room or no permission.
@@ -49,10 +50,11 @@ pub trait Disk {
     /// it does not name the path, which may have changed since.
     fn append(&self, file: &mut Self::File, bytes: &[u8]) -> io::Result<()>;
 
-    /// Returns once the contents are on disk.
+    /// Returns once the contents are on disk, in a file that can be found there.
     ///
     /// # Errors
-    /// When they are not. The file must not be trusted afterwards: the system may forget what it failed to write.
+    /// When they are not. The file must not be trusted afterwards: the system may forget what it failed to write. Also
+    /// when somebody has removed the file, since what is in it is gone when it is closed.
     fn sync(&self, file: &mut Self::File) -> io::Result<()>;
 
     /// Cuts the file to `length` bytes.
@@ -126,8 +128,9 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path) -> io::Result<RealFile> {
         failpoint::room().map_err(|e| named("make", path, e))?;
-        let file = create_new(path)?;
-        Ok(RealFile { file })
+        Ok(RealFile {
+            file: create_new(path)?,
+        })
     }
 
     fn append(&self, file: &mut RealFile, bytes: &[u8]) -> io::Result<()> {
@@ -178,21 +181,20 @@ impl Disk for RealDisk {
         let there = fs::symlink_metadata(path).map(identity);
         match (ours, there) {
             (Ok(ours), Ok(there)) if ours == there => Ok(()),
-            (_, Err(e)) if e.kind() != io::ErrorKind::NotFound => Err(named("find", path, e)),
-            (Err(e), _) => Err(named("find", path, e)),
+            (_, Err(e)) if e.kind() != io::ErrorKind::NotFound => Err(because("cannot find", e)),
+            (Err(e), _) => Err(because("cannot find", e)),
             _ => Err(io::Error::new(
                 io::ErrorKind::NotFound,
-                format!("{} was removed or replaced", path.display()),
+                "somebody has removed, replaced or moved the file",
             )),
         }
     }
 
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
-        if dir.is_dir() {
-            return Ok(());
+        match dir.is_dir() {
+            true => Ok(()),
+            false => make_again(dir),
         }
-        create_private_dir(dir)?;
-        dir.parent().map_or(Ok(()), |parent| self.sync_dir(parent))
     }
 }
 
@@ -265,6 +267,14 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
         .mode(DIR_MODE)
         .create(path)
         .map_err(|e| named("make the folder", path, e))
+}
+
+/// Makes a folder that was there and is gone, but none above it: a whole tree that is gone was meant to go.
+fn make_again(dir: &Path) -> io::Result<()> {
+    let made = DirBuilder::new().mode(DIR_MODE).create(dir);
+    made.map_err(|e| named("make the folder", dir, e))?;
+    log::warn!("{} was removed and is made again", dir.display());
+    RealDisk.sync_dir(dir.parent().unwrap_or(Path::new(".")))
 }
 
 /// Opens a plain file for its owner alone.
@@ -428,7 +438,10 @@ pub(crate) mod tests {
         disk.in_place(&file, &path).expect("just made");
         fs::rename(&folder, &aside).expect("ours");
         let error = disk.in_place(&file, &path).expect_err("moved");
-        assert!(error.to_string().contains("j/f was removed"), "{error}");
+        assert!(
+            error.to_string().contains("removed, replaced or moved"),
+            "{error}"
+        );
         disk.make_dir(&folder).expect("made again");
         let _other = disk.create(&path).expect("room");
         disk.in_place(&file, &path).expect_err("replaced");

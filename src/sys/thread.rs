@@ -128,6 +128,8 @@ pub fn drive<M: Machine, L: Log<M::Record>, S: Shell<M>>(
         let now = clock::now();
         if machine.deadline().is_some_and(|at| at <= now.mono) {
             batch.push(shell.tick());
+            // Now and then, so that an idle broker notices too when its journal is taken away.
+            log.look();
         }
         let events = batch.len();
         decide(machine, now, batch.drain(..), &mut out);

@@ -79,17 +79,15 @@ fn a_folder_removed_under_an_open_journal_is_made_again_with_all_in_it() {
 }
 
 #[test]
-fn a_state_folder_removed_whole_is_made_again_and_when_it_cannot_be_the_journal_waits() {
+fn a_state_folder_removed_whole_is_not_made_up_for_and_when_it_is_back_all_is_written() {
     let mut told = Told::one();
-    let state = told.scratch.path().join("state");
-    fs::remove_dir_all(&state).expect("there");
-    fs::write(&state, "in the way").expect("room");
+    fs::remove_dir_all(told.scratch.path().join("state")).expect("there");
     told.say(2).expect_err("it would be written to nowhere");
     for _ in 0..2 {
         let why = told.again().expect_err("there is no place for it");
         assert!(why.contains("state/journal"), "{why}");
     }
-    fs::remove_file(&state).expect("there");
+    create_private_dir(&told.scratch.path().join("state")).expect("room");
     told.again().expect("a new folder");
     assert_eq!(told.on_disk(), [1, 2]);
 }

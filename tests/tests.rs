@@ -7,6 +7,7 @@ mod delivering; // a message from an engine reaches a program
 mod embedded; // the engine that comes with the broker
 mod formats; // fixtures of frames and journals
 mod layers; // who imports whom
+mod misbehaving; // the engine as a test double of others
 mod restarting; // whatever dies, it goes on where it was
 mod returning; // agents and messages that come back
 mod support; // what the others share

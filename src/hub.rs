@@ -15,8 +15,8 @@ pub const SUBSCRIBER_QUEUE: usize = 256;
 
 struct Listener<T> {
     queue: Sender<T>,
-    /// Wants what is not kept as well.
-    all: bool,
+    /// Which numbered items it wants; `None` for everything, also what is not kept.
+    wants: Option<fn(&T) -> bool>,
     lagged: Arc<AtomicBool>,
 }
 
@@ -90,7 +90,8 @@ impl<T: Clone> Topic<T> {
             inner.ring.push_back((number, item.clone()));
         }
         inner.listeners.retain(|listener| {
-            if number.is_none() && !listener.all {
+            // Asked here and not by the listener: it sleeps on through what it does not want.
+            if (listener.wants).is_some_and(|wants| number.is_none() || !wants(item)) {
                 return true;
             }
             match listener.queue.try_send(item.clone()) {
@@ -106,7 +107,7 @@ impl<T: Clone> Topic<T> {
     }
 
     fn count(&self, inner: &Inner<T>) {
-        let all = inner.listeners.iter().filter(|l| l.all).count();
+        let all = inner.listeners.iter().filter(|l| l.wants.is_none()).count();
         self.listening.store(all, Ordering::Relaxed);
     }
 
@@ -115,18 +116,26 @@ impl<T: Clone> Topic<T> {
     /// # Errors
     /// When the process has no descriptors left.
     pub fn subscribe(&self, since: Option<u64>) -> io::Result<Subscription<T>> {
-        self.listen(since, true)
+        self.listen(since, None)
     }
 
-    /// As [`Topic::subscribe`], but hears only numbered items.
+    /// As [`Topic::subscribe`], but live it hears only numbered items that `wants` accepts.
     ///
     /// # Errors
     /// When the process has no descriptors left.
-    pub fn subscribe_numbered(&self, since: Option<u64>) -> io::Result<Subscription<T>> {
-        self.listen(since, false)
+    pub fn subscribe_numbered(
+        &self,
+        since: Option<u64>,
+        wants: fn(&T) -> bool,
+    ) -> io::Result<Subscription<T>> {
+        self.listen(since, Some(wants))
     }
 
-    fn listen(&self, since: Option<u64>, all: bool) -> io::Result<Subscription<T>> {
+    fn listen(
+        &self,
+        since: Option<u64>,
+        wants: Option<fn(&T) -> bool>,
+    ) -> io::Result<Subscription<T>> {
         let (queue, items) = mailbox(SUBSCRIBER_QUEUE)?;
         let lagged = Arc::new(AtomicBool::new(false));
         let mut inner = self.inner.lock();
@@ -150,7 +159,7 @@ impl<T: Clone> Topic<T> {
         if !inner.closed {
             inner.listeners.push(Listener {
                 queue,
-                all,
+                wants,
                 lagged: lagged.clone(),
             });
         }
@@ -228,10 +237,12 @@ mod tests {
     #[test]
     fn a_subscriber_to_numbered_items_is_spared_the_rest_and_does_not_ask_for_it() {
         let topic = Topic::new(3);
-        let s = topic.subscribe_numbered(None).expect("descriptors");
+        let odd = |n: &u64| n % 2 == 1;
+        let s = topic.subscribe_numbered(None, odd).expect("descriptors");
         assert!(!topic.heard());
         topic.publish(None, &99);
         topic.publish(Some(1), &1);
+        topic.publish(Some(2), &2);
         assert_eq!(drain(&s), [1]);
     }
 

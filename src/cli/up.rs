@@ -357,7 +357,7 @@ impl Voice {
 fn progress(voice: Voice, topic: &Topic<Arc<str>>) -> io::Result<()> {
     let mut since = 0;
     loop {
-        let happened = topic.subscribe_numbered(Some(since))?;
+        let happened = topic.subscribe_numbered(Some(since), worth_a_line)?;
         let earlier = happened.replay.iter().map(|(_, text)| text.clone());
         for text in earlier.chain(std::iter::from_fn(|| happened.items.recv())) {
             since = progress_line(voice, &text).unwrap_or(since);
@@ -368,17 +368,18 @@ fn progress(voice: Voice, topic: &Topic<Arc<str>>) -> io::Result<()> {
     }
 }
 
-/// Says what a user wants to know; the event's number if it was read at all.
-fn progress_line(voice: Voice, text: &str) -> Option<u64> {
-    // Most events are about messages: not worth reading twice.
+/// Most events are about messages, and not worth waking up for.
+fn worth_a_line(text: &Arc<str>) -> bool {
     let ours = [
         "\"kind\":\"node_",
         "\"kind\":\"worker_ready",
         "\"kind\":\"agent_",
     ];
-    if !ours.iter().any(|kind| text.contains(kind)) {
-        return None;
-    }
+    ours.iter().any(|kind| text.contains(kind))
+}
+
+/// Says what a user wants to know; the event's number if it could be read.
+fn progress_line(voice: Voice, text: &str) -> Option<u64> {
     let Numbered { seq, event } = serde_json::from_str(text).ok()?;
     let what = match &event {
         BrokerEvent::NodeRegistered { .. }

@@ -116,6 +116,13 @@ impl Env {
             .and_then(|text| text.into_string().ok())
     }
 
+    /// The faults a crash test asks for (`RELAY_BROKER_FAULTS`); unknown to a release build.
+    #[cfg(debug_assertions)]
+    pub fn faults(&self) -> Option<String> {
+        self.raw("RELAY_BROKER_FAULTS")
+            .and_then(|text| text.into_string().ok())
+    }
+
     /// Where temporary folders go.
     pub fn temp_dir(&self) -> PathBuf {
         self.path("TMPDIR").unwrap_or_else(|| "/tmp".into())

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,30 +21,39 @@ use crate::net::link;
 use crate::sys::reap::Reaper;
 use crate::sys::wake::{Receiver, mailbox};
 use crate::sys::{clock, proc, thread};
+use crate::wire::local::Supervision;
 
 /// How much of what a failed program said on standard error goes into its answer.
 const COMPLAINT: usize = 2048;
 /// How long after the program's end its pipes may stay open.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// All running handlers.
+/// What becomes known of programs that serve actions.
+#[derive(Debug)]
+pub enum News {
+    /// An invocation ended.
+    Handled(InvocationId, Result<Value, String>),
+    /// A sidecar's program that we started ended: its command line, and how.
+    LaunchEnded(Vec<String>, String),
+}
+
+/// All running handlers, and the sidecars that we started.
 #[derive(Clone)]
 pub struct Handlers {
     reaper: Arc<Reaper>,
     groups: Arc<Mutex<BTreeSet<i32>>>,
-    done: Arc<dyn Fn(InvocationId, Result<Value, String>) + Send + Sync>,
+    launched: Arc<Mutex<BTreeSet<i32>>>,
+    tell: Arc<dyn Fn(News) + Send + Sync>,
 }
 
 impl Handlers {
-    /// `done` is called once for each run, on the run's thread.
-    pub fn new(
-        reaper: Arc<Reaper>,
-        done: impl Fn(InvocationId, Result<Value, String>) + Send + Sync + 'static,
-    ) -> Self {
+    /// `tell` is called once for each run, on the run's thread or the reaper's.
+    pub fn new(reaper: Arc<Reaper>, tell: impl Fn(News) + Send + Sync + 'static) -> Self {
         Self {
             reaper,
             groups: Arc::default(),
-            done: Arc::new(done),
+            launched: Arc::default(),
+            tell: Arc::new(tell),
         }
     }
 
@@ -53,7 +62,7 @@ impl Handlers {
         let handlers = self.clone();
         let started = thread::start(format!("action:{}", run.action), 128, move || {
             let result = handlers.run(&run);
-            (handlers.done)(id, result);
+            (handlers.tell)(News::Handled(id, result));
         });
         started
             .err()
@@ -65,6 +74,39 @@ impl Handlers {
         for group in std::mem::take(&mut *self.groups.lock()) {
             kill(group);
         }
+        for group in std::mem::take(&mut *self.launched.lock()) {
+            signal(group, Signal::TERM);
+        }
+    }
+
+    /// Starts a sidecar's program and leaves it to itself; says why if it cannot be started.
+    pub fn launch(&self, order: Supervision) -> Option<String> {
+        let Some((program, args)) = order.argv.split_first() else {
+            return Some("its command line is empty".into());
+        };
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .envs(&order.env)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        if let Some(dir) = &order.cwd {
+            command.current_dir(dir);
+        }
+        let child = match spawn(&mut command) {
+            Ok(child) => child,
+            Err(e) => return Some(format!("cannot start {program:?}: {e}")),
+        };
+        let group = i32::try_from(child.id()).unwrap_or(0);
+        self.launched.lock().insert(group);
+        let (launched, tell) = (self.launched.clone(), self.tell.clone());
+        let ended = move |how: How| {
+            launched.lock().remove(&group);
+            tell(News::LaunchEnded(order.argv, how.to_string()));
+        };
+        self.reaper.claim(child.id(), Box::new(ended));
+        None
     }
 
     fn run(&self, run: &HandlerRun) -> Result<Value, String> {
@@ -83,9 +125,22 @@ impl Handlers {
 }
 
 fn kill(group: i32) {
+    signal(group, Signal::KILL);
+}
+
+fn signal(group: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(group) {
-        let _ = kill_process_group(pid, Signal::KILL);
+        let _ = kill_process_group(pid, signal);
     }
+}
+
+/// A child in a process group of its own, without what only we may know.
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    for name in proc::WITHHELD {
+        command.env_remove(name);
+    }
+    let _alone = proc::SPAWNING.lock();
+    command.process_group(0).spawn()
 }
 
 /// A running program and its three pipes, non-blocking.
@@ -112,19 +167,12 @@ impl Process {
             .envs(&run.spec.env)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
-        for name in proc::WITHHELD {
-            command.env_remove(name);
-        }
+            .stderr(Stdio::piped());
         if let Some(dir) = &run.spec.cwd {
             command.current_dir(dir);
         }
-        let alone = proc::SPAWNING.lock();
-        let mut child = command
-            .spawn()
-            .map_err(|e| format!("cannot start {program:?}: {e}"))?;
-        drop(alone);
+        let mut child =
+            spawn(&mut command).map_err(|e| format!("cannot start {program:?}: {e}"))?;
         let group = i32::try_from(child.id()).unwrap_or(0);
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let process = Self {
@@ -265,8 +313,10 @@ mod tests {
     fn run_within(timeout: Duration, script: &str, input: Value) -> Result<Value, String> {
         let (tell, heard) = crossbeam_channel::bounded(1);
         let reaper = Reaper::start().expect("a thread");
-        let handlers = Handlers::new(reaper.clone(), move |_, result| {
-            drop(tell.try_send(result));
+        let handlers = Handlers::new(reaper.clone(), move |news| {
+            if let News::Handled(_, result) = news {
+                drop(tell.try_send(result));
+            }
         });
         let run = HandlerRun {
             action: "try".into(),
@@ -332,7 +382,7 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_named() {
         let reaper = Reaper::start().expect("a thread");
-        let handlers = Handlers::new(reaper.clone(), |_, _| {});
+        let handlers = Handlers::new(reaper.clone(), |_| {});
         let run = HandlerRun {
             action: "try".into(),
             spec: ActionSpec {

@@ -145,6 +145,10 @@ number_id! {
     ErrandId
 }
 number_id! {
+    /// A connected program that serves actions.
+    SidecarId
+}
+number_id! {
     /// One life of one agent's process. Reports of an earlier life under the same name are told apart by it.
     Run
 }

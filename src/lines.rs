@@ -4,12 +4,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
 use crate::hub::Topic;
-use crate::ids::{AgentName, Run};
-use crate::msg::{AgentCommand, How, Size};
+use crate::ids::{AgentName, Run, SidecarId};
+use crate::msg::{AgentCommand, How, SidecarPush, Size};
 use crate::sys::wake::Sender;
 
 /// How many inputs wait for one agent's thread. Full means the agent's thread is wedged.
@@ -51,6 +52,40 @@ pub struct Line {
     pub input: Sender<AgentInput>,
     /// Its output.
     pub output: Arc<Topic<Chunk>>,
+}
+
+/// The lines to connected programs that serve actions.
+#[derive(Default)]
+pub struct Sidecars {
+    last: AtomicU64,
+    open: RwLock<HashMap<SidecarId, Sender<SidecarPush>>>,
+}
+
+impl Sidecars {
+    /// Puts a line up, under a number of its own.
+    pub fn open(&self, line: Sender<SidecarPush>) -> SidecarId {
+        let id = SidecarId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
+        self.open.write().insert(id, line);
+        id
+    }
+
+    /// Takes it down.
+    pub fn close(&self, id: SidecarId) {
+        self.open.write().remove(&id);
+    }
+
+    /// Whether the line is still up.
+    pub fn is_open(&self, id: SidecarId) -> bool {
+        self.open.read().contains_key(&id)
+    }
+
+    /// Sends without waiting. A program that does not read what it is sent loses its line, and so its connection.
+    pub fn push(&self, id: SidecarId, push: SidecarPush) {
+        let line = self.open.read().get(&id).cloned();
+        if line.is_some_and(|line| line.try_send(push).is_err()) {
+            self.close(id);
+        }
+    }
 }
 
 /// All lines by name.

@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{
-    AgentId, AgentName, DeliveryId, ErrandId, InvocationId, MsgId, NodeId, Run, Seq, Ticket,
+    AgentId, AgentName, DeliveryId, ErrandId, InvocationId, MsgId, NodeId, Run, Seq, SidecarId,
+    Ticket,
 };
 use crate::time::{Mono, Wall};
 use crate::wire::down::{Down, Mode};
 use crate::wire::event::{BrokerEvent, DeliveryMode, Proof};
 use crate::wire::local;
-use crate::wire::up::Up;
+use crate::wire::up::{Outcome, Up};
 
 /// A token or key. Prints as dots, is never a journal record's field.
 #[derive(Clone, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub enum Event {
     Errand(ErrandId, RestDone),
     /// A program that serves an action ended: its output, or why there is none.
     Handled(InvocationId, Result<Value, String>),
+    /// A sidecar's program that was started again ended, or was not even started: its command line, and how.
+    LaunchEnded(Vec<String>, String),
     /// A deadline the dispatcher named has passed.
     Tick,
     /// Leave, in order, by then at the latest.
@@ -109,6 +112,8 @@ pub enum AgentReport {
     Landed(DeliveryId, Proof, Option<String>),
     /// The text is not drawn, so Enter is withheld.
     Stalled(DeliveryId, String),
+    /// The thread takes no orders now, so it does not know of the message; nothing of it was typed.
+    NotTaken(DeliveryId, String),
     /// It cannot be typed into this terminal at all; nothing of it was submitted.
     Failed(DeliveryId, String),
     /// The picture somebody asked for.
@@ -188,6 +193,39 @@ pub enum ApiCall {
     Redeliver(Option<DeliveryId>),
     /// The workspace's nodes, as the engine knows them.
     Nodes,
+    /// From a connected program that serves actions.
+    Sidecar(SidecarId, SidecarCall),
+}
+
+/// What a sidecar says (local-api 6.1).
+#[derive(Clone, Debug, PartialEq)]
+pub enum SidecarCall {
+    /// What it can do, and how to start it again should it go.
+    Node(Box<local::Manifest>, Option<Box<local::Supervision>>),
+    /// What it serves right now.
+    Handlers(Vec<String>),
+    /// An invocation ended.
+    Result(InvocationId, Outcome),
+    /// It leaves for good.
+    Deregister,
+    /// Its connection is over.
+    Gone,
+}
+
+/// What is sent to a sidecar.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SidecarPush {
+    /// Serve this.
+    Invoke {
+        /// To be named in the result.
+        invocation_id: InvocationId,
+        /// The action.
+        name: String,
+        /// What the caller gave.
+        input: Value,
+    },
+    /// The answer to an earlier request, as text.
+    Answer(String),
 }
 
 /// Who asked for an agent.
@@ -230,6 +268,7 @@ pub enum Reply {
     DeadLetters(Vec<local::DeadLetterView>),
     Redelivered(local::Redelivered),
     Nodes(Vec<crate::wire::rest::RosterEntry>),
+    Sidecar(Value),
 }
 
 /// Why a call was not done. The API maps the kind to a status, the command line to an exit code.
@@ -260,6 +299,8 @@ pub enum RefusalKind {
     UnknownAgent,
     /// 404 `dead_letter_not_found`.
     UnknownLetter,
+    /// 404 `unknown_invocation`.
+    UnknownInvocation,
     /// 500 as upstream answers it, code `agent_already_exists`.
     NameTaken,
     /// 500, code `spawn_failed`: the program could not be started.
@@ -272,8 +313,10 @@ pub enum RefusalKind {
     Stopping,
     /// 503 `degraded`: the journal cannot be written.
     Degraded,
-    /// 504 `worker_timeout`.
+    /// 504 `worker_timeout`: it was not begun in time, and will not be.
     Timeout,
+    /// 504 `worker_timeout`: it was begun and may still happen, so asking again may make it happen twice.
+    Begun,
 }
 
 // ---- what the broker does ---------------------------------------------------------------------------------------
@@ -293,6 +336,10 @@ pub enum Effect {
     Errand(ErrandId, RestCall),
     /// Run a program that serves an action.
     Handle(InvocationId, Box<HandlerRun>),
+    /// Tell a connected program that serves actions.
+    Sidecar(SidecarId, SidecarPush),
+    /// Start such a program again.
+    Launch(Box<local::Supervision>),
     /// Answer a caller.
     Reply(Ticket, Answer),
     /// Tell every subscriber; the number is durable before it is used.

@@ -3,6 +3,7 @@
 mod agents; // real programs in real terminals
 mod asking; // a person at the command line
 mod attaching; // a person's terminal joined to an agent's
+mod degrading; // the disk fails, fills up or goes away
 mod delivering; // a message from an engine reaches a program
 mod embedded; // the engine that comes with the broker
 mod formats; // fixtures of frames and journals

@@ -20,10 +20,10 @@ use crate::hub::Topic;
 use crate::ids::AgentName;
 use crate::lines::{AGENT_QUEUE, AgentInput, Chunk};
 use crate::machine::{Machine, Out};
-use crate::msg::{AgentReport, AgentSpec, How};
-use crate::sys::clock;
+use crate::msg::{AgentCommand, AgentReport, AgentSpec, How};
 use crate::sys::reap::Reaper;
 use crate::sys::wake::{Receiver, Sender};
+use crate::sys::{clock, failpoint};
 use crate::time::Mono;
 use crate::wire::event::{BrokerEvent, Numbered};
 
@@ -252,7 +252,12 @@ impl Actor {
 
     fn take(&mut self, input: AgentInput) {
         let event = match input {
-            AgentInput::Command(command) => Event::Command(command),
+            AgentInput::Command(command) => {
+                if matches!(command, AgentCommand::Inject(_)) {
+                    failpoint::hit("agent.ordered");
+                }
+                Event::Command(command)
+            }
             AgentInput::Resize(size) => Event::Resize(size),
             AgentInput::Type { bytes, done } => {
                 self.typed += 1;
@@ -353,10 +358,16 @@ impl Actor {
                     .step(clock::now(), Event::Tty(facts), &mut self.out);
             }
             Effect::Report(report) => {
+                let landed = matches!(report, AgentReport::Landed(..));
                 if let (AgentReport::Landed(id, proof, _), Some(mark)) = (&report, &self.mark) {
+                    failpoint::hit("agent.landed");
                     mark.landed(id, *proof);
+                    failpoint::hit("agent.noted");
                 }
                 (self.report)(report);
+                if landed {
+                    failpoint::hit("agent.reported");
+                }
             }
             Effect::Keys(number, result) => {
                 if let Some(done) = self.typists.remove(&number) {
@@ -375,6 +386,7 @@ impl Actor {
             match self.terminal.write(self.unwritten.as_slices().0) {
                 Ok(0) => break,
                 Ok(n) => {
+                    failpoint::hit("agent.wrote");
                     self.unwritten.drain(..n);
                     wrote += n;
                 }

@@ -14,7 +14,7 @@ use crate::sys::{clock, proc};
 use crate::wire::local::{Counters, Health, NodeDelivery, Session, Status};
 
 /// `protocol_version` of the session answer.
-const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 2;
 /// How long the lease of a broker lasts that somebody owns.
 const LEASE_SECS: u64 = 120;
 /// How long `/health` waits for the dispatcher: probes are impatient.

@@ -5,6 +5,7 @@
 mod attach;
 mod auth;
 mod facts;
+mod fleet;
 mod render;
 mod routes;
 mod server;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::hub::Topic;
-use crate::lines::Lines;
+use crate::lines::{Lines, Sidecars};
 use crate::msg::{Answer, ApiCall, Secret};
 use crate::time::Mono;
 
@@ -38,6 +39,8 @@ pub struct Context {
     pub events: Arc<Topic<Arc<str>>>,
     /// To the agents' threads.
     pub lines: Arc<Lines>,
+    /// To connected programs that serve actions.
+    pub sidecars: Arc<Sidecars>,
     /// Why nothing can be written to the journal, while that is so: the dispatcher then answers nobody.
     pub degraded: Arc<Mutex<Option<String>>>,
     /// What `GET /api/session` tells.

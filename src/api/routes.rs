@@ -43,6 +43,7 @@ pub(crate) enum Endpoint {
     Nodes,
     Replay,
     Events,
+    Fleet,
     /// Known to clients, not offered by this broker.
     Unsupported,
 }
@@ -81,6 +82,7 @@ const ROUTES: &[(&str, &str, Endpoint)] = &[
     ("GET", "/api/nodes", Endpoint::Nodes),
     ("GET", "/api/events/replay", Endpoint::Replay),
     ("GET", "/ws", Endpoint::Events),
+    ("GET", "/api/fleet/ws", Endpoint::Fleet),
     ("POST", "/api/spawned/{name}/model", Endpoint::Unsupported),
     (
         "POST",
@@ -198,7 +200,7 @@ fn one_of(map: &mut Map<String, Value>, spellings: &[&str]) {
     }
 }
 
-fn read<T: DeserializeOwned>(map: Map<String, Value>) -> Result<T, ApiError> {
+pub(crate) fn read<T: DeserializeOwned>(map: Map<String, Value>) -> Result<T, ApiError> {
     serde_json::from_value(Value::Object(map))
         .map_err(|e| ApiError::invalid(format!("the body does not fit: {e}")))
 }
@@ -213,7 +215,11 @@ pub(crate) struct Spawn {
 
 /// `POST /api/spawn`.
 pub(crate) fn spawn(request: &Request) -> Result<Spawn, ApiError> {
-    let mut map = object(request)?;
+    spawn_of(object(request)?)
+}
+
+/// The same from a sidecar's frame.
+pub(crate) fn spawn_of(mut map: Map<String, Value>) -> Result<Spawn, ApiError> {
     for spellings in [
         &["transport", "runtime"][..],
         &["idle_threshold_secs", "idleThresholdSecs"],
@@ -296,7 +302,11 @@ fn terminal_only(runtime: Option<&str>) -> Result<(), ApiError> {
 
 /// `POST /api/send`.
 pub(crate) fn send(request: &Request) -> Result<ApiCall, ApiError> {
-    let mut map = object(request)?;
+    send_of(object(request)?)
+}
+
+/// The same from a sidecar's frame.
+pub(crate) fn send_of(mut map: Map<String, Value>) -> Result<ApiCall, ApiError> {
     one_of(&mut map, &["text", "message", "body", "content"]);
     one_of(&mut map, &["thread_id", "threadId", "thread"]);
     one_of(&mut map, &["mode", "injectionMode", "injection_mode"]);

@@ -10,15 +10,15 @@ use serde_json::json;
 
 use super::render::{ApiError, ok, reply, unauthorized, wrong_method};
 use super::routes::{self, Endpoint, Found};
-use super::{Context, Stage, attach, auth, facts, stream};
-use crate::msg::{ApiCall, RefusalKind, Reply};
+use super::{Context, Stage, attach, auth, facts, fleet, stream};
+use crate::msg::{ApiCall, Refusal, RefusalKind, Reply};
 use crate::net::{Handler, Limits, Outcome, Request, Response, Server};
 use crate::wire::local::{ModeChanged, Status};
 
 /// How long calls may take that wait for a process or the engine; existing clients give up after 30 seconds.
-const LONG: Duration = Duration::from_secs(25);
+pub(crate) const LONG: Duration = Duration::from_secs(25);
 /// How long all others may.
-const SHORT: Duration = Duration::from_secs(5);
+pub(crate) const SHORT: Duration = Duration::from_secs(5);
 /// How long typed input may wait to be read.
 const INPUT_LIMIT: Duration = Duration::from_secs(5);
 
@@ -47,21 +47,34 @@ impl Api {
 
     /// Asks the dispatcher, unless it is known that it cannot answer.
     pub(crate) fn ask(&self, call: ApiCall, limit: Duration) -> Result<Reply, ApiError> {
-        let refused = |trouble| {
-            ApiError::new(
-                503,
-                "degraded",
-                format!("nothing can be written down at the moment: {trouble}"),
-            )
-            .retryable()
-        };
         if let Some(trouble) = self.trouble() {
-            return Err(refused(trouble));
+            return Err(unwritable(&trouble));
         }
-        (self.context.ask)(call, limit).map_err(|refusal| match self.trouble() {
-            Some(trouble) if refusal.kind == RefusalKind::Timeout => refused(trouble),
-            _ => refusal.into(),
-        })
+        (self.context.ask)(call, limit)
+            .map_err(|refusal| explain(refusal, self.trouble().as_deref()))
+    }
+}
+
+/// Nothing was begun.
+fn unwritable(trouble: &str) -> ApiError {
+    let text = format!("nothing can be written down at the moment: {trouble}");
+    ApiError::new(503, "degraded", text).retryable()
+}
+
+/// No answer while the journal cannot be written means that one thing, and the caller must know whether to ask again.
+pub(crate) fn explain(refusal: Refusal, trouble: Option<&str>) -> ApiError {
+    match (refusal.kind, trouble) {
+        (RefusalKind::Timeout, Some(trouble)) => unwritable(trouble),
+        (RefusalKind::Begun, Some(trouble)) => {
+            let mut begun = unwritable(trouble);
+            begun.message.push_str(
+                "; this request came just before that and will be carried out once it can be written: \
+                 do not send it again",
+            );
+            begun.retryable = false;
+            begun
+        }
+        _ => refusal.into(),
     }
 }
 
@@ -197,6 +210,7 @@ fn answer(
             return Err(ApiError::new(400, "unsupported_operation", what));
         }
         Endpoint::Events => return stream::events(api, request),
+        Endpoint::Fleet => return fleet::serve(api, request),
         Endpoint::InputStream => return stream::input(api, name, request),
         Endpoint::Attach => return attach::attach(api, name, request),
     };

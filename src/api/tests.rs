@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, unbounded};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::server::{Api, respond};
+use super::server::{Api, explain, respond};
 use super::{Context, Life, SessionFacts, Stage};
 use crate::hub::Topic;
 use crate::ids::AgentName;
@@ -45,6 +45,7 @@ fn world() -> World {
             next.unwrap_or_else(|| Err(Refusal::new(RefusalKind::Timeout, "no answer was made up")))
         }),
         events: Arc::new(Topic::new(1000)),
+        sidecars: Arc::default(),
         lines: Arc::new(Lines::default()),
         degraded: Arc::default(),
         session: SessionFacts {
@@ -309,6 +310,23 @@ fn a_full_disk_shows_in_health_at_once_and_calls_say_why() {
 }
 
 #[test]
+fn who_is_refused_on_a_full_disk_is_told_whether_to_ask_again() {
+    let refused = |kind| {
+        let error = explain(Refusal::new(kind, "no answer"), Some("no space left"));
+        let body = json!(error.body());
+        assert_eq!(body["statusCode"], 503, "{body}");
+        let text = body["message"].as_str().expect("a text").to_owned();
+        assert!(text.contains("no space left"), "{text}");
+        (
+            body["retryable"] == true,
+            text.contains("do not send it again"),
+        )
+    };
+    assert_eq!(refused(RefusalKind::Timeout), (true, false));
+    assert_eq!(refused(RefusalKind::Begun), (false, true));
+}
+
+#[test]
 fn health_answers_although_the_broker_does_not() {
     let w = world();
     let (status, body) = w.ask("GET", "/health", "");
@@ -478,6 +496,7 @@ fn each_refusal_has_its_status() {
         (RefusalKind::Stopping, 503, true),
         (RefusalKind::Degraded, 503, true),
         (RefusalKind::Timeout, 504, true),
+        (RefusalKind::Begun, 504, false),
     ] {
         let no = Err(Refusal::new(kind, "because"));
         let (_, status, body) = w.told(no, "POST", "/api/send", r#"{"to":"w1","text":"hi"}"#);

@@ -17,16 +17,16 @@ use parking_lot::Mutex;
 use crate::agent::mark;
 use crate::api;
 use crate::dispatch::{Dispatcher, Facts, Limits, Out};
-use crate::handlers::Handlers;
+use crate::handlers::{Handlers, News};
 use crate::hub::Topic;
 use crate::journal::{self, Journal, Lock, Opened};
 use crate::ledger::Record;
-use crate::lines::Lines;
+use crate::lines::{Lines, Sidecars};
 use crate::machine::{Machine, persist};
 use crate::msg::{ActionSpec, Event, Harness, Refusal, RefusalKind, Secret};
 use crate::sys::disk::{create_private_dir, write_private};
 use crate::sys::reap::Reaper;
-use crate::sys::{clock, entropy, thread};
+use crate::sys::{clock, entropy, failpoint, thread};
 use crate::time::Now;
 use crate::uplink::proxy::Proxy;
 use crate::uplink::rest::Errands;
@@ -166,15 +166,19 @@ impl Broker {
         let lock = Lock::take(dir, pid).map_err(StartError::because)?;
         let listener = bind(settings.api_bind, settings.api_port)?;
         let addr = listener.local_addr().map_err(StartError::because)?;
-        let options = journal::Options {
+        let mut options = journal::Options {
             strict: settings.strict_journal,
             ..journal::Options::default()
         };
+        if let Some(bytes) = failpoint::rotate_bytes() {
+            options.rotate_bytes = bytes;
+        }
         let opened = Journal::<Record>::open(&journal_dir, "broker", options)
             .map_err(StartError::because)?;
         if let Some(reason) = opened.recovery.degraded() {
             log::error!("{reason}");
         }
+        failpoint::hit("open.read");
         let identity = identify(&settings)?;
         let api_key = match &settings.api_key {
             Some(key) => key.clone(),
@@ -259,6 +263,7 @@ impl Parts {
         let (inbox, events_in) = bounded::<Inbound>(INBOX);
         let events = Arc::new(Topic::after(EVENTS_KEPT, mind.numbered));
         let lines = Arc::new(Lines::default());
+        let sidecars = Arc::new(Sidecars::default());
         let degraded = Arc::new(Mutex::new(None));
         let leave_by = Arc::new(AtomicU64::new(0));
         let node = Arc::new(Mutex::new((
@@ -278,6 +283,7 @@ impl Parts {
             errands,
             handlers,
             lines: lines.clone(),
+            sidecars: sidecars.clone(),
             events: events.clone(),
             reaper,
             exe: settings.exe.clone(),
@@ -309,11 +315,13 @@ impl Parts {
         let url = format!("http://{addr}");
         let connection = settings.state_dir.join("connection.json");
         write_connection(&connection, &settings, &url, addr.port(), &api_key, pid)?;
+        failpoint::hit("open.connection");
         life.set(api::Stage::Running);
         let context = api::Context {
             ask: ask(inbox),
             events: events.clone(),
             lines,
+            sidecars,
             degraded,
             session: session(&settings, &identity, node, started),
             api_key,
@@ -366,7 +374,9 @@ impl Mind {
         let numbered = dispatcher.ledger().numbered();
         let mut out = Out::default();
         dispatcher.open(started, mark::read_all(marks), &mut out);
+        failpoint::hit("open.replayed");
         persist(&dispatcher, &mut journal, &mut out).map_err(StartError::because)?;
+        failpoint::hit("open.durable");
         Ok(Self {
             dispatcher,
             journal,
@@ -403,8 +413,12 @@ fn errands(
 }
 
 fn handlers(reaper: Arc<Reaper>, inbox: Sender<Inbound>) -> Handlers {
-    Handlers::new(reaper, move |id, result| {
-        let _ = inbox.send(Inbound::Event(Event::Handled(id, result)));
+    Handlers::new(reaper, move |news| {
+        let event = match news {
+            News::Handled(id, result) => Event::Handled(id, result),
+            News::LaunchEnded(argv, how) => Event::LaunchEnded(argv, how),
+        };
+        let _ = inbox.send(Inbound::Event(event));
     })
 }
 
@@ -483,11 +497,8 @@ fn ask(inbox: Sender<Inbound>) -> api::Ask {
                 Err(late())
             }
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
-                let mut refusal = late();
-                refusal
-                    .message
-                    .push_str("; it was begun and may still happen");
-                Err(refusal)
+                let message = format!("{}; it was begun and may still happen", late().message);
+                Err(Refusal::new(RefusalKind::Begun, message))
             }
             Err(crossbeam_channel::RecvTimeoutError::Disconnected) => Err(gone()),
         }

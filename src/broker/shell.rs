@@ -14,12 +14,13 @@ use crate::dispatch::{self, Dispatcher};
 use crate::handlers::Handlers;
 use crate::hub::Topic;
 use crate::ids::{AgentName, Run, Seq, Ticket};
-use crate::lines::{AgentInput, Lines};
+use crate::lines::{AgentInput, Lines, Sidecars};
 use crate::msg::{
     AgentCommand, AgentReport, AgentSpec, Answer, ApiCall, Effect, Event, LinkCommand, LinkReport,
+    Reply,
 };
 use crate::sys::reap::Reaper;
-use crate::sys::{clock, thread};
+use crate::sys::{clock, failpoint, thread};
 use crate::uplink::rest::Errands;
 use crate::uplink::socket::{LinkInput, Uplink};
 use crate::wire::event::Numbered;
@@ -40,6 +41,7 @@ pub(super) struct Hands {
     pub errands: Errands,
     pub handlers: Handlers,
     pub lines: Arc<Lines>,
+    pub sidecars: Arc<Sidecars>,
     pub events: Arc<Topic<Arc<str>>>,
     pub reaper: Arc<Reaper>,
     pub exe: PathBuf,
@@ -127,7 +129,7 @@ impl Shell {
                 self.own.push(Event::Agent(
                     name.clone(),
                     run,
-                    AgentReport::Stalled(injection.delivery_id, why),
+                    AgentReport::NotTaken(injection.delivery_id, why),
                 ));
             }
             Err(TrySendError::Full(_)) => {
@@ -170,6 +172,7 @@ impl thread::Shell<Dispatcher> for Shell {
     fn perform(&mut self, effect: Effect) -> ControlFlow<()> {
         match effect {
             Effect::Send(Up::DeliveryAck(DeliveryAck { agent, up_to_seq })) => {
+                failpoint::hit("ack.durable");
                 self.acks.insert(agent, up_to_seq);
             }
             Effect::Send(frame) => {
@@ -185,7 +188,12 @@ impl thread::Shell<Dispatcher> for Shell {
             }
             Effect::Link(command) => self.hands.uplink.send(LinkInput::Command(command)),
             Effect::Spawn(run, spec) => self.spawn(run, *spec),
-            Effect::Agent(name, run, command) => self.order(&name, run, command),
+            Effect::Agent(name, run, command) => {
+                if matches!(command, AgentCommand::Inject(_)) {
+                    failpoint::hit("inject.durable");
+                }
+                self.order(&name, run, command);
+            }
             Effect::Errand(id, call) => {
                 if let Some(busy) = self.hands.errands.hand_over(id, call) {
                     self.own.push(Event::Errand(id, busy));
@@ -196,7 +204,17 @@ impl thread::Shell<Dispatcher> for Shell {
                     self.own.push(Event::Handled(id, Err(why)));
                 }
             }
+            Effect::Sidecar(id, push) => self.hands.sidecars.push(id, push),
+            Effect::Launch(order) => {
+                let argv = order.argv.clone();
+                if let Some(why) = self.hands.handlers.launch(*order) {
+                    self.own.push(Event::LaunchEnded(argv, why));
+                }
+            }
             Effect::Reply(ticket, answer) => {
+                if matches!(answer, Ok(Reply::Sent(_))) {
+                    failpoint::hit("reply.durable");
+                }
                 if let Some(caller) = self.desk.remove(&ticket) {
                     // A caller who gave up has dropped its end.
                     let _ = caller.try_send(answer);
@@ -227,6 +245,7 @@ impl thread::Shell<Dispatcher> for Shell {
                     agent,
                     up_to_seq,
                 })));
+            failpoint::hit("ack.sent");
         }
     }
 

@@ -35,6 +35,10 @@ const THREAD_KIB: usize = 256;
 pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
     let plan = config::plan(flags, &c.env, &place()?)?;
     start_log(&c.env, plan.log_format);
+    #[cfg(debug_assertions)]
+    if let Some(faults) = c.env.faults() {
+        crate::sys::failpoint::arm(&faults).map_err(Failure::new)?;
+    }
     let voice = Voice {
         paint: Paint::stderr(&c.env),
         format: plan.log_format,

@@ -28,6 +28,9 @@ impl Dispatcher {
             // Unanswered, so the engine gives it to somebody else.
             return;
         }
+        if self.invoke_sidecar(&invoke, out) {
+            return;
+        }
         let name = agent_of(&invoke);
         match (invoke.action.as_str(), name) {
             ("release", None) => {
@@ -53,8 +56,15 @@ impl Dispatcher {
             (action, _) if self.facts.actions.contains_key(action) => {
                 self.handle(id, action, invoke.input.clone(), out);
             }
-            _ => self.answer(id, Outcome::Error("handler_unavailable".into()), out),
+            _ => self.unavailable(id, out),
         }
+    }
+
+    /// Nobody here can serve it (any more). Not written down: the engine gives it to somebody else, perhaps to us again.
+    pub(super) fn unavailable(&mut self, id: InvocationId, out: &mut Out) {
+        self.invocations.remove(&id);
+        self.send_answer(id, Outcome::Error("handler_unavailable".into()), out);
+        self.inventory_if_owed(out);
     }
 
     /// A program that the operator described is started as described; arguments of the caller come last.

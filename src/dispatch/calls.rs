@@ -105,8 +105,11 @@ impl Dispatcher {
                 text: request.text,
                 mode,
                 idempotency_key: format!(
-                    "{}-{}-{}",
-                    self.facts.node_id, self.started.wall.0, self.next_errand
+                    "{}-{}-{}-{}",
+                    self.facts.node_id,
+                    self.started.wall.0,
+                    self.ledger.numbered(),
+                    self.next_errand
                 ),
             };
             self.errand(call, Errand::Post { ticket, to }, out);
@@ -125,9 +128,7 @@ impl Dispatcher {
             let text = format!("{reason}; try again when it has read some");
             return Some(Err(Refusal::new(RefusalKind::Full, text)));
         }
-        // Wall time and a counter make the id unique over restarts without asking for randomness.
-        let event_id = MsgId::new(format!("http_{:012x}{:08x}", now.wall.0, self.next_request));
-        self.next_request += 1;
+        let event_id = MsgId::new(format!("http_{}", self.unused(now)));
         let delivery = Delivery {
             id: DeliveryId::new(format!("del_{event_id}_{name}")),
             msg_id: event_id.clone(),

@@ -1,6 +1,8 @@
 //! A message's way from its acceptance on: typed, verified, settled, acknowledged. Each agent has at most one delivery in
 //! its terminal, so its mail ends in the order it came.
 
+use std::time::Duration;
+
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Seq};
 use crate::ledger::{Pending, Record};
@@ -10,6 +12,9 @@ use crate::wire::down::Mode;
 use crate::wire::event::{BrokerEvent, DeliveryMode, Proof};
 use crate::wire::local;
 use crate::wire::up::{DeliveryAck, Up};
+
+/// How long a thread that takes no orders is left alone.
+const GIVE_AGAIN: Duration = Duration::from_secs(1);
 
 impl Dispatcher {
     /// Takes responsibility for a delivery: from its record on it is ours to bring to an end.
@@ -56,7 +61,7 @@ impl Dispatcher {
 
     /// The initial task goes the way of any message: behind mail that waited for this agent already.
     pub(super) fn first_task(&mut self, now: Now, name: &AgentName, task: String, out: &mut Out) {
-        let id = format!("task_{}_{}", now.wall.0, self.request_id("t"));
+        let id = format!("task_{}", self.unused(now));
         let delivery = Delivery {
             id: DeliveryId::new(format!("del_{id}")),
             msg_id: MsgId::new(id),
@@ -93,12 +98,7 @@ impl Dispatcher {
         let Some(pending) = self.ledger.mail().front(name) else {
             return;
         };
-        let text = relay_line(&pending.delivery, self.facts.workspace_id.as_deref());
-        let injection = Injection {
-            delivery_id: pending.delivery.id.clone(),
-            text,
-            mode: pending.delivery.mode,
-        };
+        let injection = injection(pending, self.facts.workspace_id.as_deref());
         member.in_flight = Some(injection.delivery_id.clone());
         if held {
             member.flush_left -= 1;
@@ -115,6 +115,43 @@ impl Dispatcher {
             run,
             AgentCommand::Inject(Box::new(injection)),
         ));
+    }
+
+    /// Its thread is wedged: the message is held back and given to it once more later. The attempt that is written down
+    /// stands for both, because nothing of the first reached the terminal.
+    pub(super) fn not_taken(
+        &mut self,
+        now: Now,
+        name: &AgentName,
+        id: &DeliveryId,
+        why: &str,
+        out: &mut Out,
+    ) {
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        member.again_at = Some(now.mono + GIVE_AGAIN);
+        if member.stalled.is_none() {
+            self.stalled(name, id, why, out);
+        }
+    }
+
+    /// Gives the thread what it did not take, if it is time.
+    pub(super) fn give_again(&mut self, now: Now, name: &AgentName, out: &mut Out) {
+        let Some(member) = self.members.get_mut(name) else {
+            return;
+        };
+        if member.again_at.take_if(|at| *at <= now.mono).is_none() {
+            return;
+        }
+        let runs = member.phase == super::roster::Phase::Running;
+        let pending = member.in_flight.as_ref().filter(|_| runs);
+        if let Some(pending) = pending.and_then(|id| self.ledger.mail().get(id)) {
+            let injection = injection(pending, self.facts.workspace_id.as_deref());
+            let command = AgentCommand::Inject(Box::new(injection));
+            out.effects
+                .push(Effect::Agent(name.clone(), member.run, command));
+        }
     }
 
     pub(super) fn typed(&mut self, now: Now, name: &AgentName, id: &DeliveryId, out: &mut Out) {
@@ -418,6 +455,15 @@ fn plain(name: &str) -> String {
         c => c,
     };
     name.chars().take(NAME_SHOWN).map(letter).collect()
+}
+
+/// What a terminal is given for a delivery.
+fn injection(pending: &Pending, workspace: Option<&str>) -> Injection {
+    Injection {
+        delivery_id: pending.delivery.id.clone(),
+        text: relay_line(&pending.delivery, workspace),
+        mode: pending.delivery.mode,
+    }
 }
 
 /// The line an agent reads (local-api 4.1): who, where, which message, the words.

@@ -17,6 +17,7 @@ mod pace;
 mod presence;
 mod registration;
 mod roster;
+mod sidecars;
 mod spawn;
 #[cfg(test)]
 mod tests;
@@ -82,6 +83,7 @@ pub struct Dispatcher {
     /// Invocations that run in this very life.
     invocations: BTreeSet<InvocationId>,
     handlers: handlers::Handlers,
+    sidecars: sidecars::Sidecars,
     gaps: BTreeMap<AgentId, inbound::Gap>,
     /// Whose missing mail was asked for by a new link, and how far it had come by then.
     asked_anew: BTreeMap<AgentId, Seq>,
@@ -118,6 +120,7 @@ impl Dispatcher {
             errands: BTreeMap::new(),
             invocations: BTreeSet::new(),
             handlers: handlers::Handlers::default(),
+            sidecars: sidecars::Sidecars::default(),
             gaps: BTreeMap::new(),
             asked_anew: BTreeMap::new(),
             full: BTreeMap::new(),
@@ -174,6 +177,12 @@ impl Dispatcher {
         out.effects.push(Effect::Publish(self.event_seq, event));
     }
 
+    /// A name for what is accepted next, never used before and never again: by the number of its first event. The wall
+    /// clock is in it for people; alone it would not do, because it can jump back over a restart.
+    fn unused(&self, now: Now) -> String {
+        format!("{:012x}{:08x}", now.wall.0, self.event_seq + 1)
+    }
+
     fn request_id(&mut self, what: &str) -> String {
         let id = format!("{what}_{}", self.next_request);
         self.next_request += 1;
@@ -200,6 +209,7 @@ impl Machine for Dispatcher {
             Event::Call(ticket, call) => self.call(now, ticket, call, out),
             Event::Errand(id, done) => self.errand_done(now, id, done, out),
             Event::Handled(id, result) => self.handled(id, result, out),
+            Event::LaunchEnded(argv, how) => self.launch_ended(now, &argv, &how),
             Event::Tick => self.tick(now, out),
             Event::Shutdown { deadline } => self.shutdown(now, deadline, out),
         }
@@ -224,6 +234,7 @@ impl Machine for Dispatcher {
             members,
             gaps,
             self.absent_deadline(),
+            self.sidecars.deadline(),
             self.stopping.filter(|_| !self.exited),
         ]
         .into_iter()
@@ -250,6 +261,7 @@ impl Dispatcher {
         self.tick_members(now, out);
         self.tick_gaps(now, out);
         self.tick_absent(now, out);
+        self.tick_sidecars(now, out);
         if self.stopping.is_some_and(|at| at <= now.mono) {
             self.stop_deadline(now, out);
         }
@@ -274,6 +286,7 @@ impl Dispatcher {
             }))),
             ApiCall::Pending(name) => Some(self.pending(&name)),
             ApiCall::Mode(name) => Some(self.mode(&name)),
+            ApiCall::Sidecar(id, call) => Some(self.sidecar_call(now, id, call, out)),
             ApiCall::Status => Some(Ok(Reply::Status(Box::new(self.status(now))))),
             ApiCall::DeadLetters => Some(Ok(Reply::DeadLetters(self.dead_views(now)))),
             ApiCall::Redeliver(which) => Some(self.redeliver(now, which.as_ref(), out)),

@@ -145,7 +145,19 @@ impl Dispatcher {
     pub(super) fn capabilities(&self) -> Vec<Capability> {
         let spawns = self.facts.harnesses.iter();
         let spawns = spawns.map(|h| Capability::of(format!("spawn:{h}"), "capacity"));
-        spawns.chain(self.action_capabilities()).collect()
+        let all = spawns.chain(self.action_capabilities());
+        let all = all.chain(self.sidecar_capabilities());
+        // The last of one name counts: what a sidecar says of it.
+        let by_name: BTreeMap<String, Capability> = all.map(|c| (c.name.clone(), c)).collect();
+        by_name.into_values().collect()
+    }
+
+    /// Tells the engine at once what can be done here. Only a registration makes actions known (engine-wire 3.4).
+    pub(super) fn capabilities_changed(&mut self, now: Now, out: &mut Out) {
+        if self.link.up {
+            self.register_node(now, out);
+            self.announce(now, out);
+        }
     }
 
     /// Tells the engine at once who runs here: after the link came up and after each change of the live set.
@@ -208,7 +220,8 @@ impl Dispatcher {
     pub(super) fn heartbeat(&mut self, now: Now, out: &mut Out) {
         self.link.next_heartbeat = Some(now.mono + HEARTBEAT);
         let active = self.members.values().filter(|m| m.is_live()).count() as u64;
-        let load = match self.facts.max_agents {
+        let max_agents = self.max_agents();
+        let load = match max_agents {
             0 => 0.0,
             max => (active as f64 / max as f64).min(1.0),
         };
@@ -219,7 +232,7 @@ impl Dispatcher {
                 node_id: Some(self.facts.node_id.clone()),
                 handlers_live: serves && self.stopping.is_none(),
                 capabilities: Some(self.advertised()),
-                max_agents: Some(self.facts.max_agents),
+                max_agents: Some(max_agents),
                 version: Some(VERSION.into()),
                 load: Some(load),
                 active_agents: active,

@@ -74,7 +74,8 @@ impl Dispatcher {
         self.register_node(now, out);
     }
 
-    fn register_node(&mut self, now: Now, out: &mut Out) {
+    /// Says again who we are and what can be done here.
+    pub(super) fn register_node(&mut self, now: Now, out: &mut Out) {
         let id = self.request_id("node_register");
         self.link.registration.request = Some(id.clone());
         self.link.registration.again_at = Some(now.mono + AGAIN_AFTER);
@@ -85,8 +86,8 @@ impl Dispatcher {
                 name: self.facts.node_name.clone(),
                 node_id: self.facts.node_id.clone(),
                 capabilities: self.advertised(),
-                max_agents: self.facts.max_agents,
-                tags: Vec::new(),
+                max_agents: self.max_agents(),
+                tags: self.tags(),
                 version: VERSION.into(),
                 resume_cursor: None,
                 provider: None,

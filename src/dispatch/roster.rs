@@ -29,6 +29,8 @@ pub(super) struct Member {
     /// The delivery its thread is typing.
     pub in_flight: Option<crate::ids::DeliveryId>,
     pub stalled: Option<String>,
+    /// When to give its thread the delivery once more, because it took no orders.
+    pub again_at: Option<Mono>,
     /// While on hold: how many of the parked messages a flush still lets through.
     pub flush_left: u64,
     pub ready: bool,
@@ -80,7 +82,7 @@ impl Member {
         match self.phase {
             Phase::Registering { deadline, .. } => self.registering_until(deadline),
             Phase::Cooling { until } => Some(until),
-            Phase::Running => soonest(self.pace.until, self.settles),
+            Phase::Running => soonest(soonest(self.pace.until, self.settles), self.again_at),
             Phase::Starting | Phase::Stopping => None,
         }
     }
@@ -99,6 +101,7 @@ impl Member {
         self.pictures.clear();
         self.pace = Pace::default();
         self.settles = None;
+        self.again_at = None;
     }
 
     /// Whether the engine should count it: for as long as its process runs.
@@ -133,6 +136,7 @@ impl Dispatcher {
                 self.landed(now, name, &id, proof, reason, out)
             }
             AgentReport::Stalled(id, why) => self.stalled(name, &id, &why, out),
+            AgentReport::NotTaken(id, why) => self.not_taken(now, name, &id, &why, out),
             AgentReport::Failed(id, why) => self.untypable(now, name, &id, &why, out),
             AgentReport::Picture(ticket, picture) => {
                 if let Some(member) = self.members.get_mut(name) {

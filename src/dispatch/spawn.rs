@@ -50,7 +50,8 @@ impl Dispatcher {
             return Err(Refusal::new(RefusalKind::NameTaken, text));
         }
         let running = self.members.len() as u64;
-        if self.facts.max_agents > 0 && running >= self.facts.max_agents {
+        let most = self.max_agents();
+        if most > 0 && running >= most {
             let text =
                 format!("{running} agents run here already, which is the limit (--max-agents)");
             return Err(Refusal::new(RefusalKind::Full, text));
@@ -102,6 +103,7 @@ impl Dispatcher {
             pid: None,
             in_flight: None,
             stalled: None,
+            again_at: None,
             flush_left: 0,
             ready: false,
             idle_since: None,
@@ -143,6 +145,7 @@ impl Dispatcher {
         if member.settles.is_some_and(|at| at <= now.mono) {
             self.settled_in(name, out);
         }
+        self.give_again(now, name, out);
         if let Some(member) = self.members.get_mut(name)
             && member.pace.until.is_some_and(|at| at <= now.mono)
         {

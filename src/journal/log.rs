@@ -17,6 +17,7 @@ use super::frame::{self, Place};
 use super::recover::{Examined, Refusal, examine};
 use crate::machine::{Log, Trouble};
 use crate::sys::disk::{self, Disk, RealDisk};
+use crate::sys::failpoint;
 
 /// A new file's name until it is whole.
 const UNBORN: &str = "journal.new";
@@ -317,6 +318,7 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
             frame::encode(Place::start(number), records).map_err(io::Error::other)?;
         let mut bytes = frame::first_line(&self.kind).into_bytes();
         bytes.extend(frame);
+        self.disk.make_dir(&self.dir)?;
         let unborn = self.dir.join(UNBORN);
         let file = match self.write_whole(&unborn, &bytes) {
             Ok(file) => file,
@@ -337,6 +339,7 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
         let named = self
             .disk
             .rename(&unborn, &path)
+            .inspect(|()| failpoint::hit("begin.renamed"))
             .and_then(|()| self.disk.sync_dir(&self.dir));
         if let Err(e) = named {
             // Out of the way if possible, so that trying again for hours does not fill the folder.
@@ -357,14 +360,19 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
             next,
             torn: false,
         });
+        failpoint::hit("begin.named");
         self.retire();
+        failpoint::hit("begin.retired");
         Ok(())
     }
 
     fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<D::File> {
         let mut file = self.disk.create(path)?;
+        failpoint::hit("begin.created");
         self.disk.append(&mut file, bytes)?;
+        failpoint::hit("begin.appended");
         self.disk.sync(&mut file)?;
+        failpoint::hit("begin.synced");
         Ok(file)
     }
 
@@ -407,11 +415,19 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
             let _ = cut_back(&self.disk, current);
             return Err(Trouble(e.to_string()));
         }
+        failpoint::hit("journal.appended");
         if let Err(e) = self.disk.sync(&mut current.file) {
             // The system may have dropped what it could not write, and call the next sync a success: nothing that is
             // said about this file can be believed any more. It stays until a new one stands.
             let why = e.to_string();
             self.stale.push((current.path.clone(), Fate::Remove));
+            self.state = State::Poisoned(format!("{why}; a new journal must be begun"));
+            return Err(Trouble(why));
+        }
+        failpoint::hit("journal.synced");
+        if let Err(e) = self.disk.in_place(&current.file, &current.path) {
+            // Synced, and nowhere to be found after a crash: as good as not written.
+            let why = e.to_string();
             self.state = State::Poisoned(format!("{why}; a new journal must be begun"));
             return Err(Trouble(why));
         }

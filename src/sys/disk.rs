@@ -3,13 +3,15 @@
 //! for it. Every error names the path. Never decides what is in a file.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
+
+use crate::sys::failpoint;
 
 /// Files are readable and writable by their owner alone.
 const FILE_MODE: u32 = 0o600;
@@ -75,6 +77,23 @@ pub trait Disk {
     /// # Errors
     /// When they are not.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Makes sure that `path` still leads to this open file. A file that somebody removed, or whose folder was moved away,
+    /// takes every write and every sync, and no later start will find any of it.
+    ///
+    /// # Errors
+    /// When it leads elsewhere, or nowhere.
+    fn in_place(&self, _file: &Self::File, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Makes the folder again if somebody has removed it.
+    ///
+    /// # Errors
+    /// When it is missing and cannot be made.
+    fn make_dir(&self, _dir: &Path) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The disk of this machine.
@@ -106,6 +125,7 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<RealFile> {
+        failpoint::room().map_err(|e| named("make", path, e))?;
         let file = create_new(path)?;
         Ok(RealFile {
             file,
@@ -114,7 +134,11 @@ impl Disk for RealDisk {
     }
 
     fn append(&self, file: &mut RealFile, bytes: &[u8]) -> io::Result<()> {
-        let written = file.file.write_all(bytes);
+        let written = match failpoint::room() {
+            Ok(()) => file.file.write_all(bytes),
+            // A disk fills up in the middle of a write.
+            full => (file.file.write_all(&bytes[..bytes.len() / 2])).and(full),
+        };
         written.map_err(|e| named("write", &file.path, e))
     }
 
@@ -149,6 +173,29 @@ impl Disk for RealDisk {
             }
             synced => synced.map_err(|e| named("sync", dir, e)),
         }
+    }
+
+    fn in_place(&self, file: &RealFile, path: &Path) -> io::Result<()> {
+        let identity = |found: Metadata| (found.dev(), found.ino());
+        let ours = file.file.metadata().map(identity);
+        let there = fs::symlink_metadata(path).map(identity);
+        match (ours, there) {
+            (Ok(ours), Ok(there)) if ours == there => Ok(()),
+            (_, Err(e)) if e.kind() != io::ErrorKind::NotFound => Err(named("find", path, e)),
+            (Err(e), _) => Err(named("find", path, e)),
+            _ => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("{} was removed or replaced", path.display()),
+            )),
+        }
+    }
+
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        create_private_dir(dir)?;
+        dir.parent().map_or(Ok(()), |parent| self.sync_dir(parent))
     }
 }
 
@@ -352,6 +399,24 @@ pub(crate) mod tests {
         fs::set_permissions(&inner, Permissions::from_mode(0o755)).expect("ours");
         create_private_dir(&inner).expect("it is there");
         assert_eq!(mode(&inner), 0o755);
+    }
+
+    #[test]
+    fn a_file_that_was_removed_or_replaced_or_moved_with_its_folder_is_no_longer_in_place() {
+        let dir = Scratch::new();
+        let (folder, aside) = (dir.path().join("j"), dir.path().join("k"));
+        let (path, disk) = (folder.join("f"), RealDisk);
+        disk.make_dir(&folder).expect("room");
+        let file = disk.create(&path).expect("room");
+        disk.in_place(&file, &path).expect("just made");
+        fs::rename(&folder, &aside).expect("ours");
+        let error = disk.in_place(&file, &path).expect_err("moved");
+        assert!(error.to_string().contains("j/f was removed"), "{error}");
+        disk.make_dir(&folder).expect("made again");
+        let _other = disk.create(&path).expect("room");
+        disk.in_place(&file, &path).expect_err("replaced");
+        fs::remove_file(&path).expect("ours");
+        disk.in_place(&file, &path).expect_err("removed");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod disk;
 pub mod entropy;
+pub mod failpoint;
 pub mod proc;
 pub mod reap;
 pub mod signal;

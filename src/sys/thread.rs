@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::machine::{Log, Machine, Out, decide, persist};
-use crate::sys::clock;
+use crate::sys::{clock, failpoint};
 
 /// A thread somebody owns. Dropping the handle lets the thread go on; [`Handle::join_within`] waits for it.
 #[derive(Debug)]
@@ -146,12 +146,14 @@ pub fn drive<M: Machine, L: Log<M::Record>, S: Shell<M>>(
             log::info!("the journal can be written again");
             shell.trouble(None);
         }
+        failpoint::hit("turn.durable");
         for effect in out.effects.drain(..) {
             if shell.perform(effect).is_break() {
                 return;
             }
         }
         shell.turned();
+        failpoint::hit("turn.performed");
         let took = clock::now().mono.since(now.mono);
         if took > SLOW {
             log::warn!("a turn of {events} events took {took:?}");

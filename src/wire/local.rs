@@ -100,6 +100,50 @@ pub enum RestartWhen {
     Always,
 }
 
+/// What a sidecar says of itself (local-api 6.1, `register_node`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Manifest {
+    /// Its own name for the node; the broker keeps the name it is registered under.
+    pub name: String,
+    /// What it can serve.
+    pub capabilities: Vec<ManifestCapability>,
+    /// How many agents it wants here at most.
+    #[serde(alias = "maxAgents")]
+    pub max_agents: Option<u64>,
+    /// Free words for placement.
+    pub tags: Vec<String>,
+    /// Of its program.
+    pub version: Option<String>,
+}
+
+/// One thing a sidecar can serve.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ManifestCapability {
+    /// `spawn:<harness>` or an action's name.
+    pub name: String,
+    /// `capacity` or `action`; by the name when absent or another word.
+    pub kind: Option<String>,
+    /// Free-form facts about it.
+    pub metadata: Option<Value>,
+}
+
+/// How to start a sidecar again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Supervision {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Its working directory.
+    pub cwd: Option<String>,
+    /// Added to its environment.
+    pub env: BTreeMap<String, String>,
+    /// How often.
+    #[serde(alias = "restartPolicy")]
+    pub restart_policy: Option<RestartPolicy>,
+}
+
 /// `harnessConfig` with `runtime: "pty"`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

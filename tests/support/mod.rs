@@ -1,7 +1,9 @@
-//! What several test modules share. One submodule per line.
+//! What several test modules share. One submodule per line. Each test binary uses a part of it.
+
+#![allow(dead_code, unused_imports)]
 
 mod program; // the real program as child processes
 mod scratch; // folders that go away
 
-pub use program::{Engine, Node, Process, run, signal, until};
+pub use program::{Engine, Node, Process, http, run, signal, try_http, until};
 pub use scratch::{Scratch, fixture};

@@ -39,12 +39,22 @@ impl Process {
 
     /// As [`Process::start`]; exit code and stderr if it ends instead.
     pub fn try_start(dir: &Path, args: &[&str]) -> Result<Self, (Option<i32>, String)> {
+        Self::try_start_with(dir, args, "")
+    }
+
+    /// As [`Process::try_start`], with faults to suffer (`sys::failpoint`).
+    pub fn try_start_with(
+        dir: &Path,
+        args: &[&str],
+        faults: &str,
+    ) -> Result<Self, (Option<i32>, String)> {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(dir.join("stderr.log"))
             .expect("a log file");
         let mut child = command(dir, args)
+            .env("RELAY_BROKER_FAULTS", faults)
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -70,6 +80,11 @@ impl Process {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether it has ended by itself.
+    pub fn ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 
     /// The hard way.
@@ -166,6 +181,11 @@ pub struct Node {
 impl Node {
     /// `up` in `dir` with further arguments; with an embedded engine unless they name one.
     pub fn up(dir: &Path, args: &[&str]) -> Self {
+        Self::up_with(dir, args, "")
+    }
+
+    /// As [`Node::up`], with faults to suffer (`sys::failpoint`).
+    pub fn up_with(dir: &Path, args: &[&str], faults: &str) -> Self {
         let mut all = vec!["up", "--grace", "2s"];
         if !args.contains(&"--engine") {
             // Free ports, so that tests can run side by side; a restart finds the address it had.
@@ -174,7 +194,9 @@ impl Node {
             }
         }
         all.extend(args);
-        let process = Process::start(dir, &all);
+        let process = Process::try_start_with(dir, &all, faults).unwrap_or_else(|(code, text)| {
+            panic!("relay-broker {all:?} ended with {code:?}: {text}")
+        });
         let file = std::fs::read_to_string(dir.join(".relay-broker/connection.json"))
             .expect("connection.json");
         let file: Value = serde_json::from_str(&file).expect("JSON");

@@ -1,7 +1,7 @@
 //! What the engine asks of the node: spawns, releases, and actions that programs serve.
 
 use super::*;
-use crate::msg::{ActionSpec, HandlerRun, Harness};
+use crate::msg::{ActionSpec, HandlerRun, Harness, SidecarCall, SidecarPush};
 
 fn invoke(w: &mut World, id: &str, action: &str, input: Value) {
     w.tell(Event::Link(LinkReport::Frame(Down::ActionInvoke(
@@ -230,7 +230,7 @@ fn a_configured_action_is_advertised_and_served_once_per_invocation() {
     assert!(known, "known before its program runs");
     w.tell(Event::Handled(InvocationId::new("i1"), Ok(json!([1]))));
     let listed = Outcome::Output(json!({"value": [1]}));
-    assert_eq!(answers(&w.sent()), [listed.clone()]);
+    assert_eq!(answers(&w.sent()).first(), Some(&listed));
     invoke(&mut w, "i1", "deploy", json!({}));
     assert_eq!(
         answers(&w.sent()),
@@ -277,4 +277,160 @@ fn an_action_nobody_serves_is_answered_so() {
         answers(&w.sent()),
         [Outcome::Error("handler_unavailable".into())]
     );
+}
+
+const S: crate::ids::SidecarId = crate::ids::SidecarId(1);
+
+fn sidecar(w: &mut World, call: SidecarCall) -> Option<Answer> {
+    w.call(ApiCall::Sidecar(S, call))
+}
+
+/// A connected program that serves the named actions, with supervision if asked for.
+fn connected(w: &mut World, names: &[&str], supervised: bool) {
+    let manifest = local::Manifest {
+        capabilities: names
+            .iter()
+            .map(|name| local::ManifestCapability {
+                name: (*name).to_owned(),
+                kind: Some("odd".into()),
+                metadata: None,
+            })
+            .collect(),
+        max_agents: Some(7),
+        tags: vec!["gpu".into()],
+        ..local::Manifest::default()
+    };
+    let supervision = supervised.then(|| {
+        Box::new(local::Supervision {
+            argv: vec!["./serve".into()],
+            ..local::Supervision::default()
+        })
+    });
+    sidecar(w, SidecarCall::Node(Box::new(manifest), supervision));
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    sidecar(w, SidecarCall::Handlers(names));
+}
+
+fn last_registered(sent: &[Up]) -> (Vec<(String, String)>, u64, Vec<String>) {
+    let last = sent.iter().rev().find_map(|up| match up {
+        Up::NodeRegister(r) => Some(r),
+        _ => None,
+    });
+    let last = last.expect("it registered again");
+    let kinds = last.capabilities.iter().map(|c| {
+        let kind = c.kind.clone().unwrap_or_default();
+        (c.name.clone(), kind)
+    });
+    (kinds.collect(), last.max_agents, last.tags.clone())
+}
+
+#[test]
+fn what_a_connected_program_serves_is_offered_while_it_is_connected_and_no_longer() {
+    let mut w = World::new();
+    w.link_up();
+    w.done();
+    connected(&mut w, &["echo", "spawn:special", "spawn"], false);
+    let sent = w.sent();
+    let (offered, max_agents, tags) = last_registered(&sent);
+    let pairs = [
+        ("echo", "action"),
+        ("spawn:claude", "capacity"),
+        ("spawn:special", "capacity"),
+    ];
+    assert_eq!(
+        offered,
+        pairs.map(|(a, b)| (a.to_owned(), b.to_owned())),
+        "never a bare spawn"
+    );
+    assert_eq!((max_agents, tags), (7, vec!["gpu".to_owned()]));
+    assert!(
+        sent.iter().any(|up| matches!(up, Up::NodeHeartbeat(_))),
+        "at once"
+    );
+    sidecar(&mut w, SidecarCall::Gone);
+    let (offered, ..) = last_registered(&w.sent());
+    assert_eq!(
+        offered,
+        [("spawn:claude".to_owned(), "capacity".to_owned())]
+    );
+}
+
+#[test]
+fn a_connected_program_is_invoked_before_anybody_else_and_its_result_is_the_answer() {
+    let mut w = serving(1);
+    connected(&mut w, &["deploy", "spawn:claude"], false);
+    w.done();
+    invoke(&mut w, "i1", "spawn:claude", json!({"name": "w1"}));
+    invoke(&mut w, "i2", "deploy", json!({"to": "prod"}));
+    let pushed: Vec<_> = w
+        .done()
+        .into_iter()
+        .filter_map(|e| match e {
+            Effect::Sidecar(
+                S,
+                SidecarPush::Invoke {
+                    invocation_id,
+                    name,
+                    ..
+                },
+            ) => Some((invocation_id.to_string(), name)),
+            _ => None,
+        })
+        .collect();
+    let pairs = [("i1", "spawn:claude"), ("i2", "deploy")];
+    assert_eq!(pushed, pairs.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    let result = SidecarCall::Result(InvocationId::new("i2"), Outcome::Output(json!("done")));
+    assert!(matches!(sidecar(&mut w, result.clone()), Some(Ok(_))));
+    let said = Outcome::Output(json!({"value": "done"}));
+    assert_eq!(answers(&w.sent()).first(), Some(&said));
+    let again = sidecar(&mut w, result);
+    assert!(matches!(again, Some(Err(r)) if r.kind == RefusalKind::UnknownInvocation));
+    w.done();
+    invoke(&mut w, "i2", "deploy", json!({"to": "prod"}));
+    assert_eq!(answers(&w.sent()), [said], "a repetition is answered alike");
+}
+
+#[test]
+fn what_runs_with_a_program_that_goes_is_given_back_and_may_come_again() {
+    let mut w = World::new();
+    w.link_up();
+    connected(&mut w, &["echo"], false);
+    invoke(&mut w, "i1", "echo", json!({}));
+    w.done();
+    sidecar(&mut w, SidecarCall::Gone);
+    let unavailable = Outcome::Error("handler_unavailable".into());
+    assert_eq!(answers(&w.sent()), [unavailable]);
+    connected(&mut w, &["echo"], false);
+    w.done();
+    invoke(&mut w, "i1", "echo", json!({}));
+    assert!(
+        w.done().iter().any(|e| matches!(e, Effect::Sidecar(..))),
+        "the same invocation is served now"
+    );
+}
+
+#[test]
+fn a_program_that_asked_for_it_is_started_again_until_that_is_hopeless() {
+    let mut w = World::new();
+    w.link_up();
+    connected(&mut w, &["echo"], true);
+    let launched = |w: &mut World| w.done().iter().any(|e| matches!(e, Effect::Launch(_)));
+    sidecar(&mut w, SidecarCall::Gone);
+    w.pass(Duration::from_millis(1999));
+    assert!(!launched(&mut w), "after its cooldown");
+    for _ in 0..3 {
+        w.pass(Duration::from_secs(2));
+        assert!(launched(&mut w));
+        w.tell(Event::LaunchEnded(
+            vec!["./serve".into()],
+            "exit code 1".into(),
+        ));
+    }
+    w.pass(Duration::from_secs(10));
+    assert!(!launched(&mut w), "three failures in a row are enough");
+
+    connected(&mut w, &["echo"], true);
+    sidecar(&mut w, SidecarCall::Deregister);
+    w.pass(Duration::from_secs(10));
+    assert!(!launched(&mut w), "who says goodbye stays away");
 }

@@ -265,6 +265,32 @@ fn mail_for_one_agent_goes_one_at_a_time_and_in_order() {
 }
 
 #[test]
+fn a_message_that_a_busy_thread_did_not_take_is_given_to_it_again_and_counts_as_one_attempt() {
+    let mut w = World::new();
+    w.link_up();
+    let run = w.spawn("w1");
+    w.done();
+    w.mail("w1", 1);
+    let first = w.injected().expect("it is free");
+    let refused = AgentReport::NotTaken(first.delivery_id.clone(), "it takes no orders".into());
+    w.report("w1", run, refused.clone());
+    assert_eq!(w.injected(), None, "not at once");
+    w.pass(Duration::from_secs(1));
+    assert_eq!(w.injected().as_ref(), Some(&first));
+    w.report("w1", run, refused);
+    w.pass(Duration::from_secs(1));
+    assert_eq!(w.injected(), Some(first.clone()));
+    w.report("w1", run, AgentReport::Typed(first.delivery_id.clone()));
+    let redelivered = w.done().into_iter().find_map(|effect| match effect {
+        Effect::Publish(_, BrokerEvent::DeliveryInjected { redelivered, .. }) => Some(redelivered),
+        _ => None,
+    });
+    assert_eq!(redelivered, Some(false));
+    w.land("w1", &first.delivery_id);
+    assert_eq!(acks(&w.sent()), [1]);
+}
+
+#[test]
 fn mail_that_overtakes_a_replay_waits_for_what_is_missing() {
     let mut w = World::new();
     w.link_up();

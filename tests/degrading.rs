@@ -1,0 +1,331 @@
+//! The disk fails, fills up or goes away under a running broker: it says so, acknowledges nothing, lets agents go on, and
+//! recovers by itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::delivering::{keeper, kept};
+use crate::support::{Engine, Node, Process, Scratch, run, until};
+
+/// An engine in a process and a folder of its own, so that only the broker's disk is in trouble.
+struct Alone {
+    engine: Engine,
+    _process: Process,
+    _folder: Scratch,
+}
+
+impl Alone {
+    fn start() -> Self {
+        let folder = Scratch::new();
+        let args = ["engine", "--listen", "127.0.0.1:0", "--dir", "e"];
+        let process = Process::start(folder.path(), &args);
+        let url = process.first_line.split_whitespace().last();
+        let url = url.expect("a URL").to_owned();
+        let key = fs::read_to_string(folder.path().join("e/workspace-key")).expect("the key");
+        let key = key.trim().to_owned();
+        Self {
+            engine: Engine { url, key },
+            _process: process,
+            _folder: folder,
+        }
+    }
+}
+
+/// A file system of one mebibyte at a folder; `None` where mounting is not permitted.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: &Path) -> Option<Self> {
+        fs::create_dir(at).expect("room");
+        let size = ["-t", "tmpfs", "-o", "size=1m", "tmpfs"];
+        let mounted = Command::new("mount").args(size).arg(at).output();
+        mounted
+            .is_ok_and(|out| out.status.success())
+            .then(|| Self(at.to_owned()))
+    }
+
+    fn remount(&self, how: &str) {
+        let options = format!("remount,{how}");
+        let status = Command::new("mount")
+            .args(["-o", &options])
+            .arg(&self.0)
+            .status();
+        assert!(status.is_ok_and(|s| s.success()), "{options}");
+    }
+
+    /// Leaves not a byte of room; the file that takes it.
+    fn fill(&self) -> PathBuf {
+        let filler = self.0.join("filler");
+        let mut bytes = 1024 * 1024;
+        while bytes > 0 {
+            let full = fs::read(&filler).unwrap_or_default();
+            if fs::write(&filler, [full, vec![b'x'; bytes]].concat()).is_err() {
+                bytes /= 2;
+            }
+        }
+        filler
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Longer than a page, so that no room left over in the last one takes it, on lines that a cooked terminal takes.
+fn long(marker: &str) -> String {
+    format!("{}@@{marker}@@", "a line of no interest\n".repeat(400))
+}
+
+fn send(node: &Node, text: &str) -> (u16, Value) {
+    let body = json!({"to": "ada", "text": text, "from": "me"});
+    node.call("POST", "/api/send", Some(body))
+}
+
+/// One keeps what it reads, one shows that it runs.
+fn agents() -> [String; 4] {
+    let ada = shell_words::join(keeper("ada.txt"));
+    let script = "while :; do echo tick >> ticks.txt; sleep 0.02; done";
+    let clock = shell_words::join(["sh", "-c", script]);
+    [
+        "--agent".into(),
+        format!("ada={ada}"),
+        "--agent".into(),
+        format!("clock={clock}"),
+    ]
+}
+
+fn up(folder: &Path, alone: &Alone, faults: &str) -> Node {
+    let agents = agents();
+    let mut args = vec!["--engine", &alone.engine.url];
+    args.extend(["--workspace-key", &alone.engine.key]);
+    args.extend(agents.iter().map(String::as_str));
+    let node = Node::up_with(folder, &args, faults);
+    node.ready("ada");
+    node
+}
+
+fn healthy(node: &Node) {
+    until("good health", || {
+        (node.get("/health")["status"] == "ok").then_some(())
+    });
+}
+
+/// The whole story as a user sees it. `breaks` makes the journal unwritable, `mends` undoes that, and `reason` is in what
+/// the broker says in between.
+fn degrades_and_recovers(
+    node: &Node,
+    alone: &Alone,
+    folder: &Path,
+    breaks: impl FnOnce(),
+    mends: impl FnOnce(),
+    reason: &str,
+) {
+    let file = folder.join("ada.txt");
+    let boss = alone.engine.register("boss");
+    assert_eq!(send(node, "@@before@@").0, 200);
+    until("the first one read", || {
+        (kept(&file).len() == 1).then_some(())
+    });
+    healthy(node);
+    breaks();
+    let sent = std::thread::scope(|scope| {
+        // It is this one that finds the disk out of order, so it waits until the disk is in order again.
+        let first = scope.spawn(|| send(node, &long("first")));
+        let health = until("degraded", || {
+            Some(node.get("/health")).filter(|health| health["status"] == "degraded")
+        });
+        let why = health["degradedReason"].as_str().expect("a reason");
+        assert!(why.contains(reason), "{why}");
+        let (code, text, _) = run(folder, &["status"]);
+        assert_eq!(code, Some(0));
+        assert!(text.contains("degraded") && text.contains(reason), "{text}");
+
+        let (status, body) = send(node, "@@refused@@");
+        assert_eq!((status, &body["code"]), (503, &json!("degraded")), "{body}");
+        assert!(
+            body["error"].as_str().is_some_and(|e| e.contains(reason)),
+            "{body}"
+        );
+        let id = alone.engine.dm(&boss, "ada", "@@mail@@");
+        let ticks = || fs::metadata(folder.join("ticks.txt")).map_or(0, |m| m.len());
+        let before = ticks();
+        until("an agent that goes on", || {
+            (ticks() > before + 50).then_some(())
+        });
+        assert_eq!(
+            kept(&file),
+            ["before"],
+            "what is not written down is not typed"
+        );
+        let acknowledged = |e: &Value| e["event_id"] == id.as_str();
+        assert!(!node.events("delivery_ack").iter().any(acknowledged));
+        mends();
+        first.join().expect("no panic")
+    });
+    assert_eq!(sent.0, 200, "{}", sent.1);
+    healthy(node);
+    until("all mail", || (kept(&file).len() >= 3).then_some(()));
+    assert_eq!(send(node, "@@after@@").0, 200);
+    until("nothing pending", || {
+        (node.get("/api/status")["pending_delivery_count"] == 0).then_some(())
+    });
+    until("the last one read", || {
+        (kept(&file).len() >= 4).then_some(())
+    });
+    let mut got = kept(&file);
+    assert_eq!(got.pop().as_deref(), Some("after"));
+    got.sort();
+    assert_eq!(
+        got,
+        ["before", "first", "mail"],
+        "each once, and the refused one never"
+    );
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn a_disk_that_is_full_for_a_while_costs_no_message() {
+    let (folder, alone) = (Scratch::new(), Alone::start());
+    let full = folder.path().join("full");
+    let faults = format!("full={}", full.display());
+    let node = up(folder.path(), &alone, &faults);
+    degrades_and_recovers(
+        &node,
+        &alone,
+        folder.path(),
+        || fs::write(&full, "").expect("room"),
+        || fs::remove_file(&full).expect("ours"),
+        "journal",
+    );
+}
+
+#[test]
+fn a_small_file_system_that_fills_up_and_is_cleared_costs_no_message() {
+    let (folder, alone) = (Scratch::new(), Alone::start());
+    let disk = folder.path().join(".relay-broker");
+    let Some(small) = Small::mount(&disk) else {
+        eprintln!("not permitted to mount a small file system; nothing is shown here");
+        return;
+    };
+    let node = up(folder.path(), &alone, "");
+    let filler = disk.join("filler");
+    degrades_and_recovers(
+        &node,
+        &alone,
+        folder.path(),
+        || drop(small.fill()),
+        || fs::remove_file(&filler).expect("ours"),
+        "No space left on device",
+    );
+    drop(node);
+}
+
+#[test]
+fn a_journal_folder_that_cannot_be_made_again_degrades_the_broker_until_it_can() {
+    let (folder, alone) = (Scratch::new(), Alone::start());
+    let node = up(folder.path(), &alone, "");
+    let journal = folder.path().join(".relay-broker/journal");
+    degrades_and_recovers(
+        &node,
+        &alone,
+        folder.path(),
+        || {
+            fs::remove_dir_all(&journal).expect("ours");
+            fs::write(&journal, "in the way").expect("room");
+        },
+        || fs::remove_file(&journal).expect("ours"),
+        "journal",
+    );
+}
+
+/// Takes the journal away while three messages wait, sends a fourth, kills the broker, and looks for all of them.
+fn journal_taken_away(take: impl FnOnce(&Path)) {
+    let (folder, alone) = (Scratch::new(), Alone::start());
+    let node = up(folder.path(), &alone, "");
+    let boss = alone.engine.register("boss");
+    let mode = |node: &Node, mode: &str| {
+        let path = "/api/spawned/ada/delivery-mode";
+        let (status, body) = node.call("PUT", path, Some(json!({ "mode": mode })));
+        assert_eq!(status, 200, "{body}");
+    };
+    mode(&node, "manual_flush");
+    alone.engine.dm(&boss, "ada", "@@1@@");
+    let waiting = |node: &Node, count: u64| {
+        until("mail that waits", || {
+            (node.get("/api/status")["pending_delivery_count"] == count).then_some(())
+        });
+    };
+    waiting(&node, 1);
+    assert_eq!(send(&node, "@@2@@").0, 200);
+    assert_eq!(send(&node, "@@3@@").0, 200);
+
+    take(&folder.path().join(".relay-broker/journal"));
+    assert_eq!(send(&node, "@@4@@").0, 200, "written down in a new journal");
+    healthy(&node);
+    node.process.kill9();
+
+    let node = up(folder.path(), &alone, "");
+    waiting(&node, 4);
+    mode(&node, "auto_inject");
+    waiting(&node, 0);
+    let file = folder.path().join("ada.txt");
+    until("all mail", || (kept(&file).len() >= 4).then_some(()));
+    assert_eq!(kept(&file), ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn a_journal_folder_removed_while_the_broker_runs_is_made_again_with_all_that_waits() {
+    journal_taken_away(|journal| fs::remove_dir_all(journal).expect("ours"));
+}
+
+#[test]
+fn a_journal_folder_moved_away_while_the_broker_runs_is_made_again_with_all_that_waits() {
+    journal_taken_away(|journal| fs::rename(journal, journal.with_extension("old")).expect("ours"));
+}
+
+#[test]
+fn a_read_only_state_folder_is_refused_by_name_and_nothing_in_it_is_lost() {
+    let (folder, alone) = (Scratch::new(), Alone::start());
+    let disk = folder.path().join(".relay-broker");
+    let Some(small) = Small::mount(&disk) else {
+        eprintln!("not permitted to mount a small file system; nothing is shown here");
+        return;
+    };
+    let hold = json!({"mode": "manual_flush"});
+    let node = up(folder.path(), &alone, "");
+    let path = "/api/spawned/ada/delivery-mode";
+    assert_eq!(node.call("PUT", path, Some(hold)).0, 200);
+    assert_eq!(send(&node, "@@waits@@").0, 200);
+    node.process.kill9();
+
+    small.remount("ro");
+    let mut args = vec!["up", "--engine", &alone.engine.url];
+    args.extend(["--workspace-key", &alone.engine.key]);
+    let (code, out, text) = run(folder.path(), &args);
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{text}");
+    assert!(
+        text.contains(".relay-broker") && text.contains("Read-only"),
+        "{text}"
+    );
+    assert_eq!(
+        text.trim().lines().count(),
+        1,
+        "one line that says it: {text}"
+    );
+
+    small.remount("rw");
+    let node = up(folder.path(), &alone, "");
+    let release = json!({"mode": "auto_inject"});
+    assert_eq!(node.call("PUT", path, Some(release)).0, 200);
+    let file = folder.path().join("ada.txt");
+    until("the mail that waited", || {
+        (!kept(&file).is_empty()).then_some(())
+    });
+    assert_eq!(kept(&file), ["waits"]);
+    drop(node);
+}

@@ -1,0 +1,437 @@
+//! The laws: what must be true after every turn of every world, whatever died and whenever. They keep books of their own,
+//! from what was made durable, what was said to others, and what the model command lines took; they never ask the
+//! dispatcher what it believes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use relay_broker::ids::{AgentId, AgentName, DeliveryId, MsgId, Seq};
+use relay_broker::ledger::{Ledger, Record};
+use relay_broker::msg::{Delivery, Origin};
+use relay_broker::wire::down::Deliver;
+use relay_broker::wire::event::{BrokerEvent, Proof};
+
+use crate::disk::Crash;
+
+/// What became of one delivery.
+#[derive(Clone, Debug)]
+pub struct Fate {
+    pub agent: AgentName,
+    pub tag: Option<u64>,
+    pub body: String,
+    msg_id: MsgId,
+    origin: Origin,
+    /// Its place in the order of acceptance.
+    place: u64,
+    /// How often it was handed to a terminal.
+    pub injected: u32,
+    /// How often a command line took it.
+    pub accepted: u32,
+    /// How often it ended.
+    pub ends: u32,
+    pub dead: bool,
+    pub proof: Option<Proof>,
+    /// Seen to land, and noted beside the journal.
+    noted: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Laws {
+    /// The first law that was broken.
+    pub broken: Option<String>,
+    /// The ledger as the disk must give it back.
+    durable: Ledger,
+    /// Decided, and perhaps on the disk.
+    in_flight: Vec<Record>,
+    pub fates: BTreeMap<DeliveryId, Fate>,
+    by_tag: BTreeMap<(AgentName, u64), DeliveryId>,
+    by_message: BTreeMap<MsgId, Vec<DeliveryId>>,
+    places: u64,
+    /// What the engine sent: numbers and messages by agent.
+    rows: BTreeMap<AgentId, BTreeMap<u64, MsgId>>,
+    names: BTreeMap<AgentId, AgentName>,
+    finished: BTreeMap<AgentId, BTreeSet<u64>>,
+    said: BTreeMap<AgentId, u64>,
+    heard: BTreeMap<AgentId, u64>,
+    published: u64,
+    /// The latest place that each command line took.
+    taken: BTreeMap<AgentName, u64>,
+    pub redelivered: u64,
+    pub typed_twice: u64,
+}
+
+/// The number in a text that marks it as one of the world's messages.
+pub fn tags(text: &str) -> Vec<u64> {
+    let digits = |at: usize| -> String {
+        text[at + 2..]
+            .chars()
+            .take_while(char::is_ascii_digit)
+            .collect()
+    };
+    text.match_indices("m=")
+        .filter_map(|(at, _)| digits(at).parse().ok())
+        .collect()
+}
+
+impl Laws {
+    pub fn break_law(&mut self, what: impl FnOnce() -> String) {
+        if self.broken.is_none() {
+            self.broken = Some(what());
+        }
+    }
+
+    fn must(&mut self, held: bool, what: impl FnOnce() -> String) {
+        if !held {
+            self.break_law(what);
+        }
+    }
+
+    // ---- the journal --------------------------------------------------------------------------------------------
+
+    /// The dispatcher decided; nothing is durable yet.
+    pub fn decided(&mut self, records: &[Record]) {
+        self.in_flight.extend_from_slice(records);
+    }
+
+    /// All that was decided is on the disk, so the journal says.
+    pub fn persisted(&mut self) {
+        for record in std::mem::take(&mut self.in_flight) {
+            self.remember(&record);
+        }
+    }
+
+    fn remember(&mut self, record: &Record) {
+        match record {
+            Record::Accepted { delivery } => self.accepted(delivery),
+            Record::Noted { agent_id, seq, .. } => {
+                self.finish(agent_id, *seq);
+            }
+            Record::Settled { id, proof } => self.ended(id, Some(*proof)),
+            Record::DeadLettered { id, .. } => self.ended(id, None),
+            _ => {}
+        }
+        self.durable.apply(record);
+    }
+
+    fn accepted(&mut self, delivery: &Delivery) {
+        let place = self.places;
+        self.places += 1;
+        if let Some(before) = self.fates.get(&delivery.id) {
+            let (id, same) = (delivery.id.clone(), before.body == delivery.body);
+            self.break_law(|| format!("{id} was accepted twice (same words: {same})"));
+            return;
+        }
+        let tag = tags(&delivery.body).first().copied();
+        if let Some(tag) = tag {
+            let key = (delivery.agent.clone(), tag);
+            if let Some(other) = self.by_tag.insert(key, delivery.id.clone()) {
+                let id = delivery.id.clone();
+                self.break_law(|| format!("message {tag} was accepted as {other} and as {id}"));
+            }
+        }
+        self.by_message
+            .entry(delivery.msg_id.clone())
+            .or_default()
+            .push(delivery.id.clone());
+        let fate = Fate {
+            agent: delivery.agent.clone(),
+            tag,
+            body: delivery.body.clone(),
+            msg_id: delivery.msg_id.clone(),
+            origin: delivery.origin.clone(),
+            place,
+            injected: 0,
+            accepted: 0,
+            ends: 0,
+            dead: false,
+            proof: None,
+            noted: false,
+        };
+        self.fates.insert(delivery.id.clone(), fate);
+    }
+
+    fn ended(&mut self, id: &DeliveryId, proof: Option<Proof>) {
+        let Some(fate) = self.fates.get_mut(id) else {
+            self.break_law(|| format!("{id} ended and was never accepted"));
+            return;
+        };
+        fate.ends += 1;
+        fate.dead = proof.is_none();
+        fate.proof = proof;
+        let (ends, origin) = (fate.ends, fate.origin.clone());
+        self.must(ends == 1, || format!("{id} ended {ends} times"));
+        if let Origin::Engine { agent_id, seq } = origin {
+            self.finish(&agent_id, seq);
+        }
+    }
+
+    fn finish(&mut self, agent_id: &AgentId, seq: Seq) {
+        if seq != Seq(0) {
+            let seqs = self.finished.entry(agent_id.clone()).or_default();
+            seqs.insert(seq.0);
+        }
+    }
+
+    /// A new life has read the disk.
+    pub fn recovered(&mut self, found: &Ledger) {
+        if *found == self.durable {
+            self.in_flight.clear();
+            return;
+        }
+        let mut with = self.durable.clone();
+        self.in_flight.iter().for_each(|record| with.apply(record));
+        if *found == with {
+            self.persisted();
+            return;
+        }
+        let durable = format!("{:?}", self.durable);
+        self.break_law(|| {
+            format!("the disk gave back another ledger:\n  found   {found:?}\n  durable {durable}\n  or      {with:?}")
+        });
+    }
+
+    /// Nothing is in flight: the disk, with nothing kept that was not synced, and the live ledger say the same.
+    pub fn replayed(&mut self, found: &Ledger, live: &Ledger) {
+        self.must(found == live, || {
+            format!("the synced disk says another thing than the live ledger:\n  disk {found:?}\n  live {live:?}")
+        });
+    }
+
+    pub fn crashed(&mut self, how: Crash) {
+        if how == Crash::Power {
+            // The notes are not synced.
+            self.fates.values_mut().for_each(|fate| fate.noted = false);
+        }
+    }
+
+    // ---- what is said -------------------------------------------------------------------------------------------
+
+    pub fn published(&mut self, number: u64, event: &BrokerEvent) {
+        let last = self.published;
+        self.must(number > last, || {
+            format!("event {number} comes after event {last}")
+        });
+        self.published = number;
+        if let BrokerEvent::DeliveryInjected {
+            delivery_id,
+            redelivered,
+            ..
+        } = event
+        {
+            self.redelivered += u64::from(*redelivered);
+            let injected = self.fates.get(delivery_id).map_or(0, |fate| fate.injected);
+            self.must(injected < 2 || *redelivered, || {
+                format!("{delivery_id} was typed {injected} times and its event does not say so")
+            });
+        }
+    }
+
+    /// An acknowledgement leaves the dispatcher.
+    pub fn acknowledged(&mut self, agent: &AgentName, up_to: Seq) {
+        let known = self.names.iter().find(|(_, name)| *name == agent);
+        let Some(agent_id) = known.map(|(agent_id, _)| agent_id.clone()) else {
+            self.must(up_to == Seq(0), || {
+                format!("{agent} is acknowledged up to {up_to} and was sent nothing")
+            });
+            return;
+        };
+        let agent_id = &agent_id;
+        let before = self.said.get(agent_id).copied().unwrap_or(0);
+        if up_to.0 <= before {
+            return;
+        }
+        let finished = self.finished.get(agent_id);
+        let open = self
+            .rows
+            .get(agent_id)
+            .into_iter()
+            .flat_map(|rows| rows.range(before + 1..=up_to.0))
+            .map(|(seq, _)| *seq)
+            .find(|seq| finished.is_none_or(|f| !f.contains(seq)));
+        if let Some(open) = open {
+            self.break_law(|| {
+                format!(
+                    "{agent} is acknowledged up to {up_to}, and {open} has not ended on the disk"
+                )
+            });
+        }
+        self.said.insert(agent_id.clone(), up_to.0);
+    }
+
+    /// The engine has read an acknowledgement.
+    pub fn heard(&mut self, agent: &AgentName, up_to: Seq) {
+        for (agent_id, name) in &self.names {
+            if name == agent {
+                let heard = self.heard.entry(agent_id.clone()).or_default();
+                *heard = (*heard).max(up_to.0);
+            }
+        }
+    }
+
+    /// The engine sends a frame.
+    pub fn sent(&mut self, frame: &Deliver) {
+        if frame.seq == Seq(0) {
+            return;
+        }
+        self.names
+            .insert(frame.agent_id.clone(), frame.agent.clone());
+        let rows = self.rows.entry(frame.agent_id.clone()).or_default();
+        if let Some(other) = rows.insert(frame.seq.0, frame.msg_id.clone())
+            && other != frame.msg_id
+        {
+            let seq = frame.seq;
+            self.break_law(|| format!("the engine gave number {seq} to two messages"));
+        }
+    }
+
+    /// A local sender was told that its message is taken.
+    pub fn promised(&mut self, msg_id: &MsgId) {
+        let known = self.by_message.contains_key(msg_id);
+        self.must(known, || {
+            format!("{msg_id} was answered with success and is not on the disk")
+        });
+    }
+
+    // ---- typing -------------------------------------------------------------------------------------------------
+
+    /// A terminal is given a message.
+    pub fn injected(&mut self, id: &DeliveryId) {
+        let attempts = self.durable.mail().get(id).map_or(0, |p| p.attempts);
+        let Some(fate) = self.fates.get_mut(id) else {
+            self.break_law(|| format!("{id} is typed and was never accepted"));
+            return;
+        };
+        fate.injected += 1;
+        self.typed_twice += u64::from(fate.injected == 2);
+        let (injected, noted, ends) = (fate.injected, fate.noted, fate.ends);
+        self.must(attempts >= injected, || {
+            format!("{id} is typed for the {injected}. time after {attempts} durable attempts")
+        });
+        self.must(!noted, || {
+            format!("{id} is typed again although it was noted that it had landed")
+        });
+        self.must(ends == 0, || format!("{id} is typed after it ended"));
+    }
+
+    /// A terminal was seen to take a message, and the note of it is written.
+    pub fn landed(&mut self, id: &DeliveryId) {
+        if let Some(fate) = self.fates.get_mut(id) {
+            fate.noted = true;
+        }
+    }
+
+    /// A command line took an input.
+    pub fn took(&mut self, agent: &AgentName, text: &str) {
+        let tags = tags(text);
+        if tags.len() > 1 {
+            self.break_law(|| format!("{agent} took several messages as one: {text:?}"));
+            return;
+        }
+        let Some(tag) = tags.first() else {
+            return;
+        };
+        let Some(id) = self.by_tag.get(&(agent.clone(), *tag)).cloned() else {
+            self.break_law(|| format!("{agent} took message {tag}, which is not on the disk"));
+            return;
+        };
+        let Some(fate) = self.fates.get_mut(&id) else {
+            return;
+        };
+        fate.accepted += 1;
+        let (accepted, injected, place) = (fate.accepted, fate.injected, fate.place);
+        let first_line = fate.body.lines().next().unwrap_or_default().to_owned();
+        self.must(text.contains(&first_line), || {
+            format!("{agent} took a part of message {tag}: {text:?}")
+        });
+        self.must(accepted <= injected, || {
+            format!("{agent} took message {tag} {accepted} times and it was typed {injected} times")
+        });
+        let last = self.taken.insert(agent.clone(), place);
+        self.must(last.is_none_or(|last| place >= last), || {
+            format!("{agent} took message {tag} after a later one")
+        });
+    }
+
+    // ---- the end ------------------------------------------------------------------------------------------------
+
+    /// Whether nothing is left to happen.
+    pub fn is_quiet(&self) -> bool {
+        self.durable.mail().is_empty()
+            && self.in_flight.is_empty()
+            && self.rows.iter().all(|(agent_id, rows)| {
+                let last = rows.last_key_value().map_or(0, |(seq, _)| *seq);
+                self.heard.get(agent_id).copied().unwrap_or(0) >= last
+            })
+    }
+
+    /// What is left, for people.
+    pub fn left(&self) -> String {
+        let mut text = String::new();
+        for pending in self.durable.mail().all() {
+            let d = &pending.delivery;
+            text += &format!(
+                "\n  pending {} for {} ({} attempts)",
+                d.id, d.agent, pending.attempts
+            );
+        }
+        for (agent_id, rows) in &self.rows {
+            let last = rows.last_key_value().map_or(0, |(seq, _)| *seq);
+            let heard = self.heard.get(agent_id).copied().unwrap_or(0);
+            if heard < last {
+                let name = self.names.get(agent_id);
+                text += &format!("\n  the engine has sent {name:?} up to {last} and heard {heard}");
+            }
+        }
+        text
+    }
+
+    /// Faults have stopped, everybody has read: each delivery has ended once, and what ended well was taken.
+    pub fn at_the_end(&mut self) {
+        let mut wrong = Vec::new();
+        for (id, fate) in &self.fates {
+            if fate.ends != 1 {
+                wrong.push(format!("{id} ended {} times", fate.ends));
+            }
+            let sure = matches!(fate.proof, Some(Proof::Echo | Proof::Screen | Proof::Read));
+            if sure && fate.accepted == 0 && fate.tag.is_some() {
+                wrong.push(format!(
+                    "{id} ({:?}) settled with proof {:?} and {} never took it",
+                    fate.tag, fate.proof, fate.agent
+                ));
+            }
+        }
+        for (agent_id, rows) in &self.rows {
+            let finished = self.finished.get(agent_id);
+            for (seq, msg_id) in rows {
+                if finished.is_none_or(|f| !f.contains(seq)) {
+                    wrong.push(format!("number {seq} ({msg_id}) of {agent_id} never ended"));
+                }
+            }
+        }
+        if let Some(first) = wrong.first().cloned() {
+            self.break_law(|| first);
+        }
+    }
+
+    /// What became of a message for that agent.
+    pub fn fate_of(&self, agent: &AgentName, tag: u64) -> Option<&Fate> {
+        self.fates.get(self.by_tag.get(&(agent.clone(), tag))?)
+    }
+
+    /// What the disk must give back.
+    pub fn durable(&self) -> &Ledger {
+        &self.durable
+    }
+
+    /// How far the engine has heard that agent's mail is done.
+    pub fn heard_up_to(&self, agent: &AgentName) -> u64 {
+        let ids = self.names.iter().filter(|(_, name)| *name == agent);
+        let heard = ids.filter_map(|(agent_id, _)| self.heard.get(agent_id));
+        heard.max().copied().unwrap_or(0)
+    }
+
+    /// Whether a message of that id reached the ledger.
+    pub fn came(&self, msg_id: &str) -> bool {
+        self.fates.values().any(|f| f.msg_id.as_str() == msg_id)
+    }
+}

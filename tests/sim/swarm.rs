@@ -1,0 +1,167 @@
+//! What kind of world: how many agents of which manners, and which troubles how often. Drawn from the seed, so that one
+//! world has few kinds of trouble and another many.
+
+use relay_broker::prng::Prng;
+
+use crate::tui::{Kind, Manner};
+
+/// See the module. Times are microseconds where the name ends so, else milliseconds; a mean of 0 means never. Chances
+/// are per thousand.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub manners: Vec<Manner>,
+    pub messages: u64,
+    /// In which messages and troubles come; later everything is made well.
+    pub span_ms: u64,
+    /// Agents start with the broker, or are spawned over the API.
+    pub with_broker: bool,
+    pub rotate_bytes: u64,
+    pub latency_us: u64,
+    pub sync_us: u64,
+    /// Shares of all messages.
+    pub local: u64,
+    pub channel: u64,
+    pub steer: u64,
+    pub long: u64,
+    /// Messages come at once.
+    pub burst: bool,
+    // troubles, mean time between two
+    pub cut_ms: u64,
+    pub hole_ms: u64,
+    pub engine_kill_ms: u64,
+    pub broker_kill_ms: u64,
+    pub stop_ms: u64,
+    pub full_disk_ms: u64,
+    pub failed_sync_ms: u64,
+    pub io_error_ms: u64,
+    pub wall_jump_ms: u64,
+    pub release_ms: u64,
+    pub hold_ms: u64,
+    pub death_ms: u64,
+    // troubles, chances
+    pub kill_in_write: u64,
+    pub kill_in_effects: u64,
+    pub power: u64,
+    pub again: u64,
+    pub lost_frames: u64,
+    pub full_queue: u64,
+    pub unborn: u64,
+}
+
+impl Options {
+    /// A world without trouble.
+    pub fn calm(manners: Vec<Manner>) -> Self {
+        Self {
+            manners,
+            messages: 0,
+            span_ms: 0,
+            with_broker: true,
+            rotate_bytes: 4 << 20,
+            latency_us: 300,
+            sync_us: 200,
+            local: 0,
+            channel: 0,
+            steer: 0,
+            long: 0,
+            burst: false,
+            cut_ms: 0,
+            hole_ms: 0,
+            engine_kill_ms: 0,
+            broker_kill_ms: 0,
+            stop_ms: 0,
+            full_disk_ms: 0,
+            failed_sync_ms: 0,
+            io_error_ms: 0,
+            wall_jump_ms: 0,
+            release_ms: 0,
+            hold_ms: 0,
+            death_ms: 0,
+            kill_in_write: 0,
+            kill_in_effects: 0,
+            power: 0,
+            again: 0,
+            lost_frames: 0,
+            full_queue: 0,
+            unborn: 0,
+        }
+    }
+
+    /// The world of a seed.
+    pub fn draw(prng: &mut Prng) -> Self {
+        // How troubled it is at all.
+        let trouble = prng.below(4);
+        let mut some = |mean: u64| match prng.below(6) < trouble {
+            true => mean / 2 + prng.below(mean),
+            false => 0,
+        };
+        let mut options = Self {
+            cut_ms: some(8_000),
+            hole_ms: some(40_000),
+            engine_kill_ms: some(20_000),
+            broker_kill_ms: some(15_000),
+            stop_ms: some(40_000),
+            full_disk_ms: some(25_000),
+            failed_sync_ms: some(10_000),
+            io_error_ms: some(15_000),
+            wall_jump_ms: some(15_000),
+            release_ms: some(15_000),
+            hold_ms: some(10_000),
+            death_ms: some(15_000),
+            kill_in_write: some(20),
+            kill_in_effects: some(20),
+            power: some(500),
+            again: some(50),
+            lost_frames: some(50),
+            full_queue: some(50),
+            unborn: some(200),
+            ..Self::calm(Vec::new())
+        };
+        if options.lost_frames > 0 {
+            // An engine that loses frames is not one that also repeats them out of turn.
+            options.again = 0;
+        }
+        options.messages = 5 + prng.below(40);
+        options.span_ms = 10_000 + prng.below(60_000);
+        options.with_broker = prng.below(2) == 0;
+        options.rotate_bytes = [2_000, 20_000, 4 << 20][prng.below(3) as usize];
+        options.latency_us = [100, 2_000, 200_000][prng.below(3) as usize];
+        options.sync_us = [100, 10_000, 300_000][prng.below(3) as usize];
+        options.local = prng.below(2) * prng.below(1000);
+        options.channel = prng.below(2) * prng.below(700);
+        options.steer = prng.below(2) * prng.below(500);
+        options.long = prng.below(2) * prng.below(500);
+        options.burst = prng.below(4) == 0;
+        let agents = 1 + prng.below(3);
+        options.manners = (0..agents).map(|_| manner(prng, trouble)).collect();
+        options
+    }
+}
+
+fn manner(prng: &mut Prng, trouble: u64) -> Manner {
+    let kind = match prng.below(6) {
+        0 | 1 => Kind::Lines,
+        2 => Kind::Raw { echo: true },
+        3 => Kind::Raw { echo: false },
+        4 => Kind::Composer { known: false },
+        _ => Kind::Composer { known: true },
+    };
+    let mut manner = Manner {
+        start_us: 1_000 + prng.below(400_000),
+        read_us: [500, 20_000, 2_000_000][prng.below(3) as usize],
+        chunk: [4096, 64, 7][prng.below(3) as usize],
+        ..Manner::good(kind)
+    };
+    let mut some = |most: u64| match prng.below(6) < trouble {
+        true => 1 + prng.below(most),
+        false => 0,
+    };
+    manner.deaf = some(300);
+    manner.deaf_us = 1 + some(90_000_000);
+    manner.swallows = some(400);
+    manner.dialogs = some(100);
+    manner.chatter_us = some(3) * 100_000;
+    manner.dies = some(100);
+    manner.flushes = some(2) == 1;
+    manner.stubborn = some(2) == 1;
+    manner
+}

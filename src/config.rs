@@ -25,7 +25,7 @@ const KNOWN_HARNESSES: [&str; 7] = [
 
 /// Every variable that is read here, each also as `NAME_FILE`, and those that clients of other brokers set: whoever
 /// starts a broker that must not inherit any of it removes these.
-pub const VARIABLES: [&str; 17] = [
+pub const VARIABLES: [&str; 18] = [
     "AGENT_RELAY_NODE_HARNESSES",
     "RELAYCAST_BASE_URL",
     "RELAY_BASE_URL",
@@ -36,6 +36,7 @@ pub const VARIABLES: [&str; 17] = [
     "AGENT_RELAY_BROKER_NAME",
     "RELAY_NODE_ID",
     "RELAY_NODE_TOKEN",
+    "RELAY_BROKER_CONFIG",
     "RELAY_BROKER_STATE_DIR",
     "AGENT_RELAY_STATE_DIR",
     "RELAY_AGENT_NAME",

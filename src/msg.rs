@@ -16,6 +16,7 @@ use crate::time::{Mono, Wall};
 use crate::wire::down::{Down, Mode};
 use crate::wire::event::{BrokerEvent, DeliveryMode, Proof};
 use crate::wire::local;
+use crate::wire::rest::{Invocation, RosterEntry};
 use crate::wire::up::{Outcome, Up};
 
 /// A token or key. Prints as dots, is never a journal record's field.
@@ -193,6 +194,20 @@ pub enum ApiCall {
     Redeliver(Option<DeliveryId>),
     /// The workspace's nodes, as the engine knows them.
     Nodes,
+    /// Have an action invoked somewhere in the workspace.
+    Invoke {
+        /// For example `spawn`.
+        action: String,
+        /// For whoever serves it.
+        input: Value,
+    },
+    /// How that stands.
+    Invocation {
+        /// As the engine stores it: `spawn` also for `spawn:x`.
+        action: String,
+        /// Which.
+        id: InvocationId,
+    },
     /// From a connected program that serves actions.
     Sidecar(SidecarId, SidecarCall),
 }
@@ -267,7 +282,8 @@ pub enum Reply {
     Status(Box<local::Status>),
     DeadLetters(Vec<local::DeadLetterView>),
     Redelivered(local::Redelivered),
-    Nodes(Vec<crate::wire::rest::RosterEntry>),
+    Nodes(Vec<RosterEntry>),
+    Invocation(Invocation),
     Sidecar(Value),
 }
 
@@ -501,6 +517,20 @@ pub enum RestCall {
     Nodes,
     /// An identity for an agent, and its place on this node: for when the link cannot do it.
     Identify(Box<Wanted>),
+    /// Invoke an action in the broker's own name.
+    Invoke {
+        /// For example `spawn`.
+        action: String,
+        /// For whoever serves it.
+        input: Value,
+    },
+    /// Look how an invocation stands.
+    Invocation {
+        /// As the engine stores it: `spawn` also for `spawn:x`.
+        action: String,
+        /// Which.
+        id: InvocationId,
+    },
 }
 
 /// The identity an agent wants.
@@ -537,9 +567,11 @@ pub enum RestDone {
     /// Joined.
     Joined,
     /// The roster.
-    Nodes(Vec<crate::wire::rest::RosterEntry>),
+    Nodes(Vec<RosterEntry>),
     /// Registered, and bound to this node.
     Identified(Identified),
+    /// An invocation as it stands.
+    Invocation(Invocation),
     /// No; with the engine's status and code when it answered at all.
     Failed {
         /// HTTP status; `None` when nothing answered.

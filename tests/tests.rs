@@ -6,6 +6,7 @@ mod attaching; // a person's terminal joined to an agent's
 mod degrading; // the disk fails, fills up or goes away
 mod delivering; // a message from an engine reaches a program
 mod embedded; // the engine that comes with the broker
+mod fleet; // several machines in one workspace
 mod formats; // fixtures of frames and journals
 mod layers; // who imports whom
 mod restarting; // whatever dies, it goes on where it was

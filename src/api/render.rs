@@ -152,6 +152,7 @@ pub(crate) fn reply(reply: &Reply) -> Response {
             ok(&json!({"count": letters.len(), "dead_letters": letters}))
         }
         Reply::Redelivered(redelivered) => ok(redelivered),
+        Reply::Invocation(invocation) => ok(invocation),
         Reply::Sidecar(value) => ok(value),
         Reply::Nodes(nodes) => ok(&json!({"nodes": nodes})),
     }

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::render::ApiError;
-use crate::ids::{AgentName, DeliveryId};
+use crate::ids::{AgentName, DeliveryId, InvocationId};
 use crate::msg::{ApiCall, Size, SpawnSource};
 use crate::net::Request;
 use crate::wire::event::DeliveryMode;
@@ -41,6 +41,8 @@ pub(crate) enum Endpoint {
     DeadLetters,
     Redeliver,
     Nodes,
+    Invoke,
+    Invocation,
     Replay,
     Events,
     Fleet,
@@ -80,6 +82,12 @@ const ROUTES: &[(&str, &str, Endpoint)] = &[
     ("GET", "/api/dead-letters", Endpoint::DeadLetters),
     ("POST", "/api/dead-letters/redeliver", Endpoint::Redeliver),
     ("GET", "/api/nodes", Endpoint::Nodes),
+    ("POST", "/api/actions/{name}/invoke", Endpoint::Invoke),
+    (
+        "GET",
+        "/api/actions/{name}/invocation",
+        Endpoint::Invocation,
+    ),
     ("GET", "/api/events/replay", Endpoint::Replay),
     ("GET", "/ws", Endpoint::Events),
     ("GET", "/api/fleet/ws", Endpoint::Fleet),
@@ -360,6 +368,28 @@ pub(crate) fn redeliver(request: &Request) -> Result<ApiCall, ApiError> {
             "give either the `id` of a dead letter or `all`: true",
         )),
     }
+}
+
+/// `POST /api/actions/{name}/invoke`: ours, for the command line.
+pub(crate) fn invoke(request: &Request, action: Option<&str>) -> Result<ApiCall, ApiError> {
+    let mut map = object(request)?;
+    let input = map
+        .remove("input")
+        .unwrap_or_else(|| Value::Object(Map::new()));
+    Ok(ApiCall::Invoke {
+        action: action.unwrap_or_default().to_owned(),
+        input,
+    })
+}
+
+/// `GET /api/actions/{name}/invocation?id=…`: ours, for the command line.
+pub(crate) fn invocation(request: &Request, action: Option<&str>) -> Result<ApiCall, ApiError> {
+    let id = request.query("id").filter(|id| !id.is_empty());
+    let id = id.ok_or_else(|| ApiError::invalid("`id` is missing; it is the invocation's"))?;
+    Ok(ApiCall::Invocation {
+        action: action.unwrap_or_default().to_owned(),
+        id: InvocationId::new(id),
+    })
 }
 
 /// `PUT …/delivery-mode`: the new mode, and the one the caller believes is set.

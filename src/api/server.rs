@@ -203,6 +203,8 @@ fn answer(
         Endpoint::Inventory => facts::inventory(api)?,
         Endpoint::Redeliver => reply(&api.ask(routes::redeliver(request)?, SHORT)?),
         Endpoint::DeadLetters => reply(&api.ask(ApiCall::DeadLetters, SHORT)?),
+        Endpoint::Invoke => reply(&api.ask(routes::invoke(request, name)?, LONG)?),
+        Endpoint::Invocation => reply(&api.ask(routes::invocation(request, name)?, LONG)?),
         Endpoint::Nodes => reply(&api.ask(ApiCall::Nodes, LONG)?),
         Endpoint::Replay => stream::replay(api, request)?,
         Endpoint::Unsupported => {

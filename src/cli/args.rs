@@ -75,8 +75,8 @@ pub enum Command {
     #[command(after_help = "Example: relay-broker status")]
     Status(Listing),
     /// List the workspace's nodes, as the engine knows them
-    #[command(after_help = "Example: relay-broker nodes")]
-    Nodes(Listing),
+    #[command(after_help = "Example: relay-broker nodes --capability spawn:claude")]
+    Nodes(Nodes),
     /// Stop the running broker and its agents, in order
     #[command(after_help = "Example: relay-broker stop")]
     Stop,
@@ -128,6 +128,17 @@ pub struct Listing {
     pub json: bool,
 }
 
+/// `nodes`.
+#[derive(Clone, Debug, Args)]
+pub struct Nodes {
+    /// Only those that offer this, for example spawn:claude
+    #[arg(long, value_name = "NAME")]
+    pub capability: Option<String>,
+    /// JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// One agent.
 #[derive(Clone, Debug, Args)]
 pub struct Named {
@@ -156,6 +167,12 @@ pub struct Spawn {
     /// Its first message, typed once it is ready
     #[arg(long, value_name = "TEXT")]
     pub task: Option<String>,
+    /// Node to start it on: a name, `any` for the least loaded, `self` for this one [default: self]
+    #[arg(long, value_name = "NODE", conflicts_with_all = ["restart", "max_restarts", "cooldown"])]
+    pub on: Option<String>,
+    /// What the node must offer, with --on [default: spawn: and the program's name]
+    #[arg(long, value_name = "NAME", requires = "on")]
+    pub capability: Option<String>,
     /// Whether the broker starts it again when it ends
     #[arg(long, value_enum, value_name = "WHEN", default_value = "never")]
     pub restart: Restart,

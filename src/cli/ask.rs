@@ -10,12 +10,12 @@ use super::args;
 use super::client::{Client, typed};
 use super::failure::Failure;
 use super::find::alive;
+use super::fleet;
 use super::render::{brief, clean, note, print, span_ms, table, uptime};
 use super::run::Context;
 use crate::net::http::encode;
 use crate::wire::event::DeliveryMode;
 use crate::wire::local;
-use crate::wire::rest::RosterEntry;
 
 /// Longer than the grace that agents get by default, and then some.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -23,6 +23,9 @@ const STOP_LOOK: Duration = Duration::from_millis(20);
 
 /// `spawn`.
 pub fn spawn(c: &Context, args: &args::Spawn) -> Result<(), Failure> {
+    if let Some(node) = args.on.as_deref().filter(|node| *node != "self") {
+        return fleet::spawn(c, args, node);
+    }
     let client = c.client()?;
     let (program, rest) = args
         .command
@@ -89,13 +92,6 @@ fn folder(given: Option<&Path>) -> Result<String, Failure> {
     dir.into_os_string()
         .into_string()
         .map_err(|_| Failure::new("the folder's name is not UTF-8 text; pass another --cwd"))
-}
-
-/// `release`.
-pub fn release(c: &Context, name: &str) -> Result<(), Failure> {
-    c.client()?
-        .delete(&format!("/api/spawned/{}", encode(name)))?;
-    print(&format!("{} is released\n", clean(name)))
 }
 
 /// `agents`.
@@ -195,53 +191,6 @@ pub fn status(c: &Context, json: bool) -> Result<(), Failure> {
         text.push_str(&agent_table(c, &s.agents));
     }
     print(&text)
-}
-
-/// `nodes`.
-pub fn nodes(c: &Context, json: bool) -> Result<(), Failure> {
-    let answer = c.client()?.get("/api/nodes")?;
-    if json {
-        return print_json(&answer);
-    }
-    let nodes: Vec<RosterEntry> = typed(answer["nodes"].clone())?;
-    // Engines make a "direct" node for every SDK client; those are no machines that run a broker.
-    let rows: Vec<Vec<String>> = nodes
-        .iter()
-        .filter(|node| node.role != "direct")
-        .map(|node| {
-            let most = match node.max_agents {
-                0 => String::new(),
-                most => format!(" of {most}"),
-            };
-            vec![
-                node.name.clone(),
-                if node.live {
-                    "live"
-                } else {
-                    node.status.as_str()
-                }
-                .to_owned(),
-                format!("{}{most}", node.active_agents),
-                node.load
-                    .map_or("-".to_owned(), |load| format!("{:.0} %", load * 100.0)),
-                node.version.clone(),
-                node.last_heartbeat_at
-                    .clone()
-                    .unwrap_or_else(|| "-".to_owned()),
-                node.id.clone(),
-            ]
-        })
-        .collect();
-    let heads = [
-        "NAME",
-        "STATE",
-        "AGENTS",
-        "LOAD",
-        "VERSION",
-        "LAST HEARTBEAT",
-        "ID",
-    ];
-    print(&table(c.paint, &heads, &rows))
 }
 
 /// `stop`: asks, then waits for the process to end.

@@ -4,7 +4,7 @@ use super::args::{Cli, Command};
 use super::client::Client;
 use super::failure::Failure;
 use super::render::Paint;
-use super::{ask, attach, demo, demo_agent, events, find, send, up};
+use super::{ask, attach, demo, demo_agent, events, find, fleet, send, up};
 use crate::config::Env;
 
 /// What every command gets.
@@ -57,10 +57,10 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Send(args) => send::send(c, &args),
         Command::Events(args) => events::events(c, args),
         Command::Spawn(args) => ask::spawn(c, &args),
-        Command::Release(args) => ask::release(c, &args.name),
+        Command::Release(args) => fleet::release(c, &args.name),
         Command::Agents(args) => ask::agents(c, args.json),
         Command::Status(args) => ask::status(c, args.json),
-        Command::Nodes(args) => ask::nodes(c, args.json),
+        Command::Nodes(args) => fleet::nodes(c, &args),
         Command::Stop => ask::stop(c),
         Command::Pending(args) => ask::pending(c, &args.name, args.json),
         Command::Flush(args) => ask::flush(c, &args.name),

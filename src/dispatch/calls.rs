@@ -24,6 +24,8 @@ pub(super) enum Errand {
     Nodes(Ticket),
     /// An agent wants an identity, in this run.
     Identify { name: AgentName, run: Run },
+    /// An action is invoked, or looked after.
+    Invocation(Ticket),
 }
 
 impl Dispatcher {
@@ -62,7 +64,17 @@ impl Dispatcher {
                 out.effects
                     .push(Effect::Reply(ticket, Err(post_refusal(&to, done))));
             }
+            (Some(Errand::Invocation(ticket)), RestDone::Invocation(invocation)) => {
+                out.effects
+                    .push(Effect::Reply(ticket, Ok(Reply::Invocation(invocation))));
+            }
+            (Some(Errand::Invocation(ticket)), done) => {
+                let text = format!("the engine: {}", sentence(&done));
+                let refusal = Refusal::new(RefusalKind::Engine, text);
+                out.effects.push(Effect::Reply(ticket, Err(refusal)));
+            }
             (Some(Errand::Nodes(ticket)), RestDone::Nodes(nodes)) => {
+                let nodes = nodes.into_iter().map(|node| node.with_both_ids()).collect();
                 out.effects
                     .push(Effect::Reply(ticket, Ok(Reply::Nodes(nodes))));
             }
@@ -79,6 +91,10 @@ impl Dispatcher {
     pub(super) fn nodes_call(&mut self, ticket: Ticket, out: &mut Out) -> Option<Answer> {
         self.errand(RestCall::Nodes, Errand::Nodes(ticket), out);
         None
+    }
+
+    pub(super) fn invocation_call(&mut self, ticket: Ticket, call: RestCall, out: &mut Out) {
+        self.errand(call, Errand::Invocation(ticket), out);
     }
 
     /// A message from this machine: to a local agent straight into its mailbox, to anybody else through the engine.
@@ -406,9 +422,11 @@ fn sentence(done: &RestDone) -> String {
             ..
         } => message.clone(),
         RestDone::Busy => "too many calls to the engine are waiting; try again".into(),
-        RestDone::Posted(_) | RestDone::Joined | RestDone::Nodes(_) | RestDone::Identified(_) => {
-            "an answer of the wrong kind".into()
-        }
+        RestDone::Posted(_)
+        | RestDone::Joined
+        | RestDone::Nodes(_)
+        | RestDone::Identified(_)
+        | RestDone::Invocation(_) => "an answer of the wrong kind".into(),
     }
 }
 

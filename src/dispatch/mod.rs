@@ -31,7 +31,9 @@ use std::time::Duration;
 use crate::ids::{AgentId, AgentName, DeliveryId, ErrandId, InvocationId, NodeId, Run, Seq};
 use crate::ledger::{Ledger, Record};
 use crate::machine::{self, Machine};
-use crate::msg::{ActionSpec, Answer, ApiCall, Effect, Event, Harness, LinkReport, Reply, Secret};
+use crate::msg::{
+    ActionSpec, Answer, ApiCall, Effect, Event, Harness, LinkReport, Reply, RestCall, Secret,
+};
 use crate::time::{Mono, Now, soonest};
 use crate::wire::down::Down;
 use crate::wire::event::{BrokerEvent, Proof};
@@ -279,6 +281,14 @@ impl Dispatcher {
             ApiCall::Send(request) => self.send(now, ticket, request, out),
             ApiCall::Snapshot { name, ansi } => self.snapshot_call(ticket, &name, ansi, out),
             ApiCall::Nodes => self.nodes_call(ticket, out),
+            ApiCall::Invoke { action, input } => {
+                self.invocation_call(ticket, RestCall::Invoke { action, input }, out);
+                None
+            }
+            ApiCall::Invocation { action, id } => {
+                self.invocation_call(ticket, RestCall::Invocation { action, id }, out);
+                None
+            }
             ApiCall::Flush(name) => Some(self.flush(now, &name, out)),
             ApiCall::SetMode(name, mode) => Some(self.set_mode(now, &name, mode, out)),
             ApiCall::Agents => Some(Ok(Reply::Agents(local::AgentList {

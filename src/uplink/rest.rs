@@ -12,13 +12,13 @@ use serde_json::json;
 
 use super::proxy::Proxy;
 use crate::dispatch::VERSION;
-use crate::ids::{ErrandId, NodeId, WorkspaceId};
+use crate::ids::{ErrandId, InvocationId, NodeId, WorkspaceId};
 use crate::msg::{RestCall, RestDone, Secret};
 use crate::net::http::encode;
 use crate::sys::thread;
 use crate::wire::down::Mode;
 use crate::wire::rest::{
-    ApiError, CreateNode, CreatedNode, Envelope, Posted, RosterEntry, Workspace,
+    ApiError, CreateNode, CreatedNode, Envelope, Invocation, Posted, RosterEntry, Workspace,
 };
 
 /// The whole of one call, connecting included.
@@ -262,6 +262,30 @@ impl Client {
         self.get("/v1/nodes")
     }
 
+    fn invoke(
+        &self,
+        token: &Secret,
+        action: &str,
+        input: &serde_json::Value,
+    ) -> Result<Invocation, CallError> {
+        let path = format!("/v1/actions/{}/invoke", encode(action));
+        let with = With {
+            token,
+            key: None,
+            proof: None,
+        };
+        self.call("POST", &path, with, Some(&json!({ "input": input })))
+    }
+
+    fn invocation(&self, action: &str, id: &InvocationId) -> Result<Invocation, CallError> {
+        let path = format!(
+            "/v1/actions/{}/invocations/{}",
+            encode(action),
+            encode(id.as_str())
+        );
+        self.get(&path)
+    }
+
     fn post(
         &self,
         token: &Secret,
@@ -379,8 +403,20 @@ impl Own {
         Ok(fresh)
     }
 
-    fn forget(&self) {
-        *self.token.lock() = None;
+    /// Makes a call in the broker's own voice.
+    fn speak<T>(
+        &self,
+        client: &Client,
+        call: impl Fn(&Secret) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        match call(&self.token(client)?) {
+            // Our token was rotated away; one fresh one is worth a try.
+            Err(CallError::Refused { status: 401, .. }) => {
+                *self.token.lock() = None;
+                call(&self.token(client)?)
+            }
+            other => other,
+        }
     }
 }
 
@@ -417,17 +453,16 @@ fn try_perform(client: &Client, own: &Own, call: RestCall) -> Result<RestDone, C
             text,
             mode,
             idempotency_key,
-        } => {
-            let posted = client.post(&own.token(client)?, &to, &text, mode, &idempotency_key);
-            let posted = match posted {
-                // Our token was rotated away; one fresh one is worth a try.
-                Err(CallError::Refused { status: 401, .. }) => {
-                    own.forget();
-                    client.post(&own.token(client)?, &to, &text, mode, &idempotency_key)
-                }
-                other => other,
-            };
-            posted.map(|p| RestDone::Posted(p.id))
+        } => own
+            .speak(client, |token| {
+                client.post(token, &to, &text, mode, &idempotency_key)
+            })
+            .map(|p| RestDone::Posted(p.id)),
+        RestCall::Invoke { action, input } => own
+            .speak(client, |token| client.invoke(token, &action, &input))
+            .map(RestDone::Invocation),
+        RestCall::Invocation { action, id } => {
+            client.invocation(&action, &id).map(RestDone::Invocation)
         }
         RestCall::Join { token, channels } => {
             client.join(&token, &channels).map(|()| RestDone::Joined)

@@ -1,8 +1,9 @@
 //! Bodies of the engine's HTTP calls that the broker makes (engine-wire 1.4, 2). Read tolerantly: only what we use.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::ids::{AgentId, MsgId, NodeId, WorkspaceId};
+use crate::ids::{AgentId, InvocationId, MsgId, NodeId, WorkspaceId};
 
 /// The envelope around every answer.
 #[derive(Clone, Debug, Deserialize)]
@@ -136,42 +137,129 @@ pub struct Posted {
     pub id: MsgId,
 }
 
-/// One row of `GET /v1/nodes`, as far as people want to see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One row of `GET /v1/nodes`, as far as people want to see it. Relays spell the keys in either case.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RosterEntry {
     /// The node's id.
     pub id: String,
+    /// The same: some name it so.
+    #[serde(alias = "nodeId")]
+    pub node_id: String,
     /// Its name.
-    #[serde(default)]
     pub name: String,
     /// `broker` or `direct`.
-    #[serde(default)]
     pub role: String,
     /// `online` or `offline`, as stored.
-    #[serde(default)]
     pub status: String,
     /// Online and heard of within 45 s.
-    #[serde(default)]
     pub live: bool,
     /// Live and able to serve its capabilities.
-    #[serde(default)]
+    #[serde(alias = "handlersLive")]
     pub handlers_live: bool,
     /// 0 to 1; engines from 7 may say null.
-    #[serde(default)]
     pub load: Option<f64>,
     /// Agents it says it runs.
-    #[serde(default)]
+    #[serde(alias = "activeAgents")]
     pub active_agents: u64,
     /// 0 means no limit.
-    #[serde(default)]
+    #[serde(alias = "maxAgents")]
     pub max_agents: u64,
+    /// What it can start and do.
+    #[serde(deserialize_with = "lenient_capabilities")]
+    pub capabilities: Vec<NamedCapability>,
     /// What software it runs.
-    #[serde(default)]
-    pub version: String,
+    pub version: Option<String>,
     /// Free words.
-    #[serde(default)]
     pub tags: Vec<String>,
     /// The engine's time of the last heartbeat.
-    #[serde(default)]
+    #[serde(alias = "lastHeartbeatAt")]
     pub last_heartbeat_at: Option<String>,
+}
+
+impl RosterEntry {
+    /// With both spellings of its id.
+    pub fn with_both_ids(mut self) -> Self {
+        if self.id.is_empty() {
+            self.id.clone_from(&self.node_id);
+        }
+        self.node_id.clone_from(&self.id);
+        self
+    }
+}
+
+/// A capability in the roster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NamedCapability {
+    /// `spawn:<harness>` or an action's name.
+    pub name: String,
+    /// `capacity` or `action`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+}
+
+/// Some engines list names, others objects.
+fn lenient_capabilities<'de, D: serde::Deserializer<'de>>(
+    d: D,
+) -> Result<Vec<NamedCapability>, D::Error> {
+    let all = Option::<Vec<Value>>::deserialize(d)?.unwrap_or_default();
+    let one = |value: Value| match value {
+        Value::String(name) => Some(NamedCapability { name, kind: None }),
+        other => serde_json::from_value(other).ok(),
+    };
+    Ok(all.into_iter().filter_map(one).collect())
+}
+
+/// An invocation of an action, as the engine shows it (engine-wire 2.7).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Invocation {
+    /// Its id.
+    pub invocation_id: InvocationId,
+    /// Of the action: `spawn` also for `spawn:x`.
+    #[serde(default)]
+    pub action_name: String,
+    /// The node it went to.
+    #[serde(default)]
+    pub dispatched_node_id: Option<String>,
+    /// `pending`, `dispatched`, `invoked`, `completed` or `failed`.
+    #[serde(default)]
+    pub status: String,
+    /// What came of it.
+    #[serde(default)]
+    pub output: Value,
+    /// Why nothing did.
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+impl Invocation {
+    /// Whether nothing more comes of it.
+    pub fn is_over(&self) -> bool {
+        matches!(self.status.as_str(), "completed" | "failed")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_node_is_read_in_either_spelling_and_shown_with_both_ids() {
+        let old = json!({"id":"n1","name":"box","handlers_live":true,"active_agents":2,"max_agents":4,
+            "load":null,"version":null,"capabilities":[{"name":"spawn:claude","kind":"capacity"}]});
+        let new = json!({"node_id":"n1","name":"box","handlersLive":true,"activeAgents":2,"maxAgents":4,
+            "capabilities":["spawn:claude"],"unheard_of":1});
+        for row in [old, new] {
+            let node: RosterEntry = serde_json::from_value(row).expect("readable");
+            let node = node.with_both_ids();
+            assert_eq!((node.id.as_str(), node.node_id.as_str()), ("n1", "n1"));
+            assert_eq!(
+                (node.active_agents, node.max_agents, node.handlers_live),
+                (2, 4, true)
+            );
+            assert_eq!(node.capabilities[0].name, "spawn:claude");
+        }
+    }
 }

@@ -1,0 +1,133 @@
+//! Several machines in one workspace, from the command line of one of them.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{Node, Process, Scratch, run, until};
+
+/// An engine alone and two brokers that joined its workspace, `one` and `two`, each in a folder of its name.
+fn two_nodes(folder: &Scratch) -> (Process, Node, Node) {
+    let engine = Process::start(folder.path(), &["engine", "--listen", "127.0.0.1:0"]);
+    let key = folder.path().join(".relay-broker/engine/workspace-key");
+    let url = until("the engine's address", || {
+        let said = std::fs::read_to_string(folder.path().join("stderr.log")).ok()?;
+        let said = format!("{}\n{said}", engine.first_line);
+        let from = said.split("http://").nth(1)?;
+        let end = from.find(|c: char| c.is_whitespace() || c == ' ')?;
+        Some(format!("http://{}", &from[..end]))
+    });
+    let up = |name: &str| {
+        let dir = folder.path().join(name);
+        std::fs::create_dir_all(&dir).expect("room");
+        let key = key.to_string_lossy().into_owned();
+        let args = [
+            "--engine",
+            &url,
+            "--workspace-key-file",
+            &key,
+            "--name",
+            name,
+            "--harness",
+            "cat",
+            "--harness",
+            name,
+        ];
+        let node = Node::up(&dir, &args);
+        until("registered", || node.events("node_registered").pop());
+        node
+    };
+    (engine, up("one"), up("two"))
+}
+
+fn json(dir: &Path, args: &[&str]) -> Value {
+    let (code, out, err) = run(dir, args);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{args:?}");
+    serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}"))
+}
+
+#[test]
+fn the_nodes_of_a_workspace_are_listed_by_what_they_offer() {
+    let folder = Scratch::new();
+    let (_engine, one, _two) = two_nodes(&folder);
+    let dir = folder.path().join("one");
+    let names = |args: &[&str]| -> Vec<String> {
+        let all = json(&dir, args);
+        let nodes = all["nodes"].as_array().expect("a list").iter();
+        let brokers = nodes.filter(|n| n["role"] != "direct");
+        brokers
+            .map(|n| n["name"].as_str().expect("a name").to_owned())
+            .collect()
+    };
+    assert_eq!(names(&["nodes", "--json"]), ["one", "two"]);
+    assert_eq!(
+        names(&["nodes", "--capability", "spawn:two", "--json"]),
+        ["two"]
+    );
+    let id = one.get("/api/session")["node_id"].clone();
+    let shown = json(&dir, &["nodes", "--json"]);
+    assert_eq!(
+        (&shown["nodes"][0]["id"], &shown["nodes"][0]["node_id"]),
+        (&id, &id)
+    );
+    let (_, out, _) = run(&dir, &["nodes"]);
+    assert!(
+        out.contains("live") && out.contains("spawn:cat") && out.contains(" ago"),
+        "{out}"
+    );
+    let (code, out, _) = run(&dir, &["nodes", "--capability", "spawn:nothing"]);
+    assert_eq!(code, Some(0));
+    assert!(out.contains("no node offers that"), "{out}");
+}
+
+#[test]
+fn an_agent_is_started_on_another_node_written_to_and_released_from_here() {
+    let folder = Scratch::new();
+    let (_engine, _one, two) = two_nodes(&folder);
+    let dir = folder.path().join("one");
+    let ask = |args: &[&str]| run(&dir, args);
+    let (code, out, err) = ask(&["spawn", "far", "--on", "two", "--", "cat"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(out, "far runs on two\n");
+    two.ready("far");
+    assert_eq!(ask(&["send", "far", "hello", "from", "one"]).0, Some(0));
+    until("the message over there", || {
+        two.events("delivery_verified").pop()
+    });
+
+    let (code, _, err) = ask(&["spawn", "far", "--on", "two", "--", "cat"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("spawn_agent_name_in_use"), "{err}");
+    let (code, _, err) = ask(&["spawn", "x", "--on", "nowhere", "--", "cat"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("node_not_found"), "{err}");
+    let (code, _, err) = ask(&["spawn", "x", "--on", "two", "--", "no-such-program"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("capability_mismatch"), "{err}");
+
+    assert_eq!(ask(&["release", "far"]).1, "far is released\n");
+    until("far to be gone", || {
+        two.agent("far").is_none().then_some(())
+    });
+    let (code, _, err) = ask(&["release", "nobody"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains("no agent is named 'nobody' (no agents run here)"),
+        "{err}"
+    );
+}
+
+#[test]
+fn an_agent_for_any_node_goes_to_the_one_with_the_least_to_do() {
+    let folder = Scratch::new();
+    let (_engine, one, two) = two_nodes(&folder);
+    let dir = folder.path().join("one");
+    one.spawn("busy", &["cat"]);
+    let (code, out, err) = run(&dir, &["spawn", "free", "--on", "any", "--", "cat"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(out, "free runs on two\n");
+    two.ready("free");
+    let (code, _, _) = run(&dir, &["spawn", "here", "--on", "self", "--", "cat"]);
+    assert_eq!(code, Some(0));
+    one.ready("here");
+}

@@ -6,9 +6,11 @@ mod attaching; // a person's terminal joined to an agent's
 mod degrading; // the disk fails, fills up or goes away
 mod delivering; // a message from an engine reaches a program
 mod embedded; // the engine that comes with the broker
+mod enrolling; // a node gets its identity and its token
 mod fleet; // several machines in one workspace
 mod formats; // fixtures of frames and journals
 mod layers; // who imports whom
+mod linking; // the link to an engine, whatever it sends and however it breaks
 mod restarting; // whatever dies, it goes on where it was
 mod returning; // agents and messages that come back
 mod support; // what the others share

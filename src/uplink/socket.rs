@@ -25,6 +25,7 @@ use crate::msg::{LinkCommand, LinkReport, Secret};
 use crate::net::link::{self, Link, LinkError, Pollable};
 use crate::sys::wake::{Receiver, Sender, mailbox};
 use crate::sys::{clock, entropy, thread};
+use crate::time::Mono;
 use crate::wire::Parsed;
 use crate::wire::down::Down;
 use crate::wire::up::Up;
@@ -312,7 +313,8 @@ impl Shell {
             self.enrol(newer);
         }
         let client = self.enroller.client();
-        match open(client.base(), client.proxy(), &self.token) {
+        let until = clock::now().mono + HANDSHAKE;
+        match open(client.base(), client.proxy(), &self.token, until) {
             Ok(link) => {
                 self.link = Some(link);
                 self.greeted = false;
@@ -351,8 +353,8 @@ fn open(
     base: &str,
     proxy: Option<&Proxy>,
     token: &Secret,
+    until: Mono,
 ) -> Result<Link<MaybeTlsStream<TcpStream>>, Unopened> {
-    let until = clock::now().mono + HANDSHAKE;
     let url = format!("{}/v1/node/ws", websocket_base(base));
     let mut request = url
         .as_str()
@@ -472,5 +474,44 @@ mod tests {
             websocket_base("https://cast.agentrelay.com/"),
             "wss://cast.agentrelay.com"
         );
+    }
+
+    /// Opens a link to a server that answers with these bytes, one at a time and never more.
+    fn opening(answer: &'static str) -> Unopened {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let base = format!("http://{}", listener.local_addr().expect("bound"));
+        thread::start("engine", 128, move || {
+            let (mut stream, _) = listener.accept().expect("a caller");
+            for byte in answer.bytes().cycle() {
+                if stream.write_all(&[byte]).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let _ = stream.read_to_end(&mut Vec::new());
+        })
+        .expect("a thread");
+        let until = clock::now().mono + Duration::from_millis(100);
+        open(&base, None, &Secret::new("nt_live_1"), until)
+            .err()
+            .expect("no link")
+    }
+
+    #[test]
+    fn an_engine_that_never_finishes_its_answer_costs_the_time_that_was_given_and_no_more() {
+        for answer in ["", "HTTP/1.1 101 Switching Protocols\r\nX-Slow: yes\r\n"] {
+            let before = clock::now().mono;
+            let Unopened { why, unauthorized } = opening(answer);
+            assert!(!unauthorized, "{why}");
+            assert!(clock::now().mono.since(before) < HANDSHAKE, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_no_header_can_carry_counts_as_refused_so_that_another_is_asked_for() {
+        let until = clock::now().mono + HANDSHAKE;
+        let refused = open("http://127.0.0.1:1", None, &Secret::new("nt\n"), until).err();
+        assert!(refused.expect("no link").unauthorized);
     }
 }

@@ -328,3 +328,79 @@ fn tokens_are_in_their_own_private_files_and_in_no_log_event_journal_or_command_
     let token = session["node_token"].as_str().expect("a token");
     assert_eq!(holders(folder.path(), token, &[]), [cache]);
 }
+
+/// An engine whose sockets are out of order and whose agents go by HTTP.
+fn without_sockets(agents: impl Fn(&str) -> (u16, Value) + Send + Sync + 'static) -> Scripted {
+    let answer = move |asked: &Asked| match (asked.method.as_str(), asked.path.as_str()) {
+        ("POST", "/v1/nodes") => Some(created(asked, "nt_live_1")),
+        (method, path) => Some(agents(&format!("{method} {path}"))),
+    };
+    Scripted::answering(answer, |_| Upgrade::Unavailable)
+}
+
+fn given(data: Value) -> (u16, Value) {
+    (200, json!({"ok": true, "data": data}))
+}
+
+fn writes_its_token() -> Value {
+    let script = "printf %s $RELAY_AGENT_TOKEN > token; exec cat";
+    json!({"name": "w1", "harness_config": {"command": "sh", "args": ["-c", script]}})
+}
+
+#[test]
+fn an_agent_of_a_node_without_a_link_is_registered_and_bound_by_http_and_gets_that_token() {
+    for newest in [true, false] {
+        let engine = without_sockets(move |asked| match asked {
+            "POST /v1/agents" => refused(409, "agent_already_exists"),
+            "GET /v1/agents/w1" => given(json!({"id": "2001", "status": "offline"})),
+            "POST /v1/agents/w1/takeover" if newest => {
+                given(json!({"agent_id": "2001", "token": "at_live_w1"}))
+            }
+            "POST /v1/agents/w1/rotate-token" => {
+                given(json!({"name": "w1", "token": "at_live_w1"}))
+            }
+            "POST /v1/nodes/box/agents" => given(json!({"agent_id": "2001"})),
+            _ => refused(404, "not_found"),
+        });
+        let folder = Scratch::new();
+        let node = Node::up(
+            folder.path(),
+            &[&["--name", "box"][..], &engine.flags()].concat(),
+        );
+        let (status, body) = node.call("POST", "/api/spawn", Some(writes_its_token()));
+        assert_eq!(status, 200, "{body}");
+        let file = folder.path().join("token");
+        until("its token", || {
+            let token = std::fs::read_to_string(&file).ok()?;
+            (token == "at_live_w1").then_some(())
+        });
+        let agents = engine.requests("/v1/agents");
+        let last = if newest { "takeover" } else { "rotate-token" };
+        assert_eq!(agents.last(), Some(&format!("POST /v1/agents/w1/{last}")));
+        let bound = engine.requests("/v1/nodes/");
+        assert_eq!(bound, ["POST /v1/nodes/box/agents"]);
+    }
+}
+
+#[test]
+fn an_agent_that_gets_no_place_on_this_node_is_not_started_and_leaves_nothing_at_the_engine() {
+    let engine = without_sockets(|asked| match asked {
+        "POST /v1/agents" => given(json!({"id": "2001", "token": "at_live_w1"})),
+        "DELETE /v1/agents/w1" => given(json!({})),
+        _ => refused(409, "node_capacity_exceeded"),
+    });
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &engine.flags());
+    let (status, body) = node.call("POST", "/api/spawn", Some(writes_its_token()));
+    assert_eq!(status, 429, "{body}");
+    assert!(
+        body["message"]
+            .as_str()
+            .is_some_and(|m| m.contains("node_capacity_exceeded"))
+    );
+    assert_eq!(
+        engine.requests("/v1/agents"),
+        ["POST /v1/agents", "DELETE /v1/agents/w1"]
+    );
+    assert!(node.agent("w1").is_none() && !folder.path().join("token").exists());
+}

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use serde_json::{Value, json};
 use tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tungstenite::http::StatusCode;
 use tungstenite::{Message, WebSocket};
 
 use super::program::PATIENCE;
@@ -38,6 +39,7 @@ impl Asked {
 pub enum Upgrade {
     Yes,
     Unauthorized,
+    Unavailable,
 }
 
 /// `None` hangs up without an answer.
@@ -57,17 +59,29 @@ impl Scripted {
         mint: impl Fn(&Asked) -> Option<(u16, Value)> + Send + Sync + 'static,
         door: impl Fn(&str) -> Upgrade + Send + Sync + 'static,
     ) -> Self {
+        let answer = move |asked: &Asked| match (asked.method.as_str(), asked.path.as_str()) {
+            ("POST", "/v1/nodes") => mint(asked),
+            _ => Some(refused(404, "not_found")),
+        };
+        Self::answering(answer, door)
+    }
+
+    /// `answer` answers every request but those about the workspace.
+    pub fn answering(
+        answer: impl Fn(&Asked) -> Option<(u16, Value)> + Send + Sync + 'static,
+        door: impl Fn(&str) -> Upgrade + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (opened, links) = unbounded();
-        let (mint, door): (Arc<Answer>, Arc<Door>) = (Arc::new(mint), Arc::new(door));
+        let (answer, door): (Arc<Answer>, Arc<Door>) = (Arc::new(answer), Arc::new(door));
         let log = asked.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (mint, door) = (mint.clone(), door.clone());
+                let (answer, door) = (answer.clone(), door.clone());
                 let (opened, log) = (opened.clone(), log.clone());
-                std::thread::spawn(move || serve(stream, &*mint, &*door, &opened, &log));
+                std::thread::spawn(move || serve(stream, &*answer, &*door, &opened, &log));
             }
         });
         Self { url, asked, links }
@@ -90,6 +104,15 @@ impl Scripted {
             .iter()
             .filter(|a| a.path == "/v1/nodes" && a.method == "POST");
         mints.cloned().collect()
+    }
+
+    /// All requests so far, as `METHOD /path`, for paths that begin so.
+    pub fn requests(&self, prefix: &str) -> Vec<String> {
+        let all = self.asked.lock().expect("whole");
+        let about = all.iter().filter(|asked| asked.path.starts_with(prefix));
+        about
+            .map(|asked| format!("{} {}", asked.method, asked.path))
+            .collect()
     }
 
     /// The next link that a node opens.
@@ -180,7 +203,7 @@ impl Link {
 
 fn serve(
     mut stream: TcpStream,
-    mint: &Answer,
+    answer: &Answer,
     door: &Door,
     opened: &Sender<Link>,
     log: &Mutex<Vec<Asked>>,
@@ -194,15 +217,15 @@ fn serve(
             return;
         };
         log.lock().expect("whole").push(asked.clone());
-        let answer = match (asked.method.as_str(), asked.path.as_str()) {
-            ("GET", "/v1/workspace") => Some((
+        let answered = if asked.path == "/v1/workspace" {
+            Some((
                 200,
                 json!({"ok": true, "data": {"id": "1901", "name": "test"}}),
-            )),
-            ("POST", "/v1/nodes") => mint(&asked),
-            _ => Some(refused(404, "not_found")),
+            ))
+        } else {
+            answer(&asked)
         };
-        let Some((status, body)) = answer else {
+        let Some((status, body)) = answered else {
             return;
         };
         let body = body.to_string();
@@ -236,17 +259,20 @@ fn upgrade(stream: TcpStream, door: &Door, opened: &Sender<Link>) {
         token = bearer.trim_start_matches("Bearer ").to_owned();
         match door(&token) {
             Upgrade::Yes => Ok(response),
-            Upgrade::Unauthorized => {
-                let mut no = ErrorResponse::new(None);
-                *no.status_mut() = tungstenite::http::StatusCode::UNAUTHORIZED;
-                Err(no)
-            }
+            Upgrade::Unauthorized => Err(no(StatusCode::UNAUTHORIZED)),
+            Upgrade::Unavailable => Err(no(StatusCode::SERVICE_UNAVAILABLE)),
         }
     };
     if let Ok(socket) = tungstenite::accept_hdr(stream, judge) {
         let _ = socket.get_ref().set_read_timeout(Some(PATIENCE));
         let _ = opened.send(Link { socket, token });
     }
+}
+
+fn no(status: StatusCode) -> ErrorResponse {
+    let mut answer = ErrorResponse::new(None);
+    *answer.status_mut() = status;
+    answer
 }
 
 fn read(stream: &mut TcpStream) -> Option<Asked> {

@@ -67,6 +67,9 @@ pub trait Log<R> {
         false
     }
 
+    /// Looks whether what was committed can still be found. If not, the log needs replacement from then on.
+    fn look(&mut self) {}
+
     /// Replaces all history by `snapshot`.
     ///
     /// # Errors
@@ -97,16 +100,17 @@ pub fn persist<M: Machine, L: Log<M::Record>>(
     log: &mut L,
     out: &mut Out<M::Record, M::Effect>,
 ) -> Result<(), Trouble> {
-    if out.records.is_empty() {
-        return Ok(());
-    }
     if log.needs_replacement() {
-        // The machine applied these records when it decided, so the snapshot stands for them too.
+        // The machine applied these records when it decided, so the snapshot stands for them too. Even without any: what
+        // waits in its memory alone is not safe.
         let snapshot = machine.snapshot().ok_or_else(|| {
             Trouble("the journal must begin anew, and there is no snapshot to begin it with".into())
         })?;
         log.replace(&snapshot)?;
         out.records.clear();
+        return Ok(());
+    }
+    if out.records.is_empty() {
         return Ok(());
     }
     log.commit(&out.records)?;
@@ -225,6 +229,17 @@ mod tests {
         persist(&m, &mut log, &mut out).expect("a new file could be begun");
         assert_eq!(log.lines, [13], "the snapshot stands for the batch");
         assert!(out.records.is_empty());
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_trusted_is_replaced_even_when_there_is_nothing_new() {
+        let (m, mut out) = (Counter(10), Out::default());
+        let mut log = Memory {
+            poisoned: true,
+            ..Memory::default()
+        };
+        persist(&m, &mut log, &mut out).expect("a new file could be begun");
+        assert_eq!((log.lines.as_slice(), log.poisoned), (&[10][..], false));
     }
 
     #[test]

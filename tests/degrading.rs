@@ -243,8 +243,9 @@ fn a_journal_folder_that_cannot_be_made_again_degrades_the_broker_until_it_can()
     );
 }
 
-/// Takes the journal away while three messages wait, sends a fourth, kills the broker, and looks for all of them.
-fn journal_taken_away(take: impl FnOnce(&Path)) {
+/// Takes the journal away while three messages wait, lets something happen, which says how many wait then, kills the
+/// broker, and looks for all of them.
+fn journal_taken_away(take: impl FnOnce(&Path), happens: impl FnOnce(&Node, &Path) -> u64) {
     let (folder, alone) = (Scratch::new(), Alone::start());
     let node = up(folder.path(), &alone, "");
     let boss = alone.engine.register("boss");
@@ -264,28 +265,59 @@ fn journal_taken_away(take: impl FnOnce(&Path)) {
     assert_eq!(send(&node, "@@2@@").0, 200);
     assert_eq!(send(&node, "@@3@@").0, 200);
 
-    take(&folder.path().join(".relay-broker/journal"));
-    assert_eq!(send(&node, "@@4@@").0, 200, "written down in a new journal");
+    let journal = folder.path().join(".relay-broker/journal");
+    take(&journal);
+    let count = happens(&node, &journal);
     healthy(&node);
     node.process.kill9();
 
     let node = up(folder.path(), &alone, "");
-    waiting(&node, 4);
+    waiting(&node, count);
     mode(&node, "auto_inject");
     waiting(&node, 0);
     let file = folder.path().join("ada.txt");
-    until("all mail", || (kept(&file).len() >= 4).then_some(()));
-    assert_eq!(kept(&file), ["1", "2", "3", "4"]);
+    until("all mail", || {
+        (kept(&file).len() as u64 >= count).then_some(())
+    });
+    let numbers: Vec<String> = (1..=count).map(|n| n.to_string()).collect();
+    assert_eq!(kept(&file), numbers);
+}
+
+fn removed(journal: &Path) {
+    fs::remove_dir_all(journal).expect("ours");
+}
+
+fn moved_away(journal: &Path) {
+    fs::rename(journal, journal.with_extension("old")).expect("ours");
+}
+
+/// Answered with 200, so it must be written down in a new journal.
+fn a_fourth_is_sent(node: &Node, _: &Path) -> u64 {
+    assert_eq!(send(node, "@@4@@").0, 200);
+    4
+}
+
+fn nothing_for_a_while(_: &Node, journal: &Path) -> u64 {
+    until("a new journal", || {
+        let mut names = fs::read_dir(journal).ok()?.flatten();
+        names.find(|file| file.file_name() != "journal.new")
+    });
+    3
 }
 
 #[test]
 fn a_journal_folder_removed_while_the_broker_runs_is_made_again_with_all_that_waits() {
-    journal_taken_away(|journal| fs::remove_dir_all(journal).expect("ours"));
+    journal_taken_away(removed, a_fourth_is_sent);
 }
 
 #[test]
 fn a_journal_folder_moved_away_while_the_broker_runs_is_made_again_with_all_that_waits() {
-    journal_taken_away(|journal| fs::rename(journal, journal.with_extension("old")).expect("ours"));
+    journal_taken_away(moved_away, a_fourth_is_sent);
+}
+
+#[test]
+fn a_journal_folder_removed_under_an_idle_broker_is_made_again_with_all_that_waits() {
+    journal_taken_away(removed, nothing_for_a_while);
 }
 
 #[test]

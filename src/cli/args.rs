@@ -101,8 +101,24 @@ pub enum Command {
     /// Print what an agent's terminal shows
     #[command(after_help = "Example: relay-broker snapshot ada")]
     Snapshot(Snapshot),
+    /// Look into the journal, with or without a running broker; changes nothing
+    #[command(after_help = "Example: relay-broker journal show --limit 20\n\
+                      \u{20}        relay-broker journal check || echo damaged")]
+    Journal(Journal),
     /// Run an engine alone, for brokers on several machines
-    #[command(after_help = "Example: relay-broker engine --listen 127.0.0.1:8787")]
+    #[command(
+        after_help = "Example: relay-broker engine --listen 127.0.0.1:8787\n\n\
+                      --behave makes a test double of it, on loopback only. Words, separated by commas:\n  \
+                      5.0.1, 6.0.3, 8.2, 9.0      a version to behave as; by default what all clients can bear\n  \
+                      cut_after=N                 cut the node sockets after N frames, both ways\n  \
+                      delay_ms=MS                 every frame and answer comes later\n  \
+                      refuse=401|429|500 times=N  refuse the next N tries to open a node socket\n  \
+                      forget                      no node's token is valid any more\n  \
+                      black_hole[=sockets|http]   accept and never answer\n  \
+                      fail=N fail_path=/v1/...    carry out the next N calls and answer 500\n\
+                      While it runs it takes the same as JSON, and cut, supersede and rotate=NODE:\n  \
+                      curl -d '{\"cut\":true}' http://127.0.0.1:8787/__behave"
+    )]
     Engine(Engine),
     /// Print the variables that connect an SDK to the running broker's workspace
     #[command(after_help = "Example: eval \"$(relay-broker env)\"")]
@@ -289,6 +305,52 @@ pub struct Snapshot {
     pub json: bool,
 }
 
+/// `journal`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Journal {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: JournalCommand,
+}
+
+/// What can be done with a journal.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum JournalCommand {
+    /// What happened, newest first
+    #[command(
+        after_help = "Example: relay-broker journal show --json | jq -r 'select(.record.t==\"dead_lettered\") | .words'"
+    )]
+    Show(JournalShow),
+    /// Whether it is whole: exit code 0, also with a torn last write, or 1
+    #[command(after_help = "Example: relay-broker journal check --json | jq .verdict")]
+    Check(JournalCheck),
+}
+
+/// `journal show`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct JournalShow {
+    /// At most so many records
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// The journal of the engine inside
+    #[arg(long)]
+    pub engine: bool,
+    /// One JSON object a record, with all of it, instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `journal check`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct JournalCheck {
+    /// The journal of the engine inside
+    #[arg(long)]
+    pub engine: bool,
+    /// JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `engine`.
 #[derive(Clone, Debug, Args)]
 pub struct Engine {
@@ -298,6 +360,18 @@ pub struct Engine {
     /// Folder for its journal [default: ./.relay-broker/engine, as `up`]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Listen beyond this machine: tokens and messages cross the network unencrypted; use it on a trusted network or behind
+    /// a TLS proxy
+    #[arg(long)]
+    pub allow_plain_http: bool,
+    /// Behave as another version, or badly; see below
+    #[arg(
+        long,
+        value_name = "SPEC",
+        value_delimiter = ',',
+        help_heading = "For tests"
+    )]
+    pub behave: Vec<String>,
 }
 
 /// `demo`.
@@ -387,10 +461,11 @@ mod tests {
     #[test]
     fn every_command_explains_itself_with_an_example() {
         use clap::CommandFactory;
-        for command in Cli::command()
+        let program = Cli::command();
+        let commands = program
             .get_subcommands()
-            .filter(|c| !c.is_hide_set())
-        {
+            .flat_map(|c| std::iter::once(c).chain(c.get_subcommands()));
+        for command in commands.filter(|c| !c.is_hide_set()) {
             let help = command.get_after_help().map(ToString::to_string);
             assert!(
                 help.is_some_and(|text| text.contains("Example: ")),

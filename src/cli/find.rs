@@ -39,15 +39,33 @@ pub fn place(
 /// # Errors
 /// When there is none; the sentence says where was looked and how to start one.
 pub fn running(flag: Option<&Path>, env: &Env) -> Result<ConnectionFile, Failure> {
-    let cwd = std::env::current_dir()
-        .map_err(|e| Failure::new(format!("cannot tell the working directory: {e}")))?;
-    match place(flag, env.state_dir().as_deref(), &cwd, Path::is_dir) {
+    match looked(flag, env)? {
         Place::Dir(dir) => read(&dir),
         Place::Nowhere(from) => Err(none(&format!(
             "looked for {STATE_DIR} in {} and the folders above",
             from.display()
         ))),
     }
+}
+
+/// The state folder, whether or not a broker runs in it.
+///
+/// # Errors
+/// When there is none; the sentence says where was looked.
+pub fn state_dir(flag: Option<&Path>, env: &Env) -> Result<PathBuf, Failure> {
+    match looked(flag, env)? {
+        Place::Dir(dir) => Ok(dir),
+        Place::Nowhere(from) => Err(Failure::new(format!(
+            "there is no {STATE_DIR} in {} or the folders above; name the state folder with --state-dir",
+            from.display()
+        ))),
+    }
+}
+
+fn looked(flag: Option<&Path>, env: &Env) -> Result<Place, Failure> {
+    let cwd = std::env::current_dir()
+        .map_err(|e| Failure::new(format!("cannot tell the working directory: {e}")))?;
+    Ok(place(flag, env.state_dir().as_deref(), &cwd, Path::is_dir))
 }
 
 fn none(looked: &str) -> Failure {

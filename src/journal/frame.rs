@@ -103,6 +103,11 @@ impl Header {
         }
     }
 
+    /// Bytes of the header line, line break included.
+    pub(super) fn size(&self) -> usize {
+        self.line().len() + 1
+    }
+
     fn hash(&self, lines: &[u8]) -> Chain {
         Sha256::new()
             .chain_update(self.front())

@@ -63,6 +63,12 @@ impl Lock {
         }
         Ok(Lock { file })
     }
+
+    /// The pid written by whoever has, or had when it was killed, the lock of a folder. Takes no lock, for that could
+    /// keep a broker from starting in this very moment.
+    pub fn written(dir: &Path) -> Option<u32> {
+        pid_in(&disk::read_untouched(&dir.join(NAME)).ok()?)
+    }
 }
 
 impl Drop for Lock {
@@ -73,9 +79,13 @@ impl Drop for Lock {
 }
 
 fn written_pid(file: &mut File) -> Option<u32> {
-    let mut text = String::new();
-    file.take(32).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    let mut bytes = Vec::new();
+    file.take(32).read_to_end(&mut bytes).ok()?;
+    pid_in(&bytes)
+}
+
+fn pid_in(bytes: &[u8]) -> Option<u32> {
+    std::str::from_utf8(bytes).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -93,8 +103,10 @@ mod tests {
             dir.path().display()
         );
         assert_eq!(error.to_string(), expected);
+        assert_eq!(Lock::written(dir.path()), Some(4711));
         drop(first);
         assert!(dir.path().join(NAME).exists());
+        assert_eq!(Lock::written(dir.path()), None);
         let _second = Lock::take(dir.path(), 4712).expect("free again");
         let error = Lock::take(dir.path(), 1).expect_err("held");
         assert!(error.to_string().contains("(pid: 4712, "), "{error}");

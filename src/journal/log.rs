@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::VERSION;
+use super::found::{Found, counts, damaged, decode, missing, number_in, read_all};
 use super::frame::{self, Place};
-use super::recover::{Examined, Refusal, examine};
 use crate::machine::{Log, Trouble};
 use crate::sys::disk::{self, Disk, RealDisk};
 use crate::sys::failpoint;
@@ -168,6 +168,8 @@ pub enum OpenError {
         path: PathBuf,
         /// The frame's number in it.
         commit: u64,
+        /// Where the frame begins, in bytes.
+        offset: u64,
         /// What the decoder says.
         why: String,
     },
@@ -228,25 +230,6 @@ enum Fate {
     Keep(PathBuf),
 }
 
-/// A file found at opening.
-struct Found {
-    number: u64,
-    path: PathBuf,
-    bytes: Vec<u8>,
-    seen: Examined,
-}
-
-impl Found {
-    /// Whether it is not what we wrote, beyond a torn tail: a file comes into being with its first frame whole, so one
-    /// without any lost it later.
-    fn damage(&self) -> Option<u64> {
-        match self.seen.gaps.first() {
-            Some(gap) => Some(gap.offset),
-            None => self.seen.good.is_empty().then_some(0),
-        }
-    }
-}
-
 impl<R: Serialize + DeserializeOwned> Journal<R> {
     /// Opens the journal in a folder of this machine, or begins one. The folder must exist.
     ///
@@ -270,11 +253,10 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
         options: Options,
     ) -> Result<Opened<R, D>, OpenError> {
         let names = disk.list(dir)?;
-        let found = read_all(&disk, dir, kind, &names)?;
-        // The newest that has anything counts; it began with everything the older ones said.
-        let counts = found.iter().rev().find(|f| !f.seen.good.is_empty());
+        let found = read_all(dir, kind, &names, |path| disk.read(path))?;
+        let counts = counts(&found);
         let records = counts.map_or(Ok(Vec::new()), decode)?;
-        let damaged = found.iter().rev().find_map(|f| Some((f, f.damage()?)));
+        let damaged = damaged(&found);
         if let (true, Some((file, offset))) = (options.strict, damaged) {
             let path = file.path.clone();
             return Err(OpenError::Damaged { path, offset });
@@ -313,6 +295,7 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
     /// Writes a file that begins with these records as its whole history, makes it the current one, and removes what
     /// it replaces.
     fn begin(&mut self, records: &[R]) -> io::Result<()> {
+        self.check_alone()?;
         let number = self.number + 1;
         let (frame, next) =
             frame::encode(Place::start(number), records).map_err(io::Error::other)?;
@@ -366,12 +349,43 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
         Ok(())
     }
 
+    /// A file that is none of ours was written by another process, which our lock should have kept away and did not:
+    /// its folder, lock and all, was put in place of ours. Whatever we wrote here would count instead of what it says.
+    fn check_alone(&self) -> io::Result<()> {
+        let names = match self.disk.list(&self.dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            names => names?,
+        };
+        let current = match &self.state {
+            State::Writing(current) => Some(&current.path),
+            State::Poisoned(_) => None,
+        };
+        let ours = |path: &PathBuf| {
+            current == Some(path) || self.stale.iter().any(|(stale, _)| stale == path)
+        };
+        let numbered = names.iter().filter(|name| number_in(name).is_some());
+        match numbered
+            .map(|name| self.dir.join(name))
+            .find(|path| !ours(path))
+        {
+            Some(path) => Err(io::Error::other(format!(
+                "{} belongs to another process that took this folder over; stop one of the two",
+                path.display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
     fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<D::File> {
         let mut file = self.disk.create(path)?;
         failpoint::hit("begin.created");
-        self.disk.append(&mut file, bytes)?;
+        self.disk
+            .append(&mut file, bytes)
+            .map_err(|e| io::Error::new(e.kind(), about(path, &e)))?;
         failpoint::hit("begin.appended");
-        self.disk.sync(&mut file)?;
+        self.disk
+            .sync(&mut file)
+            .map_err(|e| io::Error::new(e.kind(), about(path, &e)))?;
         failpoint::hit("begin.synced");
         Ok(file)
     }
@@ -413,21 +427,24 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
         if let Err(e) = self.disk.append(&mut current.file, &bytes) {
             // Cut at once if possible, so that a reader in the meantime sees only whole frames.
             let _ = cut_back(&self.disk, current);
-            return Err(Trouble(e.to_string()));
+            return Err(Trouble(about(&current.path, &e)));
         }
         failpoint::hit("journal.appended");
         if let Err(e) = self.disk.sync(&mut current.file) {
             // The system may have dropped what it could not write, and call the next sync a success: nothing that is
             // said about this file can be believed any more. It stays until a new one stands.
-            let why = e.to_string();
-            self.stale.push((current.path.clone(), Fate::Remove));
+            let why = about(&current.path, &e);
+            // Of a file that somebody has removed nothing stays; what has its name by now is not ours to remove.
+            if e.kind() != io::ErrorKind::NotFound {
+                self.stale.push((current.path.clone(), Fate::Remove));
+            }
             self.state = State::Poisoned(format!("{why}; a new journal must be begun"));
             return Err(Trouble(why));
         }
         failpoint::hit("journal.synced");
+        // Synced, and nowhere to be found after a crash, is as good as not written.
         if let Err(e) = self.disk.in_place(&current.file, &current.path) {
-            // Synced, and nowhere to be found after a crash: as good as not written.
-            let why = e.to_string();
+            let why = about(&current.path, &e);
             self.state = State::Poisoned(format!("{why}; a new journal must be begun"));
             return Err(Trouble(why));
         }
@@ -452,6 +469,16 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
         matches!(self.state, State::Poisoned(_))
     }
 
+    fn look(&mut self) {
+        if let State::Writing(current) = &self.state
+            && let Err(e) = self.disk.in_place(&current.file, &current.path)
+        {
+            let why = about(&current.path, &e);
+            ::log::error!("{why}; a new journal is begun with all that is known");
+            self.state = State::Poisoned(why);
+        }
+    }
+
     fn replace(&mut self, snapshot: &R) -> Result<(), Trouble> {
         self.begin(std::slice::from_ref(snapshot))
             .map_err(|e| Trouble(e.to_string()))?;
@@ -466,73 +493,14 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
 fn cut_back<D: Disk>(disk: &D, current: &mut Current<D::File>) -> Result<(), Trouble> {
     if current.torn {
         disk.truncate(&mut current.file, current.length)
-            .map_err(|e| Trouble(e.to_string()))?;
+            .map_err(|e| Trouble(about(&current.path, &e)))?;
         current.torn = false;
     }
     Ok(())
 }
 
-/// Reads and sorts every `journal.N`, the oldest first. One that is refused refuses the whole folder: going on beside
-/// it could mean going on without what it knows.
-fn read_all<D: Disk>(
-    disk: &D,
-    dir: &Path,
-    kind: &str,
-    names: &[String],
-) -> Result<Vec<Found>, OpenError> {
-    let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_in(name)).collect();
-    numbers.sort_unstable();
-    let mut found = Vec::new();
-    for number in numbers {
-        let path = dir.join(format!("journal.{number}"));
-        let bytes = disk.read(&path)?;
-        let seen = match examine(&bytes, kind) {
-            Ok(seen) => seen,
-            Err(Refusal::Version(version)) => return Err(OpenError::Version { path, version }),
-            Err(Refusal::Kind(found)) => {
-                let wanted = kind.to_owned();
-                return Err(OpenError::Kind {
-                    path,
-                    found,
-                    wanted,
-                });
-            }
-            Err(Refusal::NotAJournal) => return Err(OpenError::NotAJournal { path }),
-        };
-        found.push(Found {
-            number,
-            path,
-            bytes,
-            seen,
-        });
-    }
-    Ok(found)
-}
-
-/// The N of `journal.N`, in its one spelling.
-fn number_in(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix("journal.")?;
-    // Eighteen digits leave room to count on.
-    let number: u64 = (digits.len() <= 18).then(|| digits.parse().ok())??;
-    (number.to_string() == digits).then_some(number)
-}
-
-/// The records of all good frames.
-fn decode<R: DeserializeOwned>(file: &Found) -> Result<Vec<R>, OpenError> {
-    let mut records = Vec::new();
-    for frame in &file.seen.good {
-        let lines = file.bytes[frame.lines.clone()].split(|b| *b == b'\n');
-        // JSON is never empty: the one empty piece is what follows the last line break.
-        for line in lines.filter(|line| !line.is_empty()) {
-            let record = serde_json::from_slice(line).map_err(|e| OpenError::Record {
-                path: file.path.clone(),
-                commit: frame.number,
-                why: e.to_string(),
-            })?;
-            records.push(record);
-        }
-    }
-    Ok(records)
+fn about(path: &Path, error: &io::Error) -> String {
+    format!("{}: {error}", path.display())
 }
 
 /// What becomes of each file found, once a new one stands.
@@ -579,24 +547,10 @@ fn damage(
             Fate::Remove => None,
         })
         .collect();
-    // Countable only if the newest file still has its beginning: that frame alone may stand for any amount of history.
-    let missing = counts
-        .filter(|file| {
-            found
-                .last()
-                .is_some_and(|newest| newest.number == file.number)
-        })
-        .filter(|file| {
-            file.seen
-                .good
-                .first()
-                .is_some_and(|frame| frame.number == 0)
-        })
-        .map(|file| file.seen.gaps.iter().map(|gap| gap.frames).sum());
     Damage {
         kept,
         offset,
         salvaged: counts.map_or(0, |file| file.seen.good.len() as u64),
-        missing,
+        missing: missing(found),
     }
 }

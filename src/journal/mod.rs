@@ -2,19 +2,23 @@
 //! in it, and never loses, changes or invents a record silently. One thread owns a [`Journal`]; [`Lock`] keeps other
 //! processes out of its folder.
 //!
-//! `frame` is the text, `recover` the pure part of opening, `log` the files, `lock` the lock.
+//! `frame` is the text, `recover` the pure part of opening, `found` what is in a folder, `log` the files, `look` a look
+//! at them from outside, `lock` the lock.
 
 #[cfg(test)]
 mod fake_disk;
+mod found;
 mod frame;
 mod lock;
 mod log;
+mod look;
 mod recover;
 #[cfg(test)]
 mod tests;
 
 pub use lock::{Lock, LockError};
 pub use log::{Damage, Journal, OpenError, Opened, Options, Recovery};
+pub use look::{Entry, Look, Verdict};
 
 /// The version of the format this program writes, and the only one it reads.
 pub const VERSION: u64 = 1;

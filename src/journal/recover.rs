@@ -60,6 +60,8 @@ pub(super) enum Refusal {
 pub(super) struct Good {
     /// Its number.
     pub number: u64,
+    /// Where it begins.
+    pub start: usize,
     /// Where its records' lines are.
     pub lines: Range<usize>,
 }
@@ -114,6 +116,7 @@ pub(super) fn examine(bytes: &[u8], kind: &str) -> Result<Examined, Refusal> {
         place = Some(header.next());
         found.good.push(Good {
             number: header.number,
+            start: lines.start - header.size(),
             lines,
         });
     }

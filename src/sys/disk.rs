@@ -36,7 +36,8 @@ pub trait Disk {
     /// When it is not there, is no plain file, or cannot be read.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
-    /// A new empty file in place of whatever has that name.
+    /// A new empty file in place of whatever has that name. The folder is made again if it is gone and the one above it
+    /// is not.
     ///
     /// # Errors
     /// When there is no room or no permission.
@@ -45,13 +46,15 @@ pub trait Disk {
     /// Adds bytes at the end, with one write where the system allows it.
     ///
     /// # Errors
-    /// When not all could be written; some of them may be in the file nevertheless.
+    /// When not all could be written; some of them may be in the file nevertheless. Like all errors about an open file
+    /// it does not name the path, which may have changed since.
     fn append(&self, file: &mut Self::File, bytes: &[u8]) -> io::Result<()>;
 
-    /// Returns once the contents are on disk.
+    /// Returns once the contents are on disk, in a file that can be found there.
     ///
     /// # Errors
-    /// When they are not. The file must not be trusted afterwards: the system may forget what it failed to write.
+    /// When they are not. The file must not be trusted afterwards: the system may forget what it failed to write. Also
+    /// when somebody has removed the file, since what is in it is gone when it is closed.
     fn sync(&self, file: &mut Self::File) -> io::Result<()>;
 
     /// Cuts the file to `length` bytes.
@@ -100,11 +103,10 @@ pub trait Disk {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
-/// A file open for appending, and its path for error messages.
+/// A file open for appending.
 #[derive(Debug)]
 pub struct RealFile {
     file: File,
-    path: PathBuf,
 }
 
 impl Disk for RealDisk {
@@ -126,10 +128,8 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path) -> io::Result<RealFile> {
         failpoint::room().map_err(|e| named("make", path, e))?;
-        let file = create_new(path)?;
         Ok(RealFile {
-            file,
-            path: path.to_owned(),
+            file: create_new(path)?,
         })
     }
 
@@ -139,17 +139,17 @@ impl Disk for RealDisk {
             // A disk fills up in the middle of a write.
             full => (file.file.write_all(&bytes[..bytes.len() / 2])).and(full),
         };
-        written.map_err(|e| named("write", &file.path, e))
+        written.map_err(|e| because("cannot write", e))
     }
 
     fn sync(&self, file: &mut RealFile) -> io::Result<()> {
         let synced = file.file.sync_data();
-        synced.map_err(|e| named("sync", &file.path, e))
+        synced.map_err(|e| because("cannot sync", e))
     }
 
     fn truncate(&self, file: &mut RealFile, length: u64) -> io::Result<()> {
         let cut = file.file.set_len(length);
-        cut.map_err(|e| named("cut", &file.path, e))
+        cut.map_err(|e| because("cannot cut", e))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -181,21 +181,20 @@ impl Disk for RealDisk {
         let there = fs::symlink_metadata(path).map(identity);
         match (ours, there) {
             (Ok(ours), Ok(there)) if ours == there => Ok(()),
-            (_, Err(e)) if e.kind() != io::ErrorKind::NotFound => Err(named("find", path, e)),
-            (Err(e), _) => Err(named("find", path, e)),
+            (_, Err(e)) if e.kind() != io::ErrorKind::NotFound => Err(because("cannot find", e)),
+            (Err(e), _) => Err(because("cannot find", e)),
             _ => Err(io::Error::new(
                 io::ErrorKind::NotFound,
-                format!("{} was removed or replaced", path.display()),
+                "somebody has removed, replaced or moved the file",
             )),
         }
     }
 
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
-        if dir.is_dir() {
-            return Ok(());
+        match dir.is_dir() {
+            true => Ok(()),
+            false => make_again(dir),
         }
-        create_private_dir(dir)?;
-        dir.parent().map_or(Ok(()), |parent| self.sync_dir(parent))
     }
 }
 
@@ -236,6 +235,18 @@ pub fn read_private(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// All bytes of a plain file, which stays as it was found, whoever may read it.
+///
+/// # Errors
+/// When it is not there, is no plain file or cannot be read. Names the path.
+pub fn read_untouched(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_as_is(path, OpenOptions::new().read(true))
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(|e| named("read", path, e))?;
+    Ok(bytes)
+}
+
 /// Opens a private file for reading and writing, and makes it if it is not there. Tightened as in [`read_private`].
 ///
 /// # Errors
@@ -258,19 +269,32 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
         .map_err(|e| named("make the folder", path, e))
 }
 
-/// Opens a plain file without following a link in its place, and without waiting for a pipe that has its name.
+/// Makes a folder that was there and is gone, but none above it: a whole tree that is gone was meant to go.
+fn make_again(dir: &Path) -> io::Result<()> {
+    let made = DirBuilder::new().mode(DIR_MODE).create(dir);
+    made.map_err(|e| named("make the folder", dir, e))?;
+    log::warn!("{} was removed and is made again", dir.display());
+    RealDisk.sync_dir(dir.parent().unwrap_or(Path::new(".")))
+}
+
+/// Opens a plain file for its owner alone.
 fn open(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
+    let file = open_as_is(path, how)?;
+    if file.metadata()?.permissions().mode() & 0o777 & !FILE_MODE != 0 {
+        file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    }
+    Ok(file)
+}
+
+/// Opens a plain file without following a link in its place, and without waiting for a pipe that has its name.
+fn open_as_is(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = how
         .mode(FILE_MODE)
         .custom_flags(flags.bits().cast_signed())
         .open(path)?;
-    let found = file.metadata()?;
-    if !found.is_file() {
+    if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a plain file"));
-    }
-    if found.permissions().mode() & 0o777 & !FILE_MODE != 0 {
-        file.set_permissions(Permissions::from_mode(FILE_MODE))?;
     }
     Ok(file)
 }
@@ -307,10 +331,11 @@ fn beside(path: &Path) -> io::Result<(&Path, PathBuf)> {
 
 /// The same error, saying what could not be done to which path.
 fn named(doing: &str, path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(
-        error.kind(),
-        format!("cannot {doing} {}: {error}", path.display()),
-    )
+    because(&format!("cannot {doing} {}", path.display()), error)
+}
+
+fn because(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 #[cfg(test)]
@@ -372,6 +397,8 @@ pub(crate) mod tests {
         read_private(&path).expect("readable");
         assert_eq!(mode(&path), 0o600);
         fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("ours");
+        assert_eq!(read_untouched(&path).expect("readable"), b"x");
+        assert_eq!(mode(&path), 0o644, "only looked at");
         open_private(&path).expect("openable");
         assert_eq!(mode(&path), 0o600);
     }
@@ -411,7 +438,10 @@ pub(crate) mod tests {
         disk.in_place(&file, &path).expect("just made");
         fs::rename(&folder, &aside).expect("ours");
         let error = disk.in_place(&file, &path).expect_err("moved");
-        assert!(error.to_string().contains("j/f was removed"), "{error}");
+        assert!(
+            error.to_string().contains("removed, replaced or moved"),
+            "{error}"
+        );
         disk.make_dir(&folder).expect("made again");
         let _other = disk.create(&path).expect("room");
         disk.in_place(&file, &path).expect_err("replaced");

@@ -128,13 +128,17 @@ pub fn drive<M: Machine, L: Log<M::Record>, S: Shell<M>>(
         let now = clock::now();
         if machine.deadline().is_some_and(|at| at <= now.mono) {
             batch.push(shell.tick());
+            // Now and then, so that an idle broker notices too when its journal is taken away.
+            log.look();
         }
         let events = batch.len();
         decide(machine, now, batch.drain(..), &mut out);
         if let Err(trouble) = persist(machine, log, &mut out) {
             log::error!("{trouble}; nothing is acknowledged until it can be written");
             shell.trouble(Some(&trouble.0));
-            while persist(machine, log, &mut out).is_err() {
+            while let Err(trouble) = persist(machine, log, &mut out) {
+                // What keeps it from being written may be another thing than what began it.
+                shell.trouble(Some(&trouble.0));
                 if shell.give_up() {
                     log::error!(
                         "leaving without having written the last batch: none of it was acted upon"

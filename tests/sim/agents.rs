@@ -68,7 +68,7 @@ impl World {
         let Some(thread) = self.thread(life, name, run) else {
             return;
         };
-        let mut seat = Seat::new(manner, now);
+        let mut seat = Seat::new(manner, thread.spec.size.cols, now);
         if healed {
             seat.behave(now);
         }

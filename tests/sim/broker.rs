@@ -76,7 +76,7 @@ impl World {
             workspace_id: Some("ws".into()),
             state_dir: "/state".into(),
             max_agents: 0,
-            harnesses: Vec::new(),
+            harnesses: vec!["claude".into()],
             grace: Duration::from_secs(2),
             limits: Limits::default(),
             harness_table: BTreeMap::new(),
@@ -401,6 +401,15 @@ impl World {
                 }
             }
             Effect::Send(frame) => {
+                if let Up::ActionResult(result) = &frame {
+                    tell!(
+                        self,
+                        "{} is answered: {:?}",
+                        result.invocation_id,
+                        result.outcome
+                    );
+                    self.laws.answered(&result.invocation_id, &result.outcome);
+                }
                 if matches!(frame, Up::AgentDeregister(_) | Up::NodeDeregister(_)) {
                     self.turned();
                 }

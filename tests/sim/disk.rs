@@ -126,17 +126,20 @@ impl SimDisk {
     /// The disk as it would be after the power went now, with nothing kept that was not synced.
     pub fn after_power_loss(&self) -> SimDisk {
         let state = self.0.borrow();
-        let mut files = Vec::with_capacity(state.files.len());
-        for file in &state.files {
+        let mut files = Vec::new();
+        let mut names = BTreeMap::new();
+        for (path, file) in &state.durable_names {
+            names.insert(path.clone(), files.len());
+            let durable = state.files[*file].durable.clone();
             files.push(Content {
-                seen: file.durable.clone(),
-                durable: file.durable.clone(),
+                seen: durable.clone(),
+                durable,
                 ..Content::default()
             });
         }
         let copy = State {
-            names: state.durable_names.clone(),
-            durable_names: state.durable_names.clone(),
+            names: names.clone(),
+            durable_names: names,
             namings: Vec::new(),
             files,
             full: false,

@@ -4,11 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use relay_broker::ids::{AgentId, AgentName, DeliveryId, MsgId, Seq};
+use relay_broker::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq};
 use relay_broker::ledger::{Ledger, Record};
 use relay_broker::msg::{Delivery, Origin};
 use relay_broker::wire::down::Deliver;
 use relay_broker::wire::event::{BrokerEvent, Proof};
+use relay_broker::wire::up::Outcome;
 
 use crate::disk::Crash;
 
@@ -18,7 +19,6 @@ pub struct Fate {
     pub agent: AgentName,
     pub tag: Option<u64>,
     pub body: String,
-    msg_id: MsgId,
     origin: Origin,
     /// Its place in the order of acceptance.
     place: u64,
@@ -56,6 +56,8 @@ pub struct Laws {
     published: u64,
     /// The latest place that each command line took.
     taken: BTreeMap<AgentName, u64>,
+    /// Whose name the engine may have taken away, and their mail with it.
+    deleted: BTreeSet<AgentName>,
     pub redelivered: u64,
     pub typed_twice: u64,
 }
@@ -108,6 +110,12 @@ impl Laws {
             }
             Record::Settled { id, proof } => self.ended(id, Some(*proof)),
             Record::DeadLettered { id, .. } => self.ended(id, None),
+            Record::Answered { id, outcome } => {
+                let before = self.durable.answer(id).flatten();
+                if before.is_some_and(|before| before != outcome) {
+                    self.break_law(|| format!("{id} is answered again, in another way"));
+                }
+            }
             _ => {}
         }
         self.durable.apply(record);
@@ -137,7 +145,6 @@ impl Laws {
             agent: delivery.agent.clone(),
             tag,
             body: delivery.body.clone(),
-            msg_id: delivery.msg_id.clone(),
             origin: delivery.origin.clone(),
             place,
             injected: 0,
@@ -228,7 +235,8 @@ impl Laws {
 
     /// An acknowledgement leaves the dispatcher.
     pub fn acknowledged(&mut self, agent: &AgentName, up_to: Seq) {
-        let known = self.names.iter().find(|(_, name)| *name == agent);
+        let bears = |(id, name): &(&AgentId, &AgentName)| *name == agent && self.is_kept(id);
+        let known = self.names.iter().find(bears);
         let Some(agent_id) = known.map(|(agent_id, _)| agent_id.clone()) else {
             self.must(up_to == Seq(0), || {
                 format!("{agent} is acknowledged up to {up_to} and was sent nothing")
@@ -282,6 +290,27 @@ impl Laws {
             let seq = frame.seq;
             self.break_law(|| format!("the engine gave number {seq} to two messages"));
         }
+    }
+
+    /// The engine is told how an action ended.
+    pub fn answered(&mut self, id: &InvocationId, outcome: &Outcome) {
+        let durable = self.durable.answer(id).flatten() == Some(outcome);
+        self.must(durable, || {
+            format!("{id} is answered {outcome:?}, which is not on the disk")
+        });
+    }
+
+    /// The engine is asked to take an agent's name away.
+    pub fn may_be_deleted(&mut self, agent: &AgentName) {
+        self.deleted.insert(agent.clone());
+    }
+
+    /// Whether the engine still keeps that mail.
+    fn is_kept(&self, agent_id: &AgentId) -> bool {
+        let name = self.names.get(agent_id);
+        name.is_none_or(|name| {
+            !self.deleted.contains(name) || self.durable.bound(name) == Some(agent_id)
+        })
     }
 
     /// A local sender was told that its message is taken.
@@ -359,6 +388,9 @@ impl Laws {
         self.durable.mail().is_empty()
             && self.in_flight.is_empty()
             && self.rows.iter().all(|(agent_id, rows)| {
+                if !self.is_kept(agent_id) {
+                    return true;
+                }
                 let last = rows.last_key_value().map_or(0, |(seq, _)| *seq);
                 self.heard.get(agent_id).copied().unwrap_or(0) >= last
             })
@@ -402,6 +434,9 @@ impl Laws {
         }
         for (agent_id, rows) in &self.rows {
             let finished = self.finished.get(agent_id);
+            if !self.is_kept(agent_id) {
+                continue;
+            }
             for (seq, msg_id) in rows {
                 if finished.is_none_or(|f| !f.contains(seq)) {
                     wrong.push(format!("number {seq} ({msg_id}) of {agent_id} never ended"));
@@ -418,6 +453,17 @@ impl Laws {
         self.fates.get(self.by_tag.get(&(agent.clone(), tag))?)
     }
 
+    /// How many deliveries there were, how many of them became dead letters, and how many were typed with nothing seen and
+    /// not taken: what only a person can tell from a delivery that was.
+    pub fn tally(&self) -> (u64, u64, u64) {
+        let count = |so: fn(&&Fate) -> bool| self.fates.values().filter(so).count() as u64;
+        (
+            count(|_| true),
+            count(|f| f.dead),
+            count(|f| f.proof == Some(Proof::None) && f.accepted == 0),
+        )
+    }
+
     /// What the disk must give back.
     pub fn durable(&self) -> &Ledger {
         &self.durable
@@ -431,7 +477,7 @@ impl Laws {
     }
 
     /// Whether a message of that id reached the ledger.
-    pub fn came(&self, msg_id: &str) -> bool {
-        self.fates.values().any(|f| f.msg_id.as_str() == msg_id)
+    pub fn came(&self, msg_id: &str, agent: &AgentName) -> bool {
+        self.deleted.contains(agent) || self.by_message.contains_key(&MsgId::new(msg_id))
     }
 }

@@ -126,6 +126,45 @@ fn one_seed() {
     }
 }
 
+/// What many worlds came to.
+#[derive(Default)]
+struct Sum {
+    worlds: u64,
+    broken: u64,
+    events: u64,
+    deliveries: u64,
+    dead: u64,
+    unseen: u64,
+    twice: u64,
+}
+
+impl Sum {
+    fn add(&mut self, outcome: &Outcome) {
+        let (deliveries, dead, unseen) = outcome.world.laws.tally();
+        self.worlds += 1;
+        self.broken += u64::from(outcome.broken.is_some());
+        self.events += outcome.world.events;
+        self.deliveries += deliveries;
+        self.dead += dead;
+        self.unseen += unseen;
+        self.twice += outcome.world.laws.typed_twice;
+    }
+
+    fn say(&self, seed: u64) {
+        println!(
+            "{} worlds to seed {seed}, {} with a broken law: {} events, {} deliveries, {} dead letters, {} typed twice and \
+             marked as redelivered, {} reported as unverified and not taken",
+            self.worlds,
+            self.broken,
+            self.events,
+            self.deliveries,
+            self.dead,
+            self.twice,
+            self.unseen
+        );
+    }
+}
+
 /// Runs seeds from `SIM_FIRST`, `SIM_SEEDS` of them or for ever, past failing ones with `SIM_GO_ON`; for
 /// `scripts/soak`.
 #[test]
@@ -134,26 +173,19 @@ fn soak() {
         return;
     };
     let count = number("SIM_SEEDS").unwrap_or(u64::MAX);
-    let (mut worlds, mut events, mut twice, mut again) = (0u64, 0u64, 0u64, 0u64);
-    for seed in (first..).take(usize::try_from(count).unwrap_or(usize::MAX)) {
+    let mut sum = Sum::default();
+    for seed in first..first.saturating_add(count) {
         let outcome = live(seed, false);
+        sum.add(&outcome);
         if let Some(broken) = outcome.broken {
             println!("FAILING SEED {seed}: {broken}");
             if number("SIM_GO_ON").is_none() {
                 fail(seed);
             }
         }
-        worlds += 1;
-        events += outcome.world.events;
-        twice += outcome.world.laws.typed_twice;
-        again += outcome.world.laws.redelivered;
-        if worlds.is_multiple_of(1000) {
-            println!(
-                "{worlds} worlds to seed {seed}: {events} events, {twice} messages typed twice, {again} marked redelivered"
-            );
+        if sum.worlds.is_multiple_of(1000) || sum.worlds == count {
+            sum.say(seed);
         }
     }
-    println!(
-        "{worlds} worlds, no law broken: {events} events, {twice} messages typed twice, {again} marked redelivered"
-    );
+    assert_eq!(sum.broken, 0, "worlds with a broken law");
 }

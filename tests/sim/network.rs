@@ -23,6 +23,8 @@ pub enum Asker {
     Open { life: u64, link: u64, token: String },
     /// A client posts the message of that index.
     Client(usize),
+    /// Somebody who does not look at the answer.
+    Nobody,
 }
 
 /// What comes down a link.
@@ -261,6 +263,9 @@ impl World {
     pub fn http_done(&mut self, asker: Asker, answer: Option<(u16, Value)>) {
         match asker {
             Asker::Client(index) => self.posted(index, answer),
+            Asker::Nobody => {
+                tell!(self, "the engine says {:?}", answer.map(|a| a.0));
+            }
             Asker::Mint { life } => {
                 let token = match &answer {
                     Some((200..=299, body)) => body["data"]["token"].as_str().map(str::to_owned),

@@ -7,6 +7,7 @@ use relay_broker::wire::event::DeliveryMode;
 use relay_broker::wire::local::SendRequest;
 use serde_json::{Value, json};
 
+use crate::disk::SimDisk;
 use crate::network::Asker;
 use crate::peer::http;
 use crate::world::{MS, SECOND, What, World, tell};
@@ -129,7 +130,12 @@ impl World {
         let long = self.prng.below(1000) < self.options.long;
         let words = if long {
             let lines = 1 + self.prng.below(3);
-            let line = "lorem ipsum dolor sit amet ".repeat(1 + self.prng.below(25) as usize);
+            let times = match self.prng.below(10) {
+                // More than a line can have in line mode.
+                0 => 160,
+                _ => 1 + self.prng.below(25),
+            };
+            let line = "lorem ipsum dolor sit amet ".repeat(times as usize);
             vec![line; lines as usize].join("\n")
         } else {
             "please look".to_owned()
@@ -196,7 +202,10 @@ impl World {
                 self.plan_trouble(trouble);
             }
             Step::Trouble(_) => {}
-            Step::RoomAgain => self.broker_disk.set_full(false),
+            Step::RoomAgain => {
+                self.broker_disk.set_full(false);
+                self.engine_disk.set_full(false);
+            }
             Step::LetGo(at) => self.let_go(at),
             Step::Heal => self.heal(),
             Step::Mend => self.mend(),
@@ -222,19 +231,20 @@ impl World {
             }
             Trouble::Stop => self.stop_broker(),
             Trouble::FullDisk => {
-                tell!(self, "the disk is full");
-                self.broker_disk.set_full(true);
+                let disk = self.a_disk();
+                tell!(self, "a disk is full");
+                disk.set_full(true);
                 let after = self.prng.below(8 * SECOND);
                 self.at(after, What::Step(Step::RoomAgain));
             }
             Trouble::FailedSync => {
-                tell!(self, "a sync will fail");
                 let count = 1 + self.prng.below(2) as u32;
-                self.broker_disk.fail_syncs(count);
+                tell!(self, "{count} syncs will fail");
+                self.a_disk().fail_syncs(count);
             }
             Trouble::IoError => {
                 let operation = self.prng.below(8) as u32;
-                self.broker_disk.fail_in(operation);
+                self.a_disk().fail_in(operation);
             }
             Trouble::WallJump => {
                 let hours = self.prng.below(5) as i64 - 2;
@@ -260,7 +270,27 @@ impl World {
         }
     }
 
+    /// Mostly the broker's.
+    fn a_disk(&mut self) -> SimDisk {
+        match self.prng.below(4) {
+            0 => self.engine_disk.clone(),
+            _ => self.broker_disk.clone(),
+        }
+    }
+
     pub fn release(&mut self, name: &AgentName) {
+        if self.chance(self.options.from_engine) {
+            let deletes = self.chance(self.options.deletes);
+            tell!(
+                self,
+                "the engine is asked to release {name} (for ever: {deletes})"
+            );
+            if deletes {
+                self.laws.may_be_deleted(name);
+            }
+            let body = json!({"name": name.as_str(), "delete_agent": deletes});
+            return self.invoke("/v1/agents/release", body);
+        }
         tell!(self, "somebody releases {name}");
         let call = ApiCall::Release {
             name: name.clone(),
@@ -286,7 +316,20 @@ impl World {
         }
     }
 
+    fn invoke(&mut self, path: &str, body: Value) {
+        let call = http("POST", path, &self.senders[0], None, body);
+        let after = self.latency();
+        self.at(after, What::HttpArrives(Asker::Nobody, call));
+    }
+
     pub fn spawn(&mut self, name: &AgentName) {
+        let at = self.names.iter().position(|n| n == name).unwrap_or(0);
+        let harness = self.options.manners[at].command();
+        if harness == "claude" && self.chance(self.options.from_engine) {
+            tell!(self, "the engine is asked to spawn {name}");
+            let body = json!({"name": name.as_str(), "cli": harness});
+            return self.invoke("/v1/agents/spawn", body);
+        }
         let request = Box::new(self.spawn_request(name));
         self.call(
             ApiCall::Spawn(request, SpawnSource::Api),
@@ -344,6 +387,7 @@ impl World {
     }
 
     fn again(&mut self, index: usize) {
+        self.messages[index].told = Told::Nothing;
         let after = SECOND / 2 + self.prng.below(2 * SECOND);
         self.at(after, What::Step(Step::Say(index)));
     }
@@ -396,8 +440,8 @@ impl World {
         self.at(10 * SECOND, What::Step(Step::Mend));
     }
 
-    /// Who makes no progress for a minute although nothing is wrong any more: with a dialog that ate the message it takes a
-    /// person, who starts the agent again; anything else breaks a law.
+    /// Who makes no progress for a minute although nothing is wrong any more: where a dialog ate the message, or Enter was
+    /// swallowed time after time, it takes a person, who starts the agent again; anything else breaks a law.
     fn mend(&mut self) {
         let names = self.names.clone();
         for (at, name) in names.iter().enumerate() {
@@ -413,7 +457,9 @@ impl World {
             if let Some(id) = front {
                 self.stuck.insert(name.clone(), (id, waits));
             }
-            if waits == 6 && self.options.manners[at].dialogs > 0 {
+            let manner = &self.options.manners[at];
+            let stubborn = manner.dialogs > 0 || manner.swallows > 0;
+            if waits == 6 && stubborn {
                 self.release(name);
             } else if waits > 12 {
                 let left = self.laws.left();
@@ -427,12 +473,12 @@ impl World {
 
     /// Whether everybody has been answered and nothing is left to happen.
     pub fn is_quiet(&self) -> bool {
-        let lost_calls = self.broker.is_some();
-        lost_calls
+        self.broker.is_some()
             && self.laws.is_quiet()
             && self.messages.iter().all(|m| match (&m.told, &m.to) {
-                (Told::Taken(id), To::Agent(_)) => self.laws.came(id),
+                (Told::Taken(id), To::Agent(name)) => self.laws.came(id, name),
                 (Told::Taken(_), _) => true,
+                // Its broker died before it answered.
                 (Told::Asked, To::Local(_)) => true,
                 _ => false,
             })

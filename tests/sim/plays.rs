@@ -192,6 +192,25 @@ fn a_link_that_goes_silent_is_noticed_and_mail_flows_again() {
 }
 
 #[test]
+fn a_frame_that_the_engine_lost_is_asked_for_before_it_is_passed_over() {
+    let mut world = stage(lines());
+    let first = post(&mut world);
+    must(&mut world, 5000, "the base is known", |w| {
+        acknowledged(w) == 1
+    });
+    world.options.lost_frames = 1000;
+    let lost = post(&mut world);
+    world.run_ms(100);
+    world.options.lost_frames = 0;
+    let after = post(&mut world);
+    rest(&mut world);
+    assert_eq!(world.network.lost.len(), 1);
+    for tag in [first, lost, after] {
+        assert_eq!((typed(&world, tag), taken(&world, tag)), (1, 1));
+    }
+}
+
+#[test]
 fn an_enter_that_is_swallowed_is_pressed_again_and_the_text_is_not_typed_twice() {
     let mut world = stage(Manner {
         // Not so often that all five presses come to nothing: that is for a person to see to.
@@ -248,6 +267,9 @@ fn a_full_disk_holds_everything_back_and_lets_it_go_when_there_is_room() {
         "what is not written down is not taken"
     );
     world.broker_disk.set_full(false);
+    must(&mut world, 5000, "the sender's next try is taken", |w| {
+        matches!(w.messages[near as usize].told, Told::Taken(_))
+    });
     rest(&mut world);
     assert_eq!((taken(&world, far), taken(&world, near)), (1, 1));
 }

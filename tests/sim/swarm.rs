@@ -46,6 +46,9 @@ pub struct Options {
     pub lost_frames: u64,
     pub full_queue: u64,
     pub unborn: u64,
+    /// Releases and spawns come from the engine, and a release may take the agent's name away.
+    pub from_engine: u64,
+    pub deletes: u64,
 }
 
 impl Options {
@@ -83,6 +86,8 @@ impl Options {
             lost_frames: 0,
             full_queue: 0,
             unborn: 0,
+            from_engine: 0,
+            deletes: 0,
         }
     }
 
@@ -114,6 +119,8 @@ impl Options {
             lost_frames: some(50),
             full_queue: some(50),
             unborn: some(200),
+            from_engine: some(500),
+            deletes: some(300),
             ..Self::calm(Vec::new())
         };
         if options.lost_frames > 0 {
@@ -121,12 +128,17 @@ impl Options {
             options.again = 0;
         }
         options.messages = 5 + prng.below(40);
+        if prng.below(50) == 0 {
+            // More than may wait.
+            options.messages = 300 + prng.below(100);
+            options.local = 1000;
+        }
         options.span_ms = 10_000 + prng.below(60_000);
         options.with_broker = prng.below(2) == 0;
         options.rotate_bytes = [2_000, 20_000, 4 << 20][prng.below(3) as usize];
         options.latency_us = [100, 2_000, 200_000][prng.below(3) as usize];
         options.sync_us = [100, 10_000, 300_000][prng.below(3) as usize];
-        options.local = prng.below(2) * prng.below(1000);
+        options.local = options.local.max(prng.below(2) * prng.below(1000));
         options.channel = prng.below(2) * prng.below(700);
         options.steer = prng.below(2) * prng.below(500);
         options.long = prng.below(2) * prng.below(500);

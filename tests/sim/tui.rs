@@ -10,7 +10,7 @@ use relay_broker::prng::Prng;
 
 /// What the kernel keeps of what nobody has read.
 const QUEUE: usize = 4095;
-/// Columns of every terminal here.
+/// Columns of the terminals here, unless somebody else asks for the agent.
 pub const COLS: u16 = 80;
 /// And rows.
 pub const ROWS: u16 = 24;
@@ -107,6 +107,7 @@ pub struct Seat {
     chatters_at: Option<u64>,
     dies_at: Option<u64>,
     draft: Draft,
+    cols: usize,
 }
 
 #[derive(Debug, Default)]
@@ -120,7 +121,7 @@ struct Draft {
 }
 
 impl Seat {
-    pub fn new(manner: Manner, now: u64) -> Self {
+    pub fn new(manner: Manner, cols: u16, now: u64) -> Self {
         let starts_at = now + manner.start_us * 1000;
         Self {
             chatters_at: (manner.chatter_us > 0).then(|| starts_at + manner.chatter_us * 1000),
@@ -134,6 +135,7 @@ impl Seat {
             starts_at,
             dies_at: None,
             draft: Draft::default(),
+            cols: usize::from(cols),
         }
     }
 
@@ -240,7 +242,6 @@ impl Seat {
             ..Manner::good(self.manner.kind)
         };
         self.chatters_at = None;
-        self.draft.discard = false;
         self.reads_at = self.reads_at.map(|at| at.min(now + 1_000_000));
     }
 
@@ -410,7 +411,7 @@ impl Seat {
         } else {
             let rows = text
                 .split('\n')
-                .map(|line| 1 + (line.chars().count() + 1) / usize::from(COLS))
+                .map(|line| 1 + (line.chars().count() + 1) / self.cols)
                 .sum();
             (text.replace('\n', "\r\n  "), rows)
         };

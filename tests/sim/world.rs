@@ -3,7 +3,7 @@
 //! ledger, journal, uplink, agents, engine); made up are disks, network, terminals, clocks and people.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap};
 
 use relay_broker::engine::HttpCall;
 use relay_broker::ids::{AgentName, DeliveryId, Run};
@@ -24,8 +24,6 @@ pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1000 * MS;
 /// When worlds begin, in milliseconds since 1970.
 const BIRTH_MS: u64 = 1_782_640_800_000;
-/// How much of the story is kept for a failure.
-const STORY: usize = 400;
 
 /// Everything that can be due.
 #[derive(Debug)]
@@ -104,7 +102,7 @@ pub struct World {
     /// Whose first message has been the same for how many looks.
     pub stuck: BTreeMap<AgentName, (DeliveryId, u32)>,
     pub telling: bool,
-    story: VecDeque<String>,
+    story: Vec<String>,
     /// Of all that happened.
     pub hash: u64,
     pub events: u64,
@@ -150,7 +148,7 @@ impl World {
             healed: false,
             stuck: BTreeMap::new(),
             telling: false,
-            story: VecDeque::new(),
+            story: Vec::new(),
             hash: seed,
             events: 0,
         };
@@ -224,15 +222,8 @@ impl World {
     }
 
     pub fn said(&mut self, line: String) {
-        if self.story.len() >= STORY && !self.keeps_all() {
-            self.story.pop_front();
-        }
         let at = self.now as f64 / SECOND as f64;
-        self.story.push_back(format!("{at:11.6}  {line}"));
-    }
-
-    fn keeps_all(&self) -> bool {
-        self.telling
+        self.story.push(format!("{at:11.6}  {line}"));
     }
 
     /// What happened, a line each.

@@ -1,0 +1,120 @@
+//! The files of a journal as they are found: read whole, sorted by [`examine`], the oldest first. Says which of them
+//! counts and where one is damaged. Changes nothing; opening and looking both begin here.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use super::log::OpenError;
+use super::recover::{Examined, Refusal, examine};
+
+/// A file found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub number: u64,
+    pub path: PathBuf,
+    pub bytes: Vec<u8>,
+    pub seen: Examined,
+}
+
+impl Found {
+    /// Where it is not what we wrote, beyond a torn tail: a file comes into being with its first frame whole, so one
+    /// without any lost it later.
+    pub(super) fn damage(&self) -> Option<u64> {
+        match self.seen.gaps.first() {
+            Some(gap) => Some(gap.offset),
+            None => self.seen.good.is_empty().then_some(0),
+        }
+    }
+
+    /// The lines of the records of all good frames, with the index of their frame among the good ones.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let frames = self.seen.good.iter().enumerate();
+        frames.flat_map(|(index, frame)| {
+            let lines = self.bytes[frame.lines.clone()].split(|b| *b == b'\n');
+            // JSON is never empty: the one empty piece is what follows the last line break.
+            lines
+                .filter(|line| !line.is_empty())
+                .map(move |line| (index, line))
+        })
+    }
+}
+
+/// Reads and sorts every `journal.N`, the oldest first. One that is refused refuses the whole folder: going on beside
+/// it could mean going on without what it knows.
+pub(super) fn read_all(
+    dir: &Path,
+    kind: &str,
+    names: &[String],
+    read: impl Fn(&Path) -> io::Result<Vec<u8>>,
+) -> Result<Vec<Found>, OpenError> {
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_in(name)).collect();
+    numbers.sort_unstable();
+    let mut found = Vec::new();
+    for number in numbers {
+        let path = dir.join(format!("journal.{number}"));
+        let bytes = read(&path)?;
+        let seen = match examine(&bytes, kind) {
+            Ok(seen) => seen,
+            Err(Refusal::Version(version)) => return Err(OpenError::Version { path, version }),
+            Err(Refusal::Kind(found)) => {
+                let wanted = kind.to_owned();
+                return Err(OpenError::Kind {
+                    path,
+                    found,
+                    wanted,
+                });
+            }
+            Err(Refusal::NotAJournal) => return Err(OpenError::NotAJournal { path }),
+        };
+        found.push(Found {
+            number,
+            path,
+            bytes,
+            seen,
+        });
+    }
+    Ok(found)
+}
+
+/// The file that counts: the newest that has anything, for it began with everything the older ones said.
+pub(super) fn counts(found: &[Found]) -> Option<&Found> {
+    found.iter().rev().find(|file| !file.seen.good.is_empty())
+}
+
+/// The newest damaged file, and where its damage begins.
+pub(super) fn damaged(found: &[Found]) -> Option<(&Found, u64)> {
+    let mut newest_first = found.iter().rev();
+    newest_first.find_map(|file| Some((file, file.damage()?)))
+}
+
+/// How many commits damage has taken from the history that counts; `None` when that cannot be told. It can only if the
+/// newest file still has its beginning: that frame alone may stand for any amount of history.
+pub(super) fn missing(found: &[Found]) -> Option<u64> {
+    let seen = &found.last()?.seen;
+    let begins = seen.good.first().is_some_and(|frame| frame.number == 0);
+    begins.then(|| seen.gaps.iter().map(|gap| gap.frames).sum())
+}
+
+/// All records of a file.
+pub(super) fn decode<R: DeserializeOwned>(file: &Found) -> Result<Vec<R>, OpenError> {
+    let record = |(index, line)| {
+        let frame: &super::recover::Good = &file.seen.good[index];
+        serde_json::from_slice(line).map_err(|e| OpenError::Record {
+            path: file.path.clone(),
+            commit: frame.number,
+            offset: frame.start as u64,
+            why: e.to_string(),
+        })
+    };
+    file.lines().map(record).collect()
+}
+
+/// The N of `journal.N`, in its one spelling.
+pub(super) fn number_in(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("journal.")?;
+    // Eighteen digits leave room to count on.
+    let number: u64 = (digits.len() <= 18).then(|| digits.parse().ok())??;
+    (number.to_string() == digits).then_some(number)
+}

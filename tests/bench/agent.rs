@@ -1,0 +1,66 @@
+//! The agent that is measured: reads its terminal and notes when the last byte of each message's line could be read.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+
+use crate::now_ns;
+
+/// What surrounds a message's number in its text.
+const MARK: &str = "@@";
+
+/// The text of message `n`, about as long as people's and agents' messages are.
+pub fn text(n: usize) -> String {
+    format!(
+        "the build is green again and the branch may be merged now, see the notes {MARK}{n}{MARK}"
+    )
+}
+
+/// Runs until its terminal is closed. In `raw` mode it takes byte by byte and echoes itself, as full-screen programs do;
+/// otherwise the kernel collects lines and echoes.
+pub fn run(log: &Path, raw: bool) -> io::Result<()> {
+    let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
+    if raw {
+        let mut modes = tcgetattr(input.as_fd())?;
+        modes.make_raw();
+        tcsetattr(input.as_fd(), OptionalActions::Now, &modes)?;
+    }
+    let mut log = File::options().create(true).append(true).open(log)?;
+    output.write_all(b"->pty:ready\n")?;
+    output.flush()?;
+    let (mut chunk, mut line) = (vec![0; 64 * 1024], Vec::new());
+    loop {
+        let count = input.read(&mut chunk)?;
+        let at = now_ns();
+        if count == 0 {
+            return Ok(());
+        }
+        if raw {
+            output.write_all(&chunk[..count])?;
+            output.flush()?;
+        }
+        for byte in &chunk[..count] {
+            if !matches!(byte, b'\n' | b'\r') {
+                line.push(*byte);
+                continue;
+            }
+            let text = String::from_utf8_lossy(&line);
+            if let Some(n) = text.split(MARK).nth(1) {
+                log.write_all(format!("{n} {at}\n").as_bytes())?;
+            }
+            line.clear();
+        }
+    }
+}
+
+/// When message `n` could be read, from an agent's log.
+pub fn read_at(log: &Path, n: usize) -> Option<u64> {
+    let text = std::fs::read_to_string(log).ok()?;
+    text.lines().rev().find_map(|line| {
+        let (number, at) = line.split_once(' ')?;
+        (number.parse() == Ok(n)).then(|| at.parse().ok())?
+    })
+}

@@ -1,0 +1,185 @@
+//! The figures as a table, each beside its target and the disk's own, and as JSON.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::node::Bursts;
+
+/// One kind of terminal. Times in nanoseconds.
+pub struct Figures {
+    pub terminal: &'static str,
+    /// Of the disk alone.
+    pub fdatasync: Vec<u64>,
+    pub read: Vec<u64>,
+    pub ack: Vec<u64>,
+    pub burst_one: Bursts,
+    pub burst_ten: Bursts,
+}
+
+/// Everything measured on one disk.
+pub struct Run {
+    /// Added to each fdatasync.
+    pub added: Option<Duration>,
+    pub terminals: Vec<Figures>,
+}
+
+/// One figure and what it should be.
+struct Row {
+    what: &'static str,
+    value: f64,
+    unit: &'static str,
+    /// How many fdatasyncs fit into it; for a rate, into one message.
+    syncs: f64,
+    /// `None` where a target makes no sense.
+    target: Option<(f64, String)>,
+}
+
+impl Row {
+    fn passes(&self) -> Option<bool> {
+        let (limit, _) = self.target.as_ref()?;
+        Some(if self.unit == "/s" {
+            self.value >= *limit
+        } else {
+            self.value <= *limit
+        })
+    }
+
+    fn line(&self) -> String {
+        let value = match self.unit {
+            "ms" => format!("{:.3} ms", self.value),
+            unit => format!("{:.0} {unit}", self.value),
+        };
+        let target = self.target.as_ref().map_or("", |(_, text)| text);
+        let word = match self.passes() {
+            Some(true) => "pass",
+            Some(false) => "MISS",
+            None => "",
+        };
+        let line = format!(
+            "{:<32} {value:>12} {:>12.2}  {target:<32} {word}",
+            self.what, self.syncs
+        );
+        line.trim_end().to_owned() + "\n"
+    }
+}
+
+fn rows(run: &Run, figures: &Figures) -> Vec<Row> {
+    let sync = percentile(&figures.fdatasync, 50);
+    // With a delay, rates and the fixed limit would say more about the delay than about the broker.
+    let real = run.added.is_none();
+    let time = |what, times: &[u64], p, target| {
+        let value = percentile(times, p);
+        Row {
+            what,
+            value,
+            unit: "ms",
+            syncs: value / sync,
+            target,
+        }
+    };
+    let limit = |syncs: f64, more: f64| {
+        let text = format!("at most {syncs:.0} fdatasyncs + {more} ms");
+        Some((syncs * sync + more, text))
+    };
+    let rate = |what, bursts: &Bursts, least: f64| {
+        let value = median(&bursts.rates);
+        Row {
+            what,
+            value,
+            unit: "/s",
+            syncs: 1000.0 / value / sync,
+            target: real.then(|| (least, format!("at least {least:.0} /s"))),
+        }
+    };
+    let cpu = |what, bursts: &Bursts| {
+        let value = bursts.cpu_us?;
+        Some(Row {
+            what,
+            value,
+            unit: "us",
+            syncs: value / 1000.0 / sync,
+            target: None,
+        })
+    };
+    let fixed = real.then(|| (6.0, "at most 6 ms".to_owned()));
+    let mut rows = vec![
+        time("to readable, p50", &figures.read, 50, limit(3.0, 0.5)),
+        time("to readable, p99", &figures.read, 99, fixed),
+        time("to delivery.ack, p50", &figures.ack, 50, limit(5.0, 1.0)),
+        time("to delivery.ack, p99", &figures.ack, 99, None),
+        rate("burst of 1,000 to one agent", &figures.burst_one, 1000.0),
+        rate("burst of 1,000 to ten agents", &figures.burst_ten, 5000.0),
+    ];
+    rows.extend(cpu("  broker's CPU a message, one", &figures.burst_one));
+    rows.extend(cpu("  broker's CPU a message, ten", &figures.burst_ten));
+    rows
+}
+
+/// For people.
+pub fn table(run: &Run) -> String {
+    let mut text = String::new();
+    for figures in &run.terminals {
+        let (p50, p99) = (
+            percentile(&figures.fdatasync, 50),
+            percentile(&figures.fdatasync, 99),
+        );
+        let added = run.added.map_or(String::new(), |added| {
+            format!(", {} ms of it added", added.as_millis())
+        });
+        let _ = writeln!(
+            text,
+            "{} terminal; fdatasync of this disk: p50 {p50:.3} ms, p99 {p99:.3} ms{added}",
+            figures.terminal
+        );
+        let _ = writeln!(
+            text,
+            "{:<32} {:>12} {:>12}  TARGET",
+            "FIGURE", "MEASURED", "FDATASYNCS"
+        );
+        for row in rows(run, figures) {
+            text.push_str(&row.line());
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// For programs.
+pub fn json(runs: &[Run]) -> Value {
+    let row = |row: Row| {
+        let (limit, words) = row.target.clone().unzip();
+        json!({
+            "figure": row.what.trim(), "value": row.value, "unit": row.unit, "fdatasyncs": row.syncs,
+            "limit": limit, "target": words, "pass": row.passes(),
+        })
+    };
+    let terminals = runs.iter().flat_map(|run| {
+        run.terminals.iter().map(move |figures| {
+            json!({
+                "terminal": figures.terminal,
+                "added_ms": run.added.map(|added| added.as_millis()),
+                "fdatasync_p50_ms": percentile(&figures.fdatasync, 50),
+                "fdatasync_p99_ms": percentile(&figures.fdatasync, 99),
+                "figures": rows(run, figures).into_iter().map(row).collect::<Vec<_>>(),
+            })
+        })
+    });
+    json!({ "runs": terminals.collect::<Vec<_>>() })
+}
+
+/// Of nanoseconds, in milliseconds.
+#[allow(clippy::cast_precision_loss)] // far below where it matters
+fn percentile(times: &[u64], p: usize) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    let at = (sorted.len() * p / 100).min(sorted.len().saturating_sub(1));
+    sorted.get(at).map_or(f64::NAN, |ns| *ns as f64 / 1e6)
+}
+
+fn median(rates: &[f64]) -> f64 {
+    let mut sorted = rates.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,6 +1,7 @@
 //! All tests that run against the library or the program from outside, in one binary. One module per line.
 
 mod agents; // real programs in real terminals
+mod ages; // one node, engines of every age
 mod asking; // a person at the command line
 mod attaching; // a person's terminal joined to an agent's
 mod degrading; // the disk fails, fills up or goes away

@@ -122,8 +122,7 @@ impl Dispatcher {
 
     fn raise(&mut self, now: Now, dead: Dead, out: &mut Out) -> RedeliveredLetter {
         let old = dead.pending.delivery;
-        let id = DeliveryId::new(format!("redo_{:012x}{:08x}", now.wall.0, self.next_request));
-        self.next_request += 1;
+        let id = DeliveryId::new(format!("redo_{}", self.unused(now)));
         let delivery = Delivery {
             id: id.clone(),
             origin: match &old.origin {

@@ -199,13 +199,18 @@ impl Turn<'_> {
         }
     }
 
-    fn try_node_register(&mut self, conn: ConnId, f: &NodeRegister) -> Result<(), Failure> {
+    /// Which place a registration is for, under which name, and whether that is a direct node's; `None` when the socket is
+    /// gone.
+    fn registering(
+        &self,
+        conn: ConnId,
+        f: &NodeRegister,
+    ) -> Result<Option<(Here, String, bool)>, Failure> {
         let Some(open) = self.core.live.conns.get(&conn) else {
-            return Ok(());
+            return Ok(None);
         };
-        let ws = open.ws;
-        let Role::Node { node, provider } = open.role.clone() else {
-            return Ok(());
+        let Role::Node { node, .. } = &open.role else {
+            return Ok(None);
         };
         if f.node_id.as_str() != node {
             return failure(
@@ -213,14 +218,14 @@ impl Turn<'_> {
                 format!("This token belongs to node {node}"),
             );
         }
-        let w = self.core.state.workspaces.get(&ws);
-        let Some(stored) = w.and_then(|w| w.nodes.get(&node)) else {
+        let w = self.core.state.workspaces.get(&open.ws);
+        let Some(stored) = w.and_then(|w| w.nodes.get(node)) else {
             return failure("node_not_found", format!("Node {node} does not exist"));
         };
         let direct = stored.is_direct();
         // A direct node is named after its agent, whatever its client says.
         let name = if direct { &stored.name } else { &f.name }.clone();
-        if w.is_some_and(|w| w.nodes.values().any(|n| n.name == name && n.id != node)) {
+        if w.is_some_and(|w| w.nodes.values().any(|n| n.name == name && n.id != *node)) {
             return failure(
                 "node_name_conflict",
                 format!("The name \"{name}\" belongs to another node"),
@@ -228,10 +233,18 @@ impl Turn<'_> {
         }
         let here = Here {
             conn,
-            ws,
-            node,
+            ws: open.ws,
+            node: node.clone(),
             provider: provider_name(f.provider.as_ref()),
         };
+        Ok(Some((here, name, direct)))
+    }
+
+    fn try_node_register(&mut self, conn: ConnId, f: &NodeRegister) -> Result<(), Failure> {
+        let Some((here, name, direct)) = self.registering(conn, f)? else {
+            return Ok(());
+        };
+        let ws = here.ws;
         let instance = f.provider.as_ref().map(|p| p.instance_id.clone());
         let instance = instance.unwrap_or_else(|| format!("c{conn}"));
         if self.holds_its_place(&here, &instance) {
@@ -243,8 +256,9 @@ impl Turn<'_> {
                 ),
             );
         }
-        if let Some(before) = provider.filter(|p| *p != here.provider) {
-            self.node_lost(ws, &here.node, &before);
+        // One connection is one provider: what it was before, it is no longer.
+        if let Some(before) = self.here(conn).filter(|b| b.provider != here.provider) {
+            self.node_lost(ws, &here.node, &before.provider);
         }
         let accepted = self.accept(&here, &f.capabilities, direct);
         let capabilities: Vec<Capability> = f
@@ -275,13 +289,23 @@ impl Turn<'_> {
         };
         self.attach(&here, manner);
 
+        let data = self.registration(&here, &instance, &accepted);
+        self.reply(conn, f.id.as_deref(), data);
+        self.resend(ws, &here.node, &here.provider, conn);
+        self.place_waiting(ws);
+        self.flush_connection(conn);
+        Ok(())
+    }
+
+    /// The roster entry of a node that registered, and what engines of later times say with it.
+    fn registration(&self, here: &Here, instance: &str, accepted: &[Value]) -> Value {
         let view = self
             .core
             .state
             .workspaces
-            .get(&ws)
+            .get(&here.ws)
             .and_then(|w| w.nodes.get(&here.node))
-            .map(|n| self.core.node_view(ws, n, self.now));
+            .map(|n| self.core.node_view(here.ws, n, self.now));
         let mut data = Value::Object(view.unwrap_or_default());
         if self.core.behaviour.providers {
             data["provider"] = json!({"name": here.provider, "instance_id": instance});
@@ -290,11 +314,7 @@ impl Turn<'_> {
         if self.core.behaviour.contract {
             data["registration_contract"] = json!(CONTRACT);
         }
-        self.reply(conn, f.id.as_deref(), data);
-        self.resend(ws, &here.node, &here.provider, conn);
-        self.place_waiting(ws);
-        self.flush_connection(conn);
-        Ok(())
+        data
     }
 
     /// One verdict per advertised name (engine-wire 3.4). An action's name that another connected provider offers to the

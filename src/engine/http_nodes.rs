@@ -214,8 +214,8 @@ fn once(t: &Turn<'_>, call: &Call<'_>) -> Result<Option<Once>, Refusal> {
     }))
 }
 
-pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
-    let ws = call.ws();
+/// The name, kind and role that a create call asks for, if this engine has such nodes.
+fn asked<'a>(call: &Call<'a>) -> Result<(&'a str, &'a str, &'a str), Refusal> {
     let name = call.need("name")?.trim();
     if name.is_empty() || name.len() > 255 {
         return Err(refuse(
@@ -236,14 +236,20 @@ pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     if !matches!(role, "broker" | "direct") {
         return Err(invalid("\"role\" must be \"direct\" or \"broker\""));
     }
-    let max_agents = call.count("max_agents")?;
-    if role == "direct" && max_agents.is_some_and(|m| m > 1) {
+    if role == "direct" && call.count("max_agents")?.is_some_and(|m| m > 1) {
         return Err(refuse(
             400,
             "direct_node_capacity_exceeded",
             "A direct node has one agent",
         ));
     }
+    Ok((name, kind, role))
+}
+
+pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let ws = call.ws();
+    let (name, kind, role) = asked(call)?;
+    let max_agents = call.count("max_agents")?;
     let capabilities = call.texts("capabilities")?;
     let tags = call.texts("tags")?;
     let node_id = call.text("node_id")?.filter(|id| !id.is_empty());
@@ -259,12 +265,8 @@ pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
         (None, Some(id)) => check_free(t, id)?,
         (None, None) => {}
     }
-    let token = match once {
-        Some(once) => {
-            let (key, now) = ((ws, once.key), t.now.wall);
-            t.core.minted.insert(key, (once.fingerprint, now));
-            once.token
-        }
+    let token = match &once {
+        Some(once) => once.token.clone(),
         None => t.token("nt_live_", 48),
     };
     let mut node = match old {
@@ -297,6 +299,10 @@ pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
         ws,
         node: Box::new(node),
     });
+    if let Some(once) = once {
+        let key = (ws, once.key);
+        t.core.minted.insert(key, (once.fingerprint, t.now.wall));
+    }
     t.disconnect_node(ws, &id);
     created(t, ws, &id, &token)
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use relay_broker::dispatch::{Dispatcher, Facts, Limits};
+use relay_broker::dispatch::{Dispatcher, Facts};
 use relay_broker::ids::{AgentName, NodeId, Seq, Ticket};
 use relay_broker::machine::Machine;
 use relay_broker::msg::{ApiCall, Effect, Event, LinkCommand};
@@ -17,7 +17,7 @@ use crate::agents::AgentThread;
 use crate::disk::{Crash, SimDisk};
 use crate::mind::{FOLDER, Mind, Phase, Wrote};
 use crate::network::{LinkInput, Uplink};
-use crate::people::Caller;
+use crate::people::{Caller, To};
 use crate::tui::{COLS, ROWS};
 use crate::world::{MS, SECOND, What, World, tell};
 
@@ -51,10 +51,16 @@ pub struct Broker {
 
 impl World {
     /// How every agent here is asked for.
-    pub fn spawn_request(&self, name: &AgentName) -> SpawnRequest {
+    pub fn spawn_request(&mut self, name: &AgentName) -> SpawnRequest {
         let at = self.names.iter().position(|n| n == name).unwrap_or(0);
+        let task = self.options.tasks.then(|| {
+            let index = self.message(To::Task(name.clone()), "begin with this", false);
+            self.messages[index].body.clone()
+        });
         SpawnRequest {
             name: name.to_string(),
+            task,
+            restart_policy: self.options.restart.clone(),
             cli: Some(self.options.manners[at].command().into()),
             rows: Some(ROWS),
             cols: Some(COLS),
@@ -64,11 +70,12 @@ impl World {
     }
 
     /// The one place that makes them.
-    fn facts(&self, damage: String) -> Facts {
-        let agents = match self.options.with_broker {
-            true => self.names.iter().map(|n| self.spawn_request(n)).collect(),
+    fn facts(&mut self) -> Facts {
+        let names = match self.options.with_broker {
+            true => self.names.clone(),
             false => Vec::new(),
         };
+        let agents = names.iter().map(|n| self.spawn_request(n)).collect();
         Facts {
             node_name: "here".into(),
             node_id: NodeId::new("node_sim"),
@@ -78,12 +85,12 @@ impl World {
             max_agents: 0,
             harnesses: vec!["claude".into()],
             grace: Duration::from_secs(2),
-            limits: Limits::default(),
+            limits: self.options.limits,
             harness_table: BTreeMap::new(),
             actions: BTreeMap::new(),
             pid: 1,
             agents,
-            damage: (!damage.is_empty()).then_some(damage),
+            damage: None,
         }
     }
 
@@ -102,7 +109,7 @@ impl World {
         self.lives += 1;
         let life = self.lives;
         let now = self.broker_now();
-        let dispatcher = Dispatcher::new(self.facts(String::new()), now);
+        let dispatcher = Dispatcher::new(self.facts(), now);
         let rotate = self.options.rotate_bytes;
         let woken = Mind::wake(&self.broker_disk, "broker", rotate, dispatcher);
         let mut mind = match woken {

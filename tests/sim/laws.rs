@@ -105,6 +105,7 @@ impl Laws {
     fn remember(&mut self, record: &Record) {
         match record {
             Record::Accepted { delivery } => self.accepted(delivery),
+            Record::Redelivered { id, delivery } => self.raised(id, delivery),
             Record::Noted { agent_id, seq, .. } => {
                 self.finish(agent_id, *seq);
             }
@@ -155,6 +156,19 @@ impl Laws {
             noted: false,
         };
         self.fates.insert(delivery.id.clone(), fate);
+    }
+
+    /// A dead letter gets another chance, under another name, behind what waits.
+    fn raised(&mut self, id: &DeliveryId, delivery: &Delivery) {
+        let old = self.fates.get(id);
+        let was_dead = old.is_some_and(|fate| fate.dead);
+        if let Some(tag) = old.and_then(|fate| fate.tag) {
+            self.by_tag.remove(&(delivery.agent.clone(), tag));
+        }
+        self.must(was_dead, || {
+            format!("{id} is redelivered and was no dead letter")
+        });
+        self.accepted(delivery);
     }
 
     fn ended(&mut self, id: &DeliveryId, proof: Option<Proof>) {
@@ -450,7 +464,12 @@ impl Laws {
 
     /// What became of a message for that agent.
     pub fn fate_of(&self, agent: &AgentName, tag: u64) -> Option<&Fate> {
-        self.fates.get(self.by_tag.get(&(agent.clone(), tag))?)
+        self.fates.get(self.id_of(agent, tag)?)
+    }
+
+    /// The name under which a message for that agent was last accepted.
+    pub fn id_of(&self, agent: &AgentName, tag: u64) -> Option<&DeliveryId> {
+        self.by_tag.get(&(agent.clone(), tag))
     }
 
     /// How many deliveries there were, how many of them became dead letters, and how many were typed with nothing seen and

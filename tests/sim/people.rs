@@ -21,6 +21,8 @@ pub enum To {
     Channel,
     /// Over the local API.
     Local(AgentName),
+    /// The first task of an agent, given with the wish for it.
+    Task(AgentName),
 }
 
 /// How far it is, as its sender knows.
@@ -74,9 +76,10 @@ pub enum Trouble {
     Release,
     Hold,
     Death,
+    Redeliver,
 }
 
-const TROUBLES: [Trouble; 12] = [
+const TROUBLES: [Trouble; 13] = [
     Trouble::Cut,
     Trouble::Hole,
     Trouble::EngineKill,
@@ -89,6 +92,7 @@ const TROUBLES: [Trouble; 12] = [
     Trouble::Release,
     Trouble::Hold,
     Trouble::Death,
+    Trouble::Redeliver,
 ];
 
 /// Who waits for an answer of the local API.
@@ -178,6 +182,7 @@ impl World {
             Trouble::Release => o.release_ms,
             Trouble::Hold => o.hold_ms,
             Trouble::Death => o.death_ms,
+            Trouble::Redeliver => o.redeliver_ms,
         };
         if mean_ms > 0 && !self.healed {
             let after = self.spread(mean_ms * MS);
@@ -262,6 +267,10 @@ impl World {
                 self.set_mode(&name, DeliveryMode::ManualFlush);
                 let after = self.prng.below(10 * SECOND);
                 self.at(after, What::Step(Step::LetGo(at)));
+            }
+            Trouble::Redeliver => {
+                tell!(self, "somebody redelivers all dead letters");
+                self.call(ApiCall::Redeliver(None), Caller::Nobody("redeliver"));
             }
             Trouble::Death => {
                 let (name, now) = (self.any_name(), self.now);
@@ -354,6 +363,7 @@ impl World {
         let message = self.messages[index].clone();
         match &message.to {
             To::Local(name) => self.send_local(index, name, &message),
+            To::Task(_) => {}
             To::Agent(name) => {
                 let body =
                     json!({"to": name.as_str(), "text": message.body, "mode": mode(message.steer)});
@@ -479,7 +489,7 @@ impl World {
                 (Told::Taken(id), To::Agent(name)) => self.laws.came(id, name),
                 (Told::Taken(_), _) => true,
                 // Its broker died before it answered.
-                (Told::Asked, To::Local(_)) => true,
+                (Told::Asked, To::Local(_)) | (_, To::Task(_)) => true,
                 _ => false,
             })
     }

@@ -2,14 +2,15 @@
 //! each bug that a seed found. The same world and the same laws, with nothing drawn: every act is in the text.
 
 use relay_broker::ids::AgentName;
+use relay_broker::msg::ApiCall;
 use relay_broker::wire::event::{DeliveryMode, Proof};
 
 use crate::disk::Crash;
 use crate::laws::Fate;
-use crate::people::{To, Told};
+use crate::people::{Caller, To, Told};
 use crate::swarm::Options;
 use crate::tui::{Kind, Manner};
-use crate::world::{SECOND, World};
+use crate::world::{MS, SECOND, World};
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -380,6 +381,45 @@ fn a_clock_that_jumps_back_over_a_restart_gives_no_number_or_name_twice() {
     world.set_mode(&w0(), DeliveryMode::AutoInject);
     rest(&mut world);
     assert_eq!((taken(&world, first), taken(&world, second)), (1, 1));
+}
+
+#[test]
+fn a_dead_letter_that_is_redelivered_gets_a_name_of_its_own_whatever_the_clock_says() {
+    let mut world = stage(lines());
+    let long = "too long for a line ".repeat(300);
+    let letters: Vec<u64> = (0..2)
+        .map(|_| {
+            let index = world.message(To::Local(w0()), &long, false);
+            world.say(index);
+            index as u64
+        })
+        .collect();
+    must(
+        &mut world,
+        5000,
+        "no terminal in line mode takes them",
+        |w| letters.iter().all(|tag| ended(w, *tag)),
+    );
+    world.set_mode(&w0(), DeliveryMode::ManualFlush);
+    world.run_ms(100);
+    world.kill_broker(Crash::Power);
+    let redeliver = |world: &mut World, tag| {
+        world.run_ms(10_000);
+        let id = world.laws.id_of(&w0(), tag).cloned();
+        world.call(ApiCall::Redeliver(id), Caller::Nobody("redeliver"));
+        world.run_ms(100);
+    };
+    let before = world.now;
+    redeliver(&mut world, letters[0]);
+    world.kill_broker(Crash::Power);
+    // The same millisecond on the wall, the same act since the start.
+    world.wall_off_ms -= ((world.now - before) / MS) as i64;
+    redeliver(&mut world, letters[1]);
+    world.set_mode(&w0(), DeliveryMode::AutoInject);
+    rest(&mut world);
+    for tag in letters {
+        assert!(fate(&world, tag).is_some_and(|f| f.dead), "again");
+    }
 }
 
 #[test]

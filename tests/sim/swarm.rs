@@ -1,7 +1,11 @@
 //! What kind of world: how many agents of which manners, and which troubles how often. Drawn from the seed, so that one
 //! world has few kinds of trouble and another many.
 
+use std::time::Duration;
+
+use relay_broker::dispatch::Limits;
 use relay_broker::prng::Prng;
+use relay_broker::wire::local::{RestartPolicy, RestartWhen};
 
 use crate::tui::{Kind, Manner};
 
@@ -25,6 +29,11 @@ pub struct Options {
     pub long: u64,
     /// Messages come at once.
     pub burst: bool,
+    /// How much may wait, and how long.
+    pub limits: Limits,
+    /// Agents are started again when they end, and have a first task.
+    pub restart: Option<RestartPolicy>,
+    pub tasks: bool,
     // troubles, mean time between two
     pub cut_ms: u64,
     pub hole_ms: u64,
@@ -38,6 +47,7 @@ pub struct Options {
     pub release_ms: u64,
     pub hold_ms: u64,
     pub death_ms: u64,
+    pub redeliver_ms: u64,
     // troubles, chances
     pub kill_in_write: u64,
     pub kill_in_effects: u64,
@@ -67,6 +77,9 @@ impl Options {
             steer: 0,
             long: 0,
             burst: false,
+            limits: Limits::default(),
+            restart: None,
+            tasks: false,
             cut_ms: 0,
             hole_ms: 0,
             engine_kill_ms: 0,
@@ -79,6 +92,7 @@ impl Options {
             release_ms: 0,
             hold_ms: 0,
             death_ms: 0,
+            redeliver_ms: 0,
             kill_in_write: 0,
             kill_in_effects: 0,
             power: 0,
@@ -112,6 +126,7 @@ impl Options {
             release_ms: some(15_000),
             hold_ms: some(10_000),
             death_ms: some(15_000),
+            redeliver_ms: some(20_000),
             kill_in_write: some(20),
             kill_in_effects: some(20),
             power: some(500),
@@ -143,9 +158,31 @@ impl Options {
         options.steer = prng.below(2) * prng.below(500);
         options.long = prng.below(2) * prng.below(500);
         options.burst = prng.below(4) == 0;
+        options.limits = limits(prng);
+        options.restart = (prng.below(2) == 0).then(|| policy(prng));
+        options.tasks = prng.below(4) == 0;
         let agents = 1 + prng.below(3);
         options.manners = (0..agents).map(|_| manner(prng, trouble)).collect();
         options
+    }
+}
+
+fn limits(prng: &mut Prng) -> Limits {
+    let ttl = [None, Some(30), Some(90), Some(3600)][prng.below(4) as usize];
+    Limits {
+        engine: [1024, 4, 12][prng.below(3) as usize],
+        local: [256, 3, 20][prng.below(3) as usize],
+        ttl: ttl.map(Duration::from_secs),
+    }
+}
+
+fn policy(prng: &mut Prng) -> RestartPolicy {
+    RestartPolicy {
+        enabled: true,
+        when: [RestartWhen::OnFailure, RestartWhen::Always][prng.below(2) as usize],
+        max_restarts: prng.below(4) as u32,
+        cooldown_ms: prng.below(4000),
+        max_consecutive_failures: prng.below(4) as u32,
     }
 }
 

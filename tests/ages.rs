@@ -25,7 +25,7 @@ impl World {
             workspace_key: None,
             workspace_name: "local".into(),
         };
-        let behave = Behave::parse([age].into_iter()).expect("an age");
+        let behave = Behave::parse([age]).expect("an age");
         let server = Server::start_behaving(settings, &behave).expect("it starts");
         Self {
             age,

@@ -364,11 +364,16 @@ pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError
             harnesses.push(name.clone());
         }
     }
+    let engine = engine_choice(flags, env)?;
     let draft = Settings {
         name,
         data_dir: env.data_dir(&state_dir),
         state_dir,
         engine_url: String::new(),
+        proxy: match &engine {
+            EngineChoice::Remote { url, .. } => proxy::proxy_for(url, env)?,
+            EngineChoice::Embedded { .. } => None,
+        },
         workspace_key: Secret::new(""),
         api_bind: flags.api_bind.unwrap_or(IpAddr::from([127, 0, 0, 1])),
         api_port: flags.api_port,
@@ -386,7 +391,7 @@ pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError
         limits: limits(flags),
     };
     Ok(Plan {
-        engine: engine_choice(flags, env)?,
+        engine,
         log_format: flags.log_format,
         allow_plain_http: flags.allow_plain_http,
         usual_place: draft.state_dir == place.cwd.join(STATE_DIR),
@@ -564,5 +569,6 @@ fn agent(text: &str) -> Result<SpawnRequest, ConfigError> {
 }
 
 mod file;
+mod proxy;
 #[cfg(test)]
 mod tests;

@@ -118,9 +118,9 @@ macro_rules! number_id {
         pub struct $name(pub u64);
 
         impl $name {
-            /// The number after this one.
+            /// The number after this one. The very last, which only a hostile peer would send, has none but itself.
             pub fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
             }
         }
 

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{
-    AgentId, AgentName, DeliveryId, ErrandId, InvocationId, MsgId, Run, SidecarId, Ticket,
+    AgentId, AgentName, DeliveryId, ErrandId, InvocationId, MsgId, NodeId, Run, Seq, SidecarId,
+    Ticket,
 };
 use crate::time::{Mono, Wall};
 use crate::wire::down::{Down, Mode};
@@ -75,12 +76,14 @@ pub enum LinkReport {
     Lost(String),
     /// A frame came in.
     Frame(Down),
+    /// Something came in that could not be understood, and was passed over.
+    PassedOver,
     /// The engine refuses us; trying goes on, slowly.
     Refused(String),
     /// A node token is at hand (again); the id the engine gave us wins over ours.
     Enrolled {
         /// To register with.
-        node_id: crate::ids::NodeId,
+        node_id: NodeId,
         /// The name we are listed under.
         node_name: String,
     },
@@ -512,6 +515,8 @@ pub enum RestCall {
     },
     /// List the workspace's nodes.
     Nodes,
+    /// An identity for an agent, and its place on this node: for when the link cannot do it.
+    Identify(Box<Wanted>),
     /// Invoke an action in the broker's own name.
     Invoke {
         /// For example `spawn`.
@@ -528,6 +533,32 @@ pub enum RestCall {
     },
 }
 
+/// The identity an agent wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Under which name.
+    pub name: AgentName,
+    /// The program's own session, for resuming it.
+    pub session_ref: Option<String>,
+    /// Our own node, as the engine lists it.
+    pub node_name: String,
+    /// Our own node.
+    pub node_id: NodeId,
+    /// The name is known to be taken: it is to be had from whoever bears it.
+    pub exists: bool,
+}
+
+/// An identity, and the place that goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identified {
+    /// Whose sequence its mail counts in.
+    pub agent_id: AgentId,
+    /// Acts as that agent.
+    pub token: Secret,
+    /// The highest number acknowledged for it, where the engine says so.
+    pub acked: Option<Seq>,
+}
+
 /// How an HTTP call to the engine ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RestDone {
@@ -537,6 +568,8 @@ pub enum RestDone {
     Joined,
     /// The roster.
     Nodes(Vec<RosterEntry>),
+    /// Registered, and bound to this node.
+    Identified(Identified),
     /// An invocation as it stands.
     Invocation(Invocation),
     /// No; with the engine's status and code when it answered at all.
@@ -588,7 +621,7 @@ pub enum Origin {
         /// Whose sequence.
         agent_id: AgentId,
         /// Which number; 0 is outside the sequence and needs no acknowledgement.
-        seq: crate::ids::Seq,
+        seq: Seq,
     },
     /// The local API or the broker itself.
     Local,

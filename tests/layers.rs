@@ -39,6 +39,9 @@ const LEVELS: &[(&str, u8)] = &[
     ("handlers", 4),
     ("uplink::socket", 4),
     ("uplink::rest", 4),
+    ("uplink::enrol", 4),
+    ("uplink::identify", 4),
+    ("uplink::proxy", 4),
     ("identity", 4),
     ("engine::server", 4),
     // assembly

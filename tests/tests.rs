@@ -1,15 +1,18 @@
 //! All tests that run against the library or the program from outside, in one binary. One module per line.
 
 mod agents; // real programs in real terminals
+mod ages; // one node, engines of every age
 mod asking; // a person at the command line
 mod attaching; // a person's terminal joined to an agent's
 mod degrading; // the disk fails, fills up or goes away
 mod delivering; // a message from an engine reaches a program
 mod embedded; // the engine that comes with the broker
+mod enrolling; // a node gets its identity and its token
 mod fleet; // several machines in one workspace
 mod formats; // fixtures of frames and journals
 mod journalling; // a look into the journal
 mod layers; // who imports whom
+mod linking; // the link to an engine, whatever it sends and however it breaks
 mod misbehaving; // the engine as a test double of others
 mod restarting; // whatever dies, it goes on where it was
 mod returning; // agents and messages that come back

@@ -1,5 +1,6 @@
 //! Assembly: open, replay, wire up, start, stop. Every thread of a broker is started from here and ends through here.
 
+mod identity;
 mod shell;
 
 use std::collections::BTreeMap;
@@ -18,9 +19,6 @@ use crate::api;
 use crate::dispatch::{Dispatcher, Facts, Limits, Out};
 use crate::handlers::{Handlers, News};
 use crate::hub::Topic;
-use crate::identity::derive::{Enrolment, TokenScope, fingerprint, node_id};
-use crate::identity::store;
-use crate::ids::{NodeId, WorkspaceId};
 use crate::journal::{self, Journal, Lock, Opened};
 use crate::ledger::Record;
 use crate::lines::{Lines, Sidecars};
@@ -30,9 +28,11 @@ use crate::sys::disk::{create_private_dir, write_private};
 use crate::sys::reap::Reaper;
 use crate::sys::{clock, entropy, failpoint, thread};
 use crate::time::Now;
-use crate::uplink::rest::{CallError, Client, Errands};
-use crate::uplink::socket::{Tokens, Uplink, UplinkSettings};
+use crate::uplink::proxy::Proxy;
+use crate::uplink::rest::Errands;
+use crate::uplink::socket::{Uplink, UplinkSettings};
 use crate::wire::local::{ConnectionFile, SpawnRequest};
+use identity::{Identity, enroller, identify, node_token};
 use shell::{Inbound, Shell};
 
 /// How many events wait for the dispatcher. Full means that whoever has news waits: back-pressure, toward the network and
@@ -58,6 +58,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The engine's base URL, without a trailing slash.
     pub engine_url: String,
+    /// The way to it, if not direct.
+    pub proxy: Option<Proxy>,
     /// Opens the workspace; starts with `rk_`.
     pub workspace_key: Secret,
     /// Where the local API listens.
@@ -230,74 +232,6 @@ fn bind(ip: IpAddr, port: u16) -> Result<TcpListener, StartError> {
             "failed to bind API on {addr}: {e}; choose another --api-port, or 0 for any free one"
         ))
     })
-}
-
-/// Who we are at which engine.
-struct Identity {
-    client: Client,
-    workspace_id: WorkspaceId,
-    node_id: NodeId,
-}
-
-/// The folder stands for the node: two brokers can run in two folders of one machine, and each keeps its id.
-fn folder_of(state_dir: &Path) -> Result<String, StartError> {
-    let full = state_dir.canonicalize().map_err(|e| {
-        StartError(format!(
-            "state folder {} cannot be resolved: {e}",
-            state_dir.display()
-        ))
-    })?;
-    let folder = match (full.file_name(), full.parent()) {
-        (Some(name), Some(parent)) if name == ".relay-broker" => parent.to_owned(),
-        _ => full,
-    };
-    Ok(folder.to_string_lossy().into_owned())
-}
-
-fn identify(settings: &Settings) -> Result<Identity, StartError> {
-    let client = Client::new(&settings.engine_url, settings.workspace_key.clone());
-    let key = fingerprint(settings.workspace_key.reveal());
-    let known = store::known_workspace(&settings.state_dir, &settings.engine_url, &key);
-    let workspace_id = match known {
-        // A node that has been here before can start while its engine is away.
-        Some(id) => id,
-        None => {
-            let id = client
-                .workspace()
-                .map_err(|e| workspace_error(&e, &settings.engine_url))?;
-            if let Err(e) =
-                store::keep_workspace(&settings.state_dir, &settings.engine_url, &key, &id)
-            {
-                log::warn!("{e}");
-            }
-            id
-        }
-    };
-    let node_id = match &settings.node_id {
-        Some(id) => NodeId::new(id.clone()),
-        None => {
-            let seed = store::seed(&settings.data_dir).map_err(StartError::because)?;
-            node_id(&seed, &folder_of(&settings.state_dir)?, &workspace_id)
-        }
-    };
-    Ok(Identity {
-        client,
-        workspace_id,
-        node_id,
-    })
-}
-
-fn workspace_error(error: &CallError, url: &str) -> StartError {
-    match error {
-        CallError::Refused {
-            status: 401 | 403, ..
-        } => StartError(format!(
-            "the engine at {url} refuses the workspace key ({error}); check --workspace-key"
-        )),
-        _ => StartError(format!(
-            "{error}; check --engine, or start without it for an embedded engine"
-        )),
-    }
 }
 
 /// What `start` has gathered.
@@ -532,57 +466,9 @@ fn facts(settings: &Settings, identity: &Identity, opened: &Opened<Record>, pid:
 
 fn uplink_settings(settings: &Settings, identity: &Identity) -> UplinkSettings {
     UplinkSettings {
-        client: identity.client.clone(),
-        node_id: identity.node_id.clone(),
-        node_name: settings.name.clone(),
-        tokens: Box::new(TokenFile::new(settings, identity)),
-        pinned: settings.node_token.clone(),
+        enroller: enroller(settings, &identity.client, identity.scope()),
+        enrolment: identity.enrolment.clone(),
     }
-}
-
-/// The token cache of this node's user.
-struct TokenFile {
-    data_dir: PathBuf,
-    scope: TokenScope,
-}
-
-impl TokenFile {
-    fn new(settings: &Settings, identity: &Identity) -> Self {
-        Self {
-            data_dir: settings.data_dir.clone(),
-            scope: TokenScope {
-                node_id: identity.node_id.clone(),
-                workspace_id: identity.workspace_id.clone(),
-                base_url: settings.engine_url.clone(),
-            },
-        }
-    }
-}
-
-impl Tokens for TokenFile {
-    fn cached(&self) -> Option<Enrolment> {
-        store::cached_token(&self.data_dir, &self.scope)
-    }
-
-    fn keep(&self, enrolment: &Enrolment) {
-        if let Err(e) = store::keep_token(&self.data_dir, &self.scope, enrolment) {
-            log::warn!("{e}; the next start will enrol again");
-        }
-    }
-}
-
-/// The operator's token, else what the uplink keeps in the cache, read when asked because it may have been minted anew.
-fn node_token(
-    settings: &Settings,
-    identity: &Identity,
-) -> Box<dyn Fn() -> Option<Secret> + Send + Sync> {
-    let pinned = settings.node_token.clone();
-    let file = TokenFile::new(settings, identity);
-    Box::new(move || {
-        pinned
-            .clone()
-            .or_else(|| file.cached().map(|kept| kept.token))
-    })
 }
 
 /// How the local API asks the dispatcher: a call in, one answer out, within a time.

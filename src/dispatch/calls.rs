@@ -1,7 +1,7 @@
 //! Requests from the local API: messages to send, views of what is, and the HTTP calls to the engine they need.
 
 use super::{Dispatcher, Out};
-use crate::ids::{AgentName, DeliveryId, ErrandId, MsgId, Ticket};
+use crate::ids::{AgentName, DeliveryId, ErrandId, MsgId, Run, Ticket};
 use crate::ledger::Pending;
 use crate::msg::{
     AgentCommand, Answer, Delivery, Effect, Origin, Refusal, RefusalKind, Reply, RestCall, RestDone,
@@ -22,20 +22,26 @@ pub(super) enum Errand {
     Join(AgentName),
     /// The roster.
     Nodes(Ticket),
+    /// An agent wants an identity, in this run.
+    Identify { name: AgentName, run: Run },
     /// An action is invoked, or looked after.
     Invocation(Ticket),
 }
 
 impl Dispatcher {
-    pub(super) fn errand(&mut self, call: RestCall, why: Errand, out: &mut Out) {
+    pub(super) fn errand(&mut self, call: RestCall, why: Errand, out: &mut Out) -> ErrandId {
         let id = self.next_errand;
         self.next_errand = id.next();
         self.errands.insert(id, why);
         out.effects.push(Effect::Errand(id, call));
+        id
     }
 
-    pub(super) fn errand_done(&mut self, id: ErrandId, done: RestDone, out: &mut Out) {
+    pub(super) fn errand_done(&mut self, now: Now, id: ErrandId, done: RestDone, out: &mut Out) {
         match (self.errands.remove(&id), done) {
+            (Some(Errand::Identify { name, run }), done) => {
+                self.identify_done(now, id, (name, run), done, out)
+            }
             (None, _) | (Some(Errand::Join(_)), RestDone::Joined) => {}
             (Some(Errand::Join(name)), other) => {
                 log::warn!("{name} could not join its channels: {other:?}")
@@ -416,9 +422,11 @@ fn sentence(done: &RestDone) -> String {
             ..
         } => message.clone(),
         RestDone::Busy => "too many calls to the engine are waiting; try again".into(),
-        RestDone::Posted(_) | RestDone::Joined | RestDone::Nodes(_) | RestDone::Invocation(_) => {
-            "an answer of the wrong kind".into()
-        }
+        RestDone::Posted(_)
+        | RestDone::Joined
+        | RestDone::Nodes(_)
+        | RestDone::Identified(_)
+        | RestDone::Invocation(_) => "an answer of the wrong kind".into(),
     }
 }
 

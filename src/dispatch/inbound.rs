@@ -15,14 +15,43 @@ use crate::wire::fields::{self, Kind};
 pub(super) const GAP_PATIENCE: Duration = Duration::from_secs(10);
 /// How many frames behind a gap are kept per agent. Those beyond stay the engine's and are asked for once it closes.
 const GAP_KEEP: usize = 1024;
+/// How many bytes of words all frames behind gaps may hold together. Those beyond are treated alike.
+const GAP_BYTES: usize = 32 * 1024 * 1024;
 
 /// Frames that came before their turn.
 #[derive(Debug, Default)]
 pub(super) struct Gap {
     early: BTreeMap<Seq, Deliver>,
+    /// How much they say, in bytes.
+    bytes: usize,
     /// More came than are kept.
     overflowed: bool,
     pub(super) give_up_at: Option<Mono>,
+}
+
+impl Gap {
+    fn insert(&mut self, frame: Deliver) {
+        self.bytes += size(&frame);
+        if let Some(copy) = self.early.insert(frame.seq, frame) {
+            self.bytes -= size(&copy);
+        }
+    }
+
+    /// Counted anew from what is there.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.early.values().map(size).sum()
+    }
+
+    fn pop(&mut self) -> Option<Deliver> {
+        let (_, frame) = self.early.pop_first()?;
+        self.bytes -= size(&frame);
+        Some(frame)
+    }
+}
+
+fn size(frame: &Deliver) -> usize {
+    frame.payload.to_string().len()
 }
 
 impl Dispatcher {
@@ -158,6 +187,8 @@ impl Dispatcher {
             return;
         }
         let first = !self.gaps.contains_key(&agent_id);
+        let bytes = size(&frame);
+        let kept: usize = self.gaps.values().map(|gap| gap.bytes).sum();
         let gap = self.gaps.entry(agent_id.clone()).or_default();
         if gap
             .early
@@ -168,8 +199,8 @@ impl Dispatcher {
             self.step_over(now, frame, out);
             return;
         }
-        if gap.early.len() < GAP_KEEP {
-            gap.early.insert(frame.seq, frame);
+        if gap.early.len() < GAP_KEEP && kept + bytes <= GAP_BYTES {
+            gap.insert(frame);
         } else {
             gap.overflowed = true;
         }
@@ -197,7 +228,7 @@ impl Dispatcher {
 
     fn close_gap(&mut self, now: Now, agent_id: &AgentId, out: &mut Out) {
         while let Some(gap) = self.gaps.get_mut(agent_id) {
-            let Some((seq, frame)) = gap.early.pop_first() else {
+            let Some(frame) = gap.pop() else {
                 let more = gap.overflowed;
                 self.gaps.remove(agent_id);
                 if more {
@@ -208,7 +239,7 @@ impl Dispatcher {
             match self.judge(&frame) {
                 Verdict::Gap => {
                     if let Some(gap) = self.gaps.get_mut(agent_id) {
-                        gap.early.insert(seq, frame);
+                        gap.insert(frame);
                     }
                     return;
                 }

@@ -67,19 +67,27 @@ impl Dispatcher {
         self.full.contains_key(agent_id)
     }
 
-    /// Something ended: there may be room again.
-    pub(super) fn drained(&mut self, now: Now, agent_id: &AgentId, out: &mut Out) {
-        let Some(name) = self.full.get(agent_id) else {
-            return;
-        };
-        if self.ledger.mail().waiting_engine(name) > self.facts.limits.engine / 2 {
+    /// Something ended: there may be room again, for whoever bears the name by now.
+    pub(super) fn drained(&mut self, now: Now, out: &mut Out) {
+        let most = self.facts.limits.engine / 2;
+        let mail = self.ledger.mail();
+        let relieved: Vec<AgentId> = self
+            .full
+            .iter()
+            .filter(|(_, name)| mail.waiting_engine(name) <= most)
+            .map(|(agent_id, _)| agent_id.clone())
+            .collect();
+        if relieved.is_empty() {
             return;
         }
-        self.full.remove(agent_id);
+        for agent_id in relieved {
+            self.full.remove(&agent_id);
+            if self.link.up {
+                // Should nothing come of asking, a new link makes the engine send all it has.
+                self.gaps.entry(agent_id).or_default().give_up_at = Some(now.mono + GAP_PATIENCE);
+            }
+        }
         if self.link.up {
-            // Should nothing come of asking, a new link makes the engine send all it has.
-            let gap = self.gaps.entry(agent_id.clone()).or_default();
-            gap.give_up_at = Some(now.mono + GAP_PATIENCE);
             self.inventory(out);
         }
     }

@@ -204,13 +204,16 @@ impl Dispatcher {
         let Some(member) = self.members.get_mut(name) else {
             return;
         };
+        if member.agent_id.is_some() && member.token.is_some() {
+            // Its identity is still good, and asking again would kill the token it has.
+            self.start_program(now, name, out);
+            return;
+        }
         member.phase = Phase::Registering {
             request: None,
             deadline: None,
         };
         member.started = now;
-        if self.link.up {
-            self.register(name, out);
-        }
+        self.ask_for_identity(now, name, out);
     }
 }

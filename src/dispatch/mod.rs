@@ -5,6 +5,7 @@
 //! answer, timers) is volatile and rebuilt from nothing at start.
 
 mod actions;
+mod admission;
 mod calls;
 mod delivery;
 mod handlers;
@@ -14,6 +15,7 @@ mod limits;
 mod lives;
 mod pace;
 mod presence;
+mod registration;
 mod roster;
 mod sidecars;
 mod spawn;
@@ -201,12 +203,13 @@ impl Machine for Dispatcher {
                 self.enrolled(node_id, node_name)
             }
             Event::Link(LinkReport::Up) => self.link_up(now, out),
-            Event::Link(LinkReport::Lost(why)) => self.link_lost(&why, out),
+            Event::Link(LinkReport::Lost(why)) => self.link_lost(now, &why, out),
             Event::Link(LinkReport::Refused(why)) => self.link_refused(&why, out),
             Event::Link(LinkReport::Frame(frame)) => self.frame(now, frame, out),
+            Event::Link(LinkReport::PassedOver) => self.counters.engine_frames_refused += 1,
             Event::Agent(name, run, report) => self.agent_report(now, &name, run, report, out),
             Event::Call(ticket, call) => self.call(now, ticket, call, out),
-            Event::Errand(id, done) => self.errand_done(id, done, out),
+            Event::Errand(id, done) => self.errand_done(now, id, done, out),
             Event::Handled(id, result) => self.handled(id, result, out),
             Event::LaunchEnded(argv, how) => self.launch_ended(now, &argv, &how),
             Event::Tick => self.tick(now, out),

@@ -1,19 +1,19 @@
-//! What the engine is told of us: registration when the link comes up, heartbeat and inventory from one snapshot of the
-//! roster, and the orderly goodbye.
+//! What the engine is told of us: heartbeat and inventory from one snapshot of the roster, whatever a broken link may have
+//! swallowed, and the orderly goodbye.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use super::registration::{Age, Registration};
 use super::{Dispatcher, Out};
-use crate::ids::NodeId;
+use crate::ids::{AgentId, AgentName, NodeId, Seq};
 use crate::msg::{Effect, ExitReason, LinkCommand, SpawnSource};
-use crate::time::{Mono, Now};
-use crate::wire::down::{ErrorFrame, Reply};
+use crate::time::{Mono, Now, soonest};
 use crate::wire::event::BrokerEvent;
 use crate::wire::up::{
-    Capability, InventoryMember, InventorySync, NodeDeregister, NodeHeartbeat, NodeRegister, Up,
+    Capability, InventoryMember, InventorySync, NodeDeregister, NodeHeartbeat, Up,
 };
 
 /// Between heartbeats; the engine takes a node for dead after 45 s (engine-wire 6).
@@ -38,18 +38,25 @@ pub(super) struct Link {
     pub enrolled: bool,
     /// When the engine last sent anything.
     pub last_frame: Option<Mono>,
-    register_request: Option<String>,
+    /// Who we are on this link.
+    pub registration: Registration,
+    /// As far as any answer of this engine has told.
+    pub age: Age,
+    /// The engine has shown that it does not understand the cursor capability.
+    pub no_cursor: bool,
+    /// Who ended while there was no link.
+    pub farewells: BTreeMap<AgentName, AgentId>,
     next_heartbeat: Option<Mono>,
     beats: u32,
     /// A list of agents is owed.
     inventory_owed: bool,
     /// Our name was taken by another node, so we carry part of our id in it.
-    renamed: bool,
+    pub renamed: bool,
 }
 
 impl Link {
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.next_heartbeat
+        soonest(self.next_heartbeat, self.registration.deadline())
     }
 }
 
@@ -68,8 +75,10 @@ impl Dispatcher {
         self.link.why_down = None;
         self.link.registered = false;
         self.gaps.clear();
-        self.register_node(out);
+        self.begin_registration(now, out);
         self.announce(now, out);
+        self.acknowledge_all(out);
+        self.send_farewells(out);
         self.register_waiting(now, out);
         self.publish(
             BrokerEvent::NodeLink {
@@ -80,32 +89,29 @@ impl Dispatcher {
         );
     }
 
-    fn register_node(&mut self, out: &mut Out) {
-        let id = self.request_id("node_register");
-        self.link.register_request = Some(id.clone());
-        out.effects
-            .push(Effect::Send(Up::NodeRegister(NodeRegister {
-                id: Some(id),
-                name: self.facts.node_name.clone(),
-                node_id: self.facts.node_id.clone(),
-                capabilities: self.capabilities(),
-                max_agents: self.max_agents(),
-                tags: self.tags(),
-                version: VERSION.into(),
-                resume_cursor: None,
-                provider: None,
-            })));
+    /// What was acknowledged on a link that broke may never have arrived.
+    fn acknowledge_all(&mut self, out: &mut Out) {
+        let done: Vec<_> = self
+            .members
+            .iter()
+            .filter_map(|(name, m)| Some((name.clone(), m.agent_id.clone()?)))
+            .filter(|(_, id)| self.ledger.settled(id).is_some_and(|seq| seq != Seq(0)))
+            .collect();
+        for (name, agent_id) in done {
+            self.acknowledge(&name, &agent_id, out);
+        }
     }
 
-    pub(super) fn link_lost(&mut self, why: &str, out: &mut Out) {
+    pub(super) fn link_lost(&mut self, now: Now, why: &str, out: &mut Out) {
         let was_up = std::mem::take(&mut self.link.up);
         let news = self.link.why_down.as_deref() != Some(why);
         self.link.registered = false;
+        self.link.registration = Registration::default();
         self.link.next_heartbeat = None;
         self.link.why_down = Some(why.to_owned());
         self.gaps.clear();
         self.full.clear();
-        self.registrations_lost();
+        self.registrations_lost(now, out);
         if was_up {
             self.counters.link_losses += 1;
         }
@@ -122,6 +128,7 @@ impl Dispatcher {
 
     pub(super) fn link_refused(&mut self, why: &str, out: &mut Out) {
         if self.link.why_down.as_deref() != Some(why) {
+            log::error!("{why}");
             self.link.why_down = Some(why.to_owned());
             self.publish(
                 BrokerEvent::NodeLink {
@@ -135,7 +142,7 @@ impl Dispatcher {
 
     /// `spawn:<harness>` for each harness, as capacity. Never a bare `spawn`: on old engines it would catch every spawn of
     /// the workspace (engine-wire 5.1).
-    fn capabilities(&self) -> Vec<Capability> {
+    pub(super) fn capabilities(&self) -> Vec<Capability> {
         let spawns = self.facts.harnesses.iter();
         let spawns = spawns.map(|h| Capability::of(format!("spawn:{h}"), "capacity"));
         let all = spawns.chain(self.action_capabilities());
@@ -148,7 +155,7 @@ impl Dispatcher {
     /// Tells the engine at once what can be done here. Only a registration makes actions known (engine-wire 3.4).
     pub(super) fn capabilities_changed(&mut self, now: Now, out: &mut Out) {
         if self.link.up {
-            self.register_node(out);
+            self.register_node(now, out);
             self.announce(now, out);
         }
     }
@@ -181,7 +188,7 @@ impl Dispatcher {
                     agent_id,
                     name: name.clone(),
                     invocation_id: None,
-                    session_ref: None,
+                    session_ref: m.session_ref(),
                 })
             })
             .collect();
@@ -210,7 +217,7 @@ impl Dispatcher {
         }
     }
 
-    fn heartbeat(&mut self, now: Now, out: &mut Out) {
+    pub(super) fn heartbeat(&mut self, now: Now, out: &mut Out) {
         self.link.next_heartbeat = Some(now.mono + HEARTBEAT);
         let active = self.members.values().filter(|m| m.is_live()).count() as u64;
         let max_agents = self.max_agents();
@@ -218,13 +225,13 @@ impl Dispatcher {
             0 => 0.0,
             max => (active as f64 / max as f64).min(1.0),
         };
-        let capabilities = self.capabilities();
+        let serves = !self.capabilities().is_empty();
         out.effects
             .push(Effect::Send(Up::NodeHeartbeat(NodeHeartbeat {
                 name: Some(self.facts.node_name.clone()),
                 node_id: Some(self.facts.node_id.clone()),
-                handlers_live: !capabilities.is_empty() && self.stopping.is_none(),
-                capabilities: Some(capabilities),
+                handlers_live: serves && self.stopping.is_none(),
+                capabilities: Some(self.advertised()),
                 max_agents: Some(max_agents),
                 version: Some(VERSION.into()),
                 load: Some(load),
@@ -234,6 +241,7 @@ impl Dispatcher {
     }
 
     pub(super) fn tick_link(&mut self, now: Now, out: &mut Out) {
+        self.tick_registration(now, out);
         if self.link.next_heartbeat.is_some_and(|at| at <= now.mono) {
             self.link.beats += 1;
             if self.link.beats.is_multiple_of(INVENTORY_EVERY) {
@@ -241,50 +249,6 @@ impl Dispatcher {
             }
             self.heartbeat(now, out);
         }
-    }
-
-    pub(super) fn reply(&mut self, now: Now, reply: Reply, out: &mut Out) {
-        if self.link.register_request.as_deref() == Some(&reply.id) {
-            self.link.register_request = None;
-            self.link.registered = true;
-            self.publish(
-                BrokerEvent::NodeRegistered {
-                    node_id: self.facts.node_id.to_string(),
-                    node_name: self.facts.node_name.clone(),
-                },
-                out,
-            );
-        } else {
-            self.agent_registered(now, &reply.id, &reply.data, out);
-        }
-    }
-
-    pub(super) fn error_frame(&mut self, now: Now, error: ErrorFrame, out: &mut Out) {
-        if self.link.register_request.as_deref() != Some(&error.id) {
-            if !self.agent_refused(now, &error, out) {
-                log::warn!("the engine complains: {} {}", error.code, error.message);
-            }
-            return;
-        }
-        self.link.register_request = None;
-        if error.code == "node_name_conflict" && !self.link.renamed {
-            // Two machines may share a host name; part of our id makes the name our own.
-            self.link.renamed = true;
-            self.facts.node_name =
-                format!("{}-{}", self.facts.node_name, self.facts.node_id.tail());
-            log::warn!(
-                "the node name is taken in this workspace; registering as {}",
-                self.facts.node_name
-            );
-            self.register_node(out);
-            return;
-        }
-        let why = format!(
-            "the engine refuses to register this node: {} {}",
-            error.code, error.message
-        );
-        log::error!("{why}");
-        self.link_refused(&why, out);
     }
 
     /// Starts the orderly end: no new calls, no new frames, every agent is hung up on.
@@ -296,6 +260,10 @@ impl Dispatcher {
         } else {
             self.facts.grace
         };
+        if self.link.up && !again {
+            // No handler is live from now on, so that no spawn is placed here any more.
+            self.heartbeat(now, out);
+        }
         self.stop_all(now, grace, out);
         self.leave_if_empty(out);
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::admission::Admission;
 use super::pace::Pace;
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, AgentName, InvocationId, Run, Ticket};
@@ -12,7 +13,7 @@ use crate::msg::{
 use crate::time::{Mono, Now, Wall, soonest};
 use crate::wire::event::BrokerEvent;
 use crate::wire::local::{self, SpawnRequest};
-use crate::wire::up::{AgentDeregister, Outcome, Up};
+use crate::wire::up::Outcome;
 
 /// One agent, from the wish to its end.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub(super) struct Member {
     pub pace: Pace,
     /// Until then an end means that the program did not start; the engine waits for the answer that long.
     pub settles: Option<Mono>,
+    /// How far its identity has been asked for.
+    pub admission: Admission,
 }
 
 /// How long a program that the engine asked for must live to count as started (as upstream has it since 11.x).
@@ -77,7 +80,7 @@ pub(super) enum Phase {
 impl Member {
     pub(super) fn deadline(&self) -> Option<Mono> {
         match self.phase {
-            Phase::Registering { deadline, .. } => deadline,
+            Phase::Registering { deadline, .. } => self.registering_until(deadline),
             Phase::Cooling { until } => Some(until),
             Phase::Running => soonest(soonest(self.pace.until, self.settles), self.again_at),
             Phase::Starting | Phase::Stopping => None,
@@ -101,9 +104,9 @@ impl Member {
         self.again_at = None;
     }
 
-    /// Whether the engine should count it.
+    /// Whether the engine should count it: for as long as its process runs.
     pub(super) fn is_live(&self) -> bool {
-        matches!(self.phase, Phase::Running)
+        matches!(self.phase, Phase::Running | Phase::Stopping)
     }
 }
 
@@ -354,18 +357,17 @@ impl Dispatcher {
                 out,
             );
         }
-        if let Some(agent_id) = member
-            .agent_id
-            .clone()
-            .filter(|_| self.link.up && self.stopping.is_none())
-        {
-            Self::deregister(agent_id, Some(name.clone()), out);
-        }
-        let releasing = member.releasing.clone();
+        let (agent_id, releasing) = (member.agent_id.clone(), member.releasing.clone());
+        let mut goes_on = false;
         if !releasing.is_empty() {
             self.life_over(now, name, true, out);
         } else if self.stopping.is_none() {
-            self.life_goes_on(now, member, how, out);
+            goes_on = self.life_goes_on(now, member, how, out);
+        }
+        // One that comes back keeps its identity, and with it the token that its program was given.
+        let told_by_goodbye = self.stopping.is_some();
+        if let Some(agent_id) = agent_id.filter(|_| !goes_on && !told_by_goodbye) {
+            self.deregister(agent_id, Some(name.clone()), out);
         }
         if self.stopping.is_none() {
             self.announce(now, out);
@@ -403,7 +405,10 @@ impl Dispatcher {
         if self.members.contains_key(name) {
             self.begin_release(now, name, Releaser::Invocation(id), out);
         } else {
-            self.life_over(now, name, true, out);
+            // Names that never were here leave no trace, whoever makes them up.
+            if self.ledger.bound(name).is_some() || self.ledger.mail().waiting(name) > 0 {
+                self.life_over(now, name, true, out);
+            }
             self.answer_releasers(name, &[Releaser::Invocation(id)], out);
         }
     }
@@ -440,6 +445,9 @@ impl Dispatcher {
             return;
         };
         self.life_over(now, name, true, out);
+        if let Some(agent_id) = member.agent_id {
+            self.deregister(agent_id, Some(name.clone()), out);
+        }
         self.publish(BrokerEvent::AgentReleased { name: name.clone() }, out);
         self.answer_releasers(name, &member.releasing, out);
         self.leave_if_empty(out);
@@ -489,16 +497,6 @@ impl Dispatcher {
                 Phase::Starting => {}
             }
         }
-    }
-
-    /// The engine must not believe that the agent runs here.
-    pub(super) fn deregister(agent_id: AgentId, name: Option<AgentName>, out: &mut Out) {
-        out.effects
-            .push(Effect::Send(Up::AgentDeregister(AgentDeregister {
-                id: None,
-                agent_id,
-                name,
-            })));
     }
 
     pub(super) fn unknown(&self, name: &AgentName) -> Refusal {

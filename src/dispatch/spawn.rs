@@ -1,25 +1,17 @@
-//! From the wish for an agent to its program's start: checks, an identity from the engine, the command line.
+//! From the wish for an agent to its program's start: checks, the command line, and what becomes of a wish that fails.
 
 use std::time::Duration;
 
-use serde_json::Value;
-
+use super::admission::{Admission, patience};
 use super::pace::Pace;
 use super::roster::{Member, Phase};
 use super::{Dispatcher, Out};
-use crate::ids::{AgentId, AgentName, Ticket};
-use crate::ledger::Record;
+use crate::ids::{AgentName, Ticket};
 use crate::msg::{AgentSpec, Effect, How, Refusal, RefusalKind, Secret, Size, SpawnSource};
 use crate::time::Now;
-use crate::wire::down::ErrorFrame;
 use crate::wire::event::BrokerEvent;
 use crate::wire::local::SpawnRequest;
-use crate::wire::up::{AgentRegister, Outcome, Up};
-
-/// How long the engine may take to register an agent; the local client gives up after 30 s (local-api 2.1).
-const REGISTER_WITHIN: Duration = Duration::from_secs(20);
-/// How long an engine that answered nothing is left alone before an agent of the broker's own is offered again.
-const REGISTER_AGAIN: Duration = Duration::from_secs(5);
+use crate::wire::up::Outcome;
 
 impl Dispatcher {
     pub(super) fn spawn(
@@ -96,7 +88,7 @@ impl Dispatcher {
         let run = self.next_run;
         self.next_run = run.next();
         // Agents of the broker's own wait for the engine as long as it takes; a caller has a client that gives up.
-        let deadline = (!source.is_own()).then(|| now.mono + REGISTER_WITHIN);
+        let deadline = patience(&source).map(|time| now.mono + time);
         let member = Member {
             run,
             phase: Phase::Registering {
@@ -123,143 +115,10 @@ impl Dispatcher {
             released: false,
             pace: Pace::default(),
             settles: None,
+            admission: Admission::default(),
         };
         self.members.insert(name.clone(), member);
-        if self.link.up {
-            self.register(&name, out);
-        }
-    }
-
-    pub(super) fn register(&mut self, name: &AgentName, out: &mut Out) {
-        let id = self.request_id("agent_register");
-        let Some(member) = self.members.get_mut(name) else {
-            return;
-        };
-        let Phase::Registering { request, .. } = &mut member.phase else {
-            return;
-        };
-        *request = Some(id.clone());
-        let invocation_id = match &member.source {
-            SpawnSource::Invocation(id) => Some(id.clone()),
-            SpawnSource::Api | SpawnSource::CommandLine | SpawnSource::Restart => None,
-        };
-        let session_ref = member
-            .request
-            .harness_config
-            .as_ref()
-            .and_then(|h| h.session_id.clone());
-        out.effects
-            .push(Effect::Send(Up::AgentRegister(AgentRegister {
-                id: Some(id),
-                name: name.clone(),
-                invocation_id,
-                resumable: session_ref.as_ref().map(|_| true),
-                session_ref,
-            })));
-    }
-
-    /// The link came up: everybody without an identity asks for one.
-    pub(super) fn register_waiting(&mut self, now: Now, out: &mut Out) {
-        let waiting: Vec<_> = self
-            .members
-            .iter()
-            .filter(|(_, m)| matches!(m.phase, Phase::Registering { request: None, .. }))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in waiting {
-            if let Some(Member {
-                phase: Phase::Registering { deadline, .. },
-                ..
-            }) = self.members.get_mut(&name)
-            {
-                *deadline = Some(now.mono + REGISTER_WITHIN);
-            }
-            self.register(&name, out);
-        }
-    }
-
-    /// The link went down: requests on it are forgotten and asked again on the next.
-    pub(super) fn registrations_lost(&mut self) {
-        for member in self.members.values_mut() {
-            if let Phase::Registering { request, deadline } = &mut member.phase {
-                *request = None;
-                if member.source.is_own() {
-                    *deadline = None;
-                }
-            }
-        }
-    }
-
-    fn waiting_for(&self, request_id: &str) -> Option<AgentName> {
-        self.members
-            .iter()
-            .find(|(_, m)| matches!(&m.phase, Phase::Registering { request: Some(id), .. } if id == request_id))
-            .map(|(name, _)| name.clone())
-    }
-
-    pub(super) fn agent_registered(
-        &mut self,
-        now: Now,
-        request_id: &str,
-        data: &Value,
-        out: &mut Out,
-    ) {
-        let Some(name) = self.waiting_for(request_id) else {
-            self.late_registration(request_id, data, out);
-            return;
-        };
-        let Some(agent_id) = Self::text(data, "agent_id").map(AgentId::new) else {
-            let why = "the engine's answer to agent.register names no agent_id";
-            self.spawn_failed(now, &name, &Refusal::new(RefusalKind::Engine, why), out);
-            return;
-        };
-        self.record(
-            Record::Bound {
-                agent: name.clone(),
-                agent_id: agent_id.clone(),
-            },
-            out,
-        );
-        let Some(member) = self.members.get_mut(&name) else {
-            return;
-        };
-        member.agent_id = Some(agent_id);
-        // Registering an existing name gives it a new token; one that was given with the request is dead by now.
-        if let Some(token) = Self::text(data, "token") {
-            member.token = Some(Secret::new(token));
-        }
-        member.phase = Phase::Starting;
-        member.started = now;
-        let mut spec = member.spec.clone();
-        spec.token = member.token.clone();
-        out.effects.push(Effect::Spawn(member.run, Box::new(spec)));
-    }
-
-    /// A caller gave up before this came: the engine must not believe that the agent runs here.
-    fn late_registration(&mut self, request_id: &str, data: &Value, out: &mut Out) {
-        let runs = |name| self.members.contains_key(&AgentName::new(name));
-        let ours = request_id.starts_with("agent_register_")
-            && !Self::text(data, "name").is_some_and(runs);
-        if let (true, Some(agent_id)) = (ours, Self::text(data, "agent_id")) {
-            Self::deregister(
-                AgentId::new(agent_id),
-                Self::text(data, "name").map(AgentName::new),
-                out,
-            );
-        }
-    }
-
-    /// True if the error answered one of our registrations.
-    pub(super) fn agent_refused(&mut self, now: Now, error: &ErrorFrame, out: &mut Out) -> bool {
-        let Some(name) = self.waiting_for(&error.id) else {
-            return false;
-        };
-        let why = format!(
-            "the engine refuses agent '{name}': {} {}",
-            error.code, error.message
-        );
-        self.spawn_failed(now, &name, &Refusal::new(RefusalKind::Engine, why), out);
-        true
+        self.ask_for_identity(now, &name, out);
     }
 
     pub(super) fn tick_members(&mut self, now: Now, out: &mut Out) {
@@ -271,7 +130,7 @@ impl Dispatcher {
             .collect();
         for (name, phase) in late {
             match phase {
-                Phase::Registering { .. } => self.register_late(now, &name, out),
+                Phase::Registering { .. } => self.registering_due(now, &name, out),
                 Phase::Cooling { .. } => self.restart(now, &name, out),
                 Phase::Running => self.member_due(now, &name, out),
                 Phase::Starting | Phase::Stopping => {}
@@ -295,28 +154,6 @@ impl Dispatcher {
         }
     }
 
-    fn register_late(&mut self, now: Now, name: &AgentName, out: &mut Out) {
-        let Some(member) = self.members.get_mut(name) else {
-            return;
-        };
-        if member.source.is_own() {
-            if let Phase::Registering { deadline, .. } = &mut member.phase {
-                *deadline = Some(now.mono + REGISTER_AGAIN);
-            }
-            self.register(name, out);
-            return;
-        }
-        let why = match &self.link.why_down {
-            Some(why) => {
-                format!("agent '{name}' could not be registered: no link to the engine ({why})")
-            }
-            None => {
-                format!("agent '{name}' could not be registered: the engine has not answered")
-            }
-        };
-        self.spawn_failed(now, name, &Refusal::new(RefusalKind::Engine, why), out);
-    }
-
     /// The spawn is over before the program ran.
     pub(super) fn spawn_failed(
         &mut self,
@@ -328,9 +165,7 @@ impl Dispatcher {
         let Some(member) = self.members.remove(name) else {
             return;
         };
-        if let Some(agent_id) = member.agent_id.clone().filter(|_| self.link.up) {
-            Self::deregister(agent_id, Some(name.clone()), out);
-        }
+        let agent_id = member.agent_id.clone();
         self.answer_releasers(name, &member.releasing, out);
         self.refuse_spawn(
             member.caller,
@@ -339,6 +174,7 @@ impl Dispatcher {
             refusal.clone(),
             out,
         );
+        let mut goes_on = false;
         if !member.releasing.is_empty() {
             self.life_over(now, name, true, out);
         } else if self.stopping.is_none() && self.ledger.lives().get(name).is_some() {
@@ -346,7 +182,10 @@ impl Dispatcher {
                 note: Some(refusal.message.clone()),
                 ..How::default()
             };
-            self.life_goes_on(now, member, &how, out);
+            goes_on = self.life_goes_on(now, member, &how, out);
+        }
+        if let Some(agent_id) = agent_id.filter(|_| !goes_on) {
+            self.deregister(agent_id, Some(name.clone()), out);
         }
         self.leave_if_empty(out);
     }

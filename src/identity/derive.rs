@@ -6,12 +6,13 @@ use crate::ids::{NodeId, WorkspaceId, to_hex};
 use crate::msg::Secret;
 
 /// `node_` and 32 hex digits of SHA-256(seed, 0, folder, 0, workspace): stable over restarts, different per machine,
-/// folder and workspace (engine-wire 7, the form of upstream's 11.x line).
-pub fn node_id(seed: &str, folder: &str, workspace: &WorkspaceId) -> NodeId {
+/// folder and workspace (engine-wire 7, the form of upstream's 11.x line). The folder is taken byte for byte: two names
+/// that are no text may look alike and still are two folders.
+pub fn node_id(seed: &str, folder: &[u8], workspace: &WorkspaceId) -> NodeId {
     let mut hash = Sha256::new();
     hash.update(seed.as_bytes());
     hash.update([0]);
-    hash.update(folder.as_bytes());
+    hash.update(folder);
     hash.update([0]);
     hash.update(workspace.as_str().as_bytes());
     NodeId::new(format!("node_{}", &to_hex(&hash.finalize())[..32]))
@@ -34,7 +35,7 @@ pub struct TokenScope {
 }
 
 /// What enrolment gave us.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enrolment {
     /// To register with; the engine may have kept an older one (engine-wire 2.2).
     pub node_id: NodeId,
@@ -44,13 +45,23 @@ pub struct Enrolment {
     pub token: Secret,
 }
 
+/// What is kept of a node's enrolment between lives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The token, if there ever was one.
+    pub enrolment: Option<Enrolment>,
+    /// The key of a request for a token whose answer has not been seen: asked again with it, an engine that took the
+    /// request gives the same answer again (engine-wire 2.2).
+    pub mint_key: Option<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_id_is_stable_and_differs_per_machine_folder_and_workspace() {
-        let id = |s, f, w| node_id(s, f, &WorkspaceId::new(w));
+        let id = |s, f: &str, w| node_id(s, f.as_bytes(), &WorkspaceId::new(w));
         let ours = id("node_seed", "/srv/a", "1901");
         assert_eq!(ours, id("node_seed", "/srv/a", "1901"));
         assert_eq!(ours.as_str().len(), "node_".len() + 32);
@@ -66,8 +77,17 @@ mod tests {
     #[test]
     fn folder_and_workspace_cannot_be_shifted_into_each_other() {
         assert_ne!(
-            node_id("s", "a", &WorkspaceId::new("bc")),
-            node_id("s", "ab", &WorkspaceId::new("c"))
+            node_id("s", b"a", &WorkspaceId::new("bc")),
+            node_id("s", b"ab", &WorkspaceId::new("c"))
+        );
+    }
+
+    #[test]
+    fn folders_whose_names_are_no_text_are_told_apart() {
+        let workspace = WorkspaceId::new("w");
+        assert_ne!(
+            node_id("s", b"/srv/\xff", &workspace),
+            node_id("s", b"/srv/\xfe", &workspace)
         );
     }
 }

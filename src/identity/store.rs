@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::derive::{Enrolment, TokenScope};
+use super::derive::{Enrolment, Kept, TokenScope};
 use crate::ids::{NodeId, WorkspaceId};
 use crate::msg::Secret;
-use crate::sys::disk::{create_private_dir, write_private};
+use crate::sys::disk::{create_private_dir, read_private, write_private};
 use crate::sys::entropy;
 
 /// A file that cannot be read or written, named.
@@ -35,25 +35,48 @@ fn trouble(what: &'static str, path: &Path, why: impl ToString) -> StoreError {
 /// [`StoreError`] names the file.
 pub fn seed(data_dir: &Path) -> Result<String, StoreError> {
     let path = data_dir.join("machine-id");
-    match std::fs::read(&path) {
-        Ok(bytes) => {
-            let text = String::from_utf8(bytes)
-                .map_err(|_| trouble("machine seed", &path, "not UTF-8 text"))?;
-            if !text.trim().is_empty() {
-                return Ok(text.trim().to_owned());
-            }
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) => return Err(trouble("machine seed", &path, e)),
+    if let Some(seed) = read_seed(&path)? {
+        return Ok(seed);
     }
     let seed = format!(
         "node_{}",
         entropy::hex::<16>().map_err(|e| trouble("machine seed", &path, e))?
     );
     create_private_dir(data_dir).map_err(|e| trouble("data folder", data_dir, e))?;
-    write_private(&path, format!("{seed}\n").as_bytes())
+    place_once(&path, format!("{seed}\n").as_bytes())
         .map_err(|e| trouble("machine seed", &path, e))?;
-    Ok(seed)
+    // Whoever was first has made the seed of this machine, which need not be us.
+    Ok(read_seed(&path)?.unwrap_or(seed))
+}
+
+/// `None` for a file that is missing, or holds nothing.
+fn read_seed(path: &Path) -> Result<Option<String>, StoreError> {
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            let text = String::from_utf8(bytes)
+                .map_err(|_| trouble("machine seed", path, "not UTF-8 text"))?;
+            let seed = text.trim();
+            Ok((!seed.is_empty()).then(|| seed.to_owned()))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(trouble("machine seed", path, e)),
+    }
+}
+
+/// Puts a file in place whole, unless another process just did: two brokers that start for the first time together must
+/// end up with one seed. An empty file is nobody's.
+fn place_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let draft = path.with_extension(format!("{}.new", std::process::id()));
+    write_private(&draft, bytes)?;
+    let empty = std::fs::metadata(path).is_ok_and(|found| found.len() == 0);
+    let placed = match std::fs::hard_link(&draft, path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && !empty => Ok(()),
+        // In place of an empty file, and on file systems that have no links.
+        Err(_) => std::fs::rename(&draft, path),
+        linked => linked,
+    };
+    let _ = std::fs::remove_file(&draft);
+    placed
 }
 
 /// A cached node token (engine-wire 7).
@@ -63,7 +86,12 @@ struct TokenFile {
     workspace_id: WorkspaceId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base_url: Option<String>,
+    /// Empty while the first one is still being asked for.
+    #[serde(default)]
     token: String,
+    /// The key of a request for a token whose answer has not been seen (ours).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mint_key: Option<String>,
     /// The name the engine lists us under (ours).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     node_name: Option<String>,
@@ -87,54 +115,64 @@ fn token_path(data_dir: &Path, node_id: &NodeId) -> PathBuf {
     data_dir.join("node-tokens").join(format!("{safe}.json"))
 }
 
-/// The cached token for exactly that scope. An unreadable or foreign cache counts as none: a token can always be had anew.
-pub fn cached_token(data_dir: &Path, scope: &TokenScope) -> Option<Enrolment> {
+/// What is kept for exactly that scope. An unreadable or foreign cache counts as none: a token can always be had anew. A
+/// file that others could read is tightened.
+pub fn kept(data_dir: &Path, scope: &TokenScope) -> Kept {
     let path = token_path(data_dir, &scope.node_id);
-    let file: TokenFile = match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).ok()?,
+    let nothing = Kept::default();
+    let file: TokenFile = match read_private(&path) {
+        Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Ok(file) => file,
+            Err(e) => {
+                log::warn!("node token cache {} says nothing: {e}", path.display());
+                return nothing;
+            }
+        },
         Err(e) => {
             if e.kind() != io::ErrorKind::NotFound {
-                log::warn!(
-                    "node token cache {}: {e}; asking the engine for a new token",
-                    path.display()
-                );
+                log::warn!("node token cache: {e}; asking the engine for a new token");
             }
-            return None;
+            return nothing;
         }
     };
     let same_engine = file
         .base_url
         .as_ref()
         .is_none_or(|url| *url == scope.base_url);
-    (file.node_id == scope.node_id && file.workspace_id == scope.workspace_id && same_engine).then(
-        || Enrolment {
-            node_id: file.given_id.unwrap_or(file.node_id),
-            node_name: file.node_name.unwrap_or_default(),
-            token: Secret::new(file.token),
-        },
-    )
+    if file.node_id != scope.node_id || file.workspace_id != scope.workspace_id || !same_engine {
+        return nothing;
+    }
+    let enrolment = (!file.token.is_empty()).then(|| Enrolment {
+        node_id: file.given_id.unwrap_or(file.node_id),
+        node_name: file.node_name.unwrap_or_default(),
+        token: Secret::new(file.token),
+    });
+    Kept {
+        enrolment,
+        mint_key: file.mint_key,
+    }
 }
 
-/// Keeps a token.
+/// Keeps it, whole or not at all.
 ///
 /// # Errors
 /// [`StoreError`] names the file.
-pub fn keep_token(
-    data_dir: &Path,
-    scope: &TokenScope,
-    enrolment: &Enrolment,
-) -> Result<(), StoreError> {
+pub fn keep(data_dir: &Path, scope: &TokenScope, kept: &Kept) -> Result<(), StoreError> {
     let path = token_path(data_dir, &scope.node_id);
     if let Some(folder) = path.parent() {
         create_private_dir(folder).map_err(|e| trouble("data folder", folder, e))?;
     }
+    let enrolment = kept.enrolment.as_ref();
+    let given_id = enrolment.map(|e| &e.node_id);
+    let token = enrolment.map(|e| e.token.reveal().to_owned());
     let file = TokenFile {
         node_id: scope.node_id.clone(),
         workspace_id: scope.workspace_id.clone(),
         base_url: Some(scope.base_url.clone()),
-        token: enrolment.token.reveal().to_owned(),
-        node_name: Some(enrolment.node_name.clone()),
-        given_id: (enrolment.node_id != scope.node_id).then(|| enrolment.node_id.clone()),
+        token: token.unwrap_or_default(),
+        mint_key: kept.mint_key.clone(),
+        node_name: enrolment.map(|e| e.node_name.clone()),
+        given_id: given_id.filter(|id| **id != scope.node_id).cloned(),
     };
     let bytes = serde_json::to_vec(&file).map_err(|e| trouble("node token", &path, e))?;
     write_private(&path, &bytes).map_err(|e| trouble("node token", &path, e))
@@ -173,4 +211,145 @@ pub fn keep_workspace(
     };
     let bytes = serde_json::to_vec(&file).map_err(|e| trouble("workspace file", &path, e))?;
     write_private(&path, &bytes).map_err(|e| trouble("workspace file", &path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::disk::tests::Scratch;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn scope() -> TokenScope {
+        TokenScope {
+            node_id: NodeId::new("node/../x"),
+            workspace_id: WorkspaceId::new("1901"),
+            base_url: "http://127.0.0.1:1".into(),
+        }
+    }
+
+    fn enrolled(token: &str) -> Kept {
+        Kept {
+            enrolment: Some(Enrolment {
+                node_id: NodeId::new("node_given"),
+                node_name: "box-1".into(),
+                token: Secret::new(token),
+            }),
+            mint_key: None,
+        }
+    }
+
+    #[test]
+    fn a_machine_has_one_seed_for_good() {
+        let dir = Scratch::new();
+        let seed = super::seed(dir.path()).expect("room");
+        assert!(seed.starts_with("node_") && seed.len() == 37, "{seed}");
+        assert_eq!(super::seed(dir.path()).expect("readable"), seed);
+        let files = std::fs::read_dir(dir.path()).expect("readable").count();
+        assert_eq!(files, 1, "no draft is left");
+    }
+
+    #[test]
+    fn a_seed_that_somebody_else_made_meanwhile_is_everybodys_and_an_empty_one_is_nobodys() {
+        let dir = Scratch::new();
+        let path = dir.path().join("machine-id");
+        std::fs::write(&path, "node_first\n").expect("room");
+        place_once(&path, b"node_second\n").expect("room");
+        assert_eq!(super::seed(dir.path()).expect("readable"), "node_first");
+        std::fs::write(&path, "\n").expect("room");
+        let err = read_seed(&path).expect("readable");
+        assert_eq!(err, None);
+        std::fs::write(&path, "").expect("room");
+        assert!(super::seed(dir.path()).expect("room").starts_with("node_"));
+    }
+
+    #[test]
+    fn a_seed_that_cannot_be_read_is_an_error_that_names_the_file_and_never_a_new_seed() {
+        let dir = Scratch::new();
+        let path = dir.path().join("machine-id");
+        std::fs::write(&path, b"node_\xff\xfe").expect("room");
+        let error = super::seed(dir.path()).expect_err("no text").to_string();
+        assert!(
+            error.contains("machine-id") && error.contains("UTF-8"),
+            "{error}"
+        );
+        assert_eq!(std::fs::read(&path).expect("kept"), b"node_\xff\xfe");
+        // A folder in its place stands for every other way of not being readable.
+        std::fs::remove_file(&path).expect("ours");
+        std::fs::create_dir(&path).expect("room");
+        let error = super::seed(dir.path()).expect_err("a folder").to_string();
+        assert!(error.contains("machine-id"), "{error}");
+        assert!(path.is_dir(), "left as it was");
+    }
+
+    #[test]
+    fn a_token_is_found_again_with_the_id_and_name_that_the_engine_gave() {
+        let dir = Scratch::new();
+        keep(dir.path(), &scope(), &enrolled("nt_live_1")).expect("room");
+        assert_eq!(kept(dir.path(), &scope()), enrolled("nt_live_1"));
+    }
+
+    #[test]
+    fn a_token_is_good_for_its_own_node_workspace_and_engine_only() {
+        let dir = Scratch::new();
+        keep(dir.path(), &scope(), &enrolled("nt_live_1")).expect("room");
+        let others = [
+            TokenScope {
+                workspace_id: WorkspaceId::new("1902"),
+                ..scope()
+            },
+            TokenScope {
+                base_url: "http://127.0.0.1:2".into(),
+                ..scope()
+            },
+            TokenScope {
+                // Another id that is written into the same file name.
+                node_id: NodeId::new("node_.._x"),
+                ..scope()
+            },
+        ];
+        for other in others {
+            assert_eq!(kept(dir.path(), &other), Kept::default(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_private_from_its_first_moment_and_tightened_when_it_is_not() {
+        let dir = Scratch::new();
+        keep(dir.path(), &scope(), &enrolled("nt_live_1")).expect("room");
+        let path = dir.path().join("node-tokens/node____x.json");
+        let mode = || {
+            std::fs::metadata(&path)
+                .expect("it is there")
+                .permissions()
+                .mode()
+                & 0o777
+        };
+        assert_eq!(mode(), 0o600);
+        let wide = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(&path, wide).expect("ours");
+        assert_eq!(kept(dir.path(), &scope()), enrolled("nt_live_1"));
+        assert_eq!(mode(), 0o600);
+    }
+
+    #[test]
+    fn a_request_for_a_token_is_remembered_also_before_there_is_a_token() {
+        let dir = Scratch::new();
+        let asked = Kept {
+            enrolment: None,
+            mint_key: Some("k".repeat(32)),
+        };
+        keep(dir.path(), &scope(), &asked).expect("room");
+        assert_eq!(kept(dir.path(), &scope()), asked);
+    }
+
+    #[test]
+    fn a_cache_that_is_no_cache_is_as_good_as_none() {
+        let dir = Scratch::new();
+        keep(dir.path(), &scope(), &enrolled("nt_live_1")).expect("room");
+        let path = token_path(dir.path(), &scope().node_id);
+        for text in ["", "{", "[]", "{\"token\":5}"] {
+            std::fs::write(&path, text).expect("room");
+            assert_eq!(kept(dir.path(), &scope()), Kept::default(), "{text}");
+        }
+    }
 }

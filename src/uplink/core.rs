@@ -12,8 +12,11 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MOST: Duration = Duration::from_secs(30);
 /// Without any inbound byte for this long the link is black-holed (engine-wire 3.1: what upstream uses).
 pub const READ_IDLE: Duration = Duration::from_secs(48);
-/// After this many refused tokens in a row, minting stops being the first thing tried.
+/// After this many refused tokens in a row no more are asked for: each kills the one before it, and the fault is elsewhere.
 const REFUSALS_MOST: u32 = 5;
+/// What people are told when another process has our node id.
+const SUPERSEDED: &str = "another process took this node's place at the engine: it has the same node id, from a copy of \
+     this folder or its RELAY_NODE_ID; stop one of the two";
 
 /// What the shell saw.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +46,7 @@ pub enum Input {
     },
     /// Something came in: a frame, a ping, a pong.
     Heard {
-        /// It was a frame, so the engine took our registration.
+        /// It was the reply to a request of ours, so the engine took our registration, which goes before all others.
         frame: bool,
     },
     /// The socket is gone.
@@ -62,9 +65,9 @@ pub enum Input {
 /// What the shell shall do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
-    /// Ask the engine for a token; the pinned one, if any, is no good.
+    /// Get another token than the one at hand: from the cache if another process has kept one there, else from the engine.
     Mint,
-    /// Open the socket with the token at hand.
+    /// Open the socket with the token at hand, or a newer one from the cache.
     Open,
     /// Close the socket.
     Drop,
@@ -150,10 +153,7 @@ impl UplinkCore {
                 self.state = State::Open { heard: now.mono };
             }
             (State::Open { .. }, Input::Closed { why, superseded }) => {
-                if superseded {
-                    let why = "another process took this node's place at the engine (same node id)";
-                    out.push(Output::Report(LinkReport::Refused(why.into())));
-                }
+                let why = if superseded { SUPERSEDED.into() } else { why };
                 out.push(Output::Report(LinkReport::Lost(why)));
                 self.wait(now, false, superseded);
             }
@@ -184,21 +184,25 @@ impl UplinkCore {
 
     fn not_opened(&mut self, now: Now, why: String, unauthorized: bool, out: &mut Vec<Output>) {
         if !unauthorized {
+            self.refusals = 0;
             out.push(Output::Report(LinkReport::Lost(why)));
             self.wait(now, false, false);
             return;
         }
-        self.refusals += 1;
+        self.refusals = self.refusals.saturating_add(1);
         let give_up = self.pinned || self.refusals > REFUSALS_MOST;
         let text = match (self.pinned, give_up) {
             (true, _) => format!(
                 "{why}; the given node token is no good, give a valid one (RELAY_NODE_TOKEN)"
             ),
-            (false, true) => format!("{why}; {REFUSALS_MOST} fresh tokens in a row were refused"),
+            (false, true) => format!(
+                "{why}; {REFUSALS_MOST} fresh tokens in a row were refused, so no more are asked for; \
+                 trying now and then"
+            ),
             (false, false) => format!("{why}; asking for a new node token"),
         };
         out.push(Output::Report(LinkReport::Refused(text)));
-        self.wait(now, !self.pinned, give_up);
+        self.wait(now, !give_up, give_up);
     }
 
     fn hang_up(&mut self, now: Now, why: &str, out: &mut Vec<Output>) {
@@ -213,7 +217,7 @@ impl UplinkCore {
         } else {
             (BACKOFF_FIRST * 2u32.pow(self.failures.min(9))).min(BACKOFF_MOST)
         };
-        self.failures += 1;
+        self.failures = self.failures.saturating_add(1);
         self.state = State::Waiting {
             until: now.mono + self.prng.jitter(base),
             mint,
@@ -351,6 +355,159 @@ mod tests {
                 Input::Tick
             ),
             [Output::Open]
+        );
+    }
+
+    /// Waits as long as it wants to, and gives what it does then.
+    fn next(core: &mut UplinkCore) -> (Mono, Vec<Output>) {
+        let due = core.deadline().expect("it goes on");
+        let now = Now {
+            mono: due,
+            ..Now::default()
+        };
+        (due, step(core, now, Input::Tick))
+    }
+
+    fn refused(core: &mut UplinkCore, now: Mono) -> Vec<Output> {
+        let now = Now {
+            mono: now,
+            ..Now::default()
+        };
+        let input = Input::OpenFailed {
+            why: "401".into(),
+            unauthorized: true,
+        };
+        step(core, now, input)
+    }
+
+    #[test]
+    fn five_fresh_tokens_in_a_row_are_asked_for_and_then_no_more_but_trying_goes_on_slowly() {
+        let mut core = UplinkCore::new(1, false);
+        step(&mut core, at(0), Input::Start { has_token: true });
+        let mut now = Mono(0);
+        let mut minted = 0;
+        for _ in 0..20 {
+            let said = refused(&mut core, now);
+            let (due, orders) = next(&mut core);
+            let gave_up = matches!(&said[..], [Output::Report(LinkReport::Refused(why))]
+                if why.contains("no more are asked for"));
+            if gave_up {
+                assert_eq!(orders, [Output::Open], "with the token at hand");
+                assert!(due.since(now) >= BACKOFF_MOST / 2, "slowly");
+            } else {
+                assert_eq!(orders, [Output::Mint]);
+                minted += 1;
+                assert_eq!(step(&mut core, at(0), Input::Minted), [Output::Open]);
+            }
+            now = due;
+        }
+        assert_eq!(minted, REFUSALS_MOST);
+    }
+
+    #[test]
+    fn the_count_of_refused_tokens_begins_anew_after_a_link_that_opened_or_an_engine_that_was_away()
+    {
+        for opened in [true, false] {
+            let mut core = UplinkCore::new(1, false);
+            step(&mut core, at(0), Input::Start { has_token: true });
+            let mut now = Mono(0);
+            for _ in 0..REFUSALS_MOST {
+                refused(&mut core, now);
+                now = next(&mut core).0;
+                step(&mut core, at(0), Input::Minted);
+            }
+            let closed = |why: &str| Input::Closed {
+                why: why.into(),
+                superseded: false,
+            };
+            let failed = Input::OpenFailed {
+                why: "no route".into(),
+                unauthorized: false,
+            };
+            let inputs = if opened {
+                vec![Input::Opened, closed("reset")]
+            } else {
+                vec![failed]
+            };
+            for input in inputs {
+                step(&mut core, at(0), input);
+            }
+            assert_eq!(next(&mut core).1, [Output::Open]);
+            refused(&mut core, now);
+            assert_eq!(next(&mut core).1, [Output::Mint], "opened: {opened}");
+        }
+    }
+
+    #[test]
+    fn an_engine_that_gives_no_token_is_asked_again_slowly_when_it_said_no_and_soon_when_it_said_nothing()
+     {
+        for (says_no, least) in [(true, BACKOFF_MOST / 2), (false, Duration::ZERO)] {
+            let mut core = UplinkCore::new(1, false);
+            assert_eq!(
+                step(&mut core, at(0), Input::Start { has_token: false }),
+                [Output::Mint]
+            );
+            let input = Input::MintFailed {
+                why: "no".into(),
+                refused: says_no,
+            };
+            let said = step(&mut core, at(0), input);
+            let loud = matches!(said[..], [Output::Report(LinkReport::Refused(_))]);
+            assert_eq!(loud, says_no);
+            let (due, orders) = next(&mut core);
+            assert!(due.since(Mono(0)) >= least);
+            assert!(says_no || due.since(Mono(0)) <= BACKOFF_FIRST);
+            assert_eq!(orders, [Output::Mint]);
+        }
+    }
+
+    #[test]
+    fn a_node_whose_place_another_process_took_says_so_and_stays_away_for_long() {
+        let mut core = UplinkCore::new(1, false);
+        opened(&mut core);
+        let superseded = Input::Closed {
+            why: "closed by the other side (1000 superseded)".into(),
+            superseded: true,
+        };
+        let said = step(&mut core, at(1), superseded);
+        assert!(
+            matches!(&said[..], [Output::Report(LinkReport::Lost(why))] if why.contains("same node id")),
+            "{said:?}"
+        );
+        let (due, orders) = next(&mut core);
+        assert!(due.since(at(1).mono) >= BACKOFF_MOST / 2);
+        assert_eq!(orders, [Output::Open]);
+    }
+
+    #[test]
+    fn links_that_open_and_are_never_registered_are_tried_ever_more_rarely() {
+        let mut core = UplinkCore::new(1, false);
+        step(&mut core, at(0), Input::Start { has_token: true });
+        let mut wait = Duration::ZERO;
+        let mut now = at(0);
+        for _ in 0..12 {
+            step(&mut core, now, Input::Opened);
+            step(&mut core, now, Input::Heard { frame: false });
+            let closed = Input::Closed {
+                why: "go away".into(),
+                superseded: false,
+            };
+            step(&mut core, now, closed);
+            let (due, _) = next(&mut core);
+            wait = due.since(now.mono);
+            now = Now {
+                mono: due,
+                ..Now::default()
+            };
+        }
+        assert!(wait >= BACKOFF_MOST / 2, "{wait:?}");
+        step(&mut core, now, Input::Opened);
+        step(&mut core, now, Input::Heard { frame: true });
+        step(&mut core, now, Input::Reconnect);
+        let (due, _) = next(&mut core);
+        assert!(
+            due.since(now.mono) <= BACKOFF_FIRST,
+            "registered: as if new"
         );
     }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::proxy::Proxy;
 use crate::dispatch::VERSION;
 use crate::ids::{ErrandId, InvocationId, NodeId, WorkspaceId};
 use crate::msg::{RestCall, RestDone, Secret};
@@ -17,8 +18,7 @@ use crate::net::http::encode;
 use crate::sys::thread;
 use crate::wire::down::Mode;
 use crate::wire::rest::{
-    ApiError, CreateNode, CreatedNode, Envelope, Invocation, Posted, RegisteredAgent, RosterEntry,
-    Workspace,
+    ApiError, CreateNode, CreatedNode, Envelope, Invocation, Posted, RosterEntry, Workspace,
 };
 
 /// The whole of one call, connecting included.
@@ -55,10 +55,46 @@ fn colon(message: &str) -> String {
 }
 
 impl CallError {
-    /// Whether the engine answered, and with no.
+    /// Whether the engine answered, and with a no that stays one: neither trouble of its own nor too many calls.
     pub fn refused(&self) -> bool {
-        matches!(self, CallError::Refused { status, .. } if *status < 500)
+        matches!(self, CallError::Refused { status, .. } if *status < 500 && *status != 429)
     }
+
+    /// The engine's code; empty when it gave none.
+    pub fn code(&self) -> &str {
+        match self {
+            CallError::Refused { error, .. } => &error.code,
+            CallError::Unreachable(_) => "",
+        }
+    }
+
+    /// The HTTP status, if there was an answer.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            CallError::Refused { status, .. } => Some(*status),
+            CallError::Unreachable(_) => None,
+        }
+    }
+}
+
+/// Who asks, and what makes the request harmless when it is repeated.
+#[derive(Clone, Copy)]
+pub(super) struct With<'a> {
+    /// The bearer.
+    pub token: &'a Secret,
+    /// `Idempotency-Key`.
+    pub key: Option<&'a str>,
+    /// `X-Relaycast-Node-Token`: the node's current token, which engines from 9.0 want to see before they replace it.
+    pub proof: Option<&'a Secret>,
+}
+
+/// What a request for a node token carries besides its body.
+#[derive(Clone, Copy)]
+pub struct Proof<'a> {
+    /// Asked again with it, the engine gives the same answer again (from 9.0).
+    pub key: &'a str,
+    /// The token that is to be replaced, if there is one.
+    pub token: Option<&'a Secret>,
 }
 
 /// The engine's HTTP side, with the workspace key.
@@ -67,11 +103,12 @@ pub struct Client {
     http: ureq::Agent,
     base: String,
     key: Secret,
+    proxy: Option<Proxy>,
 }
 
 impl Client {
-    /// For one engine and workspace. `base` has no trailing slash.
-    pub fn new(base: &str, key: Secret) -> Self {
+    /// For one engine and workspace, perhaps behind a proxy. `base` has no trailing slash.
+    pub fn new(base: &str, key: Secret, proxy: Option<Proxy>) -> Self {
         // One provider of encryption for the whole process; a second call finds it installed.
         #[cfg(feature = "tls")]
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -81,11 +118,28 @@ impl Client {
             .max_idle_age(Duration::from_secs(10))
             .http_status_as_error(false)
             .user_agent(VERSION)
+            // Said even when there is none: the library would look for one in the environment.
+            .proxy(proxy.as_ref().and_then(Proxy::for_http))
             .build();
         Self {
             http: config.into(),
             base: base.to_owned(),
             key,
+            proxy,
+        }
+    }
+
+    /// The way to it, if not direct.
+    pub fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref()
+    }
+
+    /// The workspace key as the bearer, and nothing else.
+    pub(super) fn as_workspace(&self) -> With<'_> {
+        With {
+            token: &self.key,
+            key: None,
+            proof: None,
         }
     }
 
@@ -94,12 +148,12 @@ impl Client {
         &self.base
     }
 
-    fn call<T: DeserializeOwned>(
+    /// One call. An answer without a body counts as `null`.
+    pub(super) fn call<T: DeserializeOwned>(
         &self,
         method: &str,
         path: &str,
-        token: &Secret,
-        idempotency_key: Option<&str>,
+        with: With<'_>,
         body: Option<&impl Serialize>,
     ) -> Result<T, CallError> {
         let unreachable = |why: &dyn std::fmt::Display| {
@@ -111,9 +165,12 @@ impl Client {
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
-            .header("authorization", format!("Bearer {}", token.reveal()));
-        if let Some(key) = idempotency_key {
+            .header("authorization", format!("Bearer {}", with.token.reveal()));
+        if let Some(key) = with.key {
             request = request.header("idempotency-key", key);
+        }
+        if let Some(token) = with.proof {
+            request = request.header("x-relaycast-node-token", token.reveal());
         }
         let bytes = match body {
             Some(body) => serde_json::to_vec(body).map_err(|e| unreachable(&e))?,
@@ -129,6 +186,10 @@ impl Client {
             .body_mut()
             .read_to_string()
             .map_err(|e| unreachable(&e))?;
+        if text.is_empty() && status < 300 {
+            // Deleting and the like is answered by 204 alone (engine-wire 1.4).
+            return serde_json::from_str("null").map_err(|e| unreachable(&e));
+        }
         let envelope: Option<Envelope<T>> = serde_json::from_str(&text).ok();
         match envelope {
             Some(Envelope {
@@ -151,7 +212,7 @@ impl Client {
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
-        self.call("GET", path, &self.key, None, None::<&()>)
+        self.call("GET", path, self.as_workspace(), None::<&()>)
     }
 
     /// Which workspace the key opens.
@@ -172,7 +233,12 @@ impl Client {
     ///
     /// # Errors
     /// As any call.
-    pub fn mint(&self, node_id: &NodeId, name: &str) -> Result<CreatedNode, CallError> {
+    pub fn mint(
+        &self,
+        node_id: &NodeId,
+        name: &str,
+        proof: &Proof<'_>,
+    ) -> Result<CreatedNode, CallError> {
         let body = CreateNode {
             node_id: node_id.clone(),
             name: name.to_owned(),
@@ -180,7 +246,12 @@ impl Client {
             role: "broker".into(),
             version: VERSION.into(),
         };
-        self.call("POST", "/v1/nodes", &self.key, None, Some(&body))
+        let with = With {
+            key: Some(proof.key),
+            proof: proof.token,
+            ..self.as_workspace()
+        };
+        self.call("POST", "/v1/nodes", with, Some(&body))
     }
 
     /// The roster.
@@ -191,26 +262,6 @@ impl Client {
         self.get("/v1/nodes")
     }
 
-    /// The token of an agent of that name, taking the name over if it exists (engine-wire 2.3).
-    ///
-    /// # Errors
-    /// As any call.
-    pub fn register_or_rotate(&self, name: &str, kind: &str) -> Result<Secret, CallError> {
-        let body = json!({ "name": name, "type": kind });
-        let made: Result<RegisteredAgent, _> =
-            self.call("POST", "/v1/agents", &self.key, None, Some(&body));
-        match made {
-            Ok(agent) => Ok(Secret::new(agent.token)),
-            Err(CallError::Refused { status: 409, .. }) => {
-                let path = format!("/v1/agents/{}/rotate-token", encode(name));
-                let agent: RegisteredAgent =
-                    self.call("POST", &path, &self.key, None, Some(&json!({})))?;
-                Ok(Secret::new(agent.token))
-            }
-            Err(e) => Err(e),
-        }
-    }
-
     fn invoke(
         &self,
         token: &Secret,
@@ -218,7 +269,12 @@ impl Client {
         input: &serde_json::Value,
     ) -> Result<Invocation, CallError> {
         let path = format!("/v1/actions/{}/invoke", encode(action));
-        self.call("POST", &path, token, None, Some(&json!({ "input": input })))
+        let with = With {
+            token,
+            key: None,
+            proof: None,
+        };
+        self.call("POST", &path, with, Some(&json!({ "input": input })))
     }
 
     fn invocation(&self, action: &str, id: &InvocationId) -> Result<Invocation, CallError> {
@@ -238,35 +294,44 @@ impl Client {
         mode: Mode,
         key: &str,
     ) -> Result<Posted, CallError> {
+        let with = With {
+            token,
+            key: Some(key),
+            proof: None,
+        };
         match to.strip_prefix('#') {
             Some(channel) => {
                 let body = json!({ "text": text, "mode": mode.as_str() });
                 let path = format!("/v1/channels/{}/messages", encode(channel));
-                self.call("POST", &path, token, Some(key), Some(&body))
+                self.call("POST", &path, with, Some(&body))
             }
             None => {
                 let to = to.strip_prefix('@').unwrap_or(to);
                 let body = json!({ "to": to, "text": text, "mode": mode.as_str() });
-                self.call("POST", "/v1/dm", token, Some(key), Some(&body))
+                self.call("POST", "/v1/dm", with, Some(&body))
             }
         }
     }
 
     /// Create, ignore that it exists, join, ignore that one is in (engine-wire 2.4).
     fn join(&self, token: &Secret, channels: &[String]) -> Result<(), CallError> {
+        let with = With {
+            token,
+            key: None,
+            proof: None,
+        };
         for channel in channels {
             let channel = channel.trim_start_matches('#');
             let made: Result<serde_json::Value, _> = self.call(
                 "POST",
                 "/v1/channels",
-                token,
-                None,
+                with,
                 Some(&json!({ "name": channel })),
             );
             ignore_conflict(made)?;
             let path = format!("/v1/channels/{}/join", encode(channel));
             let joined: Result<serde_json::Value, _> =
-                self.call("POST", &path, token, None, Some(&json!({})));
+                self.call("POST", &path, with, Some(&json!({})));
             ignore_conflict(joined)?;
         }
         Ok(())
@@ -333,7 +398,7 @@ impl Own {
         if let Some(token) = &*token {
             return Ok(token.clone());
         }
-        let fresh = client.register_or_rotate(&self.name, "human")?;
+        let fresh = client.voice(&self.name)?;
         *token = Some(fresh.clone());
         Ok(fresh)
     }
@@ -403,5 +468,6 @@ fn try_perform(client: &Client, own: &Own, call: RestCall) -> Result<RestDone, C
             client.join(&token, &channels).map(|()| RestDone::Joined)
         }
         RestCall::Nodes => client.nodes().map(RestDone::Nodes),
+        RestCall::Identify(wanted) => client.identify(&wanted).map(RestDone::Identified),
     }
 }

@@ -2,7 +2,7 @@
 //! Does what [`UplinkCore`] decides and tells the dispatcher what happened.
 
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,25 +17,29 @@ use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{HandshakeError, Message, WebSocket};
 
 use super::core::{Input, Output, UplinkCore};
-use super::rest::Client;
+use super::enrol::Enroller;
+use super::junk::{Fault, Junk};
+use super::proxy::{self, Proxy};
 use crate::identity::derive::Enrolment;
-use crate::ids::NodeId;
 use crate::msg::{LinkCommand, LinkReport, Secret};
-use crate::net::link::{Link, LinkError};
+use crate::net::link::{self, Link, LinkError, Pollable};
 use crate::sys::wake::{Receiver, Sender, mailbox};
 use crate::sys::{clock, entropy, thread};
+use crate::time::Mono;
+use crate::wire::Parsed;
 use crate::wire::down::Down;
 use crate::wire::up::Up;
-use crate::wire::{Parsed, WireError};
 
 /// How many frames wait for the link. Full means the link is dropped; acknowledgements are cumulative and answers are in
 /// the journal, so reconnecting repairs it.
 pub const OUTBOX: usize = 1024;
-/// The largest frame we read; larger ones are not the engine's.
-const FRAME_BYTES: usize = 16 * 1024 * 1024;
+/// The largest frame we take. What the engine sends is far smaller; larger ones are passed over and the link is kept.
+const FRAME_BYTES: usize = 4 * 1024 * 1024;
+/// The largest frame that can be passed over, because all of it is read first. One beyond this ends the link.
+const READ_BYTES: usize = 16 * 1024 * 1024;
 /// The most that waits inside the WebSocket for a peer that does not read.
 const UNSENT_BYTES: usize = 8 * 1024 * 1024;
-/// Connecting and the handshake, each.
+/// For everything from the name's address to the open WebSocket.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long the last frames may take to leave at the end.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -52,24 +56,10 @@ pub enum LinkInput {
 
 /// What the thread needs to know.
 pub struct UplinkSettings {
-    /// The engine over HTTP.
-    pub client: Client,
-    /// Our own node id; the engine may hold another.
-    pub node_id: NodeId,
-    /// The name to enrol under.
-    pub node_name: String,
-    /// Where tokens are kept between starts.
-    pub tokens: Box<dyn Tokens>,
-    /// Given by the operator; never stored, never replaced.
-    pub pinned: Option<Secret>,
-}
-
-/// Keeps node tokens for exactly this node, workspace and engine.
-pub trait Tokens: Send {
-    /// The one from last time.
-    fn cached(&self) -> Option<Enrolment>;
-    /// Keeps a fresh one; a failure costs a new enrolment at the next start and is only logged.
-    fn keep(&self, enrolment: &Enrolment);
+    /// Gets other tokens when the one at hand is no good.
+    pub enroller: Enroller,
+    /// What to begin with.
+    pub enrolment: Enrolment,
 }
 
 /// The dispatcher's end.
@@ -93,20 +83,26 @@ impl Uplink {
     ) -> io::Result<(Self, thread::Handle)> {
         let (queue, inbox) = mailbox(OUTBOX)?;
         let seed = u64::from_ne_bytes(entropy::bytes()?);
-        let core = UplinkCore::new(seed, settings.pinned.is_some());
+        let core = UplinkCore::new(seed, settings.enroller.is_pinned());
+        let UplinkSettings {
+            enroller,
+            enrolment,
+        } = settings;
         let overflowed = Arc::new(AtomicBool::new(false));
         let finished = Arc::new(AtomicBool::new(false));
         let shell = Shell {
-            settings,
+            enroller,
             core,
             inbox,
             overflowed: overflowed.clone(),
             finished: finished.clone(),
             link: None,
-            token: None,
+            greeted: false,
+            token: enrolment.token.clone(),
+            junk: Junk::default(),
             report: Box::new(report),
         };
-        let handle = thread::start("uplink", 512, move || shell.run())?;
+        let handle = thread::start("uplink", 512, move || shell.run(enrolment))?;
         Ok((
             Self {
                 queue,
@@ -135,22 +131,23 @@ impl Uplink {
 }
 
 struct Shell {
-    settings: UplinkSettings,
+    enroller: Enroller,
     core: UplinkCore,
     inbox: Receiver<LinkInput>,
     overflowed: Arc<AtomicBool>,
     finished: Arc<AtomicBool>,
     link: Option<Link<MaybeTlsStream<TcpStream>>>,
-    token: Option<Secret>,
+    /// Our registration has gone out on this link. What was queued for an earlier link has no place before it.
+    greeted: bool,
+    token: Secret,
+    junk: Junk,
     report: Box<dyn Fn(LinkReport) + Send>,
 }
 
 impl Shell {
-    fn run(mut self) {
-        self.find_token();
-        self.feed(Input::Start {
-            has_token: self.token.is_some(),
-        });
+    fn run(mut self, enrolment: Enrolment) {
+        self.enrol(enrolment);
+        self.feed(Input::Start { has_token: true });
         loop {
             match self.drain_inbox() {
                 Ok(()) => {}
@@ -211,7 +208,10 @@ impl Shell {
     }
 
     fn send(&mut self, frame: &Up) {
-        let Some(link) = &mut self.link else { return };
+        self.greeted |= matches!(frame, Up::NodeRegister(_));
+        let Some(link) = self.link.as_mut().filter(|_| self.greeted) else {
+            return;
+        };
         let mut sent = link.send(Message::text(frame.to_text()));
         if sent.is_ok() && matches!(frame, Up::NodeHeartbeat(_)) {
             // The answer to the ping is what tells a quiet link from a black hole.
@@ -225,10 +225,8 @@ impl Shell {
     fn drain_socket(&mut self) {
         while let Some(link) = &mut self.link {
             match link.next() {
-                Ok(Some(Message::Text(text))) => {
-                    self.feed(Input::Heard { frame: true });
-                    self.hear(text.as_str());
-                }
+                Ok(Some(Message::Text(text))) => self.hear(text.as_str()),
+                Ok(Some(Message::Binary(_))) => self.pass_over(&Fault::Binary),
                 Ok(Some(_)) => self.feed(Input::Heard { frame: false }),
                 Ok(None) => return,
                 Err(e) => self.lost(&e),
@@ -236,17 +234,28 @@ impl Shell {
         }
     }
 
-    fn hear(&self, text: &str) {
-        match Down::parse(text) {
-            Ok(Parsed::Known(frame)) => (self.report)(LinkReport::Frame(frame)),
-            Ok(Parsed::Unknown { kind, .. }) => {
-                log::debug!("a frame of unknown type {kind:?} is passed over")
-            }
-            Err(WireError::Broken { kind, why, .. }) => {
-                log::warn!("a broken {kind} frame is passed over: {why}")
-            }
-            Err(e) => log::warn!("something that is no frame is passed over: {e}"),
+    fn hear(&mut self, text: &str) {
+        if text.len() > FRAME_BYTES {
+            return self.pass_over(&Fault::TooLarge(text.len()));
         }
+        match Down::parse(text) {
+            Ok(Parsed::Known(frame)) => {
+                self.feed(Input::Heard {
+                    frame: matches!(frame, Down::Reply(_)),
+                });
+                (self.report)(LinkReport::Frame(frame));
+            }
+            Ok(Parsed::Unknown { kind, .. }) => self.pass_over(&Fault::Unknown(kind)),
+            Err(e) => self.pass_over(&Fault::Broken(e)),
+        }
+    }
+
+    fn pass_over(&mut self, fault: &Fault) {
+        self.feed(Input::Heard { frame: false });
+        if let Some(line) = self.junk.note(clock::now().mono, fault) {
+            log::warn!("{line}");
+        }
+        (self.report)(LinkReport::PassedOver);
     }
 
     fn lost(&mut self, why: &LinkError) {
@@ -277,52 +286,21 @@ impl Shell {
 
     // ---- enrolment ----------------------------------------------------------------------------------------------
 
-    /// Order: the operator's token, the cached one; minting is the core's decision.
-    fn find_token(&mut self) {
-        let enrolment = match &self.settings.pinned {
-            Some(token) => Some(Enrolment {
-                node_id: self.settings.node_id.clone(),
-                node_name: String::new(),
-                token: token.clone(),
-            }),
-            None => self.settings.tokens.cached(),
-        };
-        if let Some(enrolment) = enrolment {
-            self.enrol(enrolment);
-        }
-    }
-
     fn enrol(&mut self, enrolment: Enrolment) {
-        self.token = Some(enrolment.token);
+        self.token = enrolment.token;
         let (node_id, node_name) = (enrolment.node_id, enrolment.node_name);
         (self.report)(LinkReport::Enrolled { node_id, node_name });
     }
 
     fn mint(&mut self) -> Input {
-        let id = &self.settings.node_id;
-        let made = self.settings.client.mint(id, &self.settings.node_name);
-        let made = match made {
-            // The name belongs to another node: part of our id makes it our own.
-            Err(e) if e.to_string().contains("node_name_conflict") => {
-                let name = format!("{}-{}", self.settings.node_name, id.tail());
-                self.settings.client.mint(id, &name)
-            }
-            other => other,
-        };
-        match made {
-            Ok(node) => {
-                let enrolment = Enrolment {
-                    node_id: node.id,
-                    node_name: node.name,
-                    token: Secret::new(node.token),
-                };
-                self.settings.tokens.keep(&enrolment);
+        match self.enroller.mint(Some(&self.token)) {
+            Ok(enrolment) => {
                 self.enrol(enrolment);
                 Input::Minted
             }
-            Err(e) => Input::MintFailed {
-                why: format!("no node token to be had: {e}"),
-                refused: e.refused(),
+            Err(no) => Input::MintFailed {
+                why: no.why,
+                refused: no.refused,
             },
         }
     }
@@ -330,15 +308,18 @@ impl Shell {
     // ---- opening ------------------------------------------------------------------------------------------------
 
     fn open(&mut self) -> Input {
-        let Some(token) = &self.token else {
-            return Input::OpenFailed {
-                why: "there is no node token".into(),
-                unauthorized: true,
-            };
-        };
-        match open(self.settings.client.base(), token) {
+        // Another process with our id may have got a newer one, which killed ours.
+        if let Some(newer) = self.enroller.at_hand().filter(|e| e.token != self.token) {
+            self.enrol(newer);
+        }
+        let client = self.enroller.client();
+        let until = clock::now().mono + HANDSHAKE;
+        match open(client.base(), client.proxy(), &self.token, until) {
             Ok(link) => {
                 self.link = Some(link);
+                self.greeted = false;
+                // What overflowed was for a link that is gone.
+                self.overflowed.store(false, Ordering::Release);
                 Input::Opened
             }
             Err(Unopened { why, unauthorized }) => Input::OpenFailed { why, unauthorized },
@@ -364,45 +345,68 @@ impl Unopened {
 
 fn wait_only(inbox: &Receiver<LinkInput>, limit: Option<Duration>) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags};
-    crate::net::link::wait(&mut [PollFd::new(inbox, PollFlags::IN)], limit)
+    link::wait(&mut [PollFd::new(inbox, PollFlags::IN)], limit)
 }
 
-/// Connects, upgrades with the token in a header, and makes the socket non-blocking.
-fn open(base: &str, token: &Secret) -> Result<Link<MaybeTlsStream<TcpStream>>, Unopened> {
+/// Connects, upgrades with the token in a header, and gives a non-blocking socket, all within one deadline.
+fn open(
+    base: &str,
+    proxy: Option<&Proxy>,
+    token: &Secret,
+    until: Mono,
+) -> Result<Link<MaybeTlsStream<TcpStream>>, Unopened> {
     let url = format!("{}/v1/node/ws", websocket_base(base));
     let mut request = url
         .as_str()
         .into_client_request()
         .map_err(Unopened::because)?;
-    let bearer = HeaderValue::from_str(&format!("Bearer {}", token.reveal()))
-        .map_err(|_| Unopened::because("the node token has characters that no header can carry"))?;
+    let bearer =
+        HeaderValue::from_str(&format!("Bearer {}", token.reveal())).map_err(|_| Unopened {
+            why: "the node token has characters that no header can carry".into(),
+            unauthorized: true,
+        })?;
     request.headers_mut().insert(AUTHORIZATION, bearer);
-    let stream = connect(request.uri())?;
+    let (host, port) = target(request.uri())?;
+    let stream = proxy::connect(&host, port, proxy, until)
+        .map_err(|e| Unopened::because(format!("the engine at {base} cannot be reached: {e}")))?;
+    stream.set_nonblocking(true).map_err(Unopened::because)?;
     let config = WebSocketConfig::default()
-        .max_message_size(Some(FRAME_BYTES))
-        .max_frame_size(Some(FRAME_BYTES))
+        .max_message_size(Some(READ_BYTES))
+        .max_frame_size(Some(READ_BYTES))
         .max_write_buffer_size(UNSENT_BYTES);
-    let (socket, _) = upgrade(request, stream, config).map_err(|e| match e {
-        HandshakeError::Failure(tungstenite::Error::Http(response)) => {
-            let status = response.status();
-            Unopened {
-                why: format!("the engine at {base} answers the upgrade with {status}"),
-                unauthorized: status == 401,
+    let mut tried = upgrade(request, stream, config);
+    loop {
+        match tried {
+            Ok((socket, _)) => return Ok(Link::new(socket)),
+            Err(HandshakeError::Interrupted(going)) => {
+                let left = until.since(clock::now().mono);
+                if left.is_zero() {
+                    let why = format!("{base} does not finish the handshake");
+                    return Err(Unopened::because(why));
+                }
+                let stream = going.get_ref().get_ref();
+                wait_readable(stream, left).map_err(Unopened::because)?;
+                tried = going.handshake();
+            }
+            Err(HandshakeError::Failure(tungstenite::Error::Http(response))) => {
+                let status = response.status();
+                return Err(Unopened {
+                    why: format!("the engine at {base} answers the upgrade with {status}"),
+                    unauthorized: status == 401,
+                });
+            }
+            Err(HandshakeError::Failure(e)) => {
+                return Err(Unopened::because(format!("no WebSocket with {base}: {e}")));
             }
         }
-        HandshakeError::Failure(e) => Unopened::because(format!("no WebSocket with {base}: {e}")),
-        HandshakeError::Interrupted(_) => {
-            Unopened::because(format!("{base} does not finish the handshake"))
-        }
-    })?;
-    let tcp = match socket.get_ref() {
-        MaybeTlsStream::Plain(tcp) => tcp,
-        #[cfg(feature = "tls")]
-        MaybeTlsStream::Rustls(tls) => &tls.sock,
-        _ => return Err(Unopened::because("an unknown kind of encryption")),
-    };
-    tcp.set_nonblocking(true).map_err(Unopened::because)?;
-    Ok(Link::new(socket))
+    }
+}
+
+/// The handshake's own messages always fit into an empty socket, so all that can be waited for is the other side.
+fn wait_readable(stream: &MaybeTlsStream<TcpStream>, limit: Duration) -> io::Result<()> {
+    use rustix::event::{PollFd, PollFlags};
+    let descriptor = stream.descriptor();
+    link::wait(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(limit))
 }
 
 type Upgraded = (WebSocket<MaybeTlsStream<TcpStream>>, Response);
@@ -443,38 +447,17 @@ fn websocket_base(base: &str) -> String {
     }
 }
 
-fn connect(uri: &Uri) -> Result<TcpStream, Unopened> {
+fn target(uri: &Uri) -> Result<(String, u16), Unopened> {
     let host = uri
         .host()
         .ok_or_else(|| Unopened::because(format!("{uri} names no host")))?;
-    let port = uri
-        .port_u16()
-        .unwrap_or(if uri.scheme_str() == Some("wss") {
-            443
-        } else {
-            80
-        });
+    let usual = if uri.scheme_str() == Some("wss") {
+        443
+    } else {
+        80
+    };
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = (bare, port)
-        .to_socket_addrs()
-        .map_err(|e| Unopened::because(format!("{host}: {e}")))?;
-    let mut last = Unopened::because(format!("{host} has no address"));
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, HANDSHAKE) {
-            Ok(stream) => {
-                let _ = stream.set_nodelay(true);
-                stream
-                    .set_read_timeout(Some(HANDSHAKE))
-                    .map_err(Unopened::because)?;
-                stream
-                    .set_write_timeout(Some(HANDSHAKE))
-                    .map_err(Unopened::because)?;
-                return Ok(stream);
-            }
-            Err(e) => last = Unopened::because(format!("{address}: {e}")),
-        }
-    }
-    Err(last)
+    Ok((bare.to_owned(), uri.port_u16().unwrap_or(usual)))
 }
 
 #[cfg(test)]
@@ -491,5 +474,44 @@ mod tests {
             websocket_base("https://cast.agentrelay.com/"),
             "wss://cast.agentrelay.com"
         );
+    }
+
+    /// Opens a link to a server that answers with these bytes, one at a time and never more.
+    fn opening(answer: &'static str) -> Unopened {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let base = format!("http://{}", listener.local_addr().expect("bound"));
+        thread::start("engine", 128, move || {
+            let (mut stream, _) = listener.accept().expect("a caller");
+            for byte in answer.bytes().cycle() {
+                if stream.write_all(&[byte]).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let _ = stream.read_to_end(&mut Vec::new());
+        })
+        .expect("a thread");
+        let until = clock::now().mono + Duration::from_millis(100);
+        open(&base, None, &Secret::new("nt_live_1"), until)
+            .err()
+            .expect("no link")
+    }
+
+    #[test]
+    fn an_engine_that_never_finishes_its_answer_costs_the_time_that_was_given_and_no_more() {
+        for answer in ["", "HTTP/1.1 101 Switching Protocols\r\nX-Slow: yes\r\n"] {
+            let before = clock::now().mono;
+            let Unopened { why, unauthorized } = opening(answer);
+            assert!(!unauthorized, "{why}");
+            assert!(clock::now().mono.since(before) < HANDSHAKE, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_no_header_can_carry_counts_as_refused_so_that_another_is_asked_for() {
+        let until = clock::now().mono + HANDSHAKE;
+        let refused = open("http://127.0.0.1:1", None, &Secret::new("nt\n"), until).err();
+        assert!(refused.expect("no link").unauthorized);
     }
 }

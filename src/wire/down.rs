@@ -80,10 +80,10 @@ impl Mode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deliver {
     /// Stable over redelivery. Missing from 4.x engines.
-    #[serde(default = "no_delivery_id")]
+    #[serde(default = "no_delivery_id", deserialize_with = "lenient_delivery_id")]
     pub delivery_id: DeliveryId,
     /// The engine's id of the recipient. Missing from 4.x engines.
-    #[serde(default = "no_agent_id")]
+    #[serde(default = "no_agent_id", deserialize_with = "lenient_agent_id")]
     pub agent_id: AgentId,
     /// The recipient's name.
     pub agent: AgentName,
@@ -107,6 +107,24 @@ fn no_agent_id() -> AgentId {
     AgentId::new("")
 }
 
+fn lenient_delivery_id<'de, D: serde::Deserializer<'de>>(d: D) -> Result<DeliveryId, D::Error> {
+    lenient::<_, String>(d).map(DeliveryId::new)
+}
+
+fn lenient_agent_id<'de, D: serde::Deserializer<'de>>(d: D) -> Result<AgentId, D::Error> {
+    lenient::<_, String>(d).map(AgentId::new)
+}
+
+/// What is optional to us is as good as absent when it is not what it should be.
+fn lenient<'de, D, T>(d: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: serde::de::DeserializeOwned + Default,
+{
+    let value = Value::deserialize(d)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
 fn lenient_mode<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Mode, D::Error> {
     let word = Value::deserialize(d)?;
     Ok(if word == "steer" {
@@ -124,10 +142,18 @@ pub struct ActionInvoke {
     /// `spawn:<harness>`, `release`, or the name of a custom action.
     pub action: String,
     /// Only for actions about one agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient"
+    )]
     pub agent_id: Option<AgentId>,
     /// Only for actions about one agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient"
+    )]
     pub agent_name: Option<AgentName>,
     /// Whatever the caller gave.
     #[serde(default)]
@@ -138,16 +164,20 @@ pub struct ActionInvoke {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContextUpdate {
     /// `presence`, `channel`, `thread` or `agent`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub topic: String,
     /// For example `delivery.failed`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub event: String,
     /// Which channel it is about. Written as null when about none, as the engine does.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub channel_id: Option<String>,
     /// Whom it concerns.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient"
+    )]
     pub agent_ids: Option<Vec<AgentId>>,
     /// The news itself.
     #[serde(default)]
@@ -158,10 +188,10 @@ pub struct ContextUpdate {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reply {
     /// The request's id, or one the engine made up. Empty when a frame comes without.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub id: String,
     /// Always true.
-    #[serde(default = "yes")]
+    #[serde(default = "yes", deserialize_with = "always")]
     pub ok: bool,
     /// The answer.
     #[serde(default)]
@@ -172,18 +202,24 @@ fn yes() -> bool {
     true
 }
 
+/// The type of the frame says it already.
+fn always<'de, D: serde::Deserializer<'de>>(d: D) -> Result<bool, D::Error> {
+    serde::de::IgnoredAny::deserialize(d).map(|_| true)
+}
+
 /// `error`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ErrorFrame {
     /// The request's id, or one the engine made up (parse errors never echo it). Empty when a frame comes without.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub id: String,
     /// Always false.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub ok: bool,
     /// One of the codes of engine-wire 3.6.
+    #[serde(default, deserialize_with = "lenient")]
     pub code: String,
     /// For people.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     pub message: String,
 }

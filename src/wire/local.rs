@@ -402,6 +402,9 @@ pub struct Counters {
     #[serde(default)]
     pub deliveries_refused: u64,
     pub engine_frames: u64,
+    /// Frames that could not be understood: broken, too large, of an unknown kind or version.
+    #[serde(default)]
+    pub engine_frames_refused: u64,
     pub acks_sent: u64,
     pub link_losses: u64,
 }

@@ -96,6 +96,40 @@ pub struct RegisteredAgent {
     pub token: String,
 }
 
+/// `POST …/recover`, `POST …/takeover`, answers; `rotate-token` gives the token alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RetakenAgent {
+    /// The identity that was taken.
+    #[serde(default)]
+    pub agent_id: Option<AgentId>,
+    /// Acts as that agent; the one before it is dead.
+    pub token: String,
+}
+
+/// `GET /v1/agents/:name`, as far as it says whose the name is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentFacts {
+    /// Its identity.
+    pub id: AgentId,
+    /// `offline`, `released`, or one of several words for being there.
+    #[serde(default)]
+    pub status: Option<String>,
+    /// Whatever was published; `fleet.node_id` names the node an agent was born on.
+    #[serde(default)]
+    pub metadata: serde_json::Value,
+}
+
+/// `POST /v1/nodes/:name/agents`, answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BoundAgent {
+    /// Who was bound.
+    #[serde(default)]
+    pub agent_id: Option<AgentId>,
+    /// The highest number acknowledged for it (from 8.11.3).
+    #[serde(default)]
+    pub delivery_ack_seq: Option<u64>,
+}
+
 /// `POST /v1/dm`, `POST /v1/channels/:name/messages`, answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Posted {

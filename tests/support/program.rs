@@ -39,7 +39,7 @@ impl Process {
 
     /// As [`Process::start`]; exit code and stderr if it ends instead.
     pub fn try_start(dir: &Path, args: &[&str]) -> Result<Self, (Option<i32>, String)> {
-        Self::try_start_with(dir, args, "")
+        Self::launch(dir, command(dir, args))
     }
 
     /// As [`Process::try_start`], with faults to suffer (`sys::failpoint`).
@@ -48,13 +48,27 @@ impl Process {
         args: &[&str],
         faults: &str,
     ) -> Result<Self, (Option<i32>, String)> {
+        Self::try_start_in(dir, args, &[("RELAY_BROKER_FAULTS", faults)])
+    }
+
+    /// As [`Process::try_start`], with more in its environment.
+    pub fn try_start_in(
+        dir: &Path,
+        args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Self, (Option<i32>, String)> {
+        let mut command = command(dir, args);
+        command.envs(variables.iter().copied());
+        Self::launch(dir, command)
+    }
+
+    fn launch(dir: &Path, mut command: Command) -> Result<Self, (Option<i32>, String)> {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(dir.join("stderr.log"))
             .expect("a log file");
-        let mut child = command(dir, args)
-            .env("RELAY_BROKER_FAULTS", faults)
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -186,6 +200,11 @@ impl Node {
 
     /// As [`Node::up`], with faults to suffer (`sys::failpoint`).
     pub fn up_with(dir: &Path, args: &[&str], faults: &str) -> Self {
+        Self::up_in(dir, args, &[("RELAY_BROKER_FAULTS", faults)])
+    }
+
+    /// As [`Node::up`], with more in its environment.
+    pub fn up_in(dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut all = vec!["up", "--grace", "2s"];
         if !args.contains(&"--engine") {
             // Free ports, so that tests can run side by side; a restart finds the address it had.
@@ -194,7 +213,7 @@ impl Node {
             }
         }
         all.extend(args);
-        let process = Process::try_start_with(dir, &all, faults).unwrap_or_else(|(code, text)| {
+        let process = Process::try_start_in(dir, &all, variables).unwrap_or_else(|(code, text)| {
             panic!("relay-broker {all:?} ended with {code:?}: {text}")
         });
         let file = std::fs::read_to_string(dir.join(".relay-broker/connection.json"))

@@ -162,3 +162,42 @@ fn mail_waits_for_ever_when_told_so() {
     }
     assert_eq!(w.d.ledger().mail().len(), 1);
 }
+
+#[test]
+fn mail_of_an_earlier_bearer_of_the_name_does_not_keep_the_new_ones_away_for_ever() {
+    let mut w = facts_with(Limits {
+        engine: 4,
+        ..Limits::default()
+    });
+    let run = w.spawn("w1");
+    (1..=4).for_each(|n| w.mail("w1", n));
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    w.done();
+    // The name was deleted at the engine, and belongs to somebody new.
+    w.call(ApiCall::Spawn(Box::new(request("w1")), SpawnSource::Api));
+    let id = w.done().into_iter().find_map(|e| match e {
+        Effect::Send(Up::AgentRegister(r)) => r.id,
+        _ => None,
+    });
+    w.frame(json!({"type":"reply","id":id,"ok":true,
+        "data":{"agent_id":"id_new","token":"t","name":"w1"}}));
+    let mail = json!({"type":"deliver","delivery_id":"d","agent_id":"id_new","agent":"w1","msg_id":"n1","seq":1,
+        "payload":{"type":"message.created","data":{"text":"new"}}});
+    w.frame(mail.clone());
+    assert_eq!(w.d.ledger().mail().len(), 4, "too much waits");
+    let run = w.run_of("w1");
+    w.report("w1", run, AgentReport::Started { pid: 7 });
+    w.report(
+        "w1",
+        run,
+        AgentReport::Ready {
+            evidence: "quiet".into(),
+        },
+    );
+    for n in 1..=2 {
+        w.land("w1", &DeliveryId::new(format!("del_m{n}_w1")));
+    }
+    w.done();
+    w.frame(mail);
+    assert_eq!(w.d.ledger().received(&AgentId::new("id_new")), Seq(1));
+}

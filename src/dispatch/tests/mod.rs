@@ -1,9 +1,11 @@
 //! Stories told to the dispatcher without threads, files or clocks.
 
 mod actions;
+mod admission;
 mod letters;
 mod limits;
 mod lives;
+mod registration;
 mod sequence;
 
 use serde_json::{Value, json};
@@ -14,7 +16,7 @@ use crate::msg::{AgentCommand, AgentReport, How, Injection, RefusalKind, SpawnSo
 use crate::time::Wall;
 use crate::wire::down::{ActionInvoke, Deliver};
 use crate::wire::event::{DeliveryMode, Proof};
-use crate::wire::up::{DeliveryAck, Outcome, Up};
+use crate::wire::up::{DeliveryAck, NodeHeartbeat, Outcome, Up};
 
 /// A dispatcher, what it wrote down, and what it did since one last looked.
 struct World {
@@ -758,10 +760,20 @@ fn stopping_hangs_up_on_everybody_and_then_says_goodbye() {
     w.tell(Event::Shutdown {
         deadline: w.now.mono + Duration::from_secs(5),
     });
-    assert!(matches!(
-        &w.done()[..],
-        [Effect::Agent(_, _, AgentCommand::Stop { .. })]
-    ));
+    let effects = w.done();
+    assert!(
+        matches!(
+            &effects[..],
+            [
+                Effect::Send(Up::NodeHeartbeat(NodeHeartbeat {
+                    handlers_live: false,
+                    ..
+                })),
+                Effect::Agent(_, _, AgentCommand::Stop { .. })
+            ]
+        ),
+        "no more spawns are placed here: {effects:?}"
+    );
     w.mail("w1", 2);
     assert_eq!(w.d.ledger().mail().len(), 1, "new mail stays the engine's");
     w.report(

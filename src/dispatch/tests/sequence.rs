@@ -192,3 +192,26 @@ fn mail_for_an_agent_that_was_released_is_acknowledged_and_a_dead_letter_that_sa
     w.mail("w1", 2);
     assert_eq!(acked(&mut w), [2]);
 }
+
+#[test]
+fn an_engine_that_sends_much_out_of_order_cannot_make_us_hold_more_than_we_can() {
+    let mut w = ready("w1");
+    w.mail("w1", 1);
+    let words = "x".repeat(3 << 20);
+    for seq in 3..20 {
+        w.frame(json!({"type":"deliver","delivery_id":format!("d{seq}"),"agent_id":"id_w1","agent":"w1",
+            "msg_id":format!("m{seq}"),"seq":seq,"payload":{"type":"message.created","data":{"text":words}}}));
+    }
+    let held: usize = w.d.gaps.values().map(|gap| gap.held()).sum();
+    assert!((1 << 20..=32 << 20).contains(&held), "{held}");
+    w.done();
+    w.mail("w1", 2);
+    let taken = w.d.ledger().received(&AgentId::new("id_w1"));
+    assert!(
+        taken > Seq(9) && taken < Seq(19),
+        "as far as was held: {taken}"
+    );
+    let asks = w.sent().iter().any(|up| matches!(up, Up::InventorySync(_)));
+    assert!(asks, "the rest is asked for");
+    assert!(w.d.gaps.is_empty());
+}

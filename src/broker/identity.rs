@@ -1,0 +1,158 @@
+//! Who this broker is at which engine: the workspace that the key opens, the id of the node, and the token to begin with.
+//! All of it is known before anything else is started, or the start fails with the reason.
+
+use std::path::{Path, PathBuf};
+
+use super::{Settings, StartError};
+use crate::identity::derive::{Enrolment, Kept, TokenScope, fingerprint, node_id};
+use crate::identity::store;
+use crate::ids::{NodeId, WorkspaceId};
+use crate::msg::Secret;
+use crate::uplink::enrol::{Enroller, Tokens};
+use crate::uplink::rest::{CallError, Client};
+
+/// Who we are at which engine.
+pub(super) struct Identity {
+    pub client: Client,
+    pub workspace_id: WorkspaceId,
+    /// As we derive it, or as it was pinned. The engine may know us under another.
+    pub node_id: NodeId,
+    pub enrolment: Enrolment,
+}
+
+/// The folder stands for the node: two brokers can run in two folders of one machine, and each keeps its id.
+fn folder_of(state_dir: &Path) -> Result<Vec<u8>, StartError> {
+    let full = state_dir.canonicalize().map_err(|e| {
+        StartError(format!(
+            "state folder {} cannot be resolved: {e}",
+            state_dir.display()
+        ))
+    })?;
+    let folder = match (full.file_name(), full.parent()) {
+        (Some(name), Some(parent)) if name == ".relay-broker" => parent.to_owned(),
+        _ => full,
+    };
+    Ok(folder.into_os_string().into_encoded_bytes())
+}
+
+pub(super) fn identify(settings: &Settings) -> Result<Identity, StartError> {
+    let (url, key) = (&settings.engine_url, settings.workspace_key.clone());
+    let client = Client::new(url, key, settings.proxy.clone());
+    let key = fingerprint(settings.workspace_key.reveal());
+    let known = store::known_workspace(&settings.state_dir, &settings.engine_url, &key);
+    let workspace_id = match known {
+        // A node that has been here before can start while its engine is away.
+        Some(id) => id,
+        None => {
+            let id = client
+                .workspace()
+                .map_err(|e| workspace_error(&e, &settings.engine_url))?;
+            if let Err(e) =
+                store::keep_workspace(&settings.state_dir, &settings.engine_url, &key, &id)
+            {
+                log::warn!("{e}");
+            }
+            id
+        }
+    };
+    let node_id = own_id(settings, &workspace_id)?;
+    let scope = TokenScope {
+        node_id: node_id.clone(),
+        workspace_id: workspace_id.clone(),
+        base_url: settings.engine_url.clone(),
+    };
+    let enrolment = enroller(settings, &client, scope)
+        .enrol()
+        .map_err(|no| StartError(no.why))?;
+    Ok(Identity {
+        client,
+        workspace_id,
+        node_id,
+        enrolment,
+    })
+}
+
+/// The id this node asks for. A token that the operator gives belongs to one id, which cannot depend on the folder: the
+/// machine's seed itself, unless that is given too (engine-wire 7).
+fn own_id(settings: &Settings, workspace_id: &WorkspaceId) -> Result<NodeId, StartError> {
+    if let Some(id) = &settings.node_id {
+        return Ok(NodeId::new(id.clone()));
+    }
+    let seed = store::seed(&settings.data_dir).map_err(StartError::because)?;
+    if settings.node_token.is_some() {
+        return Ok(NodeId::new(seed));
+    }
+    let folder = folder_of(&settings.state_dir)?;
+    Ok(node_id(&seed, &folder, workspace_id))
+}
+
+pub(super) fn enroller(settings: &Settings, client: &Client, scope: TokenScope) -> Enroller {
+    Enroller::new(
+        client.clone(),
+        scope.node_id.clone(),
+        settings.name.clone(),
+        Box::new(TokenFile {
+            data_dir: settings.data_dir.clone(),
+            scope,
+        }),
+        settings.node_token.clone(),
+    )
+}
+
+fn workspace_error(error: &CallError, url: &str) -> StartError {
+    match error {
+        CallError::Refused {
+            status: 401 | 403, ..
+        } => StartError(format!(
+            "the engine at {url} refuses the workspace key ({error}); check --workspace-key"
+        )),
+        _ => StartError(format!(
+            "{error}; check --engine, or start without it for an embedded engine"
+        )),
+    }
+}
+
+impl Identity {
+    /// What our token is good for.
+    pub fn scope(&self) -> TokenScope {
+        TokenScope {
+            node_id: self.node_id.clone(),
+            workspace_id: self.workspace_id.clone(),
+            base_url: self.client.base().to_owned(),
+        }
+    }
+}
+
+/// The token cache of this node's user.
+struct TokenFile {
+    data_dir: PathBuf,
+    scope: TokenScope,
+}
+
+impl Tokens for TokenFile {
+    fn kept(&self) -> Kept {
+        store::kept(&self.data_dir, &self.scope)
+    }
+
+    fn keep(&self, kept: &Kept) {
+        if let Err(e) = store::keep(&self.data_dir, &self.scope, kept) {
+            log::warn!("{e}; the next start will enrol again");
+        }
+    }
+}
+
+/// The operator's token, else what the uplink keeps in the cache, read when asked because it may have been minted anew.
+pub(super) fn node_token(
+    settings: &Settings,
+    identity: &Identity,
+) -> Box<dyn Fn() -> Option<Secret> + Send + Sync> {
+    let pinned = settings.node_token.clone();
+    let file = TokenFile {
+        data_dir: settings.data_dir.clone(),
+        scope: identity.scope(),
+    };
+    Box::new(move || {
+        let kept = || file.kept().enrolment.map(|enrolment| enrolment.token);
+        pinned.clone().or_else(kept)
+    })
+}

@@ -1,0 +1,207 @@
+//! This node's place in the engine's roster: its registration on each link, what the answer tells of the engine's age, and
+//! what to do when there is none or it is a no.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::presence::VERSION;
+use super::{Dispatcher, Out};
+use crate::msg::{Effect, LinkCommand};
+use crate::time::{Mono, Now};
+use crate::wire::down::{ErrorFrame, Reply};
+use crate::wire::event::BrokerEvent;
+use crate::wire::up::{Capability, NodeRegister, Up};
+
+/// How long the engine may take to answer, and how long a refusal is left to stand that may pass by itself.
+const AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// Asks the engine to tell us its cursors and to send mail again per agent, not all of it with each registration.
+const CURSOR: &str = "relay:delivery-cursor-v1";
+
+/// How old the engine is, as far as its answer to our registration tells (engine-wire 3.7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Age {
+    /// Before 6.0, or not known yet: it is sent only what every engine understands.
+    #[default]
+    Any,
+    /// From 6.0: it judges each capability.
+    Six,
+    /// From 8.9, by contract: a name is given to an agent once, and taken back with `agent.recover`.
+    EightNine,
+}
+
+impl Age {
+    fn of(answer: &Value) -> Self {
+        if answer
+            .get("registration_contract")
+            .is_some_and(Value::is_string)
+        {
+            Age::EightNine
+        } else if answer
+            .get("accepted_capabilities")
+            .is_some_and(Value::is_array)
+        {
+            Age::Six
+        } else {
+            Age::Any
+        }
+    }
+}
+
+/// The registration on the link that is up.
+#[derive(Debug, Default)]
+pub(super) struct Registration {
+    /// What waits for an answer.
+    request: Option<String>,
+    /// The last request carried the cursor capability, and so must each heartbeat.
+    with_cursor: bool,
+    /// When to do something about a request without an answer, or a refusal.
+    again_at: Option<Mono>,
+    /// Subscribers know of it.
+    told: bool,
+}
+
+impl Registration {
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.again_at
+    }
+}
+
+impl Dispatcher {
+    /// The first words on a new link.
+    pub(super) fn begin_registration(&mut self, now: Now, out: &mut Out) {
+        self.link.registration = Registration::default();
+        self.register_node(now, out);
+    }
+
+    /// Says again who we are and what can be done here.
+    pub(super) fn register_node(&mut self, now: Now, out: &mut Out) {
+        let id = self.request_id("node_register");
+        self.link.registration.request = Some(id.clone());
+        self.link.registration.again_at = Some(now.mono + AGAIN_AFTER);
+        self.link.registration.with_cursor = self.wants_cursor();
+        out.effects
+            .push(Effect::Send(Up::NodeRegister(NodeRegister {
+                id: Some(id),
+                name: self.facts.node_name.clone(),
+                node_id: self.facts.node_id.clone(),
+                capabilities: self.advertised(),
+                max_agents: self.max_agents(),
+                tags: self.tags(),
+                version: VERSION.into(),
+                resume_cursor: None,
+                provider: None,
+            })));
+    }
+
+    /// Older engines would take it for an action of that name.
+    fn wants_cursor(&self) -> bool {
+        self.link.age >= Age::Six && !self.link.no_cursor
+    }
+
+    /// What we serve, and what we ask of the engine in the same list.
+    pub(super) fn advertised(&self) -> Vec<Capability> {
+        let mut all = self.capabilities();
+        if self.link.registration.with_cursor {
+            all.push(Capability::of(CURSOR, "capacity"));
+        }
+        all
+    }
+
+    pub(super) fn reply(&mut self, now: Now, reply: Reply, out: &mut Out) {
+        if self.link.registration.request.as_deref() == Some(&reply.id) {
+            self.registered(now, &reply.data, out);
+        } else {
+            self.agent_registered(now, &reply.id, &reply.data, out);
+        }
+    }
+
+    fn registered(&mut self, now: Now, answer: &Value, out: &mut Out) {
+        self.link.registration.request = None;
+        self.link.registration.again_at = None;
+        self.link.registered = true;
+        self.link.why_down = None;
+        self.link.age = self.link.age.max(Age::of(answer));
+        if !std::mem::replace(&mut self.link.registration.told, true) {
+            let event = BrokerEvent::NodeRegistered {
+                node_id: self.facts.node_id.to_string(),
+                node_name: self.facts.node_name.clone(),
+            };
+            self.publish(event, out);
+        }
+        if self.wants_cursor() && !self.link.registration.with_cursor {
+            self.register_node(now, out);
+            // Registering says that whoever advertises anything also serves it; only the heartbeat knows.
+            self.heartbeat(now, out);
+        }
+    }
+
+    pub(super) fn error_frame(&mut self, now: Now, error: ErrorFrame, out: &mut Out) {
+        let registration = &self.link.registration;
+        // What an engine cannot read it answers under an id of its own (engine-wire 3.2).
+        let unread = error.code == "invalid_message" && registration.request.is_some();
+        if unread && registration.with_cursor {
+            log::warn!("the engine does not understand {CURSOR}; registering without it");
+            self.link.no_cursor = true;
+            self.register_node(now, out);
+        } else if registration.request.as_deref() == Some(&error.id) {
+            self.registration_refused(now, &error, out);
+        } else if !self.agent_refused(now, &error, out) {
+            log::warn!("the engine complains: {} {}", error.code, error.message);
+        }
+    }
+
+    fn registration_refused(&mut self, now: Now, error: &ErrorFrame, out: &mut Out) {
+        self.link.registration.request = None;
+        self.link.registration.again_at = None;
+        if error.code == "node_name_conflict" && !self.link.renamed {
+            // Two machines may share a host name; part of our id makes the name our own.
+            self.link.renamed = true;
+            self.facts.node_name =
+                format!("{}-{}", self.facts.node_name, self.facts.node_id.tail());
+            log::warn!(
+                "the node name is taken in this workspace; registering as {}",
+                self.facts.node_name
+            );
+            self.register_node(now, out);
+            return;
+        }
+        let advice = match error.code.as_str() {
+            // Our token belongs to another node, and always will.
+            "node_id_mismatch" => "; give the id that the node token belongs to (RELAY_NODE_ID)",
+            // With the node went its token, so a new link leads to a new one.
+            "node_not_found" => {
+                out.effects.push(Effect::Link(LinkCommand::Reconnect));
+                ""
+            }
+            _ => {
+                self.link.registration.again_at = Some(now.mono + AGAIN_AFTER);
+                "; trying again now and then"
+            }
+        };
+        let why = format!(
+            "the engine refuses to register this node: {} {}{advice}",
+            error.code, error.message
+        );
+        self.link_refused(&why, out);
+    }
+
+    /// Nothing came of the registration for a while.
+    pub(super) fn tick_registration(&mut self, now: Now, out: &mut Out) {
+        let registration = &mut self.link.registration;
+        if registration.again_at.is_none_or(|at| at > now.mono) {
+            return;
+        }
+        registration.again_at = None;
+        if registration.request.take().is_none() {
+            self.register_node(now, out);
+            return;
+        }
+        let why = format!(
+            "the engine has not answered our registration for {} s",
+            AGAIN_AFTER.as_secs()
+        );
+        self.link_refused(&why, out);
+        out.effects.push(Effect::Link(LinkCommand::Reconnect));
+    }
+}

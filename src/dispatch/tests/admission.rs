@@ -1,0 +1,360 @@
+//! How agents come by their identity, on every engine and without a link.
+
+use super::*;
+use crate::msg::{Identified, Refusal, RestCall, RestDone, Secret, Wanted};
+use crate::wire::up::{AgentRecover, AgentRegister};
+
+fn ask(w: &mut World, name: &str) {
+    w.call(ApiCall::Spawn(Box::new(request(name)), SpawnSource::Api));
+}
+
+fn asked(w: &mut World) -> AgentRegister {
+    let mut frames = w.sent().into_iter().filter_map(|up| match up {
+        Up::AgentRegister(frame) => Some(frame),
+        _ => None,
+    });
+    let one = frames.next().expect("it asks for an identity");
+    assert_eq!(frames.next(), None, "once");
+    one
+}
+
+fn recovered(w: &mut World) -> Option<AgentRecover> {
+    w.sent().into_iter().find_map(|up| match up {
+        Up::AgentRecover(frame) => Some(frame),
+        _ => None,
+    })
+}
+
+fn refuse(w: &mut World, id: Option<&str>, code: &str) {
+    w.frame(json!({"type":"error","id":id,"ok":false,"code":code,"message":"no"}));
+}
+
+fn reply(w: &mut World, id: Option<&str>, token: &str) {
+    w.frame(json!({"type":"reply","id":id,"ok":true,
+        "data":{"agent_id":"id_w1","token":token,"name":"w1"}}));
+}
+
+/// The programs that were started, with their tokens.
+fn programs(w: &mut World) -> Vec<String> {
+    let specs = w.done().into_iter().filter_map(|e| match e {
+        Effect::Spawn(_, spec) => Some(spec.token.expect("a token").reveal().to_owned()),
+        _ => None,
+    });
+    specs.collect()
+}
+
+fn errand(w: &mut World) -> Option<(ErrandId, Wanted)> {
+    w.done().into_iter().find_map(|e| match e {
+        Effect::Errand(id, RestCall::Identify(wanted)) => Some((id, *wanted)),
+        _ => None,
+    })
+}
+
+fn identity(token: &str) -> RestDone {
+    RestDone::Identified(Identified {
+        agent_id: AgentId::new("id_w1"),
+        token: Secret::new(token),
+        acked: None,
+    })
+}
+
+fn failed(status: Option<u16>, code: &str) -> RestDone {
+    RestDone::Failed {
+        status,
+        code: code.into(),
+        message: "no".into(),
+    }
+}
+
+fn refusal(effects: &[Effect]) -> Option<Refusal> {
+    effects.iter().find_map(|e| match e {
+        Effect::Reply(_, Err(refusal)) => Some(refusal.clone()),
+        _ => None,
+    })
+}
+
+fn farewells(w: &mut World) -> usize {
+    let sent = w.sent();
+    let is = |up: &&Up| matches!(up, Up::AgentDeregister(_));
+    sent.iter().filter(is).count()
+}
+
+/// A world in which `w1` was here, ended, and is wanted again by an engine that gives each name once.
+fn known() -> World {
+    let mut w = World::new();
+    w.link_up();
+    let run = w.spawn("w1");
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    w.done();
+    ask(&mut w, "w1");
+    w
+}
+
+#[test]
+fn two_wishes_for_one_name_are_told_apart_by_their_requests() {
+    let mut w = World::new();
+    w.link_up();
+    w.done();
+    ask(&mut w, "w1");
+    let first = asked(&mut w);
+    w.call(ApiCall::Release {
+        name: AgentName::new("w1"),
+        reason: None,
+    });
+    w.done();
+    ask(&mut w, "w1");
+    let second = asked(&mut w);
+    reply(&mut w, first.id.as_deref(), "at_live_first");
+    assert_eq!(
+        w.done(),
+        [],
+        "not ours to use, and the name is wanted: nothing to undo"
+    );
+    reply(&mut w, second.id.as_deref(), "at_live_second");
+    assert_eq!(programs(&mut w), ["at_live_second"]);
+}
+
+#[test]
+fn an_answer_that_comes_after_the_caller_was_told_no_is_undone() {
+    let mut w = World::new();
+    w.link_up();
+    w.done();
+    ask(&mut w, "w1");
+    let request = asked(&mut w);
+    w.pass(Duration::from_secs(21));
+    let why = refusal(&w.done()).expect("the caller hears");
+    assert!(why.message.contains("has not answered"), "{}", why.message);
+    reply(&mut w, request.id.as_deref(), "at_live_late");
+    assert_eq!(farewells(&mut w), 1);
+}
+
+#[test]
+fn what_the_engine_says_no_to_is_told_in_words_that_help() {
+    for (code, kind, words) in [
+        (
+            "agent_location_conflict",
+            RefusalKind::NameTaken,
+            "another node",
+        ),
+        (
+            "node_capacity_exceeded",
+            RefusalKind::Full,
+            "as many agents",
+        ),
+        ("internal_error", RefusalKind::Engine, "refuses"),
+    ] {
+        let mut w = World::new();
+        w.link_up();
+        w.done();
+        ask(&mut w, "w1");
+        let request = asked(&mut w);
+        refuse(&mut w, request.id.as_deref(), code);
+        let said = refusal(&w.done()).expect("the caller hears");
+        assert_eq!(said.kind, kind);
+        assert!(said.message.contains(words) && said.message.contains(code));
+        assert!(w.d.members.is_empty());
+    }
+}
+
+#[test]
+fn an_engine_that_gives_a_name_once_gives_it_back_to_the_node_that_had_it() {
+    let mut w = known();
+    let request = asked(&mut w);
+    refuse(&mut w, request.id.as_deref(), "agent_already_exists");
+    let recover = recovered(&mut w).expect("it asks to have it back");
+    assert_eq!(recover.expected_agent_id.as_str(), "id_w1");
+    reply(&mut w, recover.id.as_deref(), "at_live_back");
+    assert_eq!(programs(&mut w), ["at_live_back"]);
+}
+
+#[test]
+fn an_engine_known_to_give_names_once_is_asked_to_give_back_at_once() {
+    let mut w = World::new();
+    w.link_up();
+    let run = w.spawn("w1");
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    w.frame(json!({"type":"reply","id":"node_register_1","ok":true,
+        "data":{"registration_contract":"relay:node-registration-v1"}}));
+    w.done();
+    ask(&mut w, "w1");
+    assert!(recovered(&mut w).is_some());
+}
+
+#[test]
+fn a_name_that_is_not_given_back_is_taken_over_by_http_with_its_place_here() {
+    for code in [
+        "agent_recovery_not_authorized",
+        "agent_not_found",
+        "invalid_message",
+    ] {
+        let mut w = known();
+        let request = asked(&mut w);
+        refuse(&mut w, request.id.as_deref(), "agent_already_exists");
+        let recover = recovered(&mut w).expect("it asks to have it back");
+        // Who cannot read the frame does not know its id either.
+        let id = if code == "invalid_message" {
+            Some("77")
+        } else {
+            recover.id.as_deref()
+        };
+        refuse(&mut w, id, code);
+        let (errand, wanted) = errand(&mut w).expect("by HTTP");
+        assert!(wanted.exists, "{code}");
+        assert_eq!(wanted.node_id.as_str(), "node_0a1b");
+        w.tell(Event::Errand(errand, identity("at_live_taken")));
+        assert_eq!(programs(&mut w), ["at_live_taken"], "{code}");
+    }
+}
+
+#[test]
+fn a_name_that_somebody_else_had_before_is_taken_over_without_asking_for_it_back() {
+    let mut w = World::new();
+    w.link_up();
+    w.done();
+    ask(&mut w, "w1");
+    let request = asked(&mut w);
+    refuse(&mut w, request.id.as_deref(), "agent_already_exists");
+    let (id, wanted) = errand(&mut w).expect("by HTTP");
+    assert!(wanted.exists);
+    w.tell(Event::Errand(
+        id,
+        failed(Some(409), "agent_location_conflict"),
+    ));
+    let said = refusal(&w.done()).expect("the caller hears");
+    assert_eq!(said.kind, RefusalKind::NameTaken);
+}
+
+#[test]
+fn without_a_link_an_agent_is_registered_by_http_and_stays_registered_when_the_link_comes() {
+    let mut w = World::new();
+    w.tell(Event::Link(LinkReport::Lost("refused".into())));
+    w.done();
+    ask(&mut w, "w1");
+    w.pass(Duration::from_millis(2_999));
+    assert_eq!(errand(&mut w), None, "most links come back sooner");
+    w.pass(Duration::from_millis(1));
+    let (id, wanted) = errand(&mut w).expect("by HTTP");
+    assert!(!wanted.exists);
+    w.link_up();
+    let sent = w.sent();
+    assert!(
+        !sent.iter().any(|up| matches!(up, Up::AgentRegister(_))),
+        "an answer is on its way; a second one would kill its token"
+    );
+    w.tell(Event::Errand(id, identity("at_live_http")));
+    assert_eq!(programs(&mut w), ["at_live_http"]);
+}
+
+#[test]
+fn a_place_that_the_engine_does_not_give_fails_the_spawn() {
+    let mut w = World::new();
+    ask(&mut w, "w1");
+    w.pass(Duration::from_secs(3));
+    let (id, _) = errand(&mut w).expect("by HTTP");
+    w.tell(Event::Errand(id, failed(Some(404), "node_not_found")));
+    let said = refusal(&w.done()).expect("the caller hears");
+    assert!(said.message.contains("node_not_found"));
+    assert!(w.d.members.is_empty());
+}
+
+#[test]
+fn an_engine_that_is_away_altogether_is_asked_again_until_the_caller_gives_up() {
+    let mut w = World::new();
+    w.tell(Event::Link(LinkReport::Lost("connection refused".into())));
+    ask(&mut w, "w1");
+    w.pass(Duration::from_secs(3));
+    for _ in 0..3 {
+        let (id, _) = errand(&mut w).expect("by HTTP");
+        w.tell(Event::Errand(id, failed(None, "unreachable")));
+        w.pass(Duration::from_secs(5));
+    }
+    w.pass(Duration::from_secs(5));
+    let said = refusal(&w.done()).expect("the caller hears");
+    assert!(
+        said.message.contains("connection refused"),
+        "{}",
+        said.message
+    );
+}
+
+#[test]
+fn an_identity_that_came_by_http_for_nobody_is_undone_on_the_next_link() {
+    let mut w = World::new();
+    ask(&mut w, "w1");
+    w.pass(Duration::from_secs(3));
+    let (id, _) = errand(&mut w).expect("by HTTP");
+    w.pass(Duration::from_secs(20));
+    assert!(w.d.members.is_empty());
+    w.tell(Event::Errand(id, identity("at_live_late")));
+    w.done();
+    w.link_up();
+    assert_eq!(farewells(&mut w), 1);
+}
+
+#[test]
+fn a_spawn_of_the_engines_is_not_done_behind_its_back_when_the_link_breaks() {
+    let mut w = World::new();
+    w.link_up();
+    w.frame(
+        json!({"type":"action.invoke","invocation_id":"i1","action":"spawn:claude",
+        "input":{"name":"w1","cli":"cat"}}),
+    );
+    w.tell(Event::Link(LinkReport::Lost("reset".into())));
+    w.done();
+    w.pass(Duration::from_secs(10));
+    assert_eq!(errand(&mut w), None, "another node may have it by now");
+}
+
+#[test]
+fn a_link_that_breaks_while_an_agent_is_registered_is_not_the_end_of_the_spawn() {
+    let mut w = World::new();
+    w.link_up();
+    w.done();
+    ask(&mut w, "w1");
+    asked(&mut w);
+    w.tell(Event::Link(LinkReport::Lost("reset".into())));
+    w.link_up();
+    let again = asked(&mut w);
+    reply(&mut w, again.id.as_deref(), "at_live_2");
+    assert_eq!(programs(&mut w), ["at_live_2"]);
+}
+
+#[test]
+fn an_agent_that_is_started_again_keeps_its_identity_and_the_token_that_its_first_run_got() {
+    let mut w = World::new();
+    w.link_up();
+    let wish = local::SpawnRequest {
+        restart_policy: Some(local::RestartPolicy {
+            cooldown_ms: 1000,
+            ..Default::default()
+        }),
+        ..request("w1")
+    };
+    w.call(ApiCall::Spawn(Box::new(wish), SpawnSource::Api));
+    w.registered("w1");
+    let run = w.run_of("w1");
+    w.report("w1", run, AgentReport::Started { pid: 7 });
+    w.done();
+    let crash = How {
+        code: Some(1),
+        ..How::default()
+    };
+    w.report("w1", run, AgentReport::Exited(crash));
+    assert_eq!(farewells(&mut w), 0, "it comes back");
+    w.pass(Duration::from_secs(1));
+    assert_eq!(programs(&mut w), ["at_live_x"]);
+    // Released between two runs, it is gone for the engine too.
+    let run = w.run_of("w1");
+    w.report("w1", run, AgentReport::Started { pid: 8 });
+    let crash = How {
+        code: Some(1),
+        ..How::default()
+    };
+    w.report("w1", run, AgentReport::Exited(crash));
+    w.done();
+    w.call(ApiCall::Release {
+        name: AgentName::new("w1"),
+        reason: None,
+    });
+    assert_eq!(farewells(&mut w), 1);
+}

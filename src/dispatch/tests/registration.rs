@@ -1,0 +1,376 @@
+//! What an engine is told of this node, and what it makes of old and new engines.
+
+use super::*;
+use crate::wire::up::{AgentDeregister, NodeRegister};
+
+fn word(up: &Up) -> &'static str {
+    match up {
+        Up::NodeRegister(_) => "register",
+        Up::InventorySync(_) => "inventory",
+        Up::NodeHeartbeat(_) => "heartbeat",
+        Up::DeliveryAck(_) => "ack",
+        Up::AgentDeregister(_) => "farewell",
+        Up::AgentRegister(_) => "agent",
+        _ => "other",
+    }
+}
+
+fn words(sent: &[Up]) -> Vec<&'static str> {
+    sent.iter().map(word).collect()
+}
+
+fn registrations(sent: Vec<Up>) -> Vec<NodeRegister> {
+    let frames = sent.into_iter().filter_map(|up| match up {
+        Up::NodeRegister(frame) => Some(frame),
+        _ => None,
+    });
+    frames.collect()
+}
+
+fn registration(w: &mut World) -> NodeRegister {
+    let mut all = registrations(w.sent());
+    assert_eq!(all.len(), 1, "one registration: {all:?}");
+    all.remove(0)
+}
+
+fn beats(sent: Vec<Up>) -> Vec<NodeHeartbeat> {
+    let frames = sent.into_iter().filter_map(|up| match up {
+        Up::NodeHeartbeat(frame) => Some(frame),
+        _ => None,
+    });
+    frames.collect()
+}
+
+fn has_cursor(frame: &NodeRegister) -> bool {
+    let mut names = frame.capabilities.iter().map(|c| c.name.as_str());
+    names.any(|name| name == "relay:delivery-cursor-v1")
+}
+
+fn answer(w: &mut World, frame: &NodeRegister, data: Value) {
+    w.frame(json!({"type":"reply","id":frame.id,"ok":true,"data":data}));
+}
+
+fn refuse(w: &mut World, id: Option<&str>, code: &str) {
+    w.frame(json!({"type":"error","id":id,"ok":false,"code":code,"message":"no"}));
+}
+
+#[test]
+fn a_new_link_hears_who_we_are_who_runs_here_how_we_are_and_what_was_read() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    w.mail("w1", 1);
+    let injection = w.injected().expect("it is free");
+    w.land("w1", &injection.delivery_id);
+    w.tell(Event::Link(LinkReport::Lost("reset".into())));
+    w.done();
+    w.link_up();
+    let sent = w.sent();
+    assert_eq!(words(&sent), ["register", "inventory", "heartbeat", "ack"]);
+    assert_eq!(acks(&sent), [1]);
+}
+
+#[test]
+fn a_node_without_agents_sends_no_list_and_nothing_to_acknowledge() {
+    let mut w = World::new();
+    w.link_up();
+    assert_eq!(words(&w.sent()), ["register", "heartbeat"]);
+}
+
+#[test]
+fn an_agent_that_ended_without_a_link_is_deregistered_on_the_next() {
+    let mut w = World::new();
+    w.link_up();
+    let run = w.spawn("w1");
+    w.tell(Event::Link(LinkReport::Lost("reset".into())));
+    w.done();
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    assert!(w.sent().is_empty(), "nothing is said into the void");
+    w.link_up();
+    let told = w.sent().into_iter().any(|up| {
+        matches!(up, Up::AgentDeregister(AgentDeregister { agent_id, .. }) if agent_id.as_str() == "id_w1")
+    });
+    assert!(told);
+    w.tell(Event::Link(LinkReport::Lost("reset".into())));
+    w.done();
+    w.link_up();
+    assert_eq!(words(&w.sent()), ["register", "heartbeat"], "once");
+}
+
+#[test]
+fn load_is_what_runs_over_the_limit_in_the_very_same_frame_and_nothing_without_a_limit() {
+    let figures = |max: u64| {
+        let mut w = World::new();
+        w.d.facts.max_agents = max;
+        w.link_up();
+        w.spawn("w1");
+        w.done();
+        w.pass(Duration::from_secs(12));
+        let beat = beats(w.sent()).pop().expect("a heartbeat");
+        (beat.load, beat.active_agents, beat.max_agents)
+    };
+    assert_eq!(figures(4), (Some(0.25), 1, Some(4)));
+    assert_eq!(figures(1), (Some(1.0), 1, Some(1)));
+    assert_eq!(figures(0), (Some(0.0), 1, Some(0)));
+}
+
+#[test]
+fn each_change_of_who_lives_is_told_at_once_and_once() {
+    let mut w = World::new();
+    w.link_up();
+    w.done();
+    let run = w.spawn("w1");
+    let told = beats(w.sent());
+    let counts: Vec<_> = told.iter().map(|beat| beat.active_agents).collect();
+    assert_eq!(counts, [1], "the start");
+    w.call(ApiCall::Release {
+        name: AgentName::new("w1"),
+        reason: None,
+    });
+    assert!(beats(w.sent()).is_empty(), "its program still runs");
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    let sent = w.sent();
+    assert_eq!(words(&sent), ["farewell", "heartbeat"]);
+    assert_eq!(beats(sent)[0].active_agents, 0, "the end");
+}
+
+#[test]
+fn the_next_heartbeat_comes_12_s_after_the_last_and_a_list_every_minute() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    w.frame(json!({"type":"reply","id":"node_register_1","ok":true,"data":{}}));
+    w.done();
+    let mut lists = 0;
+    for n in 1..=10 {
+        w.pass(Duration::from_millis(11_999));
+        assert_eq!(words(&w.sent()), [""; 0], "{n}");
+        w.pass(Duration::from_millis(1));
+        let sent = w.sent();
+        assert_eq!(word(sent.last().expect("a heartbeat")), "heartbeat");
+        lists += words(&sent).iter().filter(|w| **w == "inventory").count();
+    }
+    assert_eq!(lists, 2, "in two minutes");
+}
+
+#[test]
+fn a_resumable_agent_is_listed_with_its_session() {
+    let mut w = World::new();
+    w.link_up();
+    let mut wish = request("w1");
+    wish.cli = None;
+    wish.harness_config = Some(local::HarnessConfig {
+        command: Some("cat".into()),
+        session_id: Some("sess-9".into()),
+        ..Default::default()
+    });
+    w.call(ApiCall::Spawn(Box::new(wish), SpawnSource::Api));
+    w.registered("w1");
+    let run = w.run_of("w1");
+    w.done();
+    w.report("w1", run, AgentReport::Started { pid: 7 });
+    let listed = w.sent().into_iter().find_map(|up| match up {
+        Up::InventorySync(list) => list.agents[0].session_ref.clone(),
+        _ => None,
+    });
+    assert_eq!(listed.as_deref(), Some("sess-9"));
+}
+
+// ---- old and new engines ----------------------------------------------------------------------------------------
+
+#[test]
+fn an_engine_of_the_5_line_is_sent_nothing_that_it_does_not_know() {
+    let mut w = World::new();
+    w.link_up();
+    let first = registration(&mut w);
+    assert!(!has_cursor(&first));
+    answer(&mut w, &first, json!({"id":"node_0a1b","name":"box-1"}));
+    assert_eq!(words(&w.sent()), [""; 0], "it is content");
+    assert!(w.d.link.registered);
+}
+
+#[test]
+fn an_engine_from_6_is_asked_for_its_cursors_once_it_has_shown_its_age() {
+    let mut w = World::new();
+    w.link_up();
+    let first = registration(&mut w);
+    answer(&mut w, &first, json!({"accepted_capabilities": []}));
+    let effects = w.done();
+    let told = |effects: &[Effect]| {
+        let events = effects
+            .iter()
+            .filter(|e| matches!(e, Effect::Publish(_, BrokerEvent::NodeRegistered { .. })));
+        events.count()
+    };
+    assert_eq!(told(&effects), 1);
+    w.effects = effects;
+    let sent = w.sent();
+    assert_eq!(words(&sent), ["register", "heartbeat"]);
+    let live = beats(sent.clone())[0].handlers_live;
+    assert!(live, "a harness is served");
+    let second = registrations(sent).remove(0);
+    assert!(has_cursor(&second));
+    answer(&mut w, &second, json!({"accepted_capabilities": []}));
+    let effects = w.done();
+    assert_eq!(told(&effects), 0, "told once");
+    assert!(!effects.iter().any(|e| matches!(e, Effect::Send(_))));
+    w.pass(Duration::from_secs(12));
+    let beat = beats(w.sent()).remove(0);
+    let kept = beat.capabilities.into_iter().flatten();
+    assert_eq!(kept.filter(|c| c.name.starts_with("relay:")).count(), 1);
+    w.tell(Event::Link(LinkReport::Lost("reset".into())));
+    w.done();
+    w.link_up();
+    assert!(has_cursor(&registration(&mut w)), "known by now");
+}
+
+#[test]
+fn asking_for_cursors_does_not_make_a_node_that_serves_nothing_look_as_if_it_did() {
+    let mut w = World::new();
+    w.d.facts.harnesses.clear();
+    w.link_up();
+    let first = registration(&mut w);
+    answer(&mut w, &first, json!({"accepted_capabilities": []}));
+    assert!(!beats(w.sent())[0].handlers_live);
+}
+
+#[test]
+fn an_engine_that_cannot_read_the_wish_for_cursors_is_registered_with_once_more_without_it() {
+    let mut w = World::new();
+    w.link_up();
+    let first = registration(&mut w);
+    answer(&mut w, &first, json!({"accepted_capabilities": []}));
+    assert!(has_cursor(&registration(&mut w)));
+    refuse(&mut w, Some("77"), "invalid_message");
+    let third = registration(&mut w);
+    assert!(!has_cursor(&third));
+    answer(&mut w, &third, json!({"accepted_capabilities": []}));
+    assert_eq!(words(&w.sent()), [""; 0], "and not again");
+}
+
+#[test]
+fn numbers_that_another_node_acknowledged_are_not_waited_for() {
+    let mut w = World::new();
+    w.link_up();
+    let run = w.spawn("w1");
+    w.mail("w1", 3);
+    let injection = w.injected().expect("it is free");
+    w.land("w1", &injection.delivery_id);
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    w.done();
+    w.call(ApiCall::Spawn(Box::new(request("w1")), SpawnSource::Api));
+    let id = w.sent().into_iter().find_map(|up| match up {
+        Up::AgentRegister(frame) => frame.id,
+        _ => None,
+    });
+    w.frame(json!({"type":"reply","id":id,"ok":true,
+        "data":{"agent_id":"id_w1","token":"t","name":"w1","delivery_ack_seq":9}}));
+    w.mail("w1", 10);
+    let name = AgentName::new("w1");
+    let waiting = w.d.ledger().mail().of(&name).count();
+    assert_eq!(waiting, 1, "taken in at once");
+}
+
+// ---- registrations that fail ------------------------------------------------------------------------------------
+
+#[test]
+fn a_registration_that_is_refused_for_good_says_what_to_do_and_one_that_may_pass_is_tried_again() {
+    let mut w = World::new();
+    w.link_up();
+    let first = registration(&mut w);
+    refuse(&mut w, first.id.as_deref(), "node_id_mismatch");
+    w.done();
+    w.pass(Duration::from_secs(60));
+    assert!(registrations(w.sent()).is_empty(), "it would never succeed");
+    let Some(Ok(Reply::Status(status))) = w.call(ApiCall::Status) else {
+        panic!("a status");
+    };
+    let why = status.degraded_reason.expect("not ready");
+    assert!(
+        !status.node_connected && why.contains("RELAY_NODE_ID"),
+        "{why}"
+    );
+
+    let mut w = World::new();
+    w.link_up();
+    let first = registration(&mut w);
+    refuse(&mut w, first.id.as_deref(), "provider_instance_conflict");
+    w.done();
+    w.pass(Duration::from_secs(30));
+    let second = registration(&mut w);
+    answer(&mut w, &second, json!({}));
+    let Some(Ok(Reply::Status(status))) = w.call(ApiCall::Status) else {
+        panic!("a status");
+    };
+    assert_eq!(
+        (status.status.as_str(), status.degraded_reason),
+        ("ok", None)
+    );
+}
+
+#[test]
+fn a_node_that_was_deleted_and_an_engine_that_does_not_answer_get_a_new_link() {
+    let reconnects =
+        |effects: Vec<Effect>| effects.contains(&Effect::Link(crate::msg::LinkCommand::Reconnect));
+    let mut w = World::new();
+    w.link_up();
+    let first = registration(&mut w);
+    refuse(&mut w, first.id.as_deref(), "node_not_found");
+    assert!(reconnects(w.done()));
+
+    let mut w = World::new();
+    w.link_up();
+    w.done();
+    w.pass(Duration::from_secs(29));
+    assert!(!reconnects(w.done()));
+    w.pass(Duration::from_secs(1));
+    assert!(reconnects(w.done()));
+}
+
+#[test]
+fn frames_that_nobody_could_read_are_counted_and_change_nothing_else() {
+    let mut w = World::new();
+    w.link_up();
+    w.done();
+    for _ in 0..3 {
+        w.tell(Event::Link(LinkReport::PassedOver));
+    }
+    assert!(w.done().is_empty());
+    let Some(Ok(Reply::Status(status))) = w.call(ApiCall::Status) else {
+        panic!("a status");
+    };
+    assert_eq!(status.counters.engine_frames_refused, 3);
+}
+
+#[test]
+fn the_highest_number_there_is_does_not_upset_the_sequence() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    w.mail("w1", u64::MAX);
+    w.mail("w1", u64::MAX);
+    w.mail("w1", 1);
+    assert_eq!(w.d.ledger().mail().len(), 1);
+}
+
+#[test]
+fn names_that_an_engine_makes_up_leave_no_trace_when_they_are_released() {
+    let mut w = World::new();
+    w.link_up();
+    for n in 0..100 {
+        w.frame(
+            json!({"type":"action.invoke","invocation_id":format!("i{n}"),"action":"release",
+            "input":{"name":format!("../../nobody-{n}")}}),
+        );
+    }
+    let ended = |r: &&Record| matches!(r, Record::Ended { .. });
+    assert_eq!(w.journal.iter().filter(ended).count(), 0);
+    let answered = w.sent();
+    let fine =
+        |up: &&Up| matches!(up, Up::ActionResult(r) if matches!(r.outcome, Outcome::Output(_)));
+    assert_eq!(
+        answered.iter().filter(fine).count(),
+        100,
+        "gone is released"
+    );
+}

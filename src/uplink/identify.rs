@@ -1,0 +1,202 @@
+//! An agent's identity over HTTP, for when the link cannot give it: registered, or taken over from whoever bears the name
+//! as the engine's age allows (engine-wire 2.3), and bound to this node. Blocking, on an errand thread.
+
+use serde_json::{Value, json};
+
+use super::rest::{CallError, Client};
+use crate::ids::{AgentId, NodeId, Seq};
+use crate::msg::{Identified, Secret, Wanted};
+use crate::net::http::encode;
+use crate::wire::rest::{AgentFacts, ApiError, BoundAgent, RegisteredAgent, RetakenAgent};
+
+/// How an identity was come by.
+struct Taken {
+    agent_id: AgentId,
+    token: Secret,
+    /// The agent did not exist before.
+    created: bool,
+}
+
+impl Client {
+    /// An identity, bound to this node. Without its place here an identity is of no use: one that was made for nothing is
+    /// taken back.
+    ///
+    /// # Errors
+    /// As any call; `agent_location_conflict` for an agent that runs on another node.
+    pub(super) fn identify(&self, wanted: &Wanted) -> Result<Identified, CallError> {
+        let name = wanted.name.as_str();
+        let made = if wanted.exists {
+            None
+        } else {
+            self.create_agent(name, "agent")?
+        };
+        let taken = match made {
+            Some(taken) => taken,
+            None => self.retake(name, Some(wanted))?,
+        };
+        let path = format!("/v1/nodes/{}/agents", encode(&wanted.node_name));
+        let mut body = json!({ "agent_name": name, "priority": 0 });
+        if let Some(session) = &wanted.session_ref {
+            body["session_ref"] = session.as_str().into();
+        }
+        match self.call::<BoundAgent>("POST", &path, self.as_workspace(), Some(&body)) {
+            Ok(bound) => Ok(Identified {
+                agent_id: taken.agent_id,
+                token: taken.token,
+                acked: bound.delivery_ack_seq.map(Seq),
+            }),
+            Err(e) => {
+                if taken.created {
+                    self.take_back(name);
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// The token of the broker's own agent, its voice for what comes from no agent.
+    ///
+    /// # Errors
+    /// As any call.
+    pub(super) fn voice(&self, name: &str) -> Result<Secret, CallError> {
+        let made = self.create_agent(name, "human")?;
+        match made {
+            Some(taken) => Ok(taken.token),
+            None => self.retake(name, None).map(|taken| taken.token),
+        }
+    }
+
+    /// `None` when the name is taken.
+    fn create_agent(&self, name: &str, kind: &str) -> Result<Option<Taken>, CallError> {
+        let body = json!({ "name": name, "type": kind });
+        let made = self.call("POST", "/v1/agents", self.as_workspace(), Some(&body));
+        let agent: RegisteredAgent = match made {
+            Err(CallError::Refused { status: 409, .. }) => return Ok(None),
+            made => made?,
+        };
+        let agent_id = match agent.id {
+            Some(id) => id,
+            None => self.facts(name)?.id,
+        };
+        Ok(Some(Taken {
+            agent_id,
+            token: Secret::new(agent.token),
+            created: true,
+        }))
+    }
+
+    fn facts(&self, name: &str) -> Result<AgentFacts, CallError> {
+        let path = format!("/v1/agents/{}", encode(name));
+        self.call("GET", &path, self.as_workspace(), None::<&()>)
+    }
+
+    /// An existing agent's identity: takeover where the engine has it (from 8.2), else a new token for it. What `wanted`
+    /// says is for agents of this node; one that runs on another node is left alone.
+    fn retake(&self, name: &str, wanted: Option<&Wanted>) -> Result<Taken, CallError> {
+        let facts = self.facts(name)?;
+        if let Some(node) = wanted.and_then(|wanted| elsewhere(&facts, &wanted.node_id)) {
+            return Err(CallError::Refused {
+                status: 409,
+                error: ApiError {
+                    code: "agent_location_conflict".into(),
+                    message: format!("the agent runs on node {node}"),
+                },
+            });
+        }
+        let call = |what: &str, body: &Value| {
+            let path = format!("/v1/agents/{}/{what}", encode(name));
+            self.call::<RetakenAgent>("POST", &path, self.as_workspace(), Some(body))
+        };
+        let actor = wanted.map_or(name, |wanted| &wanted.node_name);
+        let mut body = json!({
+            "expected_agent_id": facts.id,
+            "actor": format!("broker:{actor}"),
+            "reason": "restart",
+        });
+        if let Some(wanted) = wanted {
+            body["node_id"] = wanted.node_id.as_str().into();
+            if let Some(session) = &wanted.session_ref {
+                body["session_ref"] = session.as_str().into();
+            }
+        }
+        let retaken = match call("takeover", &body) {
+            Err(e) if is_no_such_route(&e) => call("rotate-token", &json!({}))?,
+            taken => taken?,
+        };
+        Ok(Taken {
+            agent_id: retaken.agent_id.unwrap_or(facts.id),
+            token: Secret::new(retaken.token),
+            created: false,
+        })
+    }
+
+    fn take_back(&self, name: &str) {
+        let path = format!("/v1/agents/{}", encode(name));
+        let gone: Result<Value, _> = self.call("DELETE", &path, self.as_workspace(), None::<&()>);
+        if let Err(e) = gone {
+            log::warn!("agent {name} was registered for nothing and stays at the engine: {e}");
+        }
+    }
+}
+
+/// A 404 that is not about the agent is about the route (engine-wire 2.3).
+fn is_no_such_route(error: &CallError) -> bool {
+    matches!(error.status(), Some(404 | 405)) && error.code() != "agent_not_found"
+}
+
+/// The other node that this agent runs on, as far as the engine says.
+fn elsewhere<'a>(facts: &'a AgentFacts, ours: &NodeId) -> Option<&'a str> {
+    let away = matches!(facts.status.as_deref(), None | Some("offline" | "released"));
+    let node = facts.metadata.pointer("/fleet/node_id")?.as_str()?;
+    (!away && node != ours.as_str()).then_some(node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(status: &str, node: &str) -> AgentFacts {
+        AgentFacts {
+            id: AgentId::new("2001"),
+            status: Some(status.into()),
+            metadata: json!({"fleet": {"node_id": node}}),
+        }
+    }
+
+    #[test]
+    fn an_agent_that_is_there_on_another_node_is_elsewhere_and_all_others_may_be_taken_over() {
+        let ours = NodeId::new("node_a");
+        assert_eq!(elsewhere(&facts("active", "node_b"), &ours), Some("node_b"));
+        for (status, node) in [
+            ("offline", "node_b"),
+            ("released", "node_b"),
+            ("idle", "node_a"),
+        ] {
+            assert_eq!(
+                elsewhere(&facts(status, node), &ours),
+                None,
+                "{status} {node}"
+            );
+        }
+        let bare = AgentFacts {
+            metadata: Value::Null,
+            ..facts("active", "")
+        };
+        assert_eq!(elsewhere(&bare, &ours), None, "a person's own client");
+    }
+
+    #[test]
+    fn a_404_about_the_agent_is_told_from_one_about_the_route() {
+        let refused = |status, code: &str| CallError::Refused {
+            status,
+            error: ApiError {
+                code: code.into(),
+                message: String::new(),
+            },
+        };
+        assert!(is_no_such_route(&refused(404, "not_found")));
+        assert!(is_no_such_route(&refused(404, "")));
+        assert!(!is_no_such_route(&refused(404, "agent_not_found")));
+        assert!(!is_no_such_route(&refused(409, "agent_identity_conflict")));
+    }
+}

@@ -1,0 +1,117 @@
+//! What the engine sends that we cannot read: said once for each kind of fault and then rarely, so that a broken or
+//! hostile engine cannot fill the log. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::time::Mono;
+use crate::wire::WireError;
+
+/// The same fault is not said again sooner.
+const QUIET: Duration = Duration::from_secs(600);
+/// The most of a reason that is said; it may quote what came in.
+const WORDS: usize = 200;
+
+/// One frame's fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Not what it must be.
+    Broken(WireError),
+    /// Of a type that we do not know; newer engines may have more of them.
+    Unknown(String),
+    /// More bytes than a frame may have.
+    TooLarge(usize),
+    /// Bytes where text belongs.
+    Binary,
+}
+
+impl Fault {
+    /// Of few values, whatever comes in.
+    fn kind(&self) -> &'static str {
+        match self {
+            Fault::Broken(WireError::NotJson(_)) => "no JSON",
+            Fault::Broken(WireError::NotAFrame) => "no frame",
+            Fault::Broken(WireError::Broken { .. }) => "broken",
+            Fault::Unknown(_) => "unknown",
+            Fault::TooLarge(_) => "too large",
+            Fault::Binary => "binary",
+        }
+    }
+
+    fn sentence(&self) -> String {
+        let text = match self {
+            Fault::Broken(error) => error.to_string(),
+            Fault::Unknown(kind) => format!("a frame of unknown type {kind:?}"),
+            Fault::TooLarge(bytes) => format!("a frame of {bytes} bytes"),
+            Fault::Binary => "bytes that are no text".to_owned(),
+        };
+        text.chars().take(WORDS).collect()
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Junk {
+    /// By kind of fault: when it was last said, and how many came since.
+    said: BTreeMap<&'static str, (Mono, u64)>,
+}
+
+impl Junk {
+    /// Notes a fault; the line to log, if it is time for one.
+    pub fn note(&mut self, now: Mono, fault: &Fault) -> Option<String> {
+        let since = self.said.get_mut(fault.kind());
+        let unsaid = match since {
+            None => 0,
+            Some((at, unsaid)) if now.since(*at) < QUIET => {
+                *unsaid += 1;
+                return None;
+            }
+            Some((_, unsaid)) => *unsaid,
+        };
+        self.said.insert(fault.kind(), (now, 0));
+        let more = match unsaid {
+            0 => String::new(),
+            n => format!(" ({n} more like it since this was last said)"),
+        };
+        Some(format!(
+            "the engine sent {}; passed over{more}",
+            fault.sentence()
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Mono {
+        Mono(secs * 1_000_000_000)
+    }
+
+    #[test]
+    fn each_kind_of_fault_is_said_once_and_later_with_how_many_there_were() {
+        let mut junk = Junk::default();
+        let no_json = Fault::Broken(WireError::NotJson("expected value".into()));
+        let line = junk.note(at(0), &no_json).expect("the first");
+        assert!(line.contains("expected value"), "{line}");
+        assert!(
+            junk.note(at(1), &Fault::TooLarge(5_000_000)).is_some(),
+            "another kind"
+        );
+        for n in 0..1000 {
+            assert_eq!(junk.note(at(1), &no_json), None, "{n}");
+        }
+        let line = junk.note(at(601), &no_json).expect("after a while");
+        assert!(line.contains("(1000 more"), "{line}");
+    }
+
+    #[test]
+    fn types_made_up_by_a_hostile_engine_are_one_kind_and_cost_no_memory() {
+        let mut junk = Junk::default();
+        let said = (0..1000).filter_map(|n| junk.note(at(0), &Fault::Unknown("x".repeat(n))));
+        assert_eq!(said.count(), 1);
+        assert_eq!(junk.said.len(), 1);
+        let line = junk.note(at(700), &Fault::Unknown("x".repeat(1 << 20)));
+        assert!(line.expect("after a while").len() < 400);
+    }
+}

@@ -1,0 +1,406 @@
+//! A node gets its identity and its token, keeps them to itself, and says so when it cannot have them.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use relay_broker::identity::derive::{Enrolment, Kept};
+use relay_broker::ids::NodeId;
+use relay_broker::msg::Secret;
+use relay_broker::uplink::enrol::{Enroller, Tokens};
+use relay_broker::uplink::rest::Client;
+use serde_json::{Value, json};
+
+use crate::support::{
+    Asked, KEY, Node, Process, Scratch, Scripted, Upgrade, created, http, refused, until,
+};
+
+/// Why the broker says that it is not ready.
+fn trouble(node: &Node) -> Option<String> {
+    let health = node.get("/health");
+    assert_eq!(health["nodeConnected"], false, "{health}");
+    health["degradedReason"].as_str().map(str::to_owned)
+}
+
+fn trouble_that_says(node: &Node, words: &str) -> String {
+    until(words, || trouble(node).filter(|why| why.contains(words)))
+}
+
+/// The node's cached token, as a file.
+fn cache(folder: &Scratch) -> std::path::PathBuf {
+    let dir = folder.path().join(".local/share/agent-relay/node-tokens");
+    let mut files = std::fs::read_dir(dir).expect("a folder");
+    files.next().expect("a cache").expect("readable").path()
+}
+
+fn numbered_tokens() -> impl Fn(&Asked) -> Option<(u16, Value)> + Send + Sync {
+    let count = AtomicUsize::new(0);
+    move |asked| {
+        let n = 1 + count.fetch_add(1, Ordering::Relaxed);
+        Some(created(asked, &format!("nt_live_{n}")))
+    }
+}
+
+#[test]
+fn the_id_in_the_engines_answer_is_the_one_that_counts_also_after_a_restart() {
+    let given = |asked: &Asked| {
+        let mut answer = created(asked, "nt_live_1");
+        answer.1["data"]["id"] = "node_given".into();
+        Some(answer)
+    };
+    let engine = Scripted::start(given, |_| Upgrade::Yes);
+    let folder = Scratch::new();
+    for _ in 0..2 {
+        let node = Node::up(folder.path(), &engine.flags());
+        let mut link = engine.link();
+        assert_eq!(link.register()["node_id"], "node_given");
+        until("the session knows", || {
+            (node.get("/api/session")["node_id"] == "node_given").then_some(())
+        });
+        assert_eq!(node.process.stop(), Some(0));
+    }
+    assert_eq!(engine.mints().len(), 1, "the cached token was good");
+}
+
+#[test]
+fn a_node_that_gets_no_token_does_not_start_and_says_why() {
+    let engine = Scripted::start(|_| Some(refused(403, "forbidden")), |_| Upgrade::Yes);
+    let folder = Scratch::new();
+    let args = [&["up"][..], &engine.flags()].concat();
+    let (code, text) = Process::try_start(folder.path(), &args)
+        .err()
+        .expect("it does not start");
+    assert_eq!(code, Some(1));
+    assert!(
+        text.contains("no node token to be had") && text.contains("forbidden"),
+        "{text}"
+    );
+    assert_eq!(engine.mints().len(), 1, "a no is a no");
+}
+
+#[test]
+fn a_node_whose_seed_cannot_be_read_does_not_start_as_somebody_else() {
+    let engine = Scripted::willing();
+    let folder = Scratch::new();
+    let dir = folder.path().join(".local/share/agent-relay");
+    std::fs::create_dir_all(&dir).expect("room");
+    std::fs::write(dir.join("machine-id"), b"\xff\xff").expect("room");
+    let args = [&["up"][..], &engine.flags()].concat();
+    let (code, text) = Process::try_start(folder.path(), &args)
+        .err()
+        .expect("it does not start");
+    assert_eq!(code, Some(1));
+    assert!(
+        text.contains("machine-id") && text.contains("UTF-8"),
+        "{text}"
+    );
+    assert!(engine.mints().is_empty());
+}
+
+#[test]
+fn tokens_that_are_all_refused_are_asked_for_five_times_and_then_the_trouble_is_told() {
+    let engine = Scripted::start(numbered_tokens(), |_| Upgrade::Unauthorized);
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &engine.flags());
+    let why = trouble_that_says(&node, "no more are asked for");
+    assert!(why.contains("401"), "{why}");
+    let mints = engine.mints();
+    assert_eq!(mints.len(), 6, "one to begin with, and five fresh ones");
+    let proofs: Vec<_> = mints
+        .iter()
+        .map(|m| m.header("x-relaycast-node-token"))
+        .collect();
+    let spent: Vec<_> = (1..6).map(|n| format!("nt_live_{n}")).collect();
+    let wanted = spent.iter().map(|token| Some(token.as_str()));
+    assert_eq!(proofs, [None].into_iter().chain(wanted).collect::<Vec<_>>());
+    let log = std::fs::read_to_string(folder.path().join("stderr.log")).expect("a log");
+    assert!(
+        log.contains("ERROR") && log.contains("no more are asked for"),
+        "{log}"
+    );
+    assert!(!log.contains("nt_live_"), "{log}");
+}
+
+#[test]
+fn a_lost_answer_to_a_request_for_a_token_is_asked_for_once_more_under_the_same_key() {
+    let count = AtomicUsize::new(0);
+    let mint = move |asked: &Asked| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => None,
+        _ => Some(created(asked, "nt_live_1")),
+    };
+    let engine = Scripted::start(mint, |_| Upgrade::Yes);
+    let folder = Scratch::new();
+    let _node = Node::up(folder.path(), &engine.flags());
+    engine.link().register();
+    let mints = engine.mints();
+    let keys: Vec<_> = mints.iter().map(|m| m.header("idempotency-key")).collect();
+    assert_eq!(keys.len(), 2);
+    assert_eq!(keys[0], keys[1]);
+    assert!(keys[0].is_some_and(|key| key.len() >= 32), "{keys:?}");
+    let kept = std::fs::read_to_string(cache(&folder)).expect("readable");
+    assert!(!kept.contains("mint_key"), "answered: {kept}");
+}
+
+#[test]
+fn an_engine_that_wants_proof_of_a_token_gets_it_and_a_node_without_it_says_what_to_do() {
+    let engine = Scripted::start(
+        |asked| match asked.header("x-relaycast-node-token") {
+            None => Some(created(asked, "nt_live_1")),
+            Some("nt_live_1") => Some(created(asked, "nt_live_2")),
+            Some(_) => Some(refused(409, "node_token_proof_required")),
+        },
+        |token| match token {
+            "nt_live_2" => Upgrade::Yes,
+            _ => Upgrade::Unauthorized,
+        },
+    );
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &engine.flags());
+    assert_eq!(engine.link().token, "nt_live_2");
+    assert_eq!(node.process.stop(), Some(0));
+    // The next one has a token that the engine knows nothing of.
+    let path = cache(&folder);
+    let kept = std::fs::read_to_string(&path).expect("readable");
+    std::fs::write(&path, kept.replace("nt_live_2", "nt_live_old")).expect("room");
+    let node = Node::up(folder.path(), &engine.flags());
+    let why = trouble_that_says(&node, "RELAY_NODE_TOKEN");
+    assert!(why.contains("node_token_proof_required"), "{why}");
+}
+
+/// A token cache in memory, which another process may write to.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Kept>>);
+
+impl Shared {
+    fn put(&self, token: &str) {
+        self.0.lock().expect("whole").enrolment = Some(Enrolment {
+            node_id: NodeId::new("node_a"),
+            node_name: "box-1".into(),
+            token: Secret::new(token),
+        });
+    }
+}
+
+impl Tokens for Shared {
+    fn kept(&self) -> Kept {
+        self.0.lock().expect("whole").clone()
+    }
+
+    fn keep(&self, kept: &Kept) {
+        *self.0.lock().expect("whole") = kept.clone();
+    }
+}
+
+#[test]
+fn a_token_that_another_process_with_our_id_got_is_taken_from_the_cache_and_not_replaced() {
+    let cache = Shared::default();
+    let other = cache.clone();
+    let engine = Scripted::start(
+        move |_| {
+            // While we ask, the other process is faster.
+            other.put("nt_live_2");
+            Some(refused(409, "node_token_proof_required"))
+        },
+        |_| Upgrade::Yes,
+    );
+    cache.put("nt_live_1");
+    let enroller = Enroller::new(
+        Client::new(&engine.url, Secret::new(KEY), None),
+        NodeId::new("node_a"),
+        "box-1".into(),
+        Box::new(cache.clone()),
+        None,
+    );
+    let token = |spent: &str| {
+        let got = enroller.mint(Some(&Secret::new(spent))).expect("a token");
+        got.token.reveal().to_owned()
+    };
+    assert_eq!(token("nt_live_1"), "nt_live_2", "found after the refusal");
+    assert_eq!(engine.mints().len(), 1);
+    cache.put("nt_live_3");
+    assert_eq!(token("nt_live_2"), "nt_live_3", "found before asking");
+    assert_eq!(engine.mints().len(), 1);
+}
+
+#[test]
+fn a_key_that_was_used_for_another_wish_and_a_name_that_is_taken_are_put_differently() {
+    let cache = Shared::default();
+    cache.keep(&Kept {
+        enrolment: None,
+        mint_key: Some("k".repeat(32)),
+    });
+    let engine = Scripted::start(
+        |asked| match (asked.header("idempotency-key"), asked.body["name"].as_str()) {
+            (Some(key), _) if key.starts_with("kkk") => {
+                Some(refused(409, "idempotency_key_reused"))
+            }
+            (_, Some("box-1")) => Some(refused(409, "node_name_conflict")),
+            _ => Some(created(asked, "nt_live_1")),
+        },
+        |_| Upgrade::Yes,
+    );
+    let enroller = Enroller::new(
+        Client::new(&engine.url, Secret::new(KEY), None),
+        NodeId::new("node_0123456789"),
+        "box-1".into(),
+        Box::new(cache.clone()),
+        None,
+    );
+    let got = enroller.enrol().expect("a token");
+    assert_eq!(got.node_name, "box-1-23456789");
+    assert_eq!(cache.kept().mint_key, None);
+    let mints = engine.mints();
+    let keys: std::collections::BTreeSet<_> =
+        mints.iter().map(|m| m.header("idempotency-key")).collect();
+    assert_eq!(
+        (mints.len(), keys.len()),
+        (3, 3),
+        "each wish has a key of its own"
+    );
+}
+
+#[test]
+fn a_token_that_is_replaced_under_a_running_node_is_replaced_by_the_node_in_turn() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &[]);
+    until("registered", || node.events("node_registered").pop());
+    let session = node.get("/api/session");
+    let body = json!({"node_id": session["node_id"], "name": session["node_name"]});
+    let url = format!("{}/v1/nodes", node.engine.url);
+    let (status, stolen) = http("POST", &url, &node.engine.key, Some(body));
+    assert_eq!(status, 201, "{stolen}");
+    until("registered again", || {
+        (node.events("node_registered").len() >= 2).then_some(())
+    });
+    until("ready", || {
+        (node.get("/health")["nodeConnected"] == true).then_some(())
+    });
+    let token = node.get("/api/session")["node_token"].clone();
+    assert_ne!(token, stolen["data"]["token"]);
+    assert_ne!(token, session["node_token"]);
+}
+
+/// Every file below a folder whose bytes hold `needle`, and is not named in `may`.
+fn holders(dir: &Path, needle: &str, may: &[&str]) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("readable").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(holders(&path, needle, may));
+        } else if !may.iter().any(|name| path.ends_with(name)) {
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            let holds = bytes.windows(needle.len()).any(|w| w == needle.as_bytes());
+            found.extend(holds.then_some(path));
+        }
+    }
+    found
+}
+
+#[test]
+fn tokens_are_in_their_own_private_files_and_in_no_log_event_journal_or_command_line() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &[]);
+    until("registered", || node.events("node_registered").pop());
+    node.spawn("w1", &["cat"]);
+    let boss = node.engine.register("boss");
+    node.engine.dm(&boss, "w1", "hello");
+    until("it arrived", || node.events("delivery_ack").pop());
+    let session = node.get("/api/session");
+    let events = node.get("/api/events/replay?sinceSeq=0").to_string();
+    let pids = [
+        Some(u64::from(node.process.pid())),
+        node.agent("w1").and_then(|a| a["pid"].as_u64()),
+    ];
+    for prefix in ["nt_live_", "at_live_", "rk_live_"] {
+        assert!(!events.contains(prefix), "{events}");
+        for pid in pids.iter().flatten() {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).expect("it runs");
+            assert!(!String::from_utf8_lossy(&line).contains(prefix));
+        }
+    }
+    assert_eq!(node.process.stop(), Some(0));
+    // Who opens the workspace is what `connection.json` and the engine's own key file are for.
+    let own = ["workspace-key", "connection.json"];
+    let none: [std::path::PathBuf; 0] = [];
+    assert_eq!(holders(folder.path(), "rk_live_", &own), none);
+    assert_eq!(holders(folder.path(), "at_live_", &[]), none);
+    let cache = cache(&folder);
+    let token = session["node_token"].as_str().expect("a token");
+    assert_eq!(holders(folder.path(), token, &[]), [cache]);
+}
+
+/// An engine whose sockets are out of order and whose agents go by HTTP.
+fn without_sockets(agents: impl Fn(&str) -> (u16, Value) + Send + Sync + 'static) -> Scripted {
+    let answer = move |asked: &Asked| match (asked.method.as_str(), asked.path.as_str()) {
+        ("POST", "/v1/nodes") => Some(created(asked, "nt_live_1")),
+        (method, path) => Some(agents(&format!("{method} {path}"))),
+    };
+    Scripted::answering(answer, |_| Upgrade::Unavailable)
+}
+
+fn given(data: Value) -> (u16, Value) {
+    (200, json!({"ok": true, "data": data}))
+}
+
+fn writes_its_token() -> Value {
+    let script = "printf %s $RELAY_AGENT_TOKEN > token; exec cat";
+    json!({"name": "w1", "harness_config": {"command": "sh", "args": ["-c", script]}})
+}
+
+#[test]
+fn an_agent_of_a_node_without_a_link_is_registered_and_bound_by_http_and_gets_that_token() {
+    for newest in [true, false] {
+        let engine = without_sockets(move |asked| match asked {
+            "POST /v1/agents" => refused(409, "agent_already_exists"),
+            "GET /v1/agents/w1" => given(json!({"id": "2001", "status": "offline"})),
+            "POST /v1/agents/w1/takeover" if newest => {
+                given(json!({"agent_id": "2001", "token": "at_live_w1"}))
+            }
+            "POST /v1/agents/w1/rotate-token" => {
+                given(json!({"name": "w1", "token": "at_live_w1"}))
+            }
+            "POST /v1/nodes/box/agents" => given(json!({"agent_id": "2001"})),
+            _ => refused(404, "not_found"),
+        });
+        let folder = Scratch::new();
+        let node = Node::up(
+            folder.path(),
+            &[&["--name", "box"][..], &engine.flags()].concat(),
+        );
+        let (status, body) = node.call("POST", "/api/spawn", Some(writes_its_token()));
+        assert_eq!(status, 200, "{body}");
+        let file = folder.path().join("token");
+        until("its token", || {
+            let token = std::fs::read_to_string(&file).ok()?;
+            (token == "at_live_w1").then_some(())
+        });
+        let agents = engine.requests("/v1/agents");
+        let last = if newest { "takeover" } else { "rotate-token" };
+        assert_eq!(agents.last(), Some(&format!("POST /v1/agents/w1/{last}")));
+        let bound = engine.requests("/v1/nodes/");
+        assert_eq!(bound, ["POST /v1/nodes/box/agents"]);
+    }
+}
+
+#[test]
+fn an_agent_that_gets_no_place_on_this_node_is_not_started_and_leaves_nothing_at_the_engine() {
+    let engine = without_sockets(|asked| match asked {
+        "POST /v1/agents" => given(json!({"id": "2001", "token": "at_live_w1"})),
+        "DELETE /v1/agents/w1" => given(json!({})),
+        _ => refused(409, "node_capacity_exceeded"),
+    });
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &engine.flags());
+    let (status, body) = node.call("POST", "/api/spawn", Some(writes_its_token()));
+    assert_eq!(status, 429, "{body}");
+    assert!(
+        body["message"]
+            .as_str()
+            .is_some_and(|m| m.contains("node_capacity_exceeded"))
+    );
+    assert_eq!(
+        engine.requests("/v1/agents"),
+        ["POST /v1/agents", "DELETE /v1/agents/w1"]
+    );
+    assert!(node.agent("w1").is_none() && !folder.path().join("token").exists());
+}

@@ -1,0 +1,223 @@
+//! The link to an engine: what goes over it first, what may come over it, and how it is had again.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Instant;
+
+use serde_json::json;
+use tungstenite::Message;
+
+use crate::support::{KEY, Link, Node, Scratch, Scripted, until};
+
+fn refused_frames(node: &Node) -> u64 {
+    let status = node.get("/api/status");
+    status["counters"]["engine_frames_refused"]
+        .as_u64()
+        .expect("a number")
+}
+
+#[test]
+fn whatever_an_engine_sends_the_node_passes_over_what_it_cannot_read_and_keeps_the_link() {
+    let engine = Scripted::willing();
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &engine.flags());
+    let mut link = engine.link();
+    link.register();
+    let junk = [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{\"v\":1}",
+        "{\"v\":2,\"type\":\"deliver\"}",
+        "{\"v\":\"1\",\"type\":\"ping\"}",
+        "{\"v\":1,\"type\":5}",
+        "{\"v\":1,\"type\":\"planet.aligned\"}",
+        "{\"v\":1,\"type\":\"deliver\",\"agent\":\"w1\"}",
+        "{\"v\":1,\"type\":\"deliver\",\"agent\":\"w1\",\"msg_id\":\"m\",\"seq\":-1}",
+        "{\"v\":1,\"type\":\"deliver\",\"agent\":{},\"msg_id\":\"m\",\"seq\":1}",
+        "{\"v\":1,\"type\":\"action.invoke\"}",
+    ];
+    for text in junk {
+        link.say(Message::text(text));
+    }
+    link.say(Message::text("[".repeat(200_000)));
+    link.say(Message::text(format!(
+        "{{\"v\":1,\"type\":\"ping\",\"pad\":\"{}\"}}",
+        "x".repeat(5 * 1024 * 1024)
+    )));
+    link.say(Message::binary(vec![0xff; 100]));
+    let count = junk.len() as u64 + 3;
+    until("all of it counted", || {
+        (refused_frames(&node) == count).then_some(())
+    });
+    // What is optional to us may be wrong or missing; these are frames all the same.
+    for frame in [
+        json!({"v": 1, "type": "error"}),
+        json!({"v": 1, "type": "reply", "id": 7, "ok": "yes"}),
+        json!({"v": 1, "type": "context.update", "channel_id": 5, "agent_ids": "x", "data": []}),
+        json!({"v": 1, "type": "deliver", "delivery_id": null, "agent_id": 5, "agent": "../../x", "msg_id": "m",
+            "seq": 1, "mode": 7, "payload": "text"}),
+        json!({"v": 1, "type": "action.invoke", "invocation_id": "i1", "action": "release", "agent_name": null,
+            "agent_id": 9, "input": {"name": "../../etc"}}),
+    ] {
+        link.send(frame);
+    }
+    let answer = link.next_of("action.result");
+    assert_eq!(answer["invocation_id"], "i1", "{answer}");
+    assert_eq!(refused_frames(&node), count);
+    assert_eq!(node.get("/health")["nodeConnected"], true);
+    assert!(
+        node.events("node_link")
+            .iter()
+            .all(|e| e["connected"] == true)
+    );
+    let log = std::fs::read_to_string(folder.path().join("stderr.log")).expect("a log");
+    let said = log
+        .lines()
+        .filter(|line| line.contains("passed over"))
+        .count();
+    assert!((1..=6).contains(&said), "each kind once: {log}");
+    assert!(!folder.path().join("x").exists());
+}
+
+#[test]
+fn a_frame_that_is_too_large_to_be_passed_over_ends_the_link_and_the_node_comes_back() {
+    let engine = Scripted::willing();
+    let folder = Scratch::new();
+    let _node = Node::up(folder.path(), &engine.flags());
+    let mut link = engine.link();
+    link.register();
+    // The head of a frame of 2^40 bytes; nothing of that size may be made room for.
+    let mut raw = vec![0x81, 127];
+    raw.extend_from_slice(&(1u64 << 40).to_be_bytes());
+    link.raw(&raw);
+    engine.link().register();
+}
+
+#[test]
+fn a_node_whose_place_was_taken_says_so() {
+    let engine = Scripted::willing();
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &engine.flags());
+    let mut link = engine.link();
+    link.register();
+    link.close("superseded");
+    let why = until("it says so", || {
+        let why = node.get("/health")["degradedReason"].as_str()?.to_owned();
+        why.contains("same node id").then_some(why)
+    });
+    assert!(why.contains("another process"), "{why}");
+}
+
+#[test]
+fn each_new_link_begins_with_the_registration_whatever_the_last_one_left_behind() {
+    let engine = Scripted::willing();
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &engine.flags());
+    for n in 0..20 {
+        let mut link = engine.link();
+        link.register();
+        // Much to answer at the very end of the link.
+        for i in 0..50 {
+            link.send(
+                json!({"v": 1, "type": "action.invoke", "invocation_id": format!("i{n}-{i}"),
+                "action": "release", "input": {"name": "nobody"}}),
+            );
+        }
+        link.close("bye");
+    }
+    drop(node);
+}
+
+/// An engine behind a proxy that is the only way to it: what callers of the proxy want, and what comes of it.
+fn proxy_to(engine: &str) -> (String, crossbeam_channel::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!(
+        "http://ann:secret@{}",
+        listener.local_addr().expect("bound")
+    );
+    let target = engine.trim_start_matches("http://").to_owned();
+    let (told, asked) = crossbeam_channel::unbounded();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let (target, told) = (target.clone(), told.clone());
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    if client.read_exact(&mut byte).is_err() {
+                        return;
+                    }
+                    head.push(byte[0]);
+                }
+                let _ = told.send(String::from_utf8_lossy(&head).into_owned());
+                let mut server = TcpStream::connect(target).expect("the engine");
+                let _ = client.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+                let (mut back, mut forth) = (
+                    server.try_clone().expect("descriptors"),
+                    client.try_clone().expect("descriptors"),
+                );
+                std::thread::spawn(move || std::io::copy(&mut back, &mut forth));
+                let _ = std::io::copy(&mut client, &mut server);
+            });
+        }
+    });
+    (url, asked)
+}
+
+#[test]
+fn an_engine_behind_a_proxy_is_reached_through_it_over_http_and_websocket() {
+    let engine = Scripted::willing();
+    let (proxy, asked) = proxy_to(&engine.url);
+    let folder = Scratch::new();
+    let flags = [
+        "--engine",
+        "http://engine.invalid:8787",
+        "--workspace-key",
+        KEY,
+    ];
+    let variables = [
+        ("HTTP_PROXY", proxy.as_str()),
+        ("NO_PROXY", "other.invalid"),
+    ];
+    let node = Node::up_in(folder.path(), &flags, &variables);
+    engine.link().register();
+    until("ready", || {
+        (node.get("/health")["nodeConnected"] == true).then_some(())
+    });
+    let tunnels: Vec<_> = asked.try_iter().collect();
+    assert!(tunnels.len() >= 2, "calls and the link");
+    for head in tunnels {
+        assert!(head.starts_with("CONNECT engine.invalid:8787 "), "{head}");
+        let login = head
+            .to_lowercase()
+            .contains("proxy-authorization: basic yw5uonnly3jlda==");
+        assert!(login, "{head}");
+    }
+}
+
+#[test]
+#[ignore = "measures; run it alone, in release"]
+fn figures() {
+    let engine = Scripted::willing();
+    let folder = Scratch::new();
+    let _node = Node::up(folder.path(), &engine.flags());
+    let mut times = Vec::new();
+    let mut link: Link = engine.link();
+    link.register();
+    for _ in 0..20 {
+        // What the node has to say at a start is over.
+        link.next_of("node.heartbeat");
+        link.close("bye");
+        let lost = Instant::now();
+        link = engine.link();
+        link.register();
+        times.push(lost.elapsed());
+    }
+    times.sort();
+    println!(
+        "registered again after: median {:?}, most {:?}",
+        times[10], times[19]
+    );
+}

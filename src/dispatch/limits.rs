@@ -67,21 +67,24 @@ impl Dispatcher {
         self.full.contains_key(agent_id)
     }
 
-    /// Something ended: there may be room again.
-    pub(super) fn drained(&mut self, now: Now, agent_id: &AgentId, out: &mut Out) {
-        let Some(name) = self.full.get(agent_id) else {
-            return;
-        };
+    /// Something ended: there may be room again. Mail waits by name, so it may have been an earlier bearer's, and the one
+    /// who bears the name now whose mail was left to the engine.
+    pub(super) fn drained(&mut self, now: Now, name: &AgentName, out: &mut Out) {
         if self.ledger.mail().waiting_engine(name) > self.facts.limits.engine / 2 {
             return;
         }
-        self.full.remove(agent_id);
-        if self.link.up {
-            // Should nothing come of asking, a new link makes the engine send all it has.
-            let gap = self.gaps.entry(agent_id.clone()).or_default();
-            gap.give_up_at = Some(now.mono + GAP_PATIENCE);
-            self.inventory(out);
+        let full = self.full.iter().filter(|(_, of)| *of == name);
+        let full: Vec<AgentId> = full.map(|(agent_id, _)| agent_id.clone()).collect();
+        if full.is_empty() {
+            return;
         }
+        for agent_id in full {
+            self.full.remove(&agent_id);
+            // Should nothing come of asking, a new link makes the engine send all it has.
+            let gap = self.gaps.entry(agent_id).or_default();
+            gap.give_up_at = Some(now.mono + GAP_PATIENCE);
+        }
+        self.inventory(out);
     }
 
     // ---- mail without a reader ----------------------------------------------------------------------------------

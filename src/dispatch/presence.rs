@@ -189,6 +189,9 @@ impl Dispatcher {
             return;
         }
         let id = self.request_id("inventory");
+        for gap in self.gaps.values_mut() {
+            gap.asked = Some(id.clone());
+        }
         out.effects
             .push(Effect::Send(Up::InventorySync(InventorySync {
                 id: Some(id),
@@ -255,6 +258,7 @@ impl Dispatcher {
                 out,
             );
         } else {
+            self.replay_begins(&reply.id);
             self.agent_registered(now, &reply.id, &reply.data, out);
         }
     }

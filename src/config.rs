@@ -215,6 +215,10 @@ pub struct Flags {
     /// Where the engine inside listens [default: as last time]
     #[arg(long, value_name = "ADDR", conflicts_with = "engine")]
     pub engine_listen: Option<SocketAddr>,
+    /// Let the engine inside listen beyond this machine: tokens and messages cross the network unencrypted; use it on a
+    /// trusted network or behind a TLS proxy
+    #[arg(long)]
+    pub allow_plain_http: bool,
     /// Start an agent with the broker; repeat for more
     #[arg(long = "agent", value_name = "NAME=CMD")]
     pub agents: Vec<String>,
@@ -294,6 +298,8 @@ pub struct Plan {
     pub engine: EngineChoice,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// The engine inside may listen beyond this machine.
+    pub allow_plain_http: bool,
     usual_place: bool,
     draft: Settings,
 }
@@ -382,6 +388,7 @@ pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError
     Ok(Plan {
         engine: engine_choice(flags, env)?,
         log_format: flags.log_format,
+        allow_plain_http: flags.allow_plain_http,
         usual_place: draft.state_dir == place.cwd.join(STATE_DIR),
         draft,
     })
@@ -431,6 +438,22 @@ pub fn check_key(origin: &str, key: &str) -> Result<(), ConfigError> {
     )))
 }
 
+/// Whether an engine without encryption may listen there.
+///
+/// # Errors
+/// Beyond loopback, unless the risk was taken by name.
+pub fn check_listen(origin: &str, address: SocketAddr, allowed: bool) -> Result<(), ConfigError> {
+    if address.ip().is_loopback() || allowed {
+        return Ok(());
+    }
+    Err(ConfigError(format!(
+        "{origin} {address} is beyond this machine, and the engine has no encryption of its own: tokens and messages \
+         would cross the network in plain text; listen on 127.0.0.1:{} behind a TLS proxy, or, on a trusted network, \
+         add --allow-plain-http",
+        address.port()
+    )))
+}
+
 fn engine_choice(flags: &Flags, env: &Env) -> Result<EngineChoice, ConfigError> {
     let url = match &flags.engine {
         Some(url) => Some(("--engine", url.clone())),
@@ -456,9 +479,14 @@ fn engine_choice(flags: &Flags, env: &Env) -> Result<EngineChoice, ConfigError> 
             "{origin} names an engine but no workspace key is given; \
              set RELAY_WORKSPACE_KEY (or RELAY_WORKSPACE_KEY_FILE), or pass --workspace-key-file"
         ))),
-        (None, None) => Ok(EngineChoice::Embedded {
-            listen: flags.engine_listen,
-        }),
+        (None, None) => {
+            if let Some(address) = flags.engine_listen {
+                check_listen("--engine-listen", address, flags.allow_plain_http)?;
+            }
+            Ok(EngineChoice::Embedded {
+                listen: flags.engine_listen,
+            })
+        }
     }
 }
 

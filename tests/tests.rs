@@ -10,6 +10,7 @@ mod fleet; // several machines in one workspace
 mod formats; // fixtures of frames and journals
 mod journalling; // a look into the journal
 mod layers; // who imports whom
+mod misbehaving; // the engine as a test double of others
 mod restarting; // whatever dies, it goes on where it was
 mod returning; // agents and messages that come back
 mod support; // what the others share

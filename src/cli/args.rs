@@ -106,7 +106,19 @@ pub enum Command {
                       \u{20}        relay-broker journal check || echo damaged")]
     Journal(Journal),
     /// Run an engine alone, for brokers on several machines
-    #[command(after_help = "Example: relay-broker engine --listen 127.0.0.1:8787")]
+    #[command(
+        after_help = "Example: relay-broker engine --listen 127.0.0.1:8787\n\n\
+                      --behave makes a test double of it, on loopback only. Words, separated by commas:\n  \
+                      5.0.1, 6.0.3, 8.2, 9.0      a version to behave as; by default what all clients can bear\n  \
+                      cut_after=N                 cut the node sockets after N frames, both ways\n  \
+                      delay_ms=MS                 every frame and answer comes later\n  \
+                      refuse=401|429|500 times=N  refuse the next N tries to open a node socket\n  \
+                      forget                      no node's token is valid any more\n  \
+                      black_hole[=sockets|http]   accept and never answer\n  \
+                      fail=N fail_path=/v1/...    carry out the next N calls and answer 500\n\
+                      While it runs it takes the same as JSON, and cut, supersede and rotate=NODE:\n  \
+                      curl -d '{\"cut\":true}' http://127.0.0.1:8787/__behave"
+    )]
     Engine(Engine),
     /// Print the variables that connect an SDK to the running broker's workspace
     #[command(after_help = "Example: eval \"$(relay-broker env)\"")]
@@ -348,6 +360,18 @@ pub struct Engine {
     /// Folder for its journal [default: ./.relay-broker/engine, as `up`]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Listen beyond this machine: tokens and messages cross the network unencrypted; use it on a trusted network or behind
+    /// a TLS proxy
+    #[arg(long)]
+    pub allow_plain_http: bool,
+    /// Behave as another version, or badly; see below
+    #[arg(
+        long,
+        value_name = "SPEC",
+        value_delimiter = ',',
+        help_heading = "For tests"
+    )]
+    pub behave: Vec<String>,
 }
 
 /// `demo`.

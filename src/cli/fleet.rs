@@ -29,6 +29,7 @@ pub fn nodes(c: &Context, args: &args::Nodes) -> Result<(), Failure> {
     if let Some(wanted) = &args.capability {
         nodes.retain(|node| node.capabilities.iter().any(|c| c.name == *wanted));
     }
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
     if args.json {
         return print_json(&json!({ "nodes": nodes }));
     }

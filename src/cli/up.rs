@@ -15,6 +15,7 @@ use super::{args, events};
 use crate::broker::{Broker, Stopper};
 use crate::config::{self, EngineChoice, Env, Flags, LogFormat, Place, Plan};
 use crate::engine::server::{Engine, EngineSettings};
+use crate::engine::trouble::Behave;
 use crate::hub::Topic;
 use crate::journal::Lock;
 use crate::msg::Secret;
@@ -53,7 +54,7 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
                 Lock::take(plan.state_dir(), std::process::id())
                     .map_err(|e| Failure::new(e.to_string()))?,
             );
-            let engine = embedded(plan.state_dir(), plan.name(), *listen)?;
+            let engine = embedded(&plan, *listen)?;
             let (url, key) = (engine.url(), Secret::new(engine.workspace_key()));
             (Some(engine), url, key)
         }
@@ -95,6 +96,9 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
 /// `engine`.
 pub fn engine(c: &Context, args: &args::Engine) -> Result<(), Failure> {
     start_log(&c.env, LogFormat::Text);
+    config::check_listen("--listen", args.listen, args.allow_plain_http)?;
+    let behave = Behave::parse(args.behave.iter().map(String::as_str))
+        .map_err(|why| Failure::usage(format!("--behave: {why}")))?;
     let mut stops =
         Stops::listen().map_err(|e| Failure::new(format!("cannot take signals: {e}")))?;
     let place = place()?;
@@ -115,12 +119,16 @@ pub fn engine(c: &Context, args: &args::Engine) -> Result<(), Failure> {
         None => None,
     };
     let name = place.cwd.file_name().and_then(|name| name.to_str());
-    let engine = Engine::start(EngineSettings {
+    let settings = EngineSettings {
         dir: dir.clone(),
         listen: args.listen,
         workspace_key,
         workspace_name: name.unwrap_or("project").to_owned(),
-    })
+    };
+    let engine = match args.behave.as_slice() {
+        [] => Engine::start(settings),
+        _ => Engine::start_behaving(settings, &behave),
+    }
     .map_err(|e| engine_failure(&e))?;
     let _ = print(&format!(
         "[relay-broker] engine listening on {}\n",
@@ -174,17 +182,21 @@ fn own_engine(plan: &Plan) -> Option<EngineChoice> {
 }
 
 /// The engine inside this process, on the address that clients may still have from last time.
-fn embedded(state_dir: &Path, name: &str, listen: Option<SocketAddr>) -> Result<Engine, Failure> {
+fn embedded(plan: &Plan, listen: Option<SocketAddr>) -> Result<Engine, Failure> {
+    let state_dir = plan.state_dir();
     let remembered = state_dir.join(LAST_ADDRESS);
     let last = std::fs::read_to_string(&remembered)
         .ok()
         .and_then(|text| text.trim().parse().ok());
     let listen = listen.unwrap_or_else(|| choose(last, free));
+    // Also where it listened last time: the risk is taken anew with every start.
+    let origin = "--engine-listen (perhaps of last time)";
+    config::check_listen(origin, listen, plan.allow_plain_http)?;
     let engine = Engine::start(EngineSettings {
         dir: state_dir.join(ENGINE_DIR),
         listen,
         workspace_key: None,
-        workspace_name: name.to_owned(),
+        workspace_name: plan.name().to_owned(),
     })
     .map_err(|e| engine_failure(&e))?;
     warn_if_open("the engine", listen);

@@ -192,3 +192,29 @@ fn colours_are_off_when_the_user_says_so() {
     assert!(env(&[("TERM", "dumb")]).no_color());
     assert!(!env(&[("NO_COLOR", "")]).no_color());
 }
+
+#[test]
+fn an_engine_without_encryption_stays_on_this_machine_unless_the_risk_is_named() {
+    let listening = |address: &str, allow_plain_http| Flags {
+        engine_listen: Some(address.parse().expect("an address")),
+        allow_plain_http,
+        ..Flags::default()
+    };
+    for (address, allowed, fine) in [
+        ("127.0.0.1:8787", false, true),
+        ("[::1]:8787", false, true),
+        ("0.0.0.0:8787", false, false),
+        ("192.0.2.10:8787", false, false),
+        ("[::]:8787", false, false),
+        ("192.0.2.10:8787", true, true),
+    ] {
+        let flags = listening(address, allowed);
+        match plan(&flags, &env(&[]), &place()) {
+            Ok(plan) => assert!(fine && plan.allow_plain_http == allowed, "{address}"),
+            Err(ConfigError(words)) => {
+                assert!(!fine, "{address}: {words}");
+                assert!(words.contains("--allow-plain-http") && words.contains("127.0.0.1:8787"));
+            }
+        }
+    }
+}

@@ -230,7 +230,8 @@ impl Turn<'_> {
             node,
             at: self.now.wall,
         });
-        self.core.remind(self.now.mono, limits::DISPATCH);
+        self.core
+            .remind(self.now.mono, self.core.behaviour.dispatch);
         self.push_invoke(ws, id, conn);
         Placed::Sent
     }

@@ -1,17 +1,20 @@
 //! The engine's mind: what can happen to it, one line per event, and the state it owns. Pure; see [`Machine`].
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use super::behaviour::{Age, Behaviour};
 use super::directory::{Id, Owner, State, digest};
 use super::http::HttpCall;
 use super::live::{ConnId, Live, Role};
 use super::record::EngineRecord;
+use super::trouble::Trouble;
 use super::turn::Turn;
 use crate::ids::Ticket;
 use crate::machine::{Machine, Out};
-use crate::time::{Mono, Now, soonest};
+use crate::time::{Mono, Now, Wall, soonest};
 
 /// The two WebSocket routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,17 @@ pub enum Event {
         ticket: Ticket,
         /// What is asked.
         call: HttpCall,
+        /// See the enum.
+        entropy: [u8; 32],
+    },
+    /// An HTTP request whose sender shows a node's token besides its own (engine-wire 2.2, from 9.0).
+    HttpWithProof {
+        /// Whom to answer.
+        ticket: Ticket,
+        /// What is asked.
+        call: HttpCall,
+        /// The header `X-Relaycast-Node-Token`.
+        proof: String,
         /// See the enum.
         entropy: [u8; 32],
     },
@@ -124,12 +138,30 @@ pub struct EngineCore {
     pub(super) live: Live,
     pub(super) last_issued: Id,
     pub(super) sweep_at: Option<Mono>,
+    pub(super) behaviour: Behaviour,
+    pub(super) trouble: Trouble,
+    /// Replies to `POST /v1/nodes` that may be asked for again, by workspace and idempotency key: a digest of what was
+    /// asked, and when. Gone after a restart, when the token itself must do.
+    pub(super) minted: BTreeMap<(Id, String), (String, Wall)>,
 }
 
 impl EngineCore {
     /// An engine that knows nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One that behaves as an engine of that age.
+    pub fn behaving(age: Age) -> Self {
+        Self {
+            behaviour: Behaviour::of(age),
+            ..Self::default()
+        }
+    }
+
+    /// Takes orders for trouble from now on, at the route of [`super::trouble::ROUTE`].
+    pub fn allow_trouble(&mut self) {
+        self.trouble.allowed = true;
     }
 
     /// Asks to be woken in `after`, if nothing earlier was asked for.
@@ -152,6 +184,15 @@ impl Machine for EngineCore {
                 call,
                 entropy,
             } => turn.with_entropy(entropy).http(ticket, &call),
+            Event::HttpWithProof {
+                ticket,
+                call,
+                proof,
+                entropy,
+            } => turn
+                .with_entropy(entropy)
+                .with_proof(proof)
+                .http(ticket, &call),
             Event::SocketWanted {
                 ticket,
                 kind,
@@ -167,6 +208,7 @@ impl Machine for EngineCore {
             Event::Tick => turn.sweep(),
             Event::Stop => turn.effect(Effect::Exit),
         }
+        turn.cut_if_due();
     }
 
     fn replay(&mut self, record: &EngineRecord) {
@@ -184,6 +226,11 @@ impl Machine for EngineCore {
 
 impl Turn<'_> {
     fn socket_wanted(&mut self, ticket: Ticket, kind: SocketKind, token: Option<&str>) {
+        if kind == SocketKind::Node
+            && let Some(refusal) = self.ordered_refusal()
+        {
+            return self.answer(ticket, Err(refusal));
+        }
         let owner = token.and_then(|t| self.core.state.tokens.get(&digest(t)).cloned());
         let role = match (kind, owner) {
             (SocketKind::Node, Some(Owner::Node(ws, node))) => {
@@ -209,6 +256,9 @@ impl Turn<'_> {
         };
         match role {
             Ok((ws, role)) => {
+                if self.core.behaviour.one_socket {
+                    self.close_older(ws, &role);
+                }
                 let conn = self.core.live.open(ws, role);
                 self.effect(Effect::Admit { ticket, conn });
             }
@@ -225,7 +275,11 @@ impl Turn<'_> {
             return;
         };
         match &open.role {
-            Role::Node { .. } => self.node_frame(conn, text),
+            Role::Node { .. } => {
+                if self.core.trouble.passes() {
+                    self.node_frame(conn, text);
+                }
+            }
             Role::Stream { .. } => {
                 let frame: Value = serde_json::from_str(text).unwrap_or_default();
                 // Subscriptions and resync are optional (engine-wire 2.9): everything is sent, nothing twice.

@@ -11,6 +11,7 @@ use super::directory::{DEFAULT_PROVIDER, Id, Provider};
 use super::frames_agents::Claim;
 use super::live::{Attachment, ConnId, Ready, Role};
 use super::record::EngineRecord;
+use super::strict;
 use super::turn::Turn;
 use super::views::provider_name;
 use crate::wire::Parsed;
@@ -21,6 +22,9 @@ use crate::wire::up::{Capability, NodeHeartbeat, NodeRegister, Up};
 /// Announces that the node keeps cursors: its agents' mail flows only once they are named (engine-wire 3.4, 4.4).
 pub const CURSOR_CAPABILITY: &str = "relay:delivery-cursor-v1";
 
+/// What engines from 8.9 promise of registrations (engine-wire 3.4).
+const CONTRACT: &str = "relay:node-registration-v1";
+
 /// A registered connection.
 #[derive(Clone, Debug)]
 pub struct Here {
@@ -28,6 +32,14 @@ pub struct Here {
     pub ws: Id,
     pub node: String,
     pub provider: String,
+}
+
+/// How a provider is connected.
+struct Manner {
+    instance: String,
+    handlers: bool,
+    cursor: bool,
+    direct: bool,
 }
 
 /// A frame's failure: code and words.
@@ -40,6 +52,12 @@ pub fn failure<T>(code: &'static str, message: impl Into<String>) -> Result<T, F
 impl Turn<'_> {
     /// Takes one text message from a node.
     pub fn node_frame(&mut self, conn: ConnId, text: &str) {
+        self.note_heard(conn);
+        if let Some(age) = self.core.behaviour.strict
+            && let Err(why) = strict::check(age, text)
+        {
+            return self.complain(conn, None, "invalid_message", &why);
+        }
         let frame = match Up::parse(text) {
             Ok(Parsed::Known(frame)) => frame,
             Ok(Parsed::Unknown { kind, frame }) => {
@@ -56,7 +74,9 @@ impl Turn<'_> {
             }
             Err(error) => {
                 let id = match &error {
-                    WireError::Broken { id, .. } => id.clone(),
+                    WireError::Broken { id, .. } if self.core.behaviour.strict.is_none() => {
+                        id.clone()
+                    }
                     _ => None,
                 };
                 let why = error.to_string();
@@ -105,6 +125,55 @@ impl Turn<'_> {
         }
     }
 
+    /// A provider that speaks keeps its place; see [`Self::holds_its_place`].
+    fn note_heard(&mut self, conn: ConnId) {
+        let now = self.now.mono;
+        if let Some(here) = self.here(conn)
+            && let Some(a) = self.core.live.get_mut(here.ws, &here.node, &here.provider)
+        {
+            a.heard = now;
+        }
+    }
+
+    /// Whether another instance of the provider is connected and not silent (engine-wire 3.4, `node.register`).
+    fn holds_its_place(&self, here: &Here, instance: &str) -> bool {
+        let other = self.core.live.get(here.ws, &here.node, &here.provider);
+        self.core.behaviour.keeps_instance
+            && other.is_some_and(|a| {
+                a.conn != here.conn
+                    && a.instance != instance
+                    && self.now.mono.since(a.heard) <= super::limits::INSTANCE
+            })
+    }
+
+    /// Closes the sockets that a node had before it opened another one. Its place is kept for that one to register.
+    pub fn close_older(&mut self, ws: Id, role: &Role) {
+        let Role::Node { node: new, .. } = role else {
+            return;
+        };
+        let mut older = Vec::new();
+        for (id, open) in &mut self.core.live.conns {
+            if let Role::Node { node, provider } = &mut open.role
+                && open.ws == ws
+                && node == new
+            {
+                *provider = None;
+                older.push(*id);
+            }
+        }
+        for conn in older {
+            self.supersede(conn);
+        }
+    }
+
+    fn supersede(&mut self, conn: ConnId) {
+        self.effect(Effect::Close {
+            conn,
+            code: 1000,
+            reason: "superseded",
+        });
+    }
+
     fn frame_id(&mut self, id: Option<&str>) -> String {
         id.map_or_else(|| format!("eng_{}", self.fresh_id()), str::to_owned)
     }
@@ -130,13 +199,18 @@ impl Turn<'_> {
         }
     }
 
-    fn try_node_register(&mut self, conn: ConnId, f: &NodeRegister) -> Result<(), Failure> {
+    /// Which place a registration is for, under which name, and whether that is a direct node's; `None` when the socket is
+    /// gone.
+    fn registering(
+        &self,
+        conn: ConnId,
+        f: &NodeRegister,
+    ) -> Result<Option<(Here, String, bool)>, Failure> {
         let Some(open) = self.core.live.conns.get(&conn) else {
-            return Ok(());
+            return Ok(None);
         };
-        let ws = open.ws;
-        let Role::Node { node, provider } = open.role.clone() else {
-            return Ok(());
+        let Role::Node { node, .. } = &open.role else {
+            return Ok(None);
         };
         if f.node_id.as_str() != node {
             return failure(
@@ -144,14 +218,14 @@ impl Turn<'_> {
                 format!("This token belongs to node {node}"),
             );
         }
-        let w = self.core.state.workspaces.get(&ws);
-        let Some(stored) = w.and_then(|w| w.nodes.get(&node)) else {
+        let w = self.core.state.workspaces.get(&open.ws);
+        let Some(stored) = w.and_then(|w| w.nodes.get(node)) else {
             return failure("node_not_found", format!("Node {node} does not exist"));
         };
         let direct = stored.is_direct();
         // A direct node is named after its agent, whatever its client says.
         let name = if direct { &stored.name } else { &f.name }.clone();
-        if w.is_some_and(|w| w.nodes.values().any(|n| n.name == name && n.id != node)) {
+        if w.is_some_and(|w| w.nodes.values().any(|n| n.name == name && n.id != *node)) {
             return failure(
                 "node_name_conflict",
                 format!("The name \"{name}\" belongs to another node"),
@@ -159,12 +233,32 @@ impl Turn<'_> {
         }
         let here = Here {
             conn,
-            ws,
-            node,
+            ws: open.ws,
+            node: node.clone(),
             provider: provider_name(f.provider.as_ref()),
         };
-        if let Some(before) = provider.filter(|p| *p != here.provider) {
-            self.node_lost(ws, &here.node, &before);
+        Ok(Some((here, name, direct)))
+    }
+
+    fn try_node_register(&mut self, conn: ConnId, f: &NodeRegister) -> Result<(), Failure> {
+        let Some((here, name, direct)) = self.registering(conn, f)? else {
+            return Ok(());
+        };
+        let ws = here.ws;
+        let instance = f.provider.as_ref().map(|p| p.instance_id.clone());
+        let instance = instance.unwrap_or_else(|| format!("c{conn}"));
+        if self.holds_its_place(&here, &instance) {
+            return failure(
+                "provider_instance_conflict",
+                format!(
+                    "Another instance of provider \"{}\" is connected",
+                    here.provider
+                ),
+            );
+        }
+        // One connection is one provider: what it was before, it is no longer.
+        if let Some(before) = self.here(conn).filter(|b| b.provider != here.provider) {
+            self.node_lost(ws, &here.node, &before.provider);
         }
         let accepted = self.accept(&here, &f.capabilities, direct);
         let capabilities: Vec<Capability> = f
@@ -175,7 +269,9 @@ impl Turn<'_> {
             .map(|(c, _)| c.clone())
             .collect();
         let handlers_live = capabilities.iter().any(|c| !c.name.starts_with("relay:"));
-        let cursor = !direct && capabilities.iter().any(|c| c.name == CURSOR_CAPABILITY);
+        let cursor = self.core.behaviour.cursor
+            && !direct
+            && capabilities.iter().any(|c| c.name == CURSOR_CAPABILITY);
         let max_agents = if direct { 1 } else { f.max_agents };
         self.describe(
             &here,
@@ -185,25 +281,40 @@ impl Turn<'_> {
             capabilities,
             max_agents,
         );
-        let instance = f.provider.as_ref().map(|p| p.instance_id.clone());
-        let instance = instance.unwrap_or_else(|| format!("c{conn}"));
-        self.attach(&here, handlers_live, cursor, direct);
+        let manner = Manner {
+            instance: instance.clone(),
+            handlers: handlers_live,
+            cursor,
+            direct,
+        };
+        self.attach(&here, manner);
 
-        let view = self
-            .core
-            .state
-            .workspaces
-            .get(&ws)
-            .and_then(|w| w.nodes.get(&here.node))
-            .map(|n| self.core.node_view(ws, n, self.now));
-        let mut data = Value::Object(view.unwrap_or_default());
-        data["provider"] = json!({"name": here.provider, "instance_id": instance});
-        data["accepted_capabilities"] = json!(accepted);
+        let data = self.registration(&here, &instance, &accepted);
         self.reply(conn, f.id.as_deref(), data);
         self.resend(ws, &here.node, &here.provider, conn);
         self.place_waiting(ws);
         self.flush_connection(conn);
         Ok(())
+    }
+
+    /// The roster entry of a node that registered, and what engines of later times say with it.
+    fn registration(&self, here: &Here, instance: &str, accepted: &[Value]) -> Value {
+        let view = self
+            .core
+            .state
+            .workspaces
+            .get(&here.ws)
+            .and_then(|w| w.nodes.get(&here.node))
+            .map(|n| self.core.node_view(here.ws, n, self.now));
+        let mut data = Value::Object(view.unwrap_or_default());
+        if self.core.behaviour.providers {
+            data["provider"] = json!({"name": here.provider, "instance_id": instance});
+            data["accepted_capabilities"] = json!(accepted);
+        }
+        if self.core.behaviour.contract {
+            data["registration_contract"] = json!(CONTRACT);
+        }
+        data
     }
 
     /// One verdict per advertised name (engine-wire 3.4). An action's name that another connected provider offers to the
@@ -287,7 +398,8 @@ impl Turn<'_> {
     }
 
     /// Makes this connection the provider's, in place of any older one (engine-wire 8.2 rule 14).
-    fn attach(&mut self, here: &Here, handlers: bool, cursor: bool, direct: bool) {
+    fn attach(&mut self, here: &Here, manner: Manner) {
+        let Manner { cursor, direct, .. } = manner;
         let old = self.core.live.detach(here.ws, &here.node, &here.provider);
         if let Some(old) = &old
             && old.conn != here.conn
@@ -298,11 +410,7 @@ impl Turn<'_> {
             {
                 *provider = None;
             }
-            self.effect(Effect::Close {
-                conn: old.conn,
-                code: 1000,
-                reason: "superseded",
-            });
+            self.supersede(old.conn);
         }
         let was_listed = |id: Id| {
             old.as_ref()
@@ -330,9 +438,11 @@ impl Turn<'_> {
             conn: here.conn,
             beat: self.now.mono,
             beat_at: self.now.wall,
+            heard: self.now.mono,
+            instance: manner.instance,
             load: 0.0,
             active: if direct { 1 } else { 0 },
-            handlers_live: handlers,
+            handlers_live: manner.handlers,
             cursor,
             stale: false,
             ready,

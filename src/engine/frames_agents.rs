@@ -59,9 +59,30 @@ impl Turn<'_> {
             Ok((agent, data)) => {
                 self.reply(here.conn, claim.id, data);
                 self.flush(here.ws, agent);
+                if self.core.behaviour.replays_node {
+                    self.replay_node(here, agent);
+                }
             }
             Err((code, message)) => self.complain(here.conn, claim.id, code, &message),
         }
+    }
+
+    /// Sends again what the provider's other agents have not acknowledged either, unless it keeps cursors.
+    fn replay_node(&mut self, here: &Here, but: Id) {
+        let core = &mut *self.core;
+        let Some(w) = core.state.workspaces.get(&here.ws) else {
+            return;
+        };
+        let Some(a) = core.live.get_mut(here.ws, &here.node, &here.provider) else {
+            return;
+        };
+        if a.cursor {
+            return;
+        }
+        for (agent, ready) in a.ready.iter_mut().filter(|(id, _)| **id != but) {
+            ready.sent = w.mailboxes.get(agent).map_or(0, |m| m.acked());
+        }
+        self.flush_connection(here.conn);
     }
 
     fn try_agent_register(
@@ -81,6 +102,12 @@ impl Turn<'_> {
         let known = w.agent_named(name);
         if let Some(expected) = expected {
             self.check_recovery(here, known, expected)?;
+        }
+        if known.is_some() && expected.is_none() && self.core.behaviour.create_only {
+            return failure(
+                "agent_already_exists",
+                format!("Agent \"{name}\" already exists"),
+            );
         }
         let mut at_home = false;
         let mut metadata = serde_json::Map::new();
@@ -210,7 +237,7 @@ impl Turn<'_> {
             let agent = a.id;
             self.unbind_agent(here.ws, agent);
         }
-        if f.id.is_some() {
+        if f.id.is_some() && self.core.behaviour.deregister_replies {
             self.reply(here.conn, f.id.as_deref(), json!({}));
         }
     }
@@ -297,6 +324,15 @@ impl Turn<'_> {
     /// sent again, even over the same connection: that is how a broker asks for frames it refused. Spawns that are under
     /// way here stay here: upstream moves them at once, which starts the same agent twice.
     pub fn inventory_sync(&mut self, here: &Here, f: &InventorySync) {
+        let rules = self.core.behaviour;
+        let spoilt = f
+            .agents
+            .iter()
+            .find_map(|member| Some((member, self.check_member(here, member).err()?)));
+        if let Some((member, code)) = spoilt.filter(|_| rules.sync_all_or_nothing) {
+            let why = format!("Agent \"{}\" is not this node's to list", member.name);
+            return self.complain(here.conn, f.id.as_deref(), code, &why);
+        }
         let mut report = Report::default();
         for member in &f.agents {
             if let Err(code) = self.settle_member(here, member, &mut report) {
@@ -308,17 +344,69 @@ impl Turn<'_> {
             }
         }
         self.take_offline_except(here, &report.listed);
+        let open = self.open_here(here);
+        let moved = match rules.sync_reschedules {
+            true => self.movable(here.ws, &open),
+            false => Vec::new(),
+        };
         let mut data = json!({
             "rebound_agents": report.rebound,
-            "open_invocations": self.open_here(here),
+            "open_invocations": open,
             "completed_invocations": report.completed,
-            "rescheduled_invocations": [],
+            "rescheduled_invocations": moved,
         });
         if !report.rejected.is_empty() {
             data["rejected_agents"] = json!(report.rejected);
         }
         self.reply(here.conn, f.id.as_deref(), data);
+        for id in moved {
+            self.requeue(here.ws, &id);
+        }
         self.flush_connection(here.conn);
+    }
+
+    /// Those of the open invocations that a node handles, and not one certain agent.
+    fn movable(&self, ws: Id, open: &[String]) -> Vec<String> {
+        let Some(w) = self.core.state.workspaces.get(&ws) else {
+            return Vec::new();
+        };
+        let bound = |id: &&String| {
+            w.invocations
+                .get(*id)
+                .is_some_and(|i| i.handler_agent.is_none())
+        };
+        open.iter().filter(bound).cloned().collect()
+    }
+
+    /// The agent that a member stands for, if this provider may list it; `None` for one to pass over.
+    fn check_member(
+        &self,
+        here: &Here,
+        member: &InventoryMember,
+    ) -> Result<Option<&Agent>, &'static str> {
+        let (ws, rules) = (here.ws, self.core.behaviour);
+        let a = member
+            .agent_id
+            .as_str()
+            .parse::<Id>()
+            .ok()
+            .and_then(|id| self.agent(ws, id))
+            .filter(|a| a.name == member.name.as_str());
+        let Some(a) = a else {
+            return match rules.sync_ignores_strangers {
+                true => Ok(None),
+                false => Err("agent_identity_mismatch"),
+            };
+        };
+        let here_already = a.node == here.node && a.provider == here.provider;
+        if !here_already && !a.is_direct() && self.core.live.is_running(ws, a, self.now.mono) {
+            let neighbour = a.node == here.node && rules.strict.is_some();
+            return Err(match neighbour {
+                true => "agent_provider_conflict",
+                false => "agent_location_conflict",
+            });
+        }
+        Ok(Some(a))
     }
 
     fn settle_member(
@@ -328,22 +416,14 @@ impl Turn<'_> {
         report: &mut Report,
     ) -> Result<(), &'static str> {
         let (ws, now) = (here.ws, self.now.mono);
-        let a = member
-            .agent_id
-            .as_str()
-            .parse::<Id>()
-            .ok()
-            .and_then(|id| self.agent(ws, id))
-            .filter(|a| a.name == member.name.as_str())
-            .ok_or("agent_identity_mismatch")?;
+        let Some(a) = self.check_member(here, member)? else {
+            return Ok(());
+        };
         let here_already = a.node == here.node && a.provider == here.provider;
-        if !here_already && !a.is_direct() && self.core.live.is_running(ws, a, now) {
-            return Err("agent_location_conflict");
-        }
         let (agent, name) = (a.id, a.name.clone());
         let was = self.core.live.is_online(ws, a, now);
         if here_already {
-            self.make_ready(ws, agent, true);
+            self.make_ready_again(here, agent);
         } else {
             let to = Binding {
                 node: here.node.clone(),
@@ -371,6 +451,17 @@ impl Turn<'_> {
             report.completed.push(invocation.to_string());
         }
         Ok(())
+    }
+
+    /// The agent runs; what it has not acknowledged is sent again, if that is what an inventory means.
+    fn make_ready_again(&mut self, here: &Here, agent: Id) {
+        let attachment = self.core.live.get_mut(here.ws, &here.node, &here.provider);
+        match attachment.and_then(|a| a.ready.get_mut(&agent)) {
+            Some(ready) if !self.core.behaviour.sync_replays => ready.listed = true,
+            _ => {
+                self.make_ready(here.ws, agent, true);
+            }
+        }
     }
 
     fn is_open_here(&self, here: &Here, id: &str) -> bool {

@@ -9,7 +9,7 @@ use super::turn::Turn;
 use super::{
     http_actions as actions, http_agents as agents, http_channels as channels, http_dm as dm,
     http_mail as mail, http_messages as messages, http_nodes as nodes, http_observers as observers,
-    http_workspaces as workspaces,
+    http_workspaces as workspaces, trouble,
 };
 use crate::ids::Ticket;
 use crate::wire::down::Mode;
@@ -100,13 +100,15 @@ enum Auth {
     Act,
     /// As `Act`, or a node on behalf of one of its agents.
     Speak,
+    /// An agent or a node, each for what is its own.
+    Own,
     /// Key or agent.
     Any,
     /// Key, agent, or an observer with that scope.
     Ot(&'static str),
 }
 
-use Auth::{Act, Any, At, Ot, Rk, Speak};
+use Auth::{Act, Any, At, Ot, Own, Rk, Speak};
 
 #[rustfmt::skip]
 const ROUTES: &[(&str, &str, Auth, Handler)] = &[
@@ -194,10 +196,25 @@ const ROUTES: &[(&str, &str, Auth, Handler)] = &[
     ("GET", "inbox", At, mail::inbox),
 ];
 
+/// Routes of engines from 8.2.
+#[rustfmt::skip]
+const RECOVERY_ROUTES: &[(&str, &str, Auth, Handler)] = &[
+    ("POST", "agents/:name/recover", Own, agents::recover),
+    ("POST", "agents/:name/takeover", Rk, agents::take_over),
+];
+
 impl Turn<'_> {
     /// Answers one request.
     pub fn http(&mut self, ticket: Ticket, call: &HttpCall) {
-        let answer = self.route(call);
+        let answer = match call.segments.as_slice() {
+            [one] if one == trouble::ROUTE && self.core.trouble.allowed => {
+                self.behave(&call.method, call.body.as_ref())
+            }
+            path => {
+                let answer = self.route(call);
+                self.ordered_failure(&call.method, path, answer)
+            }
+        };
         self.answer(ticket, answer);
     }
 
@@ -227,8 +244,13 @@ impl Turn<'_> {
         let [v1, path @ ..] = call.segments.as_slice() else {
             return Err(unknown());
         };
+        let later: &[_] = match self.core.behaviour.recovery_routes {
+            true => RECOVERY_ROUTES,
+            false => &[],
+        };
         let found = ROUTES
             .iter()
+            .chain(later)
             .filter(|(method, ..)| v1 == "v1" && *method == call.method)
             .find_map(|(_, pattern, auth, handler)| {
                 Some((*pattern, *auth, *handler, matches(pattern, path)?))
@@ -272,6 +294,11 @@ impl Turn<'_> {
                     "agent_token_required",
                     "This needs an agent token",
                 )),
+                Own => Err(refuse(
+                    403,
+                    "agent_recovery_not_authorized",
+                    "The workspace key takes agents over; it does not recover them",
+                )),
                 At | Auth::None => Err(unauthorized("This needs an agent token")),
             },
             Some(Owner::Agent(ws, agent)) => match auth {
@@ -279,7 +306,8 @@ impl Turn<'_> {
                 _ => Ok(Caller::Agent(*ws, *agent)),
             },
             Some(Owner::Node(ws, node)) => match auth {
-                Speak => Ok(Caller::Node(*ws, node.clone())),
+                Speak if self.core.behaviour.providers => Ok(Caller::Node(*ws, node.clone())),
+                Own => Ok(Caller::Node(*ws, node.clone())),
                 _ => Err(refuse(
                     401,
                     "node_token_forbidden",

@@ -62,6 +62,20 @@ impl Turn<'_> {
     ) -> Result<Invocation, Refusal> {
         let wanted = wish(&input);
         let w = self.ws(ws)?;
+        if self.core.behaviour.bare_spawn_catches_all
+            && let Some(node) = w.nodes.values().find(|n| n.provider_of("spawn").is_some())
+        {
+            return Ok(Invocation {
+                action: "spawn".into(),
+                wire_action: "spawn".into(),
+                handler_node: Some(node.id.clone()),
+                target: Some(node.id.clone()),
+                capability: Some("spawn".into()),
+                is_spawn: true,
+                input,
+                ..Invocation::default()
+            });
+        }
         let target = match wanted.target.as_deref() {
             None => None,
             Some("self") => Some(here?),

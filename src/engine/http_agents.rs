@@ -219,17 +219,92 @@ pub fn rotate(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     let ws = call.ws();
     let agent = t.agent_named(ws, call.at[0])?;
     let (id, name) = (agent.id, agent.name.clone());
-    if let Caller::Agent(_, me) = call.caller
-        && me != id
-    {
-        return Err(refuse(
-            403,
-            "agent_recovery_not_authorized",
-            "An agent may rotate its own token only",
-        ));
+    match call.caller {
+        Caller::Agent(_, me) if me != id => {
+            return Err(refuse(
+                403,
+                "agent_recovery_not_authorized",
+                "An agent may rotate its own token only",
+            ));
+        }
+        Caller::Key(_) if t.core.behaviour.recovery_routes => {
+            return Err(refuse(
+                401,
+                "unauthorized",
+                "Only the agent itself rotates its token; use takeover",
+            ));
+        }
+        _ => {}
     }
     let token = t.renew_agent_token(ws, id);
     Ok((200, json!({"name": name, "token": token})))
+}
+
+/// A new token for an agent that lost its own, asked for by itself or by the node it comes from (engine-wire 2.3).
+pub fn recover(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let agent = t.agent_named(call.ws(), call.at[0])?;
+    let origin = agent.metadata.get("fleet").map(|f| &f["node_id"]);
+    let may = match &call.caller {
+        Caller::Agent(_, me) => *me == agent.id,
+        Caller::Node(_, node) => {
+            agent.node == *node || origin.is_some_and(|o| o.as_str() == Some(node))
+        }
+        _ => false,
+    };
+    if !may {
+        return Err(refuse(
+            403,
+            "agent_recovery_not_authorized",
+            "Only the agent itself and the node it comes from may recover it",
+        ));
+    }
+    renew_known(t, call, None)
+}
+
+/// A new token for an agent whatever became of the old one. The node that is named may recover the agent from now on.
+pub fn take_over(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    call.need("actor")?;
+    call.need("reason")?;
+    renew_known(t, call, call.text("node_id")?)
+}
+
+fn renew_known(t: &mut Turn<'_>, call: &Call<'_>, origin: Option<&str>) -> Answer {
+    let ws = call.ws();
+    let expected = call.need("expected_agent_id")?;
+    let agent = t.agent_named(ws, call.at[0])?;
+    let (id, name) = (agent.id, agent.name.clone());
+    if id.to_string() != expected {
+        return Err(refuse(
+            409,
+            "agent_identity_conflict",
+            format!("Agent \"{name}\" has another id"),
+        ));
+    }
+    if let Some(node) = origin {
+        let mut metadata = agent.metadata.clone();
+        let fleet = json!({
+            "node_id": node,
+            "invocation_id": null,
+            "registered_at": t.now.wall.iso(),
+        });
+        metadata.insert("fleet".into(), fleet);
+        t.record(EngineRecord::AgentChanged {
+            ws,
+            agent: id,
+            status: None,
+            persona: None,
+            metadata: Some(metadata),
+        });
+    }
+    let token = t.renew_agent_token(ws, id);
+    let audit = t.fresh_id();
+    let data = json!({
+        "agent_id": id.to_string(),
+        "name": name,
+        "token": token,
+        "audit_id": format!("aud_{audit}"),
+    });
+    Ok((200, data))
 }
 
 pub fn heartbeat(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {

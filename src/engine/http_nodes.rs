@@ -2,10 +2,13 @@
 
 use serde_json::{Value, json};
 
+use super::behaviour::NodeLookup;
 use super::core::Effect;
 use super::directory::{DEFAULT_PROVIDER, Id, Node, Owner, Provider, digest};
 use super::http::{Answer, Call, Refusal, invalid, nothing, refuse};
+use super::limits;
 use super::live::Ready;
+use super::mailbox::Mailbox;
 use super::record::EngineRecord;
 use super::turn::Turn;
 use crate::wire::up::Capability;
@@ -114,13 +117,19 @@ fn find<'t>(t: &'t Turn<'_>, ws: Id, name: &str) -> Result<&'t Node, Refusal> {
         .ok_or_else(|| refuse(404, "node_not_found", format!("Node \"{name}\" not found")))
 }
 
-/// Which stored node a create call means (engine-wire 2.2 and U5): the one with its id; without an id, the one with its
-/// name. A name that another node has is refused.
+/// Which stored node a create call means (engine-wire 2.2 and U5); by itself the one with its id, or without an id the one
+/// with its name. A name that another node has is refused where the id counts.
 fn meant(t: &Turn<'_>, ws: Id, id: Option<&str>, name: &str) -> Result<Option<Node>, Refusal> {
     let w = t.ws(ws)?;
     let named = w.nodes.values().find(|n| n.name == name);
-    match (id, named) {
-        (Some(id), Some(named)) if named.id != id => Err(refuse(
+    let known = id.and_then(|id| w.nodes.get(id));
+    let by_id = match t.core.behaviour.node_lookup {
+        NodeLookup::Id => id.is_some(),
+        NodeLookup::IdThenName => known.is_some(),
+        NodeLookup::Name => false,
+    };
+    match named {
+        Some(named) if by_id && Some(named.id.as_str()) != id => Err(refuse(
             409,
             "node_name_conflict",
             format!(
@@ -128,13 +137,85 @@ fn meant(t: &Turn<'_>, ws: Id, id: Option<&str>, name: &str) -> Result<Option<No
                 named.id
             ),
         )),
-        (Some(id), _) => Ok(w.nodes.get(id).cloned()),
-        (None, named) => Ok(named.cloned()),
+        _ if by_id => Ok(known.cloned()),
+        named => Ok(named.cloned()),
     }
 }
 
-pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+/// Where ids are unique over all workspaces, one that is taken is a failure that nobody foresaw.
+fn check_free(t: &Turn<'_>, id: &str) -> Result<(), Refusal> {
+    let mut workspaces = t.core.state.workspaces.values();
+    if t.core.behaviour.global_node_ids && workspaces.any(|w| w.nodes.contains_key(id)) {
+        return Err(refuse(500, "internal_error", "The node cannot be stored"));
+    }
+    Ok(())
+}
+
+/// Where a token is replaced only by who has it: whether the caller does.
+fn check_proof(t: &Turn<'_>, node: &Node) -> Result<(), Refusal> {
+    let proven = t.proof.as_deref().map(digest) == node.token_hash;
+    if t.core.behaviour.token_proof && !proven && node.token_hash.is_some() {
+        return Err(refuse(
+            409,
+            "node_token_proof_required",
+            format!("Node \"{}\" exists; show its token", node.name),
+        ));
+    }
+    Ok(())
+}
+
+/// What a create call with an idempotency key stands for. The token is made from the key, so that a lost reply can be given
+/// again although only digests of tokens are kept.
+struct Once {
+    key: String,
+    fingerprint: String,
+    token: String,
+    /// It was done before and still stands.
+    done: bool,
+}
+
+/// Reads the idempotency key, where such calls may have one (engine-wire 2.2).
+fn once(t: &Turn<'_>, call: &Call<'_>) -> Result<Option<Once>, Refusal> {
     let ws = call.ws();
+    let Some(key) = call
+        .idempotency_key
+        .filter(|_| t.core.behaviour.replays_mint)
+    else {
+        return Ok(None);
+    };
+    if !(32..=255).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(refuse(
+            400,
+            "invalid_idempotency_key",
+            "An idempotency key has 32 to 255 visible ASCII characters here",
+        ));
+    }
+    let fingerprint = digest(&call.body.to_string());
+    let secret = format!("{}\n{key}\n{fingerprint}", t.ws(ws)?.key_hash);
+    let token = format!("nt_live_{}", &digest(&secret)[..48]);
+    let done = match t.core.minted.get(&(ws, digest(key))) {
+        // Its time is over: the key means nothing any more.
+        Some((_, at)) if t.now.wall - *at >= limits::IDEMPOTENCY => return Ok(None),
+        Some((asked, _)) if *asked != fingerprint => {
+            return Err(refuse(
+                409,
+                "idempotency_key_reused",
+                "This idempotency key was used with another payload",
+            ));
+        }
+        Some(_) => true,
+        None => t.core.state.tokens.contains_key(&digest(&token)),
+    };
+    Ok(Some(Once {
+        key: digest(key),
+        fingerprint,
+        token,
+        done,
+    }))
+}
+
+/// The name, kind and role that a create call asks for, if this engine has such nodes.
+fn asked<'a>(call: &Call<'a>) -> Result<(&'a str, &'a str, &'a str), Refusal> {
     let name = call.need("name")?.trim();
     if name.is_empty() || name.len() > 255 {
         return Err(refuse(
@@ -155,19 +236,39 @@ pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     if !matches!(role, "broker" | "direct") {
         return Err(invalid("\"role\" must be \"direct\" or \"broker\""));
     }
-    let max_agents = call.count("max_agents")?;
-    if role == "direct" && max_agents.is_some_and(|m| m > 1) {
+    if role == "direct" && call.count("max_agents")?.is_some_and(|m| m > 1) {
         return Err(refuse(
             400,
             "direct_node_capacity_exceeded",
             "A direct node has one agent",
         ));
     }
+    Ok((name, kind, role))
+}
+
+pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let ws = call.ws();
+    let (name, kind, role) = asked(call)?;
+    let max_agents = call.count("max_agents")?;
     let capabilities = call.texts("capabilities")?;
     let tags = call.texts("tags")?;
     let node_id = call.text("node_id")?.filter(|id| !id.is_empty());
+    let once = once(t, call)?;
     let old = meant(t, ws, node_id, name)?;
-    let token = t.token("nt_live_", 48);
+    if let (Some(once), Some(old)) = (&once, &old)
+        && once.done
+    {
+        return created(t, ws, &old.id, &once.token);
+    }
+    match (&old, node_id) {
+        (Some(old), _) => check_proof(t, old)?,
+        (None, Some(id)) => check_free(t, id)?,
+        (None, None) => {}
+    }
+    let token = match &once {
+        Some(once) => once.token.clone(),
+        None => t.token("nt_live_", 48),
+    };
     let mut node = match old {
         Some(old) => old,
         None => Node {
@@ -198,8 +299,16 @@ pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
         ws,
         node: Box::new(node),
     });
+    if let Some(once) = once {
+        let key = (ws, once.key);
+        t.core.minted.insert(key, (once.fingerprint, t.now.wall));
+    }
     t.disconnect_node(ws, &id);
-    let mut data = t.core.node_view(ws, find(t, ws, &id)?, t.now);
+    created(t, ws, &id, &token)
+}
+
+fn created(t: &Turn<'_>, ws: Id, node: &str, token: &str) -> Answer {
+    let mut data = t.core.node_view(ws, find(t, ws, node)?, t.now);
     data.insert("token".into(), json!(token));
     Ok((201, Value::Object(data)))
 }
@@ -334,6 +443,9 @@ pub fn bind(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     let mut data = t.core.binding_view(w, agent, find(t, ws, &node)?, t.now);
     // What was just bound is active by definition, connected or not.
     data["status"] = json!("active");
+    if t.core.behaviour.bind_tells_cursor {
+        data["delivery_ack_seq"] = json!(w.mailboxes.get(&id).map_or(0, Mailbox::acked));
+    }
     Ok((201, data))
 }
 

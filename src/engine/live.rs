@@ -46,6 +46,10 @@ pub struct Attachment {
     pub conn: ConnId,
     pub beat: Mono,
     pub beat_at: Wall,
+    /// Its last frame of any kind.
+    pub heard: Mono,
+    /// Which process, or which connection, goes by the provider's name.
+    pub instance: String,
     pub load: f64,
     pub active: u64,
     pub handlers_live: bool,

@@ -3,11 +3,14 @@
 //! and the broker does not know that it exists.
 //!
 //! [`EngineCore`] decides and is pure: events in, records and effects out. `server` gives it threads, sockets and a
-//! journal. Reading order: `record` (what is remembered), `directory` and its parts (what is known), `live` (what is
+//! journal. `behaviour` and `trouble` make a test double of it, for clients that must bear other engines and bad days.
+//!
+//! Reading order: `record` (what is remembered), `directory` and its parts (what is known), `live` (what is
 //! connected now), `core` (what can happen), then the route tables and frame handlers.
 
 mod actions;
 mod apply;
+pub mod behaviour;
 mod core;
 mod directory;
 mod frames;
@@ -29,9 +32,11 @@ mod placement;
 mod record;
 mod routing;
 pub mod server;
+mod strict;
 mod sweep;
 #[cfg(test)]
 mod tests;
+pub mod trouble;
 mod turn;
 mod views;
 
@@ -67,6 +72,10 @@ pub mod limits {
     /// How long a node may take over an action before it is sent again: longer than upstream's 30 s, so that a slow
     /// spawn is not started twice (engine-wire 8.2 rule 16 calls that safe).
     pub const DISPATCH: Duration = Duration::from_secs(120);
+    /// The same in engines of other makes, for a test double.
+    pub const DISPATCH_UPSTREAM: Duration = Duration::from_secs(30);
+    /// A provider that sent something within this time keeps its place against another instance of its name.
+    pub const INSTANCE: Duration = Duration::from_secs(35);
     /// How often an action is sent before it counts as failed.
     pub const DISPATCHES: u32 = 5;
     /// How long an action may wait for a node to come.

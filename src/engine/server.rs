@@ -1,28 +1,34 @@
 //! The engine's threads: one that owns the core and its journal, one that accepts, one per connection. Everything here
-//! carries messages to the core and performs what it says; no rule of the engine lives here.
+//! carries messages to the core and performs what it says; no rule of the engine lives here. `weather` is the bad weather
+//! that a test double makes.
+
+mod door;
+mod weather;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use serde_json::{Map, Value};
-use tungstenite::Message;
+use crossbeam_channel::{Sender, bounded};
+use serde_json::Value;
 
 use super::core::{Effect, EngineCore, Event, SocketKind};
-use super::http::{HttpCall, refusal_body};
+use super::http::HttpCall;
 use super::live::ConnId;
 use super::record::EngineRecord;
+use super::trouble::{self, Behave, NO_GOODBYE, Orders};
 use crate::ids::Ticket;
 use crate::journal::{Journal, Lock, LockError, OpenError, Options};
 use crate::machine::{Machine, Out, Trouble, turn};
-use crate::net::server::Handler;
-use crate::net::{Limits, Link, Outcome, Request, Response, Server, Socket};
+use crate::net::{Limits, Server};
 use crate::sys::{clock, disk, entropy, thread, wake};
+use crate::time::Mono;
+use door::Door;
+use weather::Weather;
 
 /// What waits for the core; senders wait when it is full.
 const INBOX: usize = 1024;
@@ -75,6 +81,12 @@ pub enum EngineError {
         /// Why not.
         error: io::Error,
     },
+    /// A test double would be within reach of strangers.
+    #[error(
+        "an engine that misbehaves on order listens on loopback only, not on {0}; \
+         leave --behave away or listen on 127.0.0.1"
+    )]
+    Exposed(SocketAddr),
     /// The key is no workspace key.
     #[error("the workspace key in {from} does not start with `rk_`; remove it to have one made")]
     Key {
@@ -93,6 +105,7 @@ pub struct Engine {
     inbox: Sender<Inbound>,
     core: thread::Handle,
     key: String,
+    weather: Arc<Weather>,
     _lock: Lock,
 }
 
@@ -102,6 +115,33 @@ impl Engine {
     /// # Errors
     /// [`EngineError`]; nothing keeps running then.
     pub fn start(settings: EngineSettings) -> Result<Self, EngineError> {
+        Self::open(settings, EngineCore::new(), Arc::default(), None)
+    }
+
+    /// The same as a test double: an engine of a certain age, with trouble from the start, and more of it on order at
+    /// [`trouble::ROUTE`].
+    ///
+    /// # Errors
+    /// As [`Engine::start`], and when it would listen beyond this machine.
+    pub fn start_behaving(settings: EngineSettings, behave: &Behave) -> Result<Self, EngineError> {
+        if !settings.listen.ip().is_loopback() {
+            return Err(EngineError::Exposed(settings.listen));
+        }
+        let mut core = behave
+            .age
+            .map_or_else(EngineCore::new, EngineCore::behaving);
+        core.allow_trouble();
+        let weather = Arc::new(Weather::default());
+        weather.obey(&behave.orders);
+        Self::open(settings, core, weather, Some(&behave.orders))
+    }
+
+    fn open(
+        settings: EngineSettings,
+        mut core: EngineCore,
+        weather: Arc<Weather>,
+        orders: Option<&Orders>,
+    ) -> Result<Self, EngineError> {
         let journal_dir = settings.dir.join("journal");
         disk::create_private_dir(&journal_dir).map_err(EngineError::Folder)?;
         let lock = Lock::take(&journal_dir, std::process::id())?;
@@ -111,17 +151,19 @@ impl Engine {
             log::warn!("embedded engine: {warning}");
         }
         let mut journal = opened.journal;
-        let mut core = EngineCore::new();
         for record in &opened.records {
             core.replay(record);
         }
-        let wake = [
+        let mut wake = vec![
             Event::Ensure {
                 name: settings.workspace_name.clone(),
                 key: key.clone(),
             },
             Event::Tick,
         ];
+        if let Some(orders) = orders {
+            wake.push(first_orders(orders).map_err(EngineError::System)?);
+        }
         // Nobody is connected yet, so there is nobody to hear of what this does.
         turn(
             &mut core,
@@ -136,8 +178,12 @@ impl Engine {
             error,
         })?;
         let (inbox, events) = bounded(INBOX);
+        let mut desk = Desk {
+            weather: weather.clone(),
+            ..Desk::default()
+        };
         let running = thread::start("engine", STACK_KIB, move || {
-            thread::drive(&mut core, &mut journal, &mut Desk::default(), &events);
+            thread::drive(&mut core, &mut journal, &mut desk, &events);
         })
         .map_err(EngineError::System)?;
         let limits = Limits {
@@ -146,6 +192,7 @@ impl Engine {
         };
         let door = Arc::new(Door {
             inbox: inbox.clone(),
+            weather: weather.clone(),
         });
         let server =
             Server::start("engine:accept", listener, limits, door).map_err(EngineError::System)?;
@@ -154,6 +201,7 @@ impl Engine {
             inbox,
             core: running,
             key,
+            weather,
             _lock: lock,
         })
     }
@@ -176,11 +224,26 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        self.weather.end();
         self.server.stop();
         // Connections are gone or will be; the core ends here even if one of them holds on to its inbox.
         let _ = self.inbox.send_timeout(Inbound::Stop, STOP_LIMIT);
         self.core.join_within(STOP_LIMIT);
     }
+}
+
+/// Orders for trouble as the call that would bring them later.
+fn first_orders(orders: &Orders) -> io::Result<Event> {
+    Ok(Event::Http {
+        ticket: Ticket(0),
+        call: HttpCall {
+            method: "POST".into(),
+            segments: vec![trouble::ROUTE.into()],
+            body: serde_json::to_value(orders).ok(),
+            ..HttpCall::default()
+        },
+        entropy: entropy::bytes()?,
+    })
 }
 
 /// The key that was given, or the one that is kept, or a new one that is kept from now on.
@@ -215,13 +278,14 @@ fn kept_key(path: &Path) -> Result<String, EngineError> {
 enum Inbound {
     Http {
         call: HttpCall,
+        proof: Option<String>,
         entropy: [u8; 32],
         reply: Sender<(u16, Option<Value>)>,
     },
     Socket {
         kind: SocketKind,
         token: Option<String>,
-        queue: wake::Sender<Word>,
+        queue: wake::Sender<Timed>,
         reply: Sender<Admission>,
     },
     Frame {
@@ -243,14 +307,19 @@ enum Inbound {
 enum Word {
     Text(String),
     Close(u16, &'static str),
+    /// End without a goodbye.
+    Cut,
 }
+
+/// A word, and before when it must not arrive.
+type Timed = (Option<Mono>, Word);
 
 type Admission = Result<ConnId, (u16, Option<Value>)>;
 
 /// Who waits for an answer.
 enum Waiting {
     Http(Sender<(u16, Option<Value>)>),
-    Socket(wake::Sender<Word>, Sender<Admission>),
+    Socket(wake::Sender<Timed>, Sender<Admission>),
 }
 
 /// The core's hands: tickets and connections by number.
@@ -258,7 +327,8 @@ enum Waiting {
 struct Desk {
     last_ticket: u64,
     waiting: HashMap<u64, Waiting>,
-    conns: HashMap<ConnId, wake::Sender<Word>>,
+    conns: HashMap<ConnId, wake::Sender<Timed>>,
+    weather: Arc<Weather>,
 }
 
 impl Desk {
@@ -276,13 +346,25 @@ impl thread::Shell<EngineCore> for Desk {
         match inbound {
             Inbound::Http {
                 call,
+                proof,
                 entropy,
                 reply,
-            } => Event::Http {
-                ticket: self.ticket(Waiting::Http(reply)),
-                call,
-                entropy,
-            },
+            } => {
+                let ticket = self.ticket(Waiting::Http(reply));
+                match proof {
+                    None => Event::Http {
+                        ticket,
+                        call,
+                        entropy,
+                    },
+                    Some(proof) => Event::HttpWithProof {
+                        ticket,
+                        call,
+                        proof,
+                        entropy,
+                    },
+                }
+            }
             Inbound::Socket {
                 kind,
                 token,
@@ -339,7 +421,11 @@ impl thread::Shell<EngineCore> for Desk {
             }
             Effect::Push { conn, text } => self.send(conn, Word::Text(text)),
             Effect::Close { conn, code, reason } => {
-                self.send(conn, Word::Close(code, reason));
+                let word = match code {
+                    NO_GOODBYE => Word::Cut,
+                    code => Word::Close(code, reason),
+                };
+                self.send(conn, word);
                 self.conns.remove(&conn);
             }
             Effect::Exit => return ControlFlow::Break(()),
@@ -360,181 +446,10 @@ impl Desk {
         let Some(queue) = self.conns.get(&conn) else {
             return;
         };
-        if queue.try_send(word).is_err() {
+        let due = self.weather.delay().map(|d| clock::now().mono + d);
+        if queue.try_send((due, word)).is_err() {
             log::warn!("embedded engine: connection {conn} does not keep up and is dropped");
             self.conns.remove(&conn);
         }
-    }
-}
-
-/// What the HTTP server calls, on each connection's own thread.
-struct Door {
-    inbox: Sender<Inbound>,
-}
-
-/// Tells the core that a connection is over, however that came about.
-struct Leave {
-    conn: ConnId,
-    inbox: Sender<Inbound>,
-}
-
-impl Drop for Leave {
-    fn drop(&mut self) {
-        let _ = self.inbox.send(Inbound::Closed { conn: self.conn });
-    }
-}
-
-fn stopping() -> Outcome {
-    let body = refusal_body("internal_error", "The engine is stopping");
-    Outcome::Respond(Response::json(503, &body))
-}
-
-fn respond(status: u16, body: Option<Value>) -> Outcome {
-    Outcome::Respond(match body {
-        Some(body) => Response::json(status, &body),
-        None => Response::empty(status),
-    })
-}
-
-impl Handler for Door {
-    fn handle(&self, request: Request) -> Outcome {
-        let segments = request.segments();
-        let path: Vec<&str> = segments.iter().map(String::as_str).collect();
-        let kind = match path.as_slice() {
-            ["v1", "node", "ws"] => Some(SocketKind::Node),
-            ["v1", "ws"] => Some(SocketKind::Stream),
-            _ => None,
-        };
-        match kind {
-            Some(kind) if request.wants_socket() => self.open(&request, kind),
-            Some(_) => {
-                let body = refusal_body("upgrade_required", "This route is a WebSocket");
-                Outcome::Respond(Response::json(426, &body))
-            }
-            None => self.call(request, segments),
-        }
-    }
-}
-
-impl Door {
-    fn call(&self, request: Request, segments: Vec<String>) -> Outcome {
-        let Ok(entropy) = entropy::bytes::<32>() else {
-            return stopping();
-        };
-        let key = ["idempotency-key", "x-idempotency-key"]
-            .iter()
-            .find_map(|name| request.header(name));
-        let call = HttpCall {
-            segments,
-            bearer: request.bearer().map(str::to_owned),
-            idempotency_key: key.map(|k| k.trim().to_owned()),
-            body: body(&request),
-            method: request.method,
-            query: request.query,
-        };
-        let (reply, answer) = bounded(1);
-        let asked = Inbound::Http {
-            call,
-            entropy,
-            reply,
-        };
-        match self.ask(asked, &answer) {
-            Some((status, body)) => respond(status, body),
-            None => stopping(),
-        }
-    }
-
-    fn ask<T>(&self, inbound: Inbound, answer: &Receiver<T>) -> Option<T> {
-        self.inbox.send(inbound).ok()?;
-        answer.recv().ok()
-    }
-
-    fn open(&self, request: &Request, kind: SocketKind) -> Outcome {
-        // A token in the query wins, but an empty one hides nothing (engine-wire 1.2).
-        let token = request
-            .query("token")
-            .filter(|t| !t.is_empty())
-            .or_else(|| request.bearer())
-            .map(str::to_owned);
-        let Ok((queue, words)) = wake::mailbox(QUEUE) else {
-            return stopping();
-        };
-        let (reply, answer) = bounded(1);
-        let asked = Inbound::Socket {
-            kind,
-            token,
-            queue,
-            reply,
-        };
-        let conn = match self.ask(asked, &answer) {
-            Some(Ok(conn)) => conn,
-            Some(Err((status, body))) => return respond(status, body),
-            None => return stopping(),
-        };
-        let leave = Leave {
-            conn,
-            inbox: self.inbox.clone(),
-        };
-        Outcome::Upgrade(Box::new(move |socket: Socket| {
-            if let Err(why) = serve(Link::new(socket), &leave, &words) {
-                log::debug!("embedded engine: connection {conn} ended: {why}");
-            }
-        }))
-    }
-}
-
-/// The request's body as JSON; an empty one, or one that nobody asked for, counts as `{}`.
-fn body(request: &Request) -> Option<Value> {
-    let empty = Some(Value::Object(Map::new()));
-    if request.method == "GET" || request.body.iter().all(u8::is_ascii_whitespace) {
-        return empty;
-    }
-    serde_json::from_slice(&request.body).ok()
-}
-
-/// Carries frames both ways until either side ends it.
-fn serve(
-    mut link: Link<TcpStream>,
-    leave: &Leave,
-    words: &wake::Receiver<Word>,
-) -> Result<(), Box<dyn std::error::Error>> {
-    use crossbeam_channel::TryRecvError;
-    let mut written = 0;
-    loop {
-        words.clear();
-        // What the socket does not take stays in the queue, where it is counted.
-        while !link.has_unsent() {
-            match words.try_recv() {
-                Ok(Word::Text(text)) => {
-                    link.send(Message::text(text))?;
-                    written += 1;
-                }
-                Ok(Word::Close(code, reason)) => {
-                    link.close(code, reason);
-                    return Ok(());
-                }
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => {
-                    link.close(1013, "too slow");
-                    return Ok(());
-                }
-            }
-        }
-        if written >= REPORT && !link.has_unsent() {
-            let frames = std::mem::take(&mut written);
-            let conn = leave.conn;
-            leave.inbox.send(Inbound::Drained { conn, frames })?;
-        }
-        while let Some(message) = link.next()? {
-            if let Message::Text(text) = message {
-                let frame = Inbound::Frame {
-                    conn: leave.conn,
-                    text: text.as_str().to_owned(),
-                    entropy: entropy::bytes()?,
-                };
-                leave.inbox.send(frame)?;
-            }
-        }
-        link.wait(words, None)?;
     }
 }

@@ -25,6 +25,8 @@ pub struct Turn<'a> {
     out: &'a mut Out<EngineRecord, Effect>,
     entropy: [u8; 32],
     drawn: u32,
+    /// A node's token that the caller shows besides its own.
+    pub proof: Option<String>,
 }
 
 /// 2024-01-01, from where ids count.
@@ -38,11 +40,17 @@ impl<'a> Turn<'a> {
             out,
             entropy: [0; 32],
             drawn: 0,
+            proof: None,
         }
     }
 
-    pub fn with_entropy(mut self, entropy: [u8; 32]) -> Self {
+    pub fn with_entropy(&mut self, entropy: [u8; 32]) -> &mut Self {
         self.entropy = entropy;
+        self
+    }
+
+    pub fn with_proof(&mut self, proof: String) -> &mut Self {
+        self.proof = Some(proof);
         self
     }
 
@@ -105,7 +113,11 @@ impl<'a> Turn<'a> {
         })
     }
 
+    /// Sends a frame to a node.
     pub fn push(&mut self, conn: ConnId, frame: &Down) {
+        if !self.core.trouble.passes() {
+            return;
+        }
         let text = frame.to_text();
         self.effect(Effect::Push { conn, text });
     }

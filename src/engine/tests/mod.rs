@@ -1,8 +1,10 @@
 //! The engine driven as a value: no socket, no thread, no clock but the one in the test's hand.
 
 mod access;
+mod ages;
 mod mail;
 mod nodes;
+mod trouble;
 mod work;
 
 use std::collections::HashMap;
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::behaviour::Age;
 use super::core::{Effect, EngineCore, Event, SocketKind};
 use super::http::HttpCall;
 use super::live::ConnId;
@@ -34,7 +37,19 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with(EngineCore::new())
+    }
+
+    /// With an engine of that age that also makes trouble on order.
+    fn of(age: Age) -> Self {
+        let mut core = EngineCore::behaving(age);
+        core.allow_trouble();
+        Self::with(core)
+    }
+
+    fn with(core: EngineCore) -> Self {
         let mut world = Self {
+            core,
             now: Now {
                 mono: Mono(1),
                 wall: Wall(1_782_640_800_000),
@@ -251,7 +266,10 @@ impl World {
 
     /// The same engine after a restart: what the journal says, and nothing else.
     fn restart(&mut self) {
-        let mut core = EngineCore::new();
+        let mut core = EngineCore {
+            behaviour: self.core.behaviour,
+            ..EngineCore::new()
+        };
         for record in &self.records {
             let line = serde_json::to_string(record).expect("records are plain data");
             core.replay(&serde_json::from_str(&line).expect("what was written"));

@@ -1,0 +1,185 @@
+//! How the engine behaves towards its clients: by default as every client can bear it, or, as a test double, as one of the
+//! engines that a broker may meet (engine-wire 3.7). An age is a set of plain flags, read where the ages differ; nothing
+//! else in the engine knows which age it plays.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::limits;
+
+/// An engine of the past or of today, older ones first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Age {
+    /// 5.0.1.
+    V5_0,
+    /// 6.0.3: providers and the delivery cursor.
+    V6_0,
+    /// 8.2: agents are made once, then recovered.
+    V8_2,
+    /// 9.0: a node's token is replaced only by who has it.
+    V9_0,
+}
+
+impl Age {
+    /// All of them, with the names under which they are asked for.
+    pub const ALL: [(&'static str, Age); 4] = [
+        ("5.0.1", Age::V5_0),
+        ("6.0.3", Age::V6_0),
+        ("8.2", Age::V8_2),
+        ("9.0", Age::V9_0),
+    ];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(_, age)| *age == self)
+            .map_or("", |(name, _)| name)
+    }
+}
+
+impl FromStr for Age {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let found = Self::ALL.iter().find(|(n, _)| *n == name);
+        found.map(|(_, age)| *age).ok_or(())
+    }
+}
+
+/// Which stored node `POST /v1/nodes` means (engine-wire 2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeLookup {
+    /// The one with the id; a name that another node has is refused.
+    Id,
+    /// The one with the name, which keeps its own id whatever the call says.
+    Name,
+    /// The one with the id, else the one with the name, which keeps its own id.
+    IdThenName,
+}
+
+/// What a client can notice of the engine's age. The default is the tolerant union of all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behaviour {
+    /// Frames may hold what an engine of this age knows and nothing else; a refusal does not name the request
+    /// (engine-wire 3.2).
+    pub strict: Option<Age>,
+    /// A node has providers: the reply to a registration names them and what was accepted, and node tokens may post.
+    pub providers: bool,
+    /// A provider that is connected keeps its place against another instance of the same name.
+    pub keeps_instance: bool,
+    /// A new socket of a node closes the older ones before it has said anything.
+    pub one_socket: bool,
+    /// `relay:delivery-cursor-v1` is honoured.
+    pub cursor: bool,
+    /// A node that advertises `spawn` gets every spawn (engine-wire 5.1).
+    pub bare_spawn_catches_all: bool,
+    /// `agent.register` and `inventory.sync` send again all that is unacknowledged on the node, not only of the agents
+    /// they name.
+    pub replays_node: bool,
+    /// `inventory.sync` sends again what agents that were ready before have not acknowledged.
+    pub sync_replays: bool,
+    /// `inventory.sync` moves open invocations that it does not list.
+    pub sync_reschedules: bool,
+    /// One bad member spoils a whole `inventory.sync`.
+    pub sync_all_or_nothing: bool,
+    /// `inventory.sync` passes over agents it does not know, without a word.
+    pub sync_ignores_strangers: bool,
+    /// Which node a create call means.
+    pub node_lookup: NodeLookup,
+    /// Node ids are unique over all workspaces; one of another workspace answers 500.
+    pub global_node_ids: bool,
+    /// A node that exists gets a new token only from who shows the present one.
+    pub token_proof: bool,
+    /// `POST /v1/nodes` with an idempotency key gives a lost reply again.
+    pub replays_mint: bool,
+    /// `agent.register` makes agents and never takes one over.
+    pub create_only: bool,
+    /// The routes `recover` and `takeover` exist, and the workspace key does not rotate agents' tokens.
+    pub recovery_routes: bool,
+    /// `agent.deregister` with an id is replied to.
+    pub deregister_replies: bool,
+    /// The reply to a registration names the contract of engines from 8.9.
+    pub contract: bool,
+    /// The reply to a bind over HTTP names the acknowledged cursor.
+    pub bind_tells_cursor: bool,
+    /// How long a node may take over an action before it is sent again.
+    pub dispatch: Duration,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            strict: None,
+            providers: true,
+            keeps_instance: false,
+            one_socket: false,
+            cursor: true,
+            bare_spawn_catches_all: false,
+            replays_node: false,
+            sync_replays: true,
+            sync_reschedules: false,
+            sync_all_or_nothing: false,
+            sync_ignores_strangers: false,
+            node_lookup: NodeLookup::Id,
+            global_node_ids: false,
+            token_proof: false,
+            replays_mint: false,
+            create_only: false,
+            recovery_routes: false,
+            deregister_replies: true,
+            contract: false,
+            bind_tells_cursor: false,
+            dispatch: limits::DISPATCH,
+        }
+    }
+}
+
+impl Behaviour {
+    /// As an engine of that age.
+    pub fn of(age: Age) -> Self {
+        let from = |since: Age| age >= since;
+        Self {
+            strict: Some(age),
+            providers: from(Age::V6_0),
+            keeps_instance: from(Age::V6_0),
+            one_socket: !from(Age::V6_0),
+            cursor: from(Age::V6_0),
+            bare_spawn_catches_all: !from(Age::V6_0),
+            replays_node: !from(Age::V8_2),
+            // Between the replay of the whole node and that of every listed agent lay a time without either.
+            sync_replays: age != Age::V8_2,
+            sync_reschedules: true,
+            sync_all_or_nothing: !from(Age::V9_0),
+            sync_ignores_strangers: !from(Age::V6_0),
+            node_lookup: if from(Age::V8_2) {
+                NodeLookup::IdThenName
+            } else {
+                NodeLookup::Name
+            },
+            global_node_ids: true,
+            token_proof: from(Age::V9_0),
+            replays_mint: from(Age::V9_0),
+            create_only: from(Age::V8_2),
+            recovery_routes: from(Age::V8_2),
+            deregister_replies: from(Age::V9_0),
+            contract: from(Age::V9_0),
+            bind_tells_cursor: from(Age::V9_0),
+            dispatch: limits::DISPATCH_UPSTREAM,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_age_is_known_by_its_name() {
+        for (name, age) in Age::ALL {
+            assert_eq!(name.parse(), Ok(age));
+            assert_eq!(age.as_str(), name);
+        }
+        assert_eq!("7.0".parse::<Age>(), Err(()));
+    }
+}

@@ -1,0 +1,228 @@
+//! The engine's connections, each on a thread of its own: requests are carried to the core and answers back, WebSockets
+//! pump frames both ways. Nothing is decided here; a connection that ends says so, however it ended.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use serde_json::{Map, Value};
+use tungstenite::Message;
+
+use super::weather::Weather;
+use super::{Inbound, QUEUE, REPORT, Timed, Word};
+use crate::engine::core::SocketKind;
+use crate::engine::http::{HttpCall, refusal_body};
+use crate::engine::live::ConnId;
+use crate::engine::trouble::{self, Orders, Traffic};
+use crate::net::server::Handler;
+use crate::net::{Link, Outcome, Request, Response, Socket};
+use crate::sys::{clock, entropy, wake};
+use crate::time::Mono;
+
+/// What the HTTP server calls, on each connection's own thread.
+pub struct Door {
+    pub inbox: Sender<Inbound>,
+    pub weather: Arc<Weather>,
+}
+
+/// Tells the core that a connection is over, however that came about.
+struct Leave {
+    conn: ConnId,
+    inbox: Sender<Inbound>,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        let _ = self.inbox.send(Inbound::Closed { conn: self.conn });
+    }
+}
+
+fn stopping() -> Outcome {
+    let body = refusal_body("internal_error", "The engine is stopping");
+    Outcome::Respond(Response::json(503, &body))
+}
+
+fn respond(status: u16, body: Option<Value>) -> Outcome {
+    Outcome::Respond(match body {
+        Some(body) => Response::json(status, &body),
+        None => Response::empty(status),
+    })
+}
+
+impl Handler for Door {
+    fn handle(&self, request: Request) -> Outcome {
+        let segments = request.segments();
+        let path: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let kind = match path.as_slice() {
+            ["v1", "node", "ws"] => Some(SocketKind::Node),
+            ["v1", "ws"] => Some(SocketKind::Stream),
+            _ => None,
+        };
+        match kind {
+            Some(kind) if request.wants_socket() => self.open(&request, kind),
+            Some(_) => {
+                let body = refusal_body("upgrade_required", "This route is a WebSocket");
+                Outcome::Respond(Response::json(426, &body))
+            }
+            None if path == [trouble::ROUTE] => self.order(request, segments),
+            None => {
+                self.weather.hold(Traffic::Http);
+                let answer = self.call(request, segments);
+                self.weather.linger();
+                answer
+            }
+        }
+    }
+}
+
+impl Door {
+    /// Takes orders for trouble, if this engine does; whatever the weather.
+    fn order(&self, request: Request, segments: Vec<String>) -> Outcome {
+        let orders = body(&request).and_then(|body| Orders::read(&body).ok());
+        let answer = self.call(request, segments);
+        if let (Outcome::Respond(response), Some(orders)) = (&answer, orders)
+            && response.status == 200
+        {
+            self.weather.obey(&orders);
+        }
+        answer
+    }
+
+    fn call(&self, request: Request, segments: Vec<String>) -> Outcome {
+        let Ok(entropy) = entropy::bytes::<32>() else {
+            return stopping();
+        };
+        let key = ["idempotency-key", "x-idempotency-key"]
+            .iter()
+            .find_map(|name| request.header(name));
+        let proof = request.header("x-relaycast-node-token").map(str::to_owned);
+        let call = HttpCall {
+            segments,
+            bearer: request.bearer().map(str::to_owned),
+            idempotency_key: key.map(|k| k.trim().to_owned()),
+            body: body(&request),
+            method: request.method,
+            query: request.query,
+        };
+        let (reply, answer) = bounded(1);
+        let asked = Inbound::Http {
+            call,
+            proof,
+            entropy,
+            reply,
+        };
+        match self.ask(asked, &answer) {
+            Some((status, body)) => respond(status, body),
+            None => stopping(),
+        }
+    }
+
+    fn ask<T>(&self, inbound: Inbound, answer: &Receiver<T>) -> Option<T> {
+        self.inbox.send(inbound).ok()?;
+        answer.recv().ok()
+    }
+
+    fn open(&self, request: &Request, kind: SocketKind) -> Outcome {
+        self.weather.hold(Traffic::Http);
+        // A token in the query wins, but an empty one hides nothing (engine-wire 1.2).
+        let token = request
+            .query("token")
+            .filter(|t| !t.is_empty())
+            .or_else(|| request.bearer())
+            .map(str::to_owned);
+        let Ok((queue, words)) = wake::mailbox(QUEUE) else {
+            return stopping();
+        };
+        let (reply, answer) = bounded(1);
+        let asked = Inbound::Socket {
+            kind,
+            token,
+            queue,
+            reply,
+        };
+        let conn = match self.ask(asked, &answer) {
+            Some(Ok(conn)) => conn,
+            Some(Err((status, body))) => return respond(status, body),
+            None => return stopping(),
+        };
+        self.weather.linger();
+        let weather = self.weather.clone();
+        let leave = Leave {
+            conn,
+            inbox: self.inbox.clone(),
+        };
+        Outcome::Upgrade(Box::new(move |socket: Socket| {
+            if let Err(why) = serve(Link::new(socket), &leave, &words, &weather) {
+                log::debug!("embedded engine: connection {conn} ended: {why}");
+            }
+        }))
+    }
+}
+
+/// The request's body as JSON; an empty one, or one that nobody asked for, counts as `{}`.
+fn body(request: &Request) -> Option<Value> {
+    let empty = Some(Value::Object(Map::new()));
+    if request.method == "GET" || request.body.iter().all(u8::is_ascii_whitespace) {
+        return empty;
+    }
+    serde_json::from_slice(&request.body).ok()
+}
+
+/// Carries frames both ways until either side ends it.
+fn serve(
+    mut link: Link<TcpStream>,
+    leave: &Leave,
+    words: &wake::Receiver<Timed>,
+    weather: &Weather,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut written = 0;
+    let mut late: Option<(Mono, Word)> = None;
+    loop {
+        weather.hold(Traffic::Sockets);
+        words.clear();
+        // What the socket does not take stays in the queue, where it is counted.
+        while !link.has_unsent() {
+            let next = match late.take() {
+                Some((due, word)) => Ok((Some(due), word)),
+                None => words.try_recv(),
+            };
+            match next {
+                Ok((Some(due), word)) if due > clock::now().mono => {
+                    late = Some((due, word));
+                    break;
+                }
+                Ok((_, Word::Text(text))) => {
+                    link.send(Message::text(text))?;
+                    written += 1;
+                }
+                Ok((_, Word::Close(code, reason))) => {
+                    link.close(code, reason);
+                    return Ok(());
+                }
+                Ok((_, Word::Cut)) => return Ok(()),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    link.close(1013, "too slow");
+                    return Ok(());
+                }
+            }
+        }
+        if written >= REPORT && !link.has_unsent() {
+            let frames = std::mem::take(&mut written);
+            let conn = leave.conn;
+            leave.inbox.send(Inbound::Drained { conn, frames })?;
+        }
+        while let Some(message) = link.next()? {
+            if let Message::Text(text) = message {
+                let frame = Inbound::Frame {
+                    conn: leave.conn,
+                    text: text.as_str().to_owned(),
+                    entropy: entropy::bytes()?,
+                };
+                leave.inbox.send(frame)?;
+            }
+        }
+        let limit = late.as_ref().map(|(due, _)| due.since(clock::now().mono));
+        link.wait(words, limit)?;
+    }
+}

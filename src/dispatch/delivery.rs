@@ -309,7 +309,7 @@ impl Dispatcher {
     pub(super) fn ended(&mut self, now: Now, delivery: &Delivery, out: &mut Out) {
         if let Origin::Engine { agent_id, .. } = &delivery.origin {
             self.acknowledge(&delivery.agent, agent_id, out);
-            self.drained(now, out);
+            self.drained(now, &delivery.agent, out);
         }
     }
 

@@ -27,6 +27,10 @@ pub(super) struct Gap {
     /// More came than are kept.
     overflowed: bool,
     pub(super) give_up_at: Option<Mono>,
+    /// The request by which the engine was asked for what is missing, until it answers.
+    pub(super) asked: Option<String>,
+    /// It has answered: what it sends from now on is the replay.
+    answered: bool,
 }
 
 impl Gap {
@@ -190,12 +194,13 @@ impl Dispatcher {
         let bytes = size(&frame);
         let kept: usize = self.gaps.values().map(|gap| gap.bytes).sum();
         let gap = self.gaps.entry(agent_id.clone()).or_default();
-        if gap
+        let again = gap
             .early
             .first_key_value()
-            .is_some_and(|(seq, _)| *seq == frame.seq)
-        {
-            // A replay is in order: what begins with this number again has nothing before it.
+            .is_some_and(|(seq, _)| *seq == frame.seq);
+        if again && gap.answered {
+            // A replay is in order: what begins with this number again has nothing before it. Before the engine's answer it
+            // is no replay, only a frame that came twice.
             self.step_over(now, frame, out);
             return;
         }
@@ -207,6 +212,16 @@ impl Dispatcher {
         if first {
             gap.give_up_at = Some(now.mono + GAP_PATIENCE);
             self.inventory(out);
+        }
+    }
+
+    /// The engine answers a request; if it was for missing mail, the replay begins.
+    pub(super) fn replay_begins(&mut self, request: &str) {
+        for gap in self.gaps.values_mut() {
+            if gap.asked.as_deref() == Some(request) {
+                gap.asked = None;
+                gap.answered = true;
+            }
         }
     }
 

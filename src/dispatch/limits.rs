@@ -67,20 +67,18 @@ impl Dispatcher {
         self.full.contains_key(agent_id)
     }
 
-    /// Something ended: there may be room again, for whoever bears the name by now.
-    pub(super) fn drained(&mut self, now: Now, out: &mut Out) {
-        let most = self.facts.limits.engine / 2;
-        let mail = self.ledger.mail();
-        let relieved: Vec<AgentId> = self
-            .full
-            .iter()
-            .filter(|(_, name)| mail.waiting_engine(name) <= most)
-            .map(|(agent_id, _)| agent_id.clone())
-            .collect();
-        if relieved.is_empty() {
+    /// Something ended: there may be room again. Mail waits by name, so it may have been an earlier bearer's, and the one
+    /// who bears the name now whose mail was left to the engine.
+    pub(super) fn drained(&mut self, now: Now, name: &AgentName, out: &mut Out) {
+        if self.ledger.mail().waiting_engine(name) > self.facts.limits.engine / 2 {
             return;
         }
-        for agent_id in relieved {
+        let full = self.full.iter().filter(|(_, of)| *of == name);
+        let full: Vec<AgentId> = full.map(|(agent_id, _)| agent_id.clone()).collect();
+        if full.is_empty() {
+            return;
+        }
+        for agent_id in full {
             self.full.remove(&agent_id);
             if self.link.up {
                 // Should nothing come of asking, a new link makes the engine send all it has.

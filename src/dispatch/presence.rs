@@ -196,6 +196,9 @@ impl Dispatcher {
             return;
         }
         let id = self.request_id("inventory");
+        for gap in self.gaps.values_mut() {
+            gap.asked = Some(id.clone());
+        }
         out.effects
             .push(Effect::Send(Up::InventorySync(InventorySync {
                 id: Some(id),

@@ -212,6 +212,53 @@ fn a_frame_that_the_engine_lost_is_asked_for_before_it_is_passed_over() {
 }
 
 #[test]
+fn a_frame_that_comes_twice_behind_a_lost_one_is_no_sign_that_the_lost_one_is_gone_for_good() {
+    let mut world = stage(lines());
+    let first = post(&mut world);
+    must(&mut world, 5000, "the base is known", |w| {
+        acknowledged(w) == 1
+    });
+    world.options.lost_frames = 1000;
+    let lost = post(&mut world);
+    world.run_ms(100);
+    world.options.lost_frames = 0;
+    world.options.again = 1000;
+    let twice = post(&mut world);
+    world.run_ms(100);
+    world.options.again = 0;
+    rest(&mut world);
+    for tag in [first, lost, twice] {
+        assert_eq!((typed(&world, tag), taken(&world, tag)), (1, 1));
+    }
+}
+
+#[test]
+fn mail_of_a_new_bearer_of_a_name_is_asked_for_when_what_waited_for_the_old_one_is_read() {
+    let mut options = Options::calm(vec![lines()]);
+    options.limits.engine = 2;
+    let mut world = stage_with(options);
+    world.set_mode(&w0(), DeliveryMode::ManualFlush);
+    world.run_ms(100);
+    let old: Vec<u64> = (0..2).map(|_| post(&mut world)).collect();
+    world.run_ms(100);
+    (world.options.from_engine, world.options.deletes) = (1000, 1000);
+    world.release(&w0());
+    (world.options.from_engine, world.options.deletes) = (0, 0);
+    world.run_ms(5000);
+    world.spawn(&w0());
+    world.run_ms(3000);
+    let new = post(&mut world);
+    world.run_ms(1000);
+    assert_eq!(typed(&world, new), 0, "too much waits");
+    world.set_mode(&w0(), DeliveryMode::AutoInject);
+    must(&mut world, MINUTE_MS, "the new one's mail comes", |w| {
+        ended(w, new)
+    });
+    rest(&mut world);
+    assert!(old.iter().all(|tag| taken(&world, *tag) == 1));
+}
+
+#[test]
 fn an_enter_that_is_swallowed_is_pressed_again_and_the_text_is_not_typed_twice() {
     let mut world = stage(Manner {
         // Not so often that all five presses come to nothing: that is for a person to see to.

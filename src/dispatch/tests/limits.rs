@@ -52,6 +52,23 @@ fn engine_mail_beyond_the_limit_stays_the_engines_and_is_asked_for_when_half_is_
 }
 
 #[test]
+fn mail_of_a_new_bearer_of_the_name_is_asked_for_when_the_old_ones_mail_is_read() {
+    let mut w = facts_with(Limits {
+        engine: 2,
+        ..Limits::default()
+    });
+    w.spawn("w1");
+    (1..=2).for_each(|n| w.mail("w1", n));
+    w.frame(json!({"type":"deliver","delivery_id":"del_x","agent_id":"id_new","agent":"w1","msg_id":"x","seq":1,
+        "mode":"wait","payload":{"type":"dm.received","data":{"from_name":"lead","text":"hello"}}}));
+    assert_eq!(w.d.ledger().mail().len(), 2, "it stays the engine's");
+    w.done();
+    w.land("w1", &DeliveryId::new("del_m1_w1"));
+    let sync = |sent: &[Up]| sent.iter().any(|up| matches!(up, Up::InventorySync(_)));
+    assert!(sync(&w.sent()), "half is read, whosever it was");
+}
+
+#[test]
 fn an_engine_that_does_not_send_again_when_asked_gets_a_new_link() {
     let mut w = facts_with(Limits {
         engine: 2,

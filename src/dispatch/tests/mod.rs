@@ -351,8 +351,20 @@ fn a_replay_that_begins_behind_the_gap_shows_that_it_will_not_close() {
     w.link_up();
     w.spawn("w1");
     w.mail("w1", 1);
+    w.done();
     w.mail("w1", 5);
     assert_eq!(w.d.ledger().mail().len(), 1);
+    let asked = w.sent().into_iter().find_map(|up| match up {
+        Up::InventorySync(sync) => sync.id,
+        _ => None,
+    });
+    w.mail("w1", 5);
+    assert_eq!(
+        w.d.ledger().mail().len(),
+        1,
+        "a frame that comes twice is no replay"
+    );
+    w.frame(json!({"type":"reply","id":asked,"ok":true,"data":{}}));
     w.mail("w1", 5);
     assert_eq!(w.d.ledger().mail().len(), 2);
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use crate::agent::mark;
@@ -258,7 +258,7 @@ impl Parts {
         } = self;
         let started = clock::now();
         let facts = facts(&settings, &identity, &opened, pid);
-        let mut mind = Mind::wake(facts, started, opened, &settings.state_dir.join(MARKS))?;
+        let mind = Mind::wake(facts, started, opened, &settings.state_dir.join(MARKS))?;
 
         let (inbox, events_in) = bounded::<Inbound>(INBOX);
         let events = Arc::new(Topic::after(EVENTS_KEPT, mind.numbered));
@@ -277,7 +277,7 @@ impl Parts {
         reaper.adopt_orphans(pid == 1).map_err(no_thread)?;
         let handlers = handlers(reaper.clone(), inbox.clone());
 
-        let mut shell = Shell::new(shell::Hands {
+        let shell = Shell::new(shell::Hands {
             inbox: inbox.clone(),
             uplink,
             errands,
@@ -292,24 +292,14 @@ impl Parts {
             degraded: degraded.clone(),
             leave_by: leave_by.clone(),
         });
-        let dispatch = thread::start("dispatch", 1024, move || {
-            let _guard = AbortOnPanic;
-            shell.begin(mind.out);
-            thread::drive(
-                &mut mind.dispatcher,
-                &mut mind.journal,
-                &mut shell,
-                &events_in,
-            );
-        })
-        .map_err(no_thread)?;
+        let dispatch = mind.think(shell, events_in).map_err(no_thread)?;
 
         let life = Arc::new(api::Life::new());
         let stopper = Stopper {
             inbox: inbox.clone(),
             grace: settings.grace,
             asked: Arc::default(),
-            leave_by: leave_by.clone(),
+            leave_by,
             life: life.clone(),
         };
         let url = format!("http://{addr}");
@@ -382,6 +372,15 @@ impl Mind {
             journal,
             out,
             numbered,
+        })
+    }
+
+    /// Starts the `dispatch` thread: first what was decided already, then whatever comes.
+    fn think(mut self, mut shell: Shell, inbox: Receiver<Inbound>) -> io::Result<thread::Handle> {
+        thread::start("dispatch", 1024, move || {
+            let _guard = AbortOnPanic;
+            shell.begin(self.out);
+            thread::drive(&mut self.dispatcher, &mut self.journal, &mut shell, &inbox);
         })
     }
 }

@@ -1,0 +1,162 @@
+//! Mail that comes twice, late, or out of its turn.
+
+use super::*;
+
+#[test]
+fn mail_that_overtakes_a_replay_waits_for_what_is_missing() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    w.mail("w1", 1);
+    w.done();
+    w.mail("w1", 4);
+    let sent = w.sent();
+    assert!(
+        matches!(&sent[..], [Up::InventorySync(_)]),
+        "it asks for what is missing: {sent:?}"
+    );
+    w.mail("w1", 2);
+    w.mail("w1", 3);
+    let waiting: Vec<_> =
+        w.d.ledger()
+            .mail()
+            .of(&AgentName::new("w1"))
+            .map(|p| p.delivery.msg_id.to_string())
+            .collect();
+    assert_eq!(waiting, ["m1", "m2", "m3", "m4"]);
+}
+
+#[test]
+fn numbers_the_engine_no_longer_has_are_stepped_over_only_after_a_new_link() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    w.mail("w1", 1);
+    w.mail("w1", 5);
+    w.mail("w1", 6);
+    w.done();
+    w.pass(Duration::from_secs(11));
+    assert!(
+        w.done()
+            .contains(&Effect::Link(crate::msg::LinkCommand::Reconnect))
+    );
+    w.tell(Event::Link(LinkReport::Lost("starting over".into())));
+    assert_eq!(
+        w.d.ledger().mail().len(),
+        1,
+        "nothing is skipped on a guess"
+    );
+    w.link_up();
+    w.mail("w1", 1);
+    w.mail("w1", 5);
+    w.mail("w1", 6);
+    assert_eq!(
+        w.d.ledger().mail().len(),
+        3,
+        "the engine sent all it has: 2 to 4 are gone"
+    );
+}
+
+#[test]
+fn a_replay_that_begins_behind_the_gap_shows_that_it_will_not_close() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    w.mail("w1", 1);
+    w.done();
+    w.mail("w1", 5);
+    assert_eq!(w.d.ledger().mail().len(), 1);
+    let asked = w.sent().into_iter().find_map(|up| match up {
+        Up::InventorySync(sync) => sync.id,
+        _ => None,
+    });
+    w.mail("w1", 5);
+    assert_eq!(
+        w.d.ledger().mail().len(),
+        1,
+        "a frame that comes twice is no replay"
+    );
+    w.frame(json!({"type":"reply","id":asked,"ok":true,"data":{}}));
+    w.mail("w1", 5);
+    assert_eq!(w.d.ledger().mail().len(), 2);
+}
+
+#[test]
+fn a_reaction_that_overtakes_its_message_does_not_swallow_it() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    w.done();
+    w.typed_mail("w1", 0, "message.reacted", "m1");
+    w.mail("w1", 1);
+    assert!(w.injected().is_some());
+}
+
+#[test]
+fn mail_of_an_earlier_bearer_of_the_name_does_not_acknowledge_the_new_ones() {
+    let mut w = World::new();
+    w.link_up();
+    let run = w.spawn("w1");
+    w.mail("w1", 1);
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    w.tell(Event::Link(LinkReport::Frame(Down::Ping)));
+    let bound = Record::Bound {
+        agent: AgentName::new("w1"),
+        agent_id: AgentId::new("id_other"),
+    };
+    w.journal.push(bound);
+    let mut w = World::after(w.journal);
+    w.link_up();
+    w.call(ApiCall::Spawn(Box::new(request("w1")), SpawnSource::Api));
+    let id = w
+        .effects
+        .iter()
+        .rev()
+        .find_map(|e| match e {
+            Effect::Send(Up::AgentRegister(r)) => r.id.clone(),
+            _ => None,
+        })
+        .expect("it asked");
+    w.frame(json!({"type":"reply","id":id,"ok":true,"data":{"agent_id":"id_other","token":"t"}}));
+    let run = w.run_of("w1");
+    w.report("w1", run, AgentReport::Started { pid: 1 });
+    w.report(
+        "w1",
+        run,
+        AgentReport::Ready {
+            evidence: "quiet".into(),
+        },
+    );
+    let old = w.injected().expect("the old message is typed all the same");
+    w.land("w1", &old.delivery_id);
+    assert!(acks(&w.sent()).is_empty());
+}
+
+#[test]
+fn mail_sent_again_is_answered_from_the_ledger() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    w.mail("w1", 1);
+    let first = w.injected().expect("typed");
+    w.mail("w1", 1);
+    assert!(
+        w.done().is_empty(),
+        "it is being typed: no second copy, no early acknowledgement"
+    );
+    w.land("w1", &first.delivery_id);
+    w.done();
+    w.mail("w1", 1);
+    assert_eq!(acks(&w.sent()), [1]);
+}
+
+#[test]
+fn a_reaction_behind_waiting_mail_does_not_acknowledge_that_mail() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    w.mail("w1", 1);
+    w.done();
+    w.typed_mail("w1", 0, "message.reacted", "r1");
+    assert_eq!(acks(&w.sent()), [0]);
+}

@@ -61,7 +61,9 @@ fn row(node: &RosterEntry, now: Wall) -> Vec<String> {
         most => format!(" of {most}"),
     };
     let dash = || "-".to_owned();
-    let offers: Vec<&str> = node.capabilities.iter().map(|c| c.name.as_str()).collect();
+    // Names that begin so are agreements between node and engine, and nothing to ask for.
+    let names = node.capabilities.iter().map(|c| c.name.as_str());
+    let offers: Vec<&str> = names.filter(|name| !name.starts_with("relay:")).collect();
     let heard = node.last_heartbeat_at.as_deref();
     vec![
         node.name.clone(),

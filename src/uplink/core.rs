@@ -10,6 +10,10 @@ use crate::time::{Mono, Now};
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// And later ones at most this far apart.
 const BACKOFF_MOST: Duration = Duration::from_secs(30);
+/// An engine that is away for less than this is probably being restarted, and everybody waits for it.
+const RESTART: Duration = Duration::from_secs(60);
+/// During that time the doubling stops here, at 1.6 s.
+const FAILURES_IN_RESTART: u32 = 4;
 /// Without any inbound byte for this long the link is black-holed (engine-wire 3.1: what upstream uses).
 pub const READ_IDLE: Duration = Duration::from_secs(48);
 /// After this many refused tokens in a row no more are asked for: each kills the one before it, and the fault is elsewhere.
@@ -92,6 +96,8 @@ pub struct UplinkCore {
     /// The operator pinned the token: nothing better can be minted.
     pinned: bool,
     failures: u32,
+    /// When the first of these failures was.
+    away_since: Option<Mono>,
     refusals: u32,
     prng: Prng,
 }
@@ -104,6 +110,7 @@ impl UplinkCore {
             has_token: false,
             pinned,
             failures: 0,
+            away_since: None,
             refusals: 0,
             prng: Prng::new(seed),
         }
@@ -149,6 +156,7 @@ impl UplinkCore {
             (State::Open { .. }, Input::Heard { frame }) => {
                 if frame {
                     self.failures = 0;
+                    self.away_since = None;
                 }
                 self.state = State::Open { heard: now.mono };
             }
@@ -218,6 +226,10 @@ impl UplinkCore {
             (BACKOFF_FIRST * 2u32.pow(self.failures.min(9))).min(BACKOFF_MOST)
         };
         self.failures = self.failures.saturating_add(1);
+        let away_since = *self.away_since.get_or_insert(now.mono);
+        if now.mono.since(away_since) < RESTART {
+            self.failures = self.failures.min(FAILURES_IN_RESTART);
+        }
         self.state = State::Waiting {
             until: now.mono + self.prng.jitter(base),
             mint,
@@ -287,7 +299,7 @@ mod tests {
         step(&mut core, at(0), Input::Start { has_token: true });
         let mut now = at(0);
         let mut waits = Vec::new();
-        for _ in 0..20 {
+        while now.mono < at(600_000).mono {
             step(
                 &mut core,
                 now,
@@ -302,9 +314,42 @@ mod tests {
             assert_eq!(step(&mut core, now, Input::Tick), [Output::Open]);
         }
         assert!(waits[0] <= BACKOFF_FIRST);
+        assert!(waits.len() < 90, "{} tries in ten minutes", waits.len());
         assert!(
             waits.iter().all(|w| *w <= BACKOFF_MOST)
-                && *waits.last().expect("20") >= BACKOFF_MOST / 2
+                && *waits.last().expect("some") >= BACKOFF_MOST / 2
+        );
+    }
+
+    #[test]
+    fn an_engine_that_was_away_for_a_few_seconds_is_found_soon_after_it_is_back() {
+        let mut late = Vec::new();
+        for seed in 0..101 {
+            let mut core = UplinkCore::new(seed, false);
+            step(&mut core, at(0), Input::Start { has_token: true });
+            let (mut now, back) = (at(0), at(5000));
+            while now.mono < back.mono {
+                let failed = Input::OpenFailed {
+                    why: "refused".into(),
+                    unauthorized: false,
+                };
+                step(&mut core, now, failed);
+                let due = core.deadline().expect("it tries again");
+                now = Now { mono: due, ..now };
+                step(&mut core, now, Input::Tick);
+            }
+            late.push(now.mono.since(back.mono));
+        }
+        late.sort();
+        assert!(
+            late[50] < Duration::from_secs(1),
+            "at the median {:?}",
+            late[50]
+        );
+        assert!(
+            late[100] < Duration::from_millis(1700),
+            "at most {:?}",
+            late[100]
         );
     }
 
@@ -485,7 +530,7 @@ mod tests {
         step(&mut core, at(0), Input::Start { has_token: true });
         let mut wait = Duration::ZERO;
         let mut now = at(0);
-        for _ in 0..12 {
+        for _ in 0..80 {
             step(&mut core, now, Input::Opened);
             step(&mut core, now, Input::Heard { frame: false });
             let closed = Input::Closed {

@@ -359,13 +359,13 @@ impl World {
                 deliver.agent,
                 deliver.seq
             );
+            // A replay is whole and in order; what may be lost is what is sent as it comes.
+            let again = self.laws.was_sent(deliver);
             self.laws.sent(deliver);
             // The first number a node sees is its base; what was lost before it cannot be missed.
             let based = self.laws.durable().received(&deliver.agent_id) > Seq(0);
-            // A frame is lost once: a number that is missing from replay after replay is one the engine no longer has.
-            let row = (deliver.agent_id.clone(), deliver.seq);
-            let once = !self.network.lost.contains(&row);
-            if based && once && self.chance(self.options.lost_frames) {
+            if based && !again && self.chance(self.options.lost_frames) {
+                let row = (deliver.agent_id.clone(), deliver.seq);
                 self.network.lost.insert(row);
                 tell!(self, "and that frame is lost");
                 return;

@@ -58,6 +58,8 @@ pub struct Laws {
     taken: BTreeMap<AgentName, u64>,
     /// Whose name the engine may have taken away, and their mail with it.
     deleted: BTreeSet<AgentName>,
+    /// Who is known to bear a name no more.
+    gone: BTreeSet<AgentId>,
     pub redelivered: u64,
     pub typed_twice: u64,
 }
@@ -336,9 +338,23 @@ impl Laws {
     /// Whether the engine still keeps that mail.
     fn is_kept(&self, agent_id: &AgentId) -> bool {
         let name = self.names.get(agent_id);
-        name.is_none_or(|name| {
+        let bears = |name: &AgentName| {
             !self.deleted.contains(name) || self.durable.bound(name) == Some(agent_id)
-        })
+        };
+        !self.gone.contains(agent_id) && name.is_none_or(bears)
+    }
+
+    /// Whose names may be somebody else's by now, or nobody's.
+    pub fn may_be_gone(&self) -> Vec<AgentName> {
+        self.deleted.iter().cloned().collect()
+    }
+
+    /// The engine says who bears the name.
+    pub fn borne_by(&mut self, agent: &AgentName, bearer: Option<&AgentId>) {
+        let of_name = self.names.iter().filter(|(_, name)| *name == agent);
+        let gone = of_name.filter(|(agent_id, _)| Some(*agent_id) != bearer);
+        let gone: Vec<AgentId> = gone.map(|(agent_id, _)| agent_id.clone()).collect();
+        self.gone.extend(gone);
     }
 
     /// A local sender was told that its message is taken.

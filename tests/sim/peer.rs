@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use relay_broker::engine::{Effect, EngineCore, Event, HttpCall, SocketKind};
-use relay_broker::ids::{Seq, Ticket};
+use relay_broker::ids::{AgentId, Seq, Ticket};
 use relay_broker::machine::Machine;
 use relay_broker::wire::Parsed;
 use relay_broker::wire::down::Down;
@@ -96,6 +96,17 @@ impl World {
             let body = self.engine_at_once(call);
             let token = body["data"]["token"].as_str().unwrap_or_default();
             self.senders.push(token.to_owned());
+        }
+    }
+
+    /// Asks the engine who bears the names that it was asked to take away.
+    pub fn look_who_is_there(&mut self) {
+        let idle = self.engine.as_ref().map(|e| e.mind.phase) == Some(Phase::Idle);
+        for name in self.laws.may_be_gone().into_iter().filter(|_| idle) {
+            let call = http("GET", &format!("/v1/agents/{name}"), KEY, None, json!({}));
+            let body = self.engine_at_once(call);
+            let bearer = body["data"]["id"].as_str().map(AgentId::new);
+            self.laws.borne_by(&name, bearer.as_ref());
         }
     }
 

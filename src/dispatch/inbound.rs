@@ -73,6 +73,7 @@ impl Dispatcher {
             frame.delivery_id = DeliveryId::new(format!("del_{}_{}", frame.msg_id, frame.agent_id));
         }
         if self.is_full(&frame.agent_id) && frame.seq > self.ledger.received(&frame.agent_id) {
+            self.leave_to_engine(&frame);
             return;
         }
         match self.judge(&frame) {
@@ -91,6 +92,9 @@ impl Dispatcher {
     fn judge(&self, frame: &Deliver) -> Verdict {
         let known_as = known_as(frame.seq, &frame.msg_id, &frame.delivery_id);
         let verdict = self.ledger.judge(&frame.agent_id, frame.seq, &known_as);
+        if verdict == Verdict::Fresh && self.is_behind_what_was_left(frame) {
+            return Verdict::Gap;
+        }
         let waits =
             verdict == Verdict::Fresh && self.ledger.mail().get(&frame.delivery_id).is_some();
         if waits { Verdict::Copy } else { verdict }

@@ -47,6 +47,7 @@ impl Dispatcher {
         self.counters.deliveries_refused += 1;
         let (id, name) = (frame.agent_id.clone(), frame.agent.clone());
         self.gaps.remove(&id);
+        self.leave_to_engine(frame);
         if self.full.insert(id, name.clone()).is_none() {
             let reason = format!(
                 "{waiting} messages wait for '{name}'; what comes now is left to the engine until half of them are read"
@@ -60,6 +61,22 @@ impl Dispatcher {
             self.publish(event, out);
         }
         true
+    }
+
+    /// Of an agent without a base the first number that was left must be remembered: what comes next would be its base.
+    pub(super) fn leave_to_engine(&mut self, frame: &Deliver) {
+        if self.ledger.received(&frame.agent_id) == Seq(0) {
+            let first = self.left.entry(frame.agent_id.clone());
+            let first = first.or_insert(frame.seq);
+            *first = frame.seq.min(*first);
+        }
+    }
+
+    /// Whether a number below this one was left to the engine, so that this one is no base.
+    pub(super) fn is_behind_what_was_left(&self, frame: &Deliver) -> bool {
+        let first = self.left.get(&frame.agent_id);
+        first.is_some_and(|first| frame.seq > *first)
+            && self.ledger.received(&frame.agent_id) == Seq(0)
     }
 
     /// Whether frames for that agent are left to the engine at the moment.

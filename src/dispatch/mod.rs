@@ -91,6 +91,8 @@ pub struct Dispatcher {
     asked_anew: BTreeMap<AgentId, Seq>,
     /// For whom too much waits, so that the engine's mail is left to the engine.
     full: BTreeMap<AgentId, AgentName>,
+    /// Of whom nothing was taken in yet: the first number that was left to the engine on this link.
+    left: BTreeMap<AgentId, Seq>,
     /// Since when agents with mail are not here; absent for those that were not here when this life began.
     absent_since: BTreeMap<AgentName, Mono>,
     /// When to see whether mail has waited too long for an agent that is not here.
@@ -126,6 +128,7 @@ impl Dispatcher {
             gaps: BTreeMap::new(),
             asked_anew: BTreeMap::new(),
             full: BTreeMap::new(),
+            left: BTreeMap::new(),
             absent_since: BTreeMap::new(),
             absent_check: None,
             hurried: false,

@@ -111,6 +111,7 @@ impl Dispatcher {
         self.link.why_down = Some(why.to_owned());
         self.gaps.clear();
         self.full.clear();
+        self.left.clear();
         self.registrations_lost(now, out);
         if was_up {
             self.counters.link_losses += 1;

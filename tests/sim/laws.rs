@@ -58,6 +58,8 @@ pub struct Laws {
     taken: BTreeMap<AgentName, u64>,
     /// Whose name the engine may have taken away, and their mail with it.
     deleted: BTreeSet<AgentName>,
+    /// Who is known to bear a name no more.
+    gone: BTreeSet<AgentId>,
     pub redelivered: u64,
     pub typed_twice: u64,
 }
@@ -249,35 +251,49 @@ impl Laws {
 
     /// An acknowledgement leaves the dispatcher.
     pub fn acknowledged(&mut self, agent: &AgentName, up_to: Seq) {
-        let bears = |(id, name): &(&AgentId, &AgentName)| *name == agent && self.is_kept(id);
-        let known = self.names.iter().find(bears);
-        let Some(agent_id) = known.map(|(agent_id, _)| agent_id.clone()) else {
-            self.must(up_to == Seq(0), || {
-                format!("{agent} is acknowledged up to {up_to} and was sent nothing")
-            });
-            return;
+        // The engine takes the name for whoever bears it now; nobody knows who that is after a crash in a first spawn.
+        let bearers: Vec<AgentId> = match self.durable.bound(agent) {
+            Some(agent_id) => vec![agent_id.clone()],
+            None => {
+                let of_name = self.names.iter().filter(|(_, name)| *name == agent);
+                of_name.map(|(agent_id, _)| agent_id.clone()).collect()
+            }
         };
-        let agent_id = &agent_id;
-        let before = self.said.get(agent_id).copied().unwrap_or(0);
-        if up_to.0 <= before {
-            return;
-        }
-        let finished = self.finished.get(agent_id);
-        let open = self
-            .rows
-            .get(agent_id)
-            .into_iter()
-            .flat_map(|rows| rows.range(before + 1..=up_to.0))
-            .map(|(seq, _)| *seq)
-            .find(|seq| finished.is_none_or(|f| !f.contains(seq)));
-        if let Some(open) = open {
-            self.break_law(|| {
+        let open: Vec<u64> = bearers
+            .iter()
+            .filter_map(|agent_id| self.open_up_to(agent_id, up_to))
+            .collect();
+        self.must(
+            open.len() < bearers.len() || up_to == Seq(0) || open.is_empty(),
+            || {
                 format!(
-                    "{agent} is acknowledged up to {up_to}, and {open} has not ended on the disk"
+                    "{agent} is acknowledged up to {up_to}, and {open:?} has not ended on the disk"
                 )
-            });
+            },
+        );
+        if let [agent_id] = bearers.as_slice() {
+            let said = self.said.entry(agent_id.clone()).or_default();
+            *said = (*said).max(up_to.0);
         }
-        self.said.insert(agent_id.clone(), up_to.0);
+    }
+
+    /// The first number that was sent, is covered by that acknowledgement, and has not ended.
+    fn open_up_to(&self, agent_id: &AgentId, up_to: Seq) -> Option<u64> {
+        let said = self.said.get(agent_id).copied().unwrap_or(0);
+        let finished = self.finished.get(agent_id);
+        let rows = self.rows.get(agent_id)?;
+        let covered = rows
+            .keys()
+            .filter(|seq| (said + 1..=up_to.0).contains(*seq));
+        covered
+            .copied()
+            .find(|seq| finished.is_none_or(|f| !f.contains(seq)))
+    }
+
+    /// Whether the engine has sent that frame before.
+    pub fn was_sent(&self, frame: &Deliver) -> bool {
+        let rows = self.rows.get(&frame.agent_id);
+        rows.is_some_and(|rows| rows.contains_key(&frame.seq.0))
     }
 
     /// The engine has read an acknowledgement.
@@ -322,9 +338,23 @@ impl Laws {
     /// Whether the engine still keeps that mail.
     fn is_kept(&self, agent_id: &AgentId) -> bool {
         let name = self.names.get(agent_id);
-        name.is_none_or(|name| {
+        let bears = |name: &AgentName| {
             !self.deleted.contains(name) || self.durable.bound(name) == Some(agent_id)
-        })
+        };
+        !self.gone.contains(agent_id) && name.is_none_or(bears)
+    }
+
+    /// Whose names may be somebody else's by now, or nobody's.
+    pub fn may_be_gone(&self) -> Vec<AgentName> {
+        self.deleted.iter().cloned().collect()
+    }
+
+    /// The engine says who bears the name.
+    pub fn borne_by(&mut self, agent: &AgentName, bearer: Option<&AgentId>) {
+        let of_name = self.names.iter().filter(|(_, name)| *name == agent);
+        let gone = of_name.filter(|(agent_id, _)| Some(*agent_id) != bearer);
+        let gone: Vec<AgentId> = gone.map(|(agent_id, _)| agent_id.clone()).collect();
+        self.gone.extend(gone);
     }
 
     /// A local sender was told that its message is taken.

@@ -43,6 +43,9 @@ fn live(seed: u64, telling: bool) -> Outcome {
     let mut rested = false;
     while !rested && world.laws.broken.is_none() && world.now / 1_000_000 < end {
         world.run_ms(2000);
+        if world.healed {
+            world.look_who_is_there();
+        }
         rested = world.healed && world.is_quiet();
         if world.events > EVENTS {
             world.laws.break_law(|| "it goes round in circles".into());

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use relay_broker::engine::{Effect, EngineCore, Event, HttpCall, SocketKind};
-use relay_broker::ids::{Seq, Ticket};
+use relay_broker::ids::{AgentId, Seq, Ticket};
 use relay_broker::machine::Machine;
 use relay_broker::wire::Parsed;
 use relay_broker::wire::down::Down;
@@ -96,6 +96,17 @@ impl World {
             let body = self.engine_at_once(call);
             let token = body["data"]["token"].as_str().unwrap_or_default();
             self.senders.push(token.to_owned());
+        }
+    }
+
+    /// Asks the engine who bears the names that it was asked to take away.
+    pub fn look_who_is_there(&mut self) {
+        let idle = self.engine.as_ref().map(|e| e.mind.phase) == Some(Phase::Idle);
+        for name in self.laws.may_be_gone().into_iter().filter(|_| idle) {
+            let call = http("GET", &format!("/v1/agents/{name}"), KEY, None, json!({}));
+            let body = self.engine_at_once(call);
+            let bearer = body["data"]["id"].as_str().map(AgentId::new);
+            self.laws.borne_by(&name, bearer.as_ref());
         }
     }
 
@@ -359,13 +370,13 @@ impl World {
                 deliver.agent,
                 deliver.seq
             );
+            // A replay is whole and in order; what may be lost is what is sent as it comes.
+            let again = self.laws.was_sent(deliver);
             self.laws.sent(deliver);
             // The first number a node sees is its base; what was lost before it cannot be missed.
             let based = self.laws.durable().received(&deliver.agent_id) > Seq(0);
-            // A frame is lost once: a number that is missing from replay after replay is one the engine no longer has.
-            let row = (deliver.agent_id.clone(), deliver.seq);
-            let once = !self.network.lost.contains(&row);
-            if based && once && self.chance(self.options.lost_frames) {
+            if based && !again && self.chance(self.options.lost_frames) {
+                let row = (deliver.agent_id.clone(), deliver.seq);
                 self.network.lost.insert(row);
                 tell!(self, "and that frame is lost");
                 return;

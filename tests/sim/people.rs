@@ -33,6 +33,8 @@ pub enum Told {
     Asked,
     /// Taken, under that id.
     Taken(String),
+    /// Nobody bears the name.
+    Refused,
 }
 
 /// One message; its place in the list is its number.
@@ -392,6 +394,9 @@ impl World {
                 tell!(self, "message {index} is taken by the engine as {id}");
                 self.messages[index].told = Told::Taken(id);
             }
+            Some((404, _)) if self.healed && !self.laws.may_be_gone().is_empty() => {
+                self.messages[index].told = Told::Refused;
+            }
             _ => self.again(index),
         }
     }
@@ -487,7 +492,7 @@ impl World {
             && self.laws.is_quiet()
             && self.messages.iter().all(|m| match (&m.told, &m.to) {
                 (Told::Taken(id), To::Agent(name)) => self.laws.came(id, name),
-                (Told::Taken(_), _) => true,
+                (Told::Taken(_) | Told::Refused, _) => true,
                 // Its broker died before it answered.
                 (Told::Asked, To::Local(_)) | (_, To::Task(_)) => true,
                 _ => false,

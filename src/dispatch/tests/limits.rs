@@ -51,6 +51,13 @@ fn engine_mail_beyond_the_limit_stays_the_engines_and_is_asked_for_when_half_is_
     );
 }
 
+/// Mail for whoever bears the name `w1` after its first bearer.
+fn mail_of_the_next(w: &mut World, seq: u64) {
+    w.frame(json!({"type":"deliver","delivery_id":format!("del_x{seq}"),"agent_id":"id_new","agent":"w1",
+        "msg_id":format!("x{seq}"),"seq":seq,"mode":"wait",
+        "payload":{"type":"dm.received","data":{"from_name":"lead","text":"hello"}}}));
+}
+
 #[test]
 fn mail_of_a_new_bearer_of_the_name_is_asked_for_when_the_old_ones_mail_is_read() {
     let mut w = facts_with(Limits {
@@ -59,13 +66,35 @@ fn mail_of_a_new_bearer_of_the_name_is_asked_for_when_the_old_ones_mail_is_read(
     });
     w.spawn("w1");
     (1..=2).for_each(|n| w.mail("w1", n));
-    w.frame(json!({"type":"deliver","delivery_id":"del_x","agent_id":"id_new","agent":"w1","msg_id":"x","seq":1,
-        "mode":"wait","payload":{"type":"dm.received","data":{"from_name":"lead","text":"hello"}}}));
+    mail_of_the_next(&mut w, 1);
     assert_eq!(w.d.ledger().mail().len(), 2, "it stays the engine's");
     w.done();
     w.land("w1", &DeliveryId::new("del_m1_w1"));
     let sync = |sent: &[Up]| sent.iter().any(|up| matches!(up, Up::InventorySync(_)));
     assert!(sync(&w.sent()), "half is read, whosever it was");
+}
+
+#[test]
+fn what_comes_while_the_first_mail_was_left_to_the_engine_is_not_taken_for_the_base() {
+    let mut w = facts_with(Limits {
+        engine: 4,
+        ..Limits::default()
+    });
+    let new = AgentId::new("id_new");
+    w.spawn("w1");
+    (1..=4).for_each(|n| w.mail("w1", n));
+    // The later one first: it was under way when the engine began its replay.
+    [2, 1].into_iter().for_each(|n| mail_of_the_next(&mut w, n));
+    w.land("w1", &DeliveryId::new("del_m1_w1"));
+    w.land("w1", &DeliveryId::new("del_m2_w1"));
+    mail_of_the_next(&mut w, 3);
+    assert_eq!(
+        w.d.ledger().received(&new),
+        Seq(0),
+        "1 and 2 are still to come"
+    );
+    (1..=2).for_each(|n| mail_of_the_next(&mut w, n));
+    assert_eq!(w.d.ledger().received(&new), Seq(2));
 }
 
 #[test]

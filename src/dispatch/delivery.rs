@@ -229,9 +229,17 @@ impl Dispatcher {
             },
             out,
         );
+        let (message, words) = (&pending.delivery.msg_id, proof.words());
         match proof {
-            Proof::None => self.counters.deliveries_unverified += 1,
-            Proof::Echo | Proof::Screen | Proof::Read => self.counters.deliveries_verified += 1,
+            Proof::None => {
+                self.counters.deliveries_unverified += 1;
+                let why = reason.as_deref().unwrap_or("nothing was seen");
+                log::info!("message {message} for {name}: {words}: {why}");
+            }
+            Proof::Echo | Proof::Screen | Proof::Read => {
+                self.counters.deliveries_verified += 1;
+                log::debug!("message {message} for {name}: {words}");
+            }
         }
         if let Some(member) = self.members.get_mut(name) {
             member.last_activity = now.wall;

@@ -17,7 +17,7 @@ impl Dispatcher {
         let (delivery, attempts) = (pending.delivery, pending.attempts);
         self.counters.deliveries_dead += 1;
         log::warn!(
-            "message {} for {} could not be delivered: {why}",
+            "message {} for {}: failed: {why}",
             delivery.msg_id,
             delivery.agent
         );

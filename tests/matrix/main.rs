@@ -1,0 +1,293 @@
+//! Two real brokers in one workspace, on engines of every age: who is chosen for an agent, and what happens when nodes,
+//! links and engines go. Each scenario is a module of one test per engine. `MATRIX_FLAPS=n` cuts the link so often instead
+//! of a few times.
+
+#[path = "../support/mod.rs"]
+mod support; // the program as child processes
+mod world; // an engine and its two nodes
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use support::until;
+use world::{Seen, World, lines};
+
+/// One test per engine for each scenario: `None` is the engine as it comes.
+macro_rules! on_every_engine {
+    ($($scenario:ident)*) => {$(
+        mod $scenario {
+            #[test]
+            fn as_it_comes() {
+                super::play::$scenario(None);
+            }
+            #[test]
+            fn of_5_0_1() {
+                super::play::$scenario(Some("5.0.1"));
+            }
+            #[test]
+            fn of_6_0_3() {
+                super::play::$scenario(Some("6.0.3"));
+            }
+            #[test]
+            fn of_8_2() {
+                super::play::$scenario(Some("8.2"));
+            }
+            #[test]
+            fn of_9_0() {
+                super::play::$scenario(Some("9.0"));
+            }
+        }
+    )*};
+}
+
+on_every_engine! {
+    an_agent_goes_to_the_node_that_is_named_or_offers_it_or_has_least_to_do
+    an_agent_is_resumed_with_its_session
+    a_node_that_dies_in_mid_spawn_leaves_the_spawn_to_the_other_and_it_runs_once
+    an_engine_that_restarts_finds_both_nodes_and_all_mail_again
+    links_that_flap_under_traffic_lose_and_double_nothing_and_leave_nothing_behind
+    a_storm_of_refusals_passes_and_a_made_up_token_never_lives
+    two_brokers_with_one_identity_do_not_chase_each_other
+}
+
+mod play {
+    use super::*;
+
+    pub fn an_agent_goes_to_the_node_that_is_named_or_offers_it_or_has_least_to_do(
+        age: Option<&'static str>,
+    ) {
+        let world = World::of(age);
+        let (one, two) = (world.node("one"), world.node("two"));
+        let lead = world.engine.register("lead");
+        let roster = world.roster();
+        for name in ["one", "two"] {
+            let row = &roster[name];
+            assert_eq!(
+                (&row["live"], &row["max_agents"]),
+                (&json!(true), &json!(4)),
+                "{row}"
+            );
+        }
+        let offering = |what: &str| -> Vec<String> {
+            let rows = world.get(&format!("/v1/nodes?capability={what}"));
+            let rows = rows.as_array().cloned().unwrap_or_default();
+            rows.iter()
+                .map(|r| r["name"].as_str().expect("a name").to_owned())
+                .collect()
+        };
+        assert_eq!(offering("spawn%3Atwo"), ["two"]);
+        assert!(offering("spawn%3Anothing").is_empty());
+
+        let named = json!({"name": "named", "cli": "cat", "target_node": "two"});
+        assert_eq!(
+            world.spawned(&lead, named),
+            json!({"spawned": true, "name": "named"})
+        );
+        two.ready("named");
+        until("its load", || {
+            let row = world.roster()["two"].clone();
+            (row["active_agents"] == 1 && row["load"] == 0.25).then_some(())
+        });
+        world.spawned(&lead, json!({"name": "idle", "cli": "cat"}));
+        one.ready("idle");
+        let offered = json!({"name": "offered", "capability": "spawn:two", "cli": "cat"});
+        world.spawned(&lead, offered);
+        two.ready("offered");
+
+        let wrong =
+            json!({"name": "x", "capability": "spawn:two", "cli": "cat", "target_node": "one"});
+        let (status, body) = world.invoke(&lead, "spawn", wrong);
+        assert_eq!(
+            (status, &body["error"]["code"]),
+            (409, &json!("capability_mismatch"))
+        );
+        let nowhere = json!({"name": "x", "cli": "cat", "target_node": "three"});
+        let (status, body) = world.invoke(&lead, "spawn", nowhere);
+        assert_eq!(
+            (status, &body["error"]["code"]),
+            (404, &json!("node_not_found"))
+        );
+
+        let (status, body) = world.invoke(&lead, "release", json!({"name": "named"}));
+        assert_eq!(status, 201, "{body}");
+        assert_eq!(world.ended("release", &body)["status"], "completed");
+        until("it to be gone", || {
+            two.agent("named").is_none().then_some(())
+        });
+        until("the count", || {
+            (world.roster()["two"]["active_agents"] == 1).then_some(())
+        });
+    }
+
+    pub fn an_agent_is_resumed_with_its_session(age: Option<&'static str>) {
+        let world = World::of(age);
+        let two = world.node("two");
+        let lead = world.engine.register("lead");
+        let input =
+            json!({"name": "w1", "cli": "cat", "target_node": "two", "session_ref": "sess-9"});
+        world.spawned(&lead, input.clone());
+        two.ready("w1");
+        let session = || two.agent("w1").map(|a| a["sessionId"].clone());
+        assert_eq!(session(), Some(json!("sess-9")));
+        let bound = || {
+            let rows = world.get("/v1/nodes/two/agents");
+            let row = rows
+                .as_array()?
+                .iter()
+                .find(|r| r["agent_name"] == "w1")
+                .cloned()?;
+            (row["session_ref"] == "sess-9").then_some(())
+        };
+        until("the engine to know the session", bound);
+        let (_, body) = world.invoke(&lead, "release", json!({"name": "w1"}));
+        world.ended("release", &body);
+        until("it to be gone", || two.agent("w1").is_none().then_some(()));
+        world.spawned(&lead, input);
+        assert_eq!(session(), Some(json!("sess-9")), "resumed on its node");
+        until("the engine to know it again", bound);
+    }
+
+    pub fn a_node_that_dies_in_mid_spawn_leaves_the_spawn_to_the_other_and_it_runs_once(
+        age: Option<&'static str>,
+    ) {
+        let world = World::of(age);
+        let lead = world.engine.register("lead");
+        // Only one node is there, so the spawn goes to it.
+        let one = world.node("one");
+        let starts = world.path("starts.txt");
+        let script = format!("echo $RELAY_BROKER_STATE_DIR >> {starts}; exec cat");
+        let input =
+            json!({"name": "w1", "capability": "spawn:cat", "cli": "sh", "args": ["-c", script]});
+        let (status, body) = world.invoke(&lead, "spawn", input);
+        assert_eq!(status, 201, "{body}");
+        until("the program to run on the first node", || {
+            (lines(&starts).len() == 1).then_some(())
+        });
+        // Its moment of proof is not over: the spawn is still open.
+        one.process.kill9();
+        let two = world.node("two");
+        let over = world.ended("spawn", &body);
+        let all = lines(&starts);
+        assert_eq!(over["status"], "completed", "{over}");
+        two.ready("w1");
+        assert_eq!(all.len(), 2, "once on each node: {all:?}");
+        assert!(all[1].contains("/two/"), "{all:?}");
+    }
+
+    pub fn an_engine_that_restarts_finds_both_nodes_and_all_mail_again(age: Option<&'static str>) {
+        let mut world = World::of(age);
+        let nodes = [world.node("one"), world.node("two")];
+        let boss = world.engine.register("boss");
+        let seen: Vec<Seen> = (0..2)
+            .map(|n| world.keeper(&nodes[n], &format!("a{n}")))
+            .collect();
+        for round in 0..3 {
+            for (n, seen) in seen.iter().enumerate() {
+                world
+                    .engine
+                    .dm(&boss, &seen.agent, &format!("@@{round}-{n}@@"));
+            }
+            world.restart();
+            for node in &nodes {
+                world.connected(node);
+            }
+        }
+        for (n, seen) in seen.iter().enumerate() {
+            world.engine.dm(&boss, &seen.agent, &format!("@@3-{n}@@"));
+            let wanted: Vec<String> = (0..4).map(|round| format!("{round}-{n}")).collect();
+            until("all of it", || (seen.words().len() >= 4).then_some(()));
+            assert_eq!(seen.words(), wanted, "once, in order");
+        }
+    }
+
+    pub fn links_that_flap_under_traffic_lose_and_double_nothing_and_leave_nothing_behind(
+        age: Option<&'static str>,
+    ) {
+        let world = World::of(age);
+        let nodes = [world.node("one"), world.node("two")];
+        let boss = world.engine.register("boss");
+        let seen: Vec<Seen> = (0..2)
+            .map(|n| world.keeper(&nodes[n], &format!("a{n}")))
+            .collect();
+        let flaps = world::number("MATRIX_FLAPS", 15);
+        let flap = |round: u64| {
+            for seen in &seen {
+                world.engine.dm(&boss, &seen.agent, &format!("@@{round}@@"));
+            }
+            world.order(json!({"cut": true}));
+            for node in &nodes {
+                world.connected(node);
+            }
+        };
+        flap(0);
+        let before: Vec<_> = nodes.iter().map(world::holds).collect();
+        (1..=flaps).for_each(flap);
+        let wanted: Vec<String> = (0..=flaps).map(|n| n.to_string()).collect();
+        for seen in &seen {
+            until("all mail", || {
+                (seen.words().len() as u64 > flaps).then_some(())
+            });
+            assert_eq!(seen.words(), wanted, "once, in order");
+        }
+        for (node, (threads, descriptors)) in nodes.iter().zip(before) {
+            until("no more threads and descriptors than before", || {
+                let (t, d) = world::holds(node);
+                (t <= threads + 1 && d <= descriptors + 2).then_some(())
+            });
+        }
+    }
+
+    pub fn a_storm_of_refusals_passes_and_a_made_up_token_never_lives(age: Option<&'static str>) {
+        let world = World::of(age);
+        let one = world.node("one");
+        let boss = world.engine.register("boss");
+        let seen = world.keeper(&one, "a0");
+        world.order(json!({"refuse": 401, "times": 4, "cut": true}));
+        world.engine.dm(&boss, "a0", "@@through the storm@@");
+        until("its mail", || {
+            (seen.words() == ["through the storm"]).then_some(())
+        });
+        world.connected(&one);
+
+        let made_up = format!("nt_live_{}", "0".repeat(48));
+        let bogus = world.up("bogus", &[("RELAY_NODE_TOKEN", &made_up)]);
+        until("it to say what is wrong", || {
+            let why = bogus.get("/health")["degradedReason"].as_str()?.to_owned();
+            why.contains("RELAY_NODE_TOKEN").then_some(())
+        });
+        let roster: BTreeMap<String, Value> = world.roster();
+        assert!(
+            roster.get("bogus").is_none_or(|row| row["live"] == false),
+            "{roster:?}"
+        );
+    }
+
+    pub fn two_brokers_with_one_identity_do_not_chase_each_other(age: Option<&'static str>) {
+        let world = World::of(age);
+        let first = world.up("one", &[("RELAY_NODE_ID", "node_twin")]);
+        world.connected(&first);
+        // The same id from another folder, with the same cache of tokens.
+        let second = world.up_beside("twin", "one", &[("RELAY_NODE_ID", "node_twin")]);
+        let says = |node: &support::Node| {
+            let why = node.get("/health")["degradedReason"].as_str()?.to_owned();
+            Some(why)
+        };
+        let loud = until("one of them to say so", || {
+            let mut said = [&first, &second].into_iter().filter_map(says);
+            said.find(|why| {
+                why.contains("same node id") || why.contains("provider_instance_conflict")
+            })
+        });
+        assert!(!loud.is_empty());
+        let links = |node: &support::Node| node.events("node_registered").len();
+        let before = links(&first) + links(&second);
+        std::thread::sleep(Duration::from_secs(3));
+        let after = links(&first) + links(&second);
+        assert!(
+            after <= before + 2,
+            "they take the place from each other: {before}, {after}"
+        );
+    }
+}

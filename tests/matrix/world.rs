@@ -1,0 +1,218 @@
+//! An engine of some age in this process, and brokers of its workspace as processes of their own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use relay_broker::engine::server::{Engine as Server, EngineSettings};
+use relay_broker::engine::trouble::Behave;
+use serde_json::{Value, json};
+
+use crate::support::{Engine, Node, Scratch, http, until};
+
+/// A number from the environment.
+pub fn number(name: &str, usual: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|e| panic!("{name}={text}: {e}")),
+        Err(_) => usual,
+    }
+}
+
+/// The lines of a file, none if it is not there.
+pub fn lines(path: &str) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// How many threads and descriptors a broker has.
+pub fn holds(node: &Node) -> (usize, usize) {
+    let count = |what: &str| {
+        let dir = format!("/proc/{}/{what}", node.process.pid());
+        fs::read_dir(dir).expect("it runs").count()
+    };
+    (count("task"), count("fd"))
+}
+
+/// An agent that keeps what it reads.
+pub struct Seen {
+    pub agent: String,
+    path: String,
+}
+
+impl Seen {
+    /// What stood between `@@` in each line.
+    pub fn words(&self) -> Vec<String> {
+        let words = lines(&self.path).into_iter();
+        words
+            .filter_map(|line| line.split("@@").nth(1).map(str::to_owned))
+            .collect()
+    }
+}
+
+pub struct World {
+    pub engine: Engine,
+    age: Option<&'static str>,
+    server: Option<Server>,
+    folder: Scratch,
+}
+
+impl World {
+    /// `None` is the engine as it comes.
+    pub fn of(age: Option<&'static str>) -> Self {
+        let folder = Scratch::new();
+        fs::create_dir_all(folder.path().join("engine")).expect("room");
+        let mut world = Self {
+            engine: Engine {
+                url: "http://127.0.0.1:0".into(),
+                key: String::new(),
+            },
+            age,
+            server: None,
+            folder,
+        };
+        world.serve();
+        world
+    }
+
+    fn serve(&mut self) {
+        let listen = self.engine.url.trim_start_matches("http://");
+        let settings = EngineSettings {
+            dir: self.folder.path().join("engine"),
+            listen: listen.parse().expect("an address"),
+            workspace_key: None,
+            workspace_name: "local".into(),
+        };
+        let behave = Behave::parse(self.age).expect("an age");
+        let server = until("the engine's place", || {
+            Server::start_behaving(settings.clone(), &behave).ok()
+        });
+        self.engine = Engine {
+            url: server.url(),
+            key: server.workspace_key().to_owned(),
+        };
+        self.server = Some(server);
+    }
+
+    /// Ends the engine and starts it again in its place.
+    pub fn restart(&mut self) {
+        self.server = None;
+        self.serve();
+    }
+
+    /// A path for a file of the test's.
+    pub fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_string_lossy().into_owned()
+    }
+
+    fn folder_of(&self, name: &str) -> PathBuf {
+        let dir = self.folder.path().join(name);
+        fs::create_dir_all(&dir).expect("room");
+        dir
+    }
+
+    /// A broker of that name that has a link; it offers `spawn:cat` and `spawn:<its name>`.
+    pub fn node(&self, name: &str) -> Node {
+        let node = self.up(name, &[]);
+        self.connected(&node);
+        node
+    }
+
+    /// A broker of that name, with more in its environment.
+    pub fn up(&self, name: &str, variables: &[(&str, &str)]) -> Node {
+        let data = self.folder_of(name).join("data");
+        self.start(name, data, variables)
+    }
+
+    /// A broker that shares the node tokens of another one.
+    pub fn up_beside(&self, name: &str, other: &str, variables: &[(&str, &str)]) -> Node {
+        let data = self.folder_of(other).join("data");
+        self.start(name, data, variables)
+    }
+
+    fn start(&self, name: &str, data: PathBuf, variables: &[(&str, &str)]) -> Node {
+        let (url, key) = (&self.engine.url, &self.engine.key);
+        let args = [
+            "--engine",
+            url,
+            "--workspace-key",
+            key,
+            "--name",
+            name,
+            "--max-agents",
+            "4",
+            "--harness",
+            "cat",
+            "--harness",
+            name,
+        ];
+        let data = data.to_string_lossy().into_owned();
+        let mut all = vec![("XDG_DATA_HOME", data.as_str())];
+        all.extend(variables);
+        Node::up_in(&self.folder_of(name), &args, &all)
+    }
+
+    pub fn connected(&self, node: &Node) {
+        until("a link", || {
+            (node.get("/health")["nodeConnected"] == true).then_some(())
+        });
+    }
+
+    /// An agent on that node that keeps what it reads.
+    pub fn keeper(&self, node: &Node, agent: &str) -> Seen {
+        let path = self.path(&format!("{agent}.txt"));
+        node.spawn(agent, &["sh", "-c", &format!("exec cat >> {path}")]);
+        Seen {
+            agent: agent.to_owned(),
+            path,
+        }
+    }
+
+    /// Trouble on order.
+    pub fn order(&self, orders: Value) {
+        let url = format!("{}/__behave", self.engine.url);
+        let (status, body) = http("POST", &url, &self.engine.key, Some(orders));
+        assert!(status < 300, "{body}");
+    }
+
+    /// What the engine answers to somebody with the workspace key.
+    pub fn get(&self, path: &str) -> Value {
+        let url = format!("{}{path}", self.engine.url);
+        let (status, body) = http("GET", &url, &self.engine.key, None);
+        assert_eq!(status, 200, "GET {path}: {body}");
+        body["data"].clone()
+    }
+
+    /// The brokers by name.
+    pub fn roster(&self) -> BTreeMap<String, Value> {
+        let rows = self.get("/v1/nodes");
+        let rows = rows.as_array().cloned().unwrap_or_default().into_iter();
+        rows.filter(|row| row["role"] == "broker")
+            .map(|row| (row["name"].as_str().unwrap_or_default().to_owned(), row))
+            .collect()
+    }
+
+    pub fn invoke(&self, token: &str, action: &str, input: Value) -> (u16, Value) {
+        let url = format!("{}/v1/actions/{action}/invoke", self.engine.url);
+        http("POST", &url, token, Some(json!({ "input": input })))
+    }
+
+    /// The end of an invocation, well or not.
+    pub fn ended(&self, action: &str, invoked: &Value) -> Value {
+        let id = invoked["data"]["invocation_id"].as_str().expect("an id");
+        until(&format!("the end of {action} {id}"), || {
+            let now = self.get(&format!("/v1/actions/{action}/invocations/{id}"));
+            matches!(now["status"].as_str(), Some("completed" | "failed")).then_some(now)
+        })
+    }
+
+    /// Spawns and gives the output.
+    pub fn spawned(&self, token: &str, input: Value) -> Value {
+        let (status, body) = self.invoke(token, "spawn", input);
+        assert_eq!(status, 201, "{body}");
+        let over = self.ended("spawn", &body);
+        assert_eq!(over["status"], "completed", "{over}");
+        over["output"].clone()
+    }
+}

@@ -158,9 +158,11 @@ class Program {
   }
 }
 
-/** An engine alone: `{ url, key }` and what a program has. */
-export async function startEngine(t, dir, { listen = '127.0.0.1:0' } = {}) {
-  const program = new Program(t, ['engine', '--listen', listen, '--dir', path.join(dir, 'engine')], { dir });
+/** An engine alone: `{ url, key }` and what a program has; `behave` is the version it plays. */
+export async function startEngine(t, dir, { listen = '127.0.0.1:0', behave } = {}) {
+  const program = new Program(t, [
+    'engine', '--listen', listen, '--dir', path.join(dir, 'engine'), ...(behave ? ['--behave', behave] : []),
+  ], { dir });
   const [, url, file] = await program.line(/RELAY_BASE_URL=(\S+) and RELAY_WORKSPACE_KEY_FILE to a copy of (\S+)/);
   const key = fs.readFileSync(file, 'utf8').trim();
   await program.line(/engine listening on/);

@@ -1,10 +1,12 @@
 // Every frame between broker and engine, judged by the schemas that clients and engines themselves use.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 
 import * as six from '@relaycast/types';
 import * as five from 'types5';
+import * as firstFive from 'types505';
 
 import { Proxy } from './proxy.mjs';
 import {
@@ -78,6 +80,43 @@ test('a whole session speaks the wire as its published schemas say, both ways', 
   assert.ok(proxy.requests.every(({ status }) => status < 500), JSON.stringify(proxy.requests.filter(({ status }) => status >= 500)));
 });
 
+for (const version of ['5.0.1', '6.0.3', '8.2', '9.0']) {
+  test(`an engine of ${version} gets nothing that the published schemas do not know, also from agents that come back`, async (t) => {
+    const dir = folder(t);
+    const files = { ada: path.join(dir, 'ada'), bob: path.join(dir, 'bob') };
+    fs.writeFileSync(path.join(dir, 'relay-broker.toml'), '[action.upper]\ncommand = ["sh", "-c", "tr a-z A-Z"]\n');
+    const engine = await startEngine(t, dir, { behave: version });
+    const proxy = await Proxy.start(t, engine);
+    const agents = { ada: recorder(files.ada), bob: recorder(files.bob) };
+    const first = await startBroker(t, dir, { engine: proxy, agents });
+    const relay = workspace(engine);
+    await live(relay, first.name);
+    const lead = await register(t, relay, 'lead');
+    const invoke = async (action, input) => ended(lead.me, action, (await lead.me.actions.invoke(action, input)).invocationId);
+    assert.deepEqual((await invoke('upper', { a: 'b' })).output, { A: 'B' });
+    assert.equal((await invoke('spawn', { name: 'cat1', cli: 'cat', sessionRef: 's1' })).status, 'completed');
+    await lead.me.dm('ada', 'before');
+    await written(files.ada, 'before');
+    await first.kill();
+    const second = await startBroker(t, dir, { engine: proxy, agents });
+    await live(relay, second.name);
+    await lead.me.dm('ada', 'after');
+    await written(files.ada, 'after');
+    await proxy.seen(acked('ada', 2), "ada's acks");
+    await second.stop();
+    await proxy.seen((p) => p.of('broker', 'node.deregister').length === 1, 'the goodbye');
+
+    assert.deepEqual(inOrder(await written(files.ada, 'after'), ['before', 'after']), ['before', 'after']);
+    const ours = proxy.frames.filter(({ from }) => from === 'broker');
+    // Engines from 8.2 register a name once and want this frame then; no published schema of before knows it.
+    const young = ours.filter(({ frame }) => frame.type === 'agent.recover');
+    assert.equal(young.length > 0, ['8.2', '9.0'].includes(version), `agent.recover: ${young.length}`);
+    assert.deepEqual(violations(ours.filter((frame) => !young.includes(frame))), []);
+    const complaints = proxy.of('engine', 'error').filter(({ code }) => code === 'invalid_message');
+    assert.deepEqual(complaints, [], 'the engine could read everything');
+  });
+}
+
 test('what a client of the SDK and the engine say to each other keeps to the schemas, too', async (t) => {
   const engine = await startEngine(t, folder(t));
   const proxy = await Proxy.start(t, engine);
@@ -106,7 +145,7 @@ test('a frame that says more or less than the schemas know is noticed', () => {
     ['engine', { v: 1, type: 'reply', id: 'r', ok: true, data: {}, more: 1 }],
     ['broker', undefined],
   ].map(([from, frame]) => violations([{ from, frame, text: '' }]).length);
-  assert.deepEqual(judged, [2, 2, 2, 2, 2, 2]);
+  assert.deepEqual(judged, [3, 3, 3, 3, 3, 3]);
   const asked = { from: 'broker', frame: { v: 1, id: 'q', type: 'agent.register', name: 'ada' }, text: '' };
   const reply = (data) => ({ from: 'engine', frame: { v: 1, id: 'q', type: 'reply', ok: true, data }, text: '' });
   assert.equal(replyViolations([asked, reply({ agent_id: '1', name: 'ada', token: 't' })]).length, 0);
@@ -121,15 +160,15 @@ function types(proxy, from) {
   return [...new Set(proxy.of(from).map((frame) => frame?.type))].sort();
 }
 
-/** What either version of the schemas has against a frame. */
+/** What any version of the schemas has against a frame. */
 function violations(frames) {
-  return frames.flatMap(({ from, text, frame }) => [five, six].flatMap((schemas, index) => {
+  return frames.flatMap(({ from, text, frame }) => [firstFive, five, six].flatMap((schemas, index) => {
     const parse = from === 'broker' ? schemas.parseFleetBrokerToRelaycastMessage : schemas.parseFleetRelaycastToBrokerMessage;
     try {
       parse(frame);
       return [];
     } catch (error) {
-      return [{ schemas: ['5.0.7', '6.0.2'][index], from, text, issues: error.issues ?? String(error) }];
+      return [{ schemas: ['5.0.5', '5.0.7', '6.0.2'][index], from, text, issues: error.issues ?? String(error) }];
     }
   }));
 }

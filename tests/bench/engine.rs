@@ -23,7 +23,16 @@ pub struct Ack {
 pub struct Engine {
     pub addr: SocketAddr,
     pub acks: Receiver<Ack>,
+    /// When each `node.register` was here.
+    pub registered: Receiver<u64>,
     link: Link,
+}
+
+/// What the sockets' threads tell.
+#[derive(Clone)]
+struct Told {
+    acks: Sender<Ack>,
+    registered: Sender<u64>,
 }
 
 /// The node's socket, shared by the thread that reads it and whoever sends. Frames are written whole.
@@ -59,18 +68,28 @@ impl Engine {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let addr = listener.local_addr()?;
         let (send, acks) = mpsc::channel();
+        let (tell, registered) = mpsc::channel();
+        let told = Told {
+            acks: send,
+            registered: tell,
+        };
         let link = Link::default();
         let shared = link.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (send, link) = (send.clone(), shared.clone());
+                let (told, link) = (told.clone(), shared.clone());
                 thread::spawn(move || {
                     // A broker that goes away ends its connections in many ways, all of them fine.
-                    let _ = serve(stream, &send, &link);
+                    let _ = serve(stream, &told, &link);
                 });
             }
         });
-        Ok(Engine { addr, acks, link })
+        Ok(Engine {
+            addr,
+            acks,
+            registered,
+            link,
+        })
     }
 
     /// Sends frames in one go; when the first byte left.
@@ -125,7 +144,7 @@ fn agent_id(name: &str) -> String {
     format!("id_{name}")
 }
 
-fn serve(stream: TcpStream, acks: &Sender<Ack>, link: &Link) -> io::Result<()> {
+fn serve(stream: TcpStream, told: &Told, link: &Link) -> io::Result<()> {
     const SOCKET: &[u8] = b"GET /v1/node/ws";
     stream.set_nodelay(true)?;
     let mut begin = [0; SOCKET.len()];
@@ -133,13 +152,13 @@ fn serve(stream: TcpStream, acks: &Sender<Ack>, link: &Link) -> io::Result<()> {
         thread::yield_now();
     }
     if begin == SOCKET {
-        socket(stream, acks, link)
+        socket(stream, told, link)
     } else {
         http(stream)
     }
 }
 
-fn socket(stream: TcpStream, acks: &Sender<Ack>, link: &Link) -> io::Result<()> {
+fn socket(stream: TcpStream, told: &Told, link: &Link) -> io::Result<()> {
     let shared = Shared {
         read: stream.try_clone()?,
         link: Arc::new(Mutex::new(Some(stream.try_clone()?))),
@@ -158,7 +177,7 @@ fn socket(stream: TcpStream, acks: &Sender<Ack>, link: &Link) -> io::Result<()> 
                 up_to: frame["up_to_seq"].as_u64().unwrap_or_default(),
                 at,
             };
-            let _ = acks.send(ack);
+            let _ = told.acks.send(ack);
         } else if let Some(data) = answer(&frame) {
             let id = frame["id"].as_str().unwrap_or("e1");
             let reply = json!({"v": 1, "id": id, "type": "reply", "ok": true, "data": data});
@@ -166,6 +185,7 @@ fn socket(stream: TcpStream, acks: &Sender<Ack>, link: &Link) -> io::Result<()> 
                 .send(Message::text(reply.to_string()))
                 .map_err(io::Error::other)?;
             if frame["type"] == "node.register" {
+                let _ = told.registered.send(at);
                 // From here on deliveries may come, through the lock that the library writes through too.
                 let mut sender = link.lock().unwrap_or_else(|e| e.into_inner());
                 *sender = Some(stream.try_clone()?);

@@ -25,6 +25,8 @@ const BURSTS: usize = 5;
 /// The same with a delay: each takes its time.
 const DELAYED_SINGLES: usize = 50;
 const DELAYED_BURSTS: usize = 1;
+/// How often a broker is started in an empty folder.
+const COLD_STARTS: usize = 21;
 /// Before each single message, so that nothing of the one before is still going on.
 const PAUSE: Duration = Duration::from_millis(3);
 
@@ -124,6 +126,10 @@ fn run(folder: &Path, delay: Option<&Delay>) -> io::Result<Run> {
         Some(_) => (DELAYED_SINGLES, DELAYED_BURSTS),
     };
     let mut disk = Disk::open(&folder.join("fdatasync"), delay)?;
+    let starts = if delay.is_none() { COLD_STARTS } else { 0 };
+    let cold_start = (0..starts)
+        .map(|n| node::cold_start(&folder.join(format!("cold-{n}"))))
+        .collect::<io::Result<_>>()?;
     let mut terminals = Vec::new();
     for terminal in ["raw", "line"] {
         let begin = |count: usize| {
@@ -150,6 +156,7 @@ fn run(folder: &Path, delay: Option<&Delay>) -> io::Result<Run> {
     }
     Ok(Run {
         added: delay.map(|delay| delay.added),
+        cold_start,
         terminals,
     })
 }

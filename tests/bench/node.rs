@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::agent;
 use crate::disk::Delay;
 use crate::engine::{Engine, deliver};
+use crate::now_ns;
 
 /// After this something has gone wrong.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -47,21 +48,8 @@ impl Node {
         std::fs::create_dir_all(dir)?;
         let engine = Engine::start()?;
         let program = std::env::current_exe()?;
+        let mut command = command(dir, &engine)?;
         let names: Vec<String> = (0..agents.count).map(|n| format!("a{n}")).collect();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_relay-broker"));
-        command
-            .args(["up", "--api-port", "0", "--state-dir"])
-            .arg(dir.join("state"))
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", dir)
-            .env("RUST_LOG", "warn")
-            .env("RELAY_BASE_URL", format!("http://{}", engine.addr))
-            .env("RELAY_WORKSPACE_KEY", "rk_live_bench")
-            .current_dir(dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(dir.join("broker.log"))?);
         for name in &names {
             let program = program.to_string_lossy();
             let log = log(dir, name);
@@ -169,6 +157,38 @@ impl Drop for Node {
         let _ = self.broker.kill();
         let _ = self.broker.wait();
     }
+}
+
+/// Nanoseconds from the program's start in an empty folder, enrolment included, until the engine has its `node.register`.
+pub fn cold_start(dir: &Path) -> io::Result<u64> {
+    std::fs::create_dir_all(dir)?;
+    let engine = Engine::start()?;
+    let mut command = command(dir, &engine)?;
+    let begun = now_ns();
+    let mut broker = command.spawn()?;
+    let registered = engine.registered.recv_timeout(PATIENCE);
+    let _ = broker.kill();
+    let _ = broker.wait();
+    let registered = registered.map_err(|_| io::Error::other("the broker does not register"))?;
+    Ok(registered - begun)
+}
+
+fn command(dir: &Path, engine: &Engine) -> io::Result<Command> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relay-broker"));
+    command
+        .args(["up", "--api-port", "0", "--state-dir"])
+        .arg(dir.join("state"))
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", dir)
+        .env("RUST_LOG", "warn")
+        .env("RELAY_BASE_URL", format!("http://{}", engine.addr))
+        .env("RELAY_WORKSPACE_KEY", "rk_live_bench")
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(dir.join("broker.log"))?);
+    Ok(command)
 }
 
 fn log(dir: &Path, name: &str) -> PathBuf {

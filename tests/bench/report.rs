@@ -22,6 +22,8 @@ pub struct Figures {
 pub struct Run {
     /// Added to each fdatasync.
     pub added: Option<Duration>,
+    /// Nanoseconds of starts in an empty folder, to `node.register`; none with a delay.
+    pub cold_start: Vec<u64>,
     pub terminals: Vec<Figures>,
 }
 
@@ -117,9 +119,28 @@ fn rows(run: &Run, figures: &Figures) -> Vec<Row> {
     rows
 }
 
+/// From `up` in an empty folder to the engine's sight of `node.register`.
+fn cold_start(run: &Run) -> Option<Row> {
+    let first = run.terminals.first()?;
+    (!run.cold_start.is_empty()).then(|| {
+        let value = percentile(&run.cold_start, 50);
+        Row {
+            what: "cold start to node.register, p50",
+            value,
+            unit: "ms",
+            syncs: value / percentile(&first.fdatasync, 50),
+            target: Some((15.0, "at most 15 ms".to_owned())),
+        }
+    })
+}
+
 /// For people.
 pub fn table(run: &Run) -> String {
     let mut text = String::new();
+    if let Some(row) = cold_start(run) {
+        text.push_str(&row.line());
+        text.push('\n');
+    }
     for figures in &run.terminals {
         let (p50, p99) = (
             percentile(&figures.fdatasync, 50),
@@ -166,7 +187,8 @@ pub fn json(runs: &[Run]) -> Value {
             })
         })
     });
-    json!({ "runs": terminals.collect::<Vec<_>>() })
+    let starts = runs.iter().filter_map(cold_start).map(row);
+    json!({ "runs": terminals.collect::<Vec<_>>(), "starts": starts.collect::<Vec<_>>() })
 }
 
 /// Of nanoseconds, in milliseconds.

@@ -49,6 +49,7 @@ on_every_engine! {
     an_engine_that_restarts_finds_both_nodes_and_all_mail_again
     links_that_flap_under_traffic_lose_and_double_nothing_and_leave_nothing_behind
     a_storm_of_refusals_passes_and_a_made_up_token_never_lives
+    a_token_rotated_under_a_node_is_replaced_or_asked_for_and_the_other_node_does_not_care
     two_brokers_with_one_identity_do_not_chase_each_other
 }
 
@@ -262,6 +263,34 @@ mod play {
             roster.get("bogus").is_none_or(|row| row["live"] == false),
             "{roster:?}"
         );
+    }
+
+    pub fn a_token_rotated_under_a_node_is_replaced_or_asked_for_and_the_other_node_does_not_care(
+        age: Option<&'static str>,
+    ) {
+        let world = World::of(age);
+        let (one, two) = (world.node("one"), world.node("two"));
+        let boss = world.engine.register("boss");
+        let (a0, a1) = (world.keeper(&one, "a0"), world.keeper(&two, "a1"));
+        world.order(json!({"rotate": "one", "cut": true}));
+        for seen in [&a0, &a1] {
+            world.engine.dm(&boss, &seen.agent, "@@after@@");
+        }
+        until("the other's mail", || {
+            (a1.words() == ["after"]).then_some(())
+        });
+        if age == Some("9.0") {
+            // A new one is given for the old one only, and the old one proves nothing any more.
+            until("it to say what to do", || {
+                let why = one.get("/health")["degradedReason"].as_str()?.to_owned();
+                why.contains("RELAY_NODE_TOKEN").then_some(())
+            });
+            assert!(a0.words().is_empty());
+        } else {
+            until("its mail", || (a0.words() == ["after"]).then_some(()));
+            world.connected(&one);
+        }
+        world.connected(&two);
     }
 
     pub fn two_brokers_with_one_identity_do_not_chase_each_other(age: Option<&'static str>) {

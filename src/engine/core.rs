@@ -10,7 +10,7 @@ use super::directory::{Id, Owner, State, digest};
 use super::http::HttpCall;
 use super::live::{ConnId, Live, Role};
 use super::record::EngineRecord;
-use super::trouble::Trouble;
+use super::trouble::{NODE_FRAMES, Trouble};
 use super::turn::Turn;
 use crate::ids::Ticket;
 use crate::machine::{Machine, Out};
@@ -276,6 +276,7 @@ impl Turn<'_> {
         };
         match &open.role {
             Role::Node { .. } => {
+                log::trace!(target: NODE_FRAMES, "{text}");
                 if self.core.trouble.passes() {
                     self.node_frame(conn, text);
                 }

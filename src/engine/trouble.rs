@@ -58,6 +58,9 @@ pub struct Orders {
     pub fail_path: Option<String>,
 }
 
+/// Under this name every frame that a node sent goes to the log, at the level of `trace`, before any trouble befalls it.
+pub const NODE_FRAMES: &str = "relay_broker::engine::node_frames";
+
 /// What a black hole swallows: `true` and `false`, or one of the two kinds of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]

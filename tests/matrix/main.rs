@@ -1,7 +1,8 @@
 //! Two real brokers in one workspace, on engines of every age: who is chosen for an agent, and what happens when nodes,
 //! links and engines go. Each scenario is a module of one test per engine. `MATRIX_FLAPS=n` cuts the link so often instead
-//! of a few times.
+//! of a few times; `MATRIX_FRAMES=file` takes every frame of every node down, a line each, for others to judge.
 
+mod frames; // what the nodes sent
 #[path = "../support/mod.rs"]
 mod support; // the program as child processes
 mod world; // an engine and its two nodes

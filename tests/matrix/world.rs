@@ -61,6 +61,7 @@ pub struct World {
 impl World {
     /// `None` is the engine as it comes.
     pub fn of(age: Option<&'static str>) -> Self {
+        crate::frames::keep();
         let folder = Scratch::new();
         fs::create_dir_all(folder.path().join("engine")).expect("room");
         let mut world = Self {

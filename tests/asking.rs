@@ -205,3 +205,80 @@ fn the_demo_loses_and_doubles_nothing() {
         );
     }
 }
+
+#[test]
+fn a_script_can_wait_for_what_an_agent_does() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &[]);
+    let wait = |name: &str, state: &str, timeout: &str| {
+        run(
+            folder.path(),
+            &["wait", name, "--until", state, "--timeout", timeout],
+        )
+    };
+
+    let (code, _, err) = wait("ada", "ready", "100ms");
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains("no agent named ada was started within 100ms"),
+        "{err}"
+    );
+
+    let body = serde_json::json!({
+        "name": "ada", "idle_threshold_secs": 1,
+        "harness_config": {"command": "sh", "args": ["-c", "sleep 1; exec cat"]},
+    });
+    assert_eq!(node.call("POST", "/api/spawn", Some(body)).0, 200);
+    assert_eq!(
+        wait("ada", "ready", "30s"),
+        (Some(0), "ada is ready\n".into(), String::new())
+    );
+    assert_eq!(wait("ada", "ready", "0s").0, Some(0), "it is so already");
+    assert_eq!(wait("ada", "idle", "30s").1, "ada is idle\n");
+    let (code, _, err) = wait("ada", "exit", "100ms");
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains("ada is still ready/idle within 100ms"),
+        "{err}"
+    );
+
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| wait("ada", "exit", "30s"));
+        assert_eq!(run(folder.path(), &["release", "ada"]).0, Some(0));
+        assert_eq!(waiting.join().expect("no panic").1, "ada is not running\n");
+    });
+}
+
+#[test]
+fn a_script_can_wait_for_an_agent_that_needs_a_person() {
+    let folder = Scratch::new();
+    // It takes pastes, and shows nothing of them.
+    let deaf = folder.path().join("deaf");
+    std::fs::write(
+        &deaf,
+        "#!/bin/sh\nstty raw -echo\nprintf '\\033[?2004h->pty:ready'\nexec cat >/dev/null\n",
+    )
+    .expect("a script");
+    let made = std::process::Command::new("chmod")
+        .arg("+x")
+        .arg(&deaf)
+        .status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let node = Node::up(folder.path(), &[]);
+    node.spawn("ada", &[deaf.to_str().expect("a path")]);
+    assert_eq!(run(folder.path(), &["send", "ada", "hello"]).0, Some(0));
+    let (code, out, err) = run(folder.path(), &["wait", "ada", "--until", "blocked"]);
+    assert_eq!((code, out.as_str()), (Some(0), "ada is blocked\n"), "{err}");
+    let agent = node.agent("ada").expect("it runs");
+    assert_eq!(
+        (&agent["phase"], &agent["current_state"]),
+        (&"blocked".into(), &"blocked_on_send".into())
+    );
+    let blocked = &node.events("delivery_blocked")[0];
+    assert!(
+        blocked["reason"]
+            .as_str()
+            .is_some_and(|why| why.contains("Enter was not pressed")),
+        "{blocked}"
+    );
+}

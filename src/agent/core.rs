@@ -6,10 +6,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::agent::draft::{Check, Draft, Stage, Typing};
+use crate::agent::draft::{Check, Draft, Stage, Swallowed, Typing};
+use crate::agent::gate::{Answer, Gate, Hands, Scene};
 use crate::agent::inject::{self, Frame};
 use crate::agent::profile::{self, Profile};
-use crate::agent::ready::{Judgement, Watch};
+use crate::agent::prompt::{self, Focus};
+use crate::agent::ready::{Judgement, Sight, Watch};
 use crate::agent::verify::{Before, Drawn, Echo, Key, Looks};
 use crate::machine::{Machine, Out};
 use crate::msg::{AgentCommand, AgentReport, AgentSpec, How, Injection, Size};
@@ -85,10 +87,6 @@ const KEYS_MAX: usize = 64 * 1024;
 const BACKLOG: usize = 64 * 1024;
 /// Between two kills, for what started meanwhile.
 const KILL_AGAIN: Duration = Duration::from_secs(1);
-/// Silence after which a composer that came up is taken to be drawn.
-const REDRAWN: Duration = Duration::from_millis(300);
-/// How often to look for a composer that is not there.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// Between Escape and the text, when a message interrupts.
 const INTERRUPT: Duration = Duration::from_millis(100);
 
@@ -130,6 +128,9 @@ pub struct AgentCore {
     /// Keys on their way: number, mark, length.
     going: VecDeque<(u64, u64, usize)>,
     keys_waiting: usize,
+    hands: Hands,
+    /// The program's input line was seen.
+    prompt_known: bool,
     kill_at: Option<Mono>,
     stopping: bool,
 }
@@ -152,6 +153,8 @@ impl AgentCore {
             held: VecDeque::new(),
             going: VecDeque::new(),
             keys_waiting: 0,
+            hands: Hands::default(),
+            prompt_known: false,
             kill_at: None,
             stopping: false,
         }
@@ -233,15 +236,37 @@ impl AgentCore {
                 }
             }
         }
-        if !matches!(self.state, State::Injecting(_)) {
+        if !self.is_typing() {
             while let Some((number, bytes)) = self.held.pop_front() {
                 self.pass(number, bytes, out);
             }
         }
     }
 
+    /// Something of a message is in the terminal, or about to be, and Enter is not.
+    fn is_typing(&self) -> bool {
+        matches!(&self.state, State::Injecting(draft) if !matches!(draft.stage, Stage::Measuring))
+    }
+
+    /// What has the keyboard now.
+    fn focus(&mut self) -> Focus {
+        let focus = prompt::focus(&self.screen, self.profile.prompt);
+        self.prompt_known |= matches!(focus, Focus::Empty | Focus::Draft | Focus::Home);
+        focus
+    }
+
+    fn sight(&mut self) -> Sight {
+        match self.focus() {
+            Focus::Away if prompt::is_menu(&self.screen) => Sight::Other,
+            Focus::Away if self.screen.last_lines(1).is_empty() => Sight::Other,
+            Focus::Away => Sight::Strange,
+            _ => Sight::Prompt,
+        }
+    }
+
     fn starting(&mut self, now: Mono, mut watch: Watch, out: &mut Effects) -> Next {
-        match watch.judge(now, &self.profile, self.screen.modes(), self.facts) {
+        let sight = self.sight();
+        match watch.judge(now, &self.profile, self.screen.modes(), sight, self.facts) {
             Judgement::Ready(evidence) => {
                 if watch.marked() {
                     // A program that says so itself needs none of the care that is taken of one that does not.
@@ -278,6 +303,7 @@ impl AgentCore {
             text,
             echo: Echo::new(key.clone()),
             key,
+            gate: Gate::default(),
             stage: Stage::Measuring,
             wake: None,
         })))
@@ -314,8 +340,11 @@ impl AgentCore {
         if let Stage::Typing(_) = draft.stage {
             return self.typing(now, facts, draft, stalled, out);
         }
-        if self.profile.composer && !self.at_prompt(now, facts, stalled) {
-            return self.not_at_prompt(now, draft, stalled, out);
+        if let Some(next) = self.at_gate(now, facts, &mut draft, stalled, out) {
+            return match next {
+                true => Next::Stay(State::Stalled(draft)),
+                false => stay(draft),
+            };
         }
         if facts.line_mode {
             return self.type_lines(now, facts, draft, out);
@@ -343,35 +372,50 @@ impl AgentCore {
             typed_at: None,
             read_at: None,
             drawn_at: None,
+            away: false,
             looks: Looks::new(now),
         });
         Next::Stay(State::Injecting(draft))
     }
 
-    /// Whether a CLI with a composer has it up. One that had not must first have finished drawing it.
-    fn at_prompt(&self, now: Mono, facts: Facts, was_away: bool) -> bool {
-        let drawn = self.last_output.is_none_or(|at| now.since(at) >= REDRAWN);
-        !facts.line_mode && self.screen.modes().bracketed_paste && (drawn || !was_away)
-    }
-
-    /// The CLI restarts, has ended with a message, or a child has its terminal: nothing is typed until it is back.
-    fn not_at_prompt(
+    /// Nothing is typed into a dialog, or behind somebody's words: whether that is reported now, or `None` for "go on".
+    fn at_gate(
         &mut self,
         now: Mono,
-        mut draft: Box<Draft>,
+        facts: Facts,
+        draft: &mut Draft,
         stalled: bool,
         out: &mut Effects,
-    ) -> Next {
-        draft.wake = Some(now + LOOK_AGAIN);
-        if !stalled {
-            let why = format!(
-                "{} is not at its prompt, so nothing was typed; {}",
-                self.profile.program,
-                self.shown()
-            );
-            Self::report(out, AgentReport::Stalled(draft.id.clone(), why));
+    ) -> Option<bool> {
+        self.focus();
+        let answer = draft.gate.ask(Scene {
+            now,
+            facts,
+            screen: &self.screen,
+            profile: &self.profile,
+            last_output: self.last_output,
+            hands: self.hands,
+            steer: draft.interrupt,
+            known: self.prompt_known,
+        });
+        let (wake, why) = match answer {
+            Answer::Type => return None,
+            Answer::Stash(keys) => {
+                self.write(keys.to_vec(), out);
+                (now + INTERRUPT, None)
+            }
+            Answer::Wait(wake) => (wake, None),
+            Answer::Blocked(wake, why) => (wake, Some(why)),
+        };
+        draft.wake = Some(wake);
+        match why.filter(|_| !stalled) {
+            Some(why) => {
+                let why = format!("{why}; {}", self.shown());
+                Self::report(out, AgentReport::Stalled(draft.id.clone(), why));
+                Some(true)
+            }
+            None => Some(false),
         }
-        Next::Stay(State::Stalled(draft))
     }
 
     /// Line mode: text and Enter go in one piece, and the kernel keeps them until the program asks.
@@ -411,7 +455,9 @@ impl AgentCore {
         let silent_since = self.last_output;
         let (written, screen, profile) = (self.written, &self.screen, &self.profile);
         let verdict = draft.may_enter(now, facts, written, screen, profile, silent_since);
-        if verdict.enter {
+        // A text that is near the cursor while something else has the keyboard is no draft.
+        let elsewhere = verdict.drawn == Drawn::Near && self.focus() == Focus::Away;
+        if verdict.enter && !elsewhere {
             let Stage::Typing(typing) = &draft.stage else {
                 return Next::Stay(State::Injecting(draft));
             };
@@ -425,7 +471,17 @@ impl AgentCore {
             check.stood = (verdict.drawn >= Drawn::Row).then_some((verdict.drawn, before));
             return Next::Stay(State::Verifying(Box::new(check)));
         }
-        draft.wake = verdict.wake;
+        draft.wake = verdict.wake.filter(|_| !elsewhere);
+        let focus = self.focus();
+        match draft.is_swallowed(now, facts, focus, self.last_output) {
+            Swallowed::Yes => {
+                draft.stage = Stage::Measuring;
+                self.look(out);
+                return Next::Stay(State::Stalled(draft));
+            }
+            Swallowed::Ask(at) => draft.wake = soonest(draft.wake, Some(at)),
+            Swallowed::No => {}
+        }
         let Some(why) = verdict.stall.filter(|_| !stalled) else {
             return Next::Stay(if stalled {
                 State::Stalled(draft)
@@ -453,7 +509,7 @@ impl AgentCore {
         let Some(facts) = self.facts else {
             return Next::Stay(State::Verifying(check));
         };
-        let verdict = check.judge(now, facts, &self.screen);
+        let verdict = check.judge(now, facts, &self.screen, self.profile.prompt);
         if let Some((proof, note)) = verdict.landed {
             Self::report(
                 out,
@@ -485,18 +541,19 @@ impl AgentCore {
     }
 
     fn last_words(&self) -> Option<String> {
-        let lines = self.screen.last_lines(6);
+        let lines = self.screen.last_lines(10);
         (!lines.is_empty()).then(|| lines.join(" ⏎ "))
     }
 
-    fn keys(&mut self, number: u64, bytes: Vec<u8>, out: &mut Effects) {
+    fn keys(&mut self, now: Mono, number: u64, bytes: Vec<u8>, out: &mut Effects) {
+        self.hands.pressed(now, &bytes);
         if self.keys_waiting + bytes.len() > KEYS_MAX {
             let why = "the program does not read its terminal; too many keys wait".to_owned();
             out.effects.push(Effect::Keys(number, Err(why)));
             return;
         }
         self.keys_waiting += bytes.len();
-        if matches!(self.state, State::Injecting(_)) {
+        if self.is_typing() {
             self.held.push_back((number, bytes));
         } else {
             self.pass(number, bytes, out);
@@ -600,7 +657,7 @@ impl Machine for AgentCore {
                 }
             }
             Event::Command(command) => self.command(now, command, out),
-            Event::Keys(number, bytes) => return self.keys(number, bytes, out),
+            Event::Keys(number, bytes) => return self.keys(now, number, bytes, out),
             Event::Resize(size) => {
                 self.screen.resize(size);
                 out.effects.push(Effect::Resize(size));

@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use crate::agent::core::Facts;
+use crate::agent::gate::Gate;
 use crate::agent::inject::Frame;
 use crate::agent::profile::Profile;
+use crate::agent::prompt::{self, Focus, Prompt};
 use crate::agent::verify::{Before, Drawn, Echo, Key, Looks};
 use crate::ids::DeliveryId;
 use crate::screen::Screen;
@@ -24,8 +26,15 @@ const UNECHOED: Duration = Duration::from_millis(150);
 const SHOWN_WITHIN: Duration = Duration::from_millis(250);
 /// How long anything is waited for where reading cannot be observed.
 const WINDOW: Duration = Duration::from_secs(5);
+/// An input line that stays empty this long after a dialog went holds no text of ours.
+const SETTLED: Duration = Duration::from_secs(1);
+/// A program that goes on drawing, and has not drawn a text it read within this, has dropped it.
+const DROPPED: Duration = Duration::from_secs(30);
 /// A draft must stay away this long to be gone: composers erase before they redraw.
 const GONE: Duration = Duration::from_millis(50);
+/// Where something else than the empty input line has the keyboard after Enter, it must stay away this long: a picture may be
+/// half drawn, and some composers take an Enter for a line's end.
+const STAYS_AWAY: Duration = Duration::from_millis(600);
 /// While the draft still stands in the input line, Enter was swallowed: when to press it again (injection, rule 8).
 const AGAIN: [Duration; 4] = [
     Duration::from_millis(600),
@@ -43,6 +52,7 @@ pub struct Draft {
     pub echo: Echo,
     /// Escape is to be pressed first.
     pub interrupt: bool,
+    pub gate: Gate,
     pub stage: Stage,
     /// When to look at the terminal again, if no output comes before.
     pub wake: Option<Mono>,
@@ -69,6 +79,8 @@ pub struct Typing {
     pub typed_at: Option<Mono>,
     pub read_at: Option<Mono>,
     pub drawn_at: Option<Mono>,
+    /// Something else had the keyboard after the text was read.
+    pub away: bool,
     pub looks: Looks,
 }
 
@@ -93,7 +105,50 @@ impl Verdict {
     }
 }
 
+/// Whether a text went to something that threw it away, so that it may be typed again.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Swallowed {
+    Yes,
+    No,
+    /// Ask again then.
+    Ask(Mono),
+}
+
 impl Draft {
+    /// A dialog that is open swallows a paste and draws nothing. It was swallowed if the program has read it all, the
+    /// dialog is gone, and the input line stands empty in a picture that has settled: then nothing of it is anywhere.
+    pub fn is_swallowed(
+        &mut self,
+        now: Mono,
+        facts: Facts,
+        focus: Focus,
+        last_output: Option<Mono>,
+    ) -> Swallowed {
+        let Stage::Typing(typing) = &mut self.stage else {
+            return Swallowed::No;
+        };
+        let (Some(typed_at), Some(false)) = (typing.typed_at, facts.unread) else {
+            return Swallowed::No;
+        };
+        if focus == Focus::Away {
+            typing.away = true;
+        }
+        if focus != Focus::Empty || typing.drawn_at.is_some() {
+            return Swallowed::No;
+        }
+        let drew = last_output.unwrap_or(typed_at).max(typed_at);
+        let at = match typing.away {
+            true => drew + SETTLED,
+            // It must have drawn something since, or it may just be busy with what it read.
+            false if drew < typed_at + SETTLED => return Swallowed::No,
+            false => (drew + SETTLED).max(typed_at + DROPPED),
+        };
+        match now >= at {
+            true => Swallowed::Yes,
+            false => Swallowed::Ask(at),
+        }
+    }
+
     /// `facts` must be newer than the last change of `written`.
     pub fn may_enter(
         &mut self,
@@ -135,8 +190,9 @@ impl Draft {
                 }
                 let drawn_at = *typing.drawn_at.get_or_insert(now);
                 let quiet_at = last_output.map_or(now, |at| at + QUIET);
+                // Counted from the moment it is drawn: a busy program reads it late.
                 let enter_at =
-                    (typed_at + profile.enter_after).max(quiet_at.min(drawn_at + RESTLESS));
+                    (drawn_at + profile.enter_after).max(quiet_at.min(drawn_at + RESTLESS));
                 return Verdict {
                     enter: now >= enter_at,
                     drawn,
@@ -248,7 +304,13 @@ impl Check {
     }
 
     /// `facts` must be newer than Enter.
-    pub fn judge(&mut self, now: Mono, facts: Facts, screen: &Screen) -> Judged {
+    pub fn judge(
+        &mut self,
+        now: Mono,
+        facts: Facts,
+        screen: &Screen,
+        prompt: Option<Prompt>,
+    ) -> Judged {
         let entered_at = self.entered_at.unwrap_or(now);
         if self.frame == Frame::Lines
             && !facts.line_mode
@@ -271,8 +333,8 @@ impl Check {
             }
             return judged;
         }
-        if self.stood.is_some() {
-            return self.draft_gone(now, entered_at, screen);
+        if self.stood.is_some() || (prompt.is_some() && self.frame == Frame::Paste) {
+            return self.draft_gone(now, entered_at, screen, prompt);
         }
         let since = self.read_at.unwrap_or(entered_at);
         let shown = screen.offset() > self.offset;
@@ -308,18 +370,29 @@ impl Check {
     }
 
     /// The draft stood in the input line: it is submitted once it is gone from there.
-    fn draft_gone(&mut self, now: Mono, entered_at: Mono, screen: &Screen) -> Judged {
+    fn draft_gone(
+        &mut self,
+        now: Mono,
+        entered_at: Mono,
+        screen: &Screen,
+        prompt: Option<Prompt>,
+    ) -> Judged {
         let key = &self.draft.key;
-        let there = self
+        let as_before = self
             .stood
             .as_ref()
             .is_some_and(|(place, before)| before.compare(screen, key) >= *place);
-        if !there {
+        let standing = prompt.and_then(|prompt| prompt::standing(screen, prompt));
+        if !as_before && !standing.is_some_and(|words| key.ends(&words)) {
             let gone_at = *self.gone_at.get_or_insert(now);
-            if now >= gone_at + GONE {
+            let sure = match prompt::focus(screen, prompt) {
+                Focus::Empty | Focus::Unknown => gone_at + GONE,
+                Focus::Draft | Focus::Home | Focus::Away => gone_at + STAYS_AWAY,
+            };
+            if now >= sure {
                 return Judged::landed(Proof::Echo);
             }
-            return Judged::wait(gone_at + GONE);
+            return Judged::wait(sure);
         }
         self.gone_at = None;
         match AGAIN.get(self.presses - 1) {

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::agent::prompt::Prompt;
+
 /// Facts about one CLI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
@@ -11,10 +13,16 @@ pub struct Profile {
     /// It has a composer: raw mode and bracketed paste, or it is not at its prompt. Typing earlier leaves drafts whose
     /// Enter was swallowed (injection, start-up).
     pub composer: bool,
+    /// How its input line is drawn.
+    pub prompt: Option<Prompt>,
+    /// What puts a half-typed line aside until the next one is submitted, and then brings it back.
+    pub stash: Option<&'static [u8]>,
+    /// It glues messages together that come while its title begins so.
+    pub merges_while: Option<char>,
     /// Escape interrupts what it does. Elsewhere Escape is the first half of some other key, and would eat the message's
     /// first letter.
     pub escape_interrupts: bool,
-    /// From the end of a paste to Enter, at least.
+    /// From the moment a paste is drawn to Enter, at least.
     pub enter_after: Duration,
     /// After this the agent counts as ready whatever it shows.
     pub ready_within: Duration,
@@ -24,22 +32,34 @@ pub struct Profile {
 pub const GENERIC: Profile = Profile {
     program: "",
     composer: false,
+    prompt: None,
+    stash: None,
+    merges_while: None,
     escape_interrupts: false,
     enter_after: Duration::from_millis(150),
     ready_within: Duration::from_secs(5),
 };
 
 const TABLE: [Profile; 4] = [
-    tui("claude", 60),
-    tui("codex", 60),
-    tui("gemini", 150),
-    tui("opencode", 150),
+    Profile {
+        stash: Some(b"\x13"),
+        ..tui("claude", 60, '❯', 2)
+    },
+    tui("codex", 60, '›', 2),
+    Profile {
+        merges_while: Some('✦'),
+        ..tui("gemini", 150, '>', 2)
+    },
+    tui("opencode", 150, '┃', 3),
 ];
 
-const fn tui(program: &'static str, enter_after_ms: u64) -> Profile {
+const fn tui(program: &'static str, enter_after_ms: u64, mark: char, gap: u16) -> Profile {
     Profile {
         program,
         composer: true,
+        prompt: Some(Prompt { mark, gap }),
+        stash: None,
+        merges_while: None,
         escape_interrupts: true,
         enter_after: Duration::from_millis(enter_after_ms),
         ready_within: Duration::from_secs(30),

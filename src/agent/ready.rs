@@ -15,6 +15,20 @@ const QUIET: Duration = Duration::from_millis(300);
 /// Silence from the start: a program like `cat` says nothing.
 const MUTE: Duration = Duration::from_millis(500);
 
+/// Silence after which a picture without the input line that we know is taken for a newer version's.
+const STRANGE: Duration = Duration::from_secs(5);
+
+/// What the picture shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// The input line, or nobody knows how it would look.
+    Prompt,
+    /// Something, but neither the input line nor a menu.
+    Strange,
+    /// Nothing yet, or a menu.
+    Other,
+}
+
 /// What was seen since the program started.
 #[derive(Debug)]
 pub struct Watch {
@@ -74,6 +88,7 @@ impl Watch {
         now: Mono,
         profile: &Profile,
         modes: Modes,
+        sight: Sight,
         facts: Option<Facts>,
     ) -> Judgement {
         if self.marked {
@@ -84,7 +99,7 @@ impl Watch {
             Some(at) => at + QUIET,
             None => self.since + MUTE,
         };
-        let prompt = modes.bracketed_paste && facts.is_some_and(|f| !f.line_mode);
+        let composer = modes.bracketed_paste && facts.is_some_and(|f| !f.line_mode);
         if now >= limit {
             return Judgement::Ready(format!(
                 "{} s passed since the start",
@@ -97,10 +112,16 @@ impl Watch {
         if facts.is_none() {
             return Judgement::Look;
         }
+        let prompt = composer && sight == Sight::Prompt;
+        let strange_at = self.last_output.unwrap_or(self.since) + STRANGE;
         match (prompt, profile.composer, self.last_output) {
             (true, _, _) => {
                 Judgement::Ready("raw mode, bracketed paste and 300 ms of quiet".into())
             }
+            (false, true, _) if composer && sight == Sight::Strange => match now < strange_at {
+                true => Judgement::Wait(strange_at.min(limit)),
+                false => Judgement::Ready("raw mode, bracketed paste and 5 s of quiet".into()),
+            },
             (false, true, _) => Judgement::Wait(limit),
             (false, false, Some(_)) => Judgement::Ready("output, then 300 ms of quiet".into()),
             (false, false, None) => Judgement::Ready("no output within 500 ms".into()),
@@ -149,12 +170,15 @@ mod tests {
         let watch = Watch::new(at(0));
         let modes = Modes::default();
         assert_eq!(
-            watch.judge(at(10), &GENERIC, modes, None),
+            watch.judge(at(10), &GENERIC, modes, Sight::Prompt, None),
             Judgement::Wait(at(500))
         );
-        assert_eq!(watch.judge(at(500), &GENERIC, modes, None), Judgement::Look);
+        assert_eq!(
+            watch.judge(at(500), &GENERIC, modes, Sight::Prompt, None),
+            Judgement::Look
+        );
         assert!(matches!(
-            watch.judge(at(500), &GENERIC, modes, RAW),
+            watch.judge(at(500), &GENERIC, modes, Sight::Prompt, RAW),
             Judgement::Ready(_)
         ));
     }
@@ -165,11 +189,11 @@ mod tests {
         watch.saw(at(4990), b"x");
         let modes = Modes::default();
         assert_eq!(
-            watch.judge(at(4990), &GENERIC, modes, None),
+            watch.judge(at(4990), &GENERIC, modes, Sight::Prompt, None),
             Judgement::Wait(at(5000))
         );
         assert!(matches!(
-            watch.judge(at(5000), &GENERIC, modes, None),
+            watch.judge(at(5000), &GENERIC, modes, Sight::Prompt, None),
             Judgement::Ready(_)
         ));
     }
@@ -180,19 +204,38 @@ mod tests {
         let mut watch = Watch::new(at(0));
         let mut modes = Modes::default();
         assert_eq!(
-            watch.judge(at(600), &claude, modes, RAW),
+            watch.judge(at(600), &claude, modes, Sight::Prompt, RAW),
             Judgement::Wait(at(30_000))
         );
         watch.saw(at(900), b"\x1b[?2004h");
         modes.bracketed_paste = true;
         assert_eq!(
-            watch.judge(at(900), &claude, modes, None),
+            watch.judge(at(900), &claude, modes, Sight::Prompt, None),
             Judgement::Wait(at(1200))
         );
-        assert_eq!(watch.judge(at(1200), &claude, modes, None), Judgement::Look);
+        assert_eq!(
+            watch.judge(at(1200), &claude, modes, Sight::Prompt, None),
+            Judgement::Look
+        );
         assert!(matches!(
-            watch.judge(at(1200), &claude, modes, RAW),
+            watch.judge(at(1200), &claude, modes, Sight::Prompt, RAW),
             Judgement::Ready(_)
         ));
+    }
+
+    #[test]
+    fn an_input_line_of_a_newer_version_delays_readiness_and_a_menu_prevents_it() {
+        let claude = profile::of(&["claude".into()]);
+        let mut watch = Watch::new(at(0));
+        watch.saw(at(900), b"\x1b[?2004h");
+        let modes = Modes {
+            bracketed_paste: true,
+            ..Modes::default()
+        };
+        let judge = |ms, sight| watch.judge(at(ms), &claude, modes, sight, RAW);
+        assert_eq!(judge(1200, Sight::Strange), Judgement::Wait(at(5900)));
+        assert!(matches!(judge(5900, Sight::Strange), Judgement::Ready(_)));
+        assert_eq!(judge(5900, Sight::Other), Judgement::Wait(at(30_000)));
+        assert!(matches!(judge(30_000, Sight::Other), Judgement::Ready(_)));
     }
 }

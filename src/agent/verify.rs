@@ -71,6 +71,11 @@ impl Key {
         self.letters_of(text).matches(&self.text).count()
     }
 
+    /// Whether the text ends as the message does.
+    pub fn ends(&self, text: &str) -> bool {
+        self.letters_of(text).ends_with(self.tail())
+    }
+
     fn tail(&self) -> &str {
         let skip = self.text.chars().count().saturating_sub(TAIL);
         let from = self.text.char_indices().nth(skip).map_or(0, |(at, _)| at);

@@ -63,6 +63,15 @@ pub enum Command {
                       \u{20}        git diff | relay-broker send ada -"
     )]
     Send(Send),
+    /// Wait until an agent is in a state: exit code 0 when it is, 1 when time is up
+    #[command(
+        after_help = "Example: relay-broker wait ada --until idle --timeout 10m\n\n\
+                      ready    its terminal takes messages\n\
+                      idle     ready, nothing waits for it, and it has shown nothing for its idle time (30s)\n\
+                      blocked  a message cannot be typed: a dialog, or words in its input line\n\
+                      exit     it does not run (any more)"
+    )]
+    Wait(Wait),
     /// See and drive an agent's terminal; Ctrl-] detaches and the agent goes on
     #[command(after_help = "Example: relay-broker attach ada")]
     Attach(Attach),
@@ -263,6 +272,32 @@ pub struct Send {
     /// JSON instead of text
     #[arg(long)]
     pub json: bool,
+}
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum State {
+    /// It has nothing to do
+    Idle,
+    /// Its terminal takes messages
+    Ready,
+    /// A message cannot be typed
+    Blocked,
+    /// It does not run
+    Exit,
+}
+
+/// `wait`.
+#[derive(Clone, Debug, Args)]
+pub struct Wait {
+    /// The agent's name
+    pub name: String,
+    /// For what
+    #[arg(long, value_enum, value_name = "STATE", default_value = "idle")]
+    pub until: State,
+    /// How long at most
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
 }
 
 /// `attach`.

@@ -19,6 +19,7 @@ mod run;
 mod send;
 mod tty;
 mod up;
+mod wait;
 
 use std::process::ExitCode;
 

@@ -4,7 +4,7 @@ use super::args::{Cli, Command};
 use super::client::Client;
 use super::failure::Failure;
 use super::render::Paint;
-use super::{ask, attach, demo, demo_agent, events, find, fleet, journal, send, up};
+use super::{ask, attach, demo, demo_agent, events, find, fleet, journal, send, up, wait};
 use crate::config::Env;
 
 /// What every command gets.
@@ -55,6 +55,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::DemoAgent(args) => demo_agent::run(c, &args),
         Command::Attach(args) => attach::attach(c, &args),
         Command::Send(args) => send::send(c, &args),
+        Command::Wait(args) => wait::wait(c, &args),
         Command::Events(args) => events::events(c, args),
         Command::Spawn(args) => ask::spawn(c, &args),
         Command::Release(args) => fleet::release(c, &args.name),

@@ -277,6 +277,7 @@ impl Dispatcher {
                     last_activity_at: last.iso(),
                     context_budget_pct: None,
                     current_state: match (m.idle_since, waiting) {
+                        _ if m.stalled.is_some() => "blocked_on_send".into(),
                         (None, _) => "working".into(),
                         (Some(_), 0) => "idle".into(),
                         (Some(_), _) => "blocked_on_send".into(),
@@ -389,7 +390,7 @@ impl super::roster::Member {
             (Phase::Registering { .. } | Phase::Starting, ..) | (Phase::Running, false, _) => {
                 "starting"
             }
-            (Phase::Running, true, Some(_)) => "stalled",
+            (Phase::Running, true, Some(_)) => "blocked",
             (Phase::Running, true, None) => "ready",
             (Phase::Cooling { .. }, ..) => "restarting",
             (Phase::Stopping, ..) => "stopping",

@@ -11,6 +11,7 @@ use std::num::NonZeroU16;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use modes::Modes;
+pub use picture::Cells;
 
 use crate::msg::Size;
 use answers::Scanner;

@@ -13,6 +13,17 @@ pub(super) fn cursor(screen: &vt100::Screen) -> (u16, u16) {
     (row.min(rows.get() - 1) + 1, col.min(cols.get() - 1) + 1)
 }
 
+/// A row of the picture, a cell each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cells {
+    /// The first character of each; a blank where there is none.
+    pub text: Vec<char>,
+    /// Drawn dim or in a colour.
+    pub faded: Vec<bool>,
+    /// The cursor's column, from 0.
+    pub cursor: usize,
+}
+
 impl Screen {
     /// The picture as the local API gives it (local-api 4.9).
     pub fn snapshot(&self, ansi: bool) -> Snapshot {
@@ -69,6 +80,37 @@ impl Screen {
         screen.contents_between(row.saturating_sub(above), 0, row, col)
     }
 
+    /// The rows over the cursor's, the nearest first.
+    pub fn rows_above_cursor(&self, count: u16) -> Vec<String> {
+        let screen = self.parser.screen();
+        let (row, _) = screen.cursor_position();
+        (row.saturating_sub(count)..row)
+            .rev()
+            .map(|row| screen.contents_between(row, 0, row, self.size.cols))
+            .collect()
+    }
+
+    /// The cursor's row, cell by cell.
+    pub fn cursor_cells(&self) -> Cells {
+        let screen = self.parser.screen();
+        let (row, cursor) = screen.cursor_position();
+        let cells = (0..self.size.cols).map(|col| screen.cell(row, col));
+        let (text, faded) = cells
+            .map(|cell| match cell {
+                Some(cell) => (
+                    cell.contents().chars().next().unwrap_or(' '),
+                    cell.dim() || cell.fgcolor() != vt100::Color::Default,
+                ),
+                None => (' ', false),
+            })
+            .unzip();
+        Cells {
+            text,
+            faded,
+            cursor: cursor.into(),
+        }
+    }
+
     /// The text of the rows around the cursor.
     pub fn text_around_cursor(&self, above: u16, below: u16) -> String {
         let screen = self.parser.screen();
@@ -123,5 +165,16 @@ mod tests {
         assert_eq!(screen.text_before_cursor(1), "above\nhello");
         assert_eq!(screen.text_around_cursor(0, 5), "hello wor\nbelow");
         assert_eq!(screen.last_lines(2), ["hello wor", "below"]);
+        assert_eq!(screen.rows_above_cursor(9), ["above", "far"]);
+    }
+
+    #[test]
+    fn the_cursors_row_tells_pale_cells_from_others() {
+        let mut screen = Screen::new(SMALL);
+        screen.feed("> a\x1b[2mb\x1b[22;31mc\x1b[m漢\x1b[1;4H".as_bytes());
+        let cells = screen.cursor_cells();
+        assert_eq!(cells.text[..7], ['>', ' ', 'a', 'b', 'c', '漢', ' ']);
+        assert_eq!(cells.faded[..6], [false, false, false, true, true, false]);
+        assert_eq!((cells.cursor, cells.text.len()), (3, 20));
     }
 }

@@ -202,7 +202,7 @@ pub struct AgentView {
     /// `working`, `idle` or `blocked_on_send`, the words clients know.
     pub current_state: String,
     pub pending_messages: u64,
-    /// `starting`, `ready`, `stalled` or `stopping`: our finer word (ours).
+    /// `starting`, `ready`, `blocked`, `restarting` or `stopping`: our finer word (ours).
     pub phase: String,
     /// The engine's id of the agent (ours).
     pub agent_id: Option<String>,

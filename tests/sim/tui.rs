@@ -297,7 +297,7 @@ impl Seat {
         }
         match self.manner.kind {
             Kind::Composer { .. } => {
-                self.output.extend(b"\x1b[?2004hWelcome.\r\n\r\n> ");
+                self.output.extend("\x1b[?2004hWelcome.\r\n\r\n❯ ".bytes());
                 self.draft.rows = 1;
             }
             _ => self.output.extend(b"raw\r\n"),
@@ -415,7 +415,7 @@ impl Seat {
                 .sum();
             (text.replace('\n', "\r\n  "), rows)
         };
-        self.output.extend(format!("> {shown}").bytes());
+        self.output.extend(format!("❯ {shown}").bytes());
         self.draft.rows = rows;
     }
 }

@@ -73,6 +73,11 @@ struct Composer {
     answered: Vec<u8>,
     swallow: usize,
     in_paste: Vec<u8>,
+    /// A dialog opens just before the next paste comes.
+    ambush: bool,
+    /// So many Enters only begin another row.
+    newlines: usize,
+    stash: String,
 }
 
 impl Composer {
@@ -100,11 +105,15 @@ impl Program for Composer {
             let text = String::from_utf8_lossy(&self.in_paste).into_owned();
             if text.starts_with("\x1b[200~") {
                 if let Some(pasted) = text.strip_suffix("\x1b[201~") {
+                    self.dialog |= std::mem::take(&mut self.ambush);
                     if !self.dialog {
                         self.draft += pasted.trim_start_matches("\x1b[200~");
                     }
                     self.in_paste.clear();
                 }
+            } else if text == "\x1b\x1b" {
+                // The first was a key of its own.
+                self.in_paste.pop();
             } else if !text.starts_with('\x1b') {
                 self.in_paste.clear();
                 match byte {
@@ -113,7 +122,16 @@ impl Program for Composer {
                         self.dialog = false;
                     }
                     b'\r' if self.swallow > 0 => self.swallow -= 1,
-                    b'\r' => self.submitted.push(std::mem::take(&mut self.draft)),
+                    b'\r' if self.newlines > 0 => {
+                        self.newlines -= 1;
+                        self.draft.push('\n');
+                    }
+                    b'\r' => {
+                        let next = std::mem::take(&mut self.stash);
+                        self.submitted
+                            .push(std::mem::replace(&mut self.draft, next));
+                    }
+                    0x13 => self.stash = std::mem::take(&mut self.draft),
                     _ => self.draft.push(char::from(*byte)),
                 }
             }
@@ -568,4 +586,122 @@ fn a_known_cli_without_its_composer_is_not_typed_to() {
     assert!(
         matches!(world.reported()[..], [AgentReport::Stalled(_, why)] if why.contains("not at its prompt"))
     );
+}
+
+/// A composer that the broker knows, with its input line drawn.
+fn known() -> World<Composer> {
+    let mut world = World::ready(Composer::default(), COMPOSER);
+    world.core.profile = profile::of(&["claude".into()]);
+    world.event(Event::Output(world.program.draw()));
+    world
+}
+
+fn blocked<'a>(reports: &[&'a AgentReport]) -> Vec<&'a str> {
+    let why = |report: &&'a AgentReport| match report {
+        AgentReport::Stalled(_, why) => Some(why.as_str()),
+        _ => None,
+    };
+    reports.iter().filter_map(why).collect()
+}
+
+#[test]
+fn nothing_is_typed_into_an_open_dialog_and_the_message_arrives_once_it_is_answered() {
+    let mut world = known();
+    world.program.dialog = true;
+    world.event(Event::Output(world.program.draw()));
+    world.inject(TEXT, Mode::Steer);
+    world.run(3_600_000);
+    assert!(world.writes.is_empty(), "{:?}", world.written());
+    let reports = world.reported();
+    assert!(matches!(blocked(&reports)[..], [why] if why.contains("2. No")));
+    world.event(Event::Keys(1, b"2".to_vec()));
+    world.run(5000);
+    assert_eq!(world.program.submitted, [TEXT]);
+    assert_eq!(world.program.answered, b"2");
+    assert_eq!(world.reported()[1..], [&typed(), &landed(Proof::Echo)]);
+}
+
+#[test]
+fn a_text_that_a_dialog_swallowed_is_typed_again_after_it_and_is_submitted_once() {
+    let mut world = known();
+    world.program.ambush = true;
+    world.inject(TEXT, Mode::Wait);
+    world.run(600_000);
+    assert_eq!(world.writes.len(), 1);
+    assert_eq!(world.program.answered, b"");
+    assert_eq!(blocked(&world.reported()).len(), 1);
+    world.event(Event::Keys(1, b"1".to_vec()));
+    world.run(900);
+    assert_eq!(
+        world.writes.len(),
+        2,
+        "not before the picture has settled: {:?}",
+        world.written()
+    );
+    world.run(3000);
+    assert_eq!(world.program.submitted, [TEXT]);
+    assert_eq!(world.program.answered, b"1");
+}
+
+#[test]
+fn a_message_waits_until_a_half_typed_line_is_sent() {
+    let mut world = known();
+    world.event(Event::Keys(1, b"half a line".to_vec()));
+    world.run(500);
+    world.inject(TEXT, Mode::Wait);
+    world.run(6000);
+    assert_eq!(world.written(), ["half a line"]);
+    assert!(matches!(blocked(&world.reported())[..], [why] if why.contains("words stand")));
+    world.event(Event::Keys(2, b" and more\r".to_vec()));
+    world.run(1000);
+    assert_eq!(world.program.submitted, ["half a line and more", TEXT]);
+}
+
+#[test]
+fn a_line_left_half_typed_is_put_aside_and_stands_there_again_afterwards() {
+    let mut world = known();
+    world.event(Event::Keys(1, b"half a line".to_vec()));
+    world.run(500);
+    world.inject(TEXT, Mode::Wait);
+    world.run(20_000);
+    assert_eq!(world.program.submitted, [TEXT]);
+    assert_eq!(world.program.draft, "half a line");
+}
+
+#[test]
+fn a_person_in_the_middle_of_a_word_is_not_interrupted_anywhere() {
+    let mut world = World::ready(Parrot, b"");
+    world.event(Event::Keys(1, b"ec".to_vec()));
+    world.inject(TEXT, Mode::Wait);
+    world.run(1000);
+    world.event(Event::Keys(2, b"ho\r".to_vec()));
+    world.run(10);
+    assert_eq!(world.written(), ["ec", "ho\r", TEXT, "\r"]);
+}
+
+#[test]
+fn an_enter_that_only_begins_another_row_is_not_taken_for_a_submission() {
+    let mut world = known();
+    world.program.newlines = 1;
+    world.inject(TEXT, Mode::Wait);
+    world.run(600);
+    assert_eq!(world.program.draft, format!("{TEXT}\n"));
+    assert_eq!(world.reported(), [&typed()]);
+    world.run(2000);
+    assert_eq!(world.program.submitted, [format!("{TEXT}\n")]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+}
+
+#[test]
+fn a_composer_that_merges_what_is_queued_gets_a_message_only_when_it_is_idle() {
+    let mut world = known();
+    world.core.profile.merges_while = Some('✦');
+    world.event(Event::Output("\x1b]0;✦  Working…\x07".into()));
+    world.inject(TEXT, Mode::Wait);
+    world.run(60_000);
+    assert!(world.writes.is_empty());
+    assert!(world.reports.is_empty(), "busy is not blocked");
+    world.event(Event::Output("\x1b]0;◇  Ready\x07".into()));
+    world.run(1000);
+    assert_eq!(world.program.submitted, [TEXT]);
 }

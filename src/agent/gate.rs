@@ -1,0 +1,279 @@
+//! May a message be typed now? Not into a dialog, not behind words that somebody else has typed, not while a person is
+//! typing. Looks and answers; the core writes and reports.
+
+use std::time::Duration;
+
+use crate::agent::core::Facts;
+use crate::agent::profile::Profile;
+use crate::agent::prompt::{self, Focus};
+use crate::screen::Screen;
+use crate::time::{Mono, soonest};
+
+/// What is in the way this long is reported: pictures half drawn pass sooner.
+const SHUT: Duration = Duration::from_secs(2);
+/// A person who has pressed no key for so long has stopped typing.
+const HANDS_OFF: Duration = Duration::from_secs(2);
+/// Words left in the input line this long are put aside, where the CLI can.
+const LEFT: Duration = Duration::from_secs(10);
+/// Silence after which a composer that came up is taken to be drawn.
+const REDRAWN: Duration = Duration::from_millis(300);
+/// How often to look for a composer that is not there: changes of the terminal's settings are told by nothing.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// How often once that was reported.
+const LOOK_LATER: Duration = Duration::from_secs(1);
+
+/// What people did at the keyboard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hands {
+    /// The last key that began or continued a line; `None` once Enter ended it.
+    pub typing: Option<Mono>,
+}
+
+impl Hands {
+    /// Keys came. Escape sequences are arrows, mouse reports and answers of a terminal: no words.
+    pub fn pressed(&mut self, now: Mono, keys: &[u8]) {
+        match keys {
+            [] | [0x1b, ..] => {}
+            [.., b'\r' | b'\n' | 0x03] => self.typing = None,
+            _ => self.typing = Some(now),
+        }
+    }
+}
+
+/// What is known at the moment of the question.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    pub now: Mono,
+    pub facts: Facts,
+    pub screen: &'a Screen,
+    pub profile: &'a Profile,
+    pub last_output: Option<Mono>,
+    pub hands: Hands,
+    /// The message is to interrupt.
+    pub steer: bool,
+    /// This program's input line was seen before, so it is known when it is not there.
+    pub known: bool,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Go on.
+    Type,
+    /// Put the line that stands there aside with these keys, and ask again.
+    Stash(&'static [u8]),
+    /// Not now; ask again then, or when something happens.
+    Wait(Mono),
+    /// As `Wait`, and it is time to say what is in the way.
+    Blocked(Mono, String),
+}
+
+/// One message's wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gate {
+    shut_since: Option<Mono>,
+    left_since: Option<Mono>,
+    stashed: bool,
+}
+
+enum Obstacle {
+    /// A person types; until then at least.
+    Hands(Mono),
+    /// Words stand in the input line.
+    Words,
+    /// The program is not at its prompt.
+    Elsewhere,
+    /// It came up, and is being drawn.
+    Drawing,
+    /// It works, and would glue the message to others.
+    Working,
+}
+
+impl Gate {
+    /// `scene.facts` must be of now.
+    pub fn ask(&mut self, scene: Scene<'_>) -> Answer {
+        let now = scene.now;
+        let Some(obstacle) = self.obstacle(scene) else {
+            *self = Self {
+                stashed: self.stashed,
+                ..Self::default()
+            };
+            return Answer::Type;
+        };
+        let since = *self.shut_since.get_or_insert(now);
+        let mut wake = now + LOOK_AGAIN;
+        let program = scene.profile.program;
+        let why = match obstacle {
+            Obstacle::Hands(until) => {
+                self.left_since = None;
+                wake = until;
+                "somebody is typing, so nothing was typed".to_owned()
+            }
+            Obstacle::Words => {
+                let left = *self.left_since.get_or_insert(now);
+                if let Some(keys) = scene.profile.stash
+                    && now >= left + LEFT
+                    && !self.stashed
+                {
+                    self.stashed = true;
+                    return Answer::Stash(keys);
+                }
+                format!("words stand in the input line of {program}, so nothing was typed")
+            }
+            Obstacle::Working => {
+                *self = Self::default();
+                return Answer::Wait(now + LOOK_LATER);
+            }
+            Obstacle::Elsewhere | Obstacle::Drawing => {
+                self.left_since = None;
+                format!("{program} is not at its prompt, so nothing was typed")
+            }
+        };
+        if now >= since + SHUT {
+            return Answer::Blocked(wake.max(now + LOOK_LATER), why);
+        }
+        Answer::Wait(soonest(Some(wake), Some(since + SHUT)).unwrap_or(wake))
+    }
+
+    fn obstacle(&self, scene: Scene<'_>) -> Option<Obstacle> {
+        if let Some(at) = scene.hands.typing
+            && scene.now < at + HANDS_OFF
+        {
+            return Some(Obstacle::Hands(at + HANDS_OFF));
+        }
+        if !scene.profile.composer {
+            return None;
+        }
+        if scene.facts.line_mode || !scene.screen.modes().bracketed_paste {
+            return Some(Obstacle::Elsewhere);
+        }
+        let shut = self.shut_since.is_some();
+        let drawn = scene
+            .last_output
+            .is_none_or(|at| scene.now.since(at) >= REDRAWN);
+        let title = scene.screen.title().chars().next();
+        let merges = title.is_some() && title == scene.profile.merges_while && !scene.steer;
+        match prompt::focus(scene.screen, scene.profile.prompt) {
+            Focus::Empty if merges => Some(Obstacle::Working),
+            Focus::Empty => None,
+            Focus::Draft => Some(Obstacle::Words),
+            // Without a person's keys it can only be a hint that is not drawn pale.
+            Focus::Home => scene.hands.typing.map(|_| Obstacle::Words),
+            Focus::Away if scene.known || prompt::is_menu(scene.screen) => {
+                Some(Obstacle::Elsewhere)
+            }
+            // Nobody can tell: a paste does no harm, and without its text being drawn there is no Enter.
+            Focus::Away | Focus::Unknown => (shut && !drawn).then_some(Obstacle::Drawing),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::profile;
+    use crate::msg::Size;
+
+    const RAW: Facts = Facts {
+        line_mode: false,
+        echo: false,
+        cr_is_newline: false,
+        unread: Some(false),
+    };
+
+    fn at(ms: u64) -> Mono {
+        Mono(1) + Duration::from_millis(ms)
+    }
+
+    /// Asks Claude Code's gate at some time about what its screen shows.
+    fn ask(gate: &mut Gate, ms: u64, shown: &str, hands: Hands, known: bool) -> Answer {
+        let mut screen = Screen::new(Size { rows: 12, cols: 40 });
+        screen.feed(format!("\x1b[?2004h{shown}").as_bytes());
+        gate.ask(Scene {
+            now: at(ms),
+            facts: RAW,
+            screen: &screen,
+            profile: &profile::of(&["claude".into()]),
+            last_output: Some(at(ms)),
+            hands,
+            steer: false,
+            known,
+        })
+    }
+
+    const NOBODY: Hands = Hands { typing: None };
+
+    #[test]
+    fn an_empty_input_line_takes_a_message_at_once() {
+        assert_eq!(
+            ask(&mut Gate::default(), 0, "❯ ", NOBODY, true),
+            Answer::Type
+        );
+    }
+
+    #[test]
+    fn a_dialog_is_waited_for_and_reported() {
+        let dialog = "Go?\r\n❯ 1. Yes\r\n  2. No\x1b[2;1H";
+        let mut gate = Gate::default();
+        for known in [true, false] {
+            assert!(matches!(
+                ask(&mut gate, 0, dialog, NOBODY, known),
+                Answer::Wait(_)
+            ));
+        }
+        assert!(matches!(
+            ask(&mut gate, 2000, dialog, NOBODY, true),
+            Answer::Blocked(_, why) if why.contains("not at its prompt")
+        ));
+        assert_eq!(ask(&mut gate, 2001, "❯ ", NOBODY, true), Answer::Type);
+    }
+
+    #[test]
+    fn a_half_typed_line_is_waited_for_and_then_put_aside_once() {
+        let mut gate = Gate::default();
+        let line = "❯ half a li";
+        let mut hands = NOBODY;
+        hands.pressed(at(0), b"i");
+        assert_eq!(
+            ask(&mut gate, 10, line, hands, true),
+            Answer::Wait(at(2000))
+        );
+        assert!(matches!(
+            ask(&mut gate, 2100, line, hands, true),
+            Answer::Blocked(_, why) if why.contains("words stand")
+        ));
+        assert_eq!(
+            ask(&mut gate, 12_100, line, hands, true),
+            Answer::Stash(b"\x13")
+        );
+        assert!(matches!(
+            ask(&mut gate, 12_200, line, hands, true),
+            Answer::Blocked(..)
+        ));
+        assert_eq!(ask(&mut gate, 12_300, "❯ ", hands, true), Answer::Type);
+    }
+
+    #[test]
+    fn keys_that_end_a_line_or_are_no_words_hold_nothing_up() {
+        let mut hands = NOBODY;
+        hands.pressed(at(0), b"\x1b[A");
+        assert_eq!(hands.typing, None);
+        hands.pressed(at(1), b"x");
+        hands.pressed(at(2), b"\x1b[I");
+        assert_eq!(hands.typing, Some(at(1)));
+        hands.pressed(at(3), b"y\r");
+        assert_eq!(hands.typing, None);
+    }
+
+    #[test]
+    fn a_program_whose_input_line_was_never_seen_is_not_kept_waiting() {
+        assert_eq!(
+            ask(&mut Gate::default(), 0, "$> ", NOBODY, false),
+            Answer::Type
+        );
+        assert!(matches!(
+            ask(&mut Gate::default(), 0, "$> ", NOBODY, true),
+            Answer::Wait(_)
+        ));
+    }
+}

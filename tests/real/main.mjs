@@ -1,0 +1,132 @@
+// Plays what is asked for on each CLI and prints a table of what became of the messages. Fails if a message is lost, doubled,
+// changed or glued to another, if the model heard what nobody sent, or if a play found trouble.
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+
+import { CLIS } from './clis.mjs';
+import { PLAYS } from './plays.mjs';
+import { SHAPES, cleaned, comparable } from './shapes.mjs';
+import { World } from './world.mjs';
+
+const ROOT = process.env.REAL_CLIS;
+const RUNS = Number(process.env.RUNS ?? 0);
+/** How many messages a play sends unless RUNS says otherwise. */
+const USUAL = { idle: 3, burst: 20, busy: 5, start: 3, draft: 2, dialog: 10 };
+const ENVELOPE = /^Relay message from tester \[[^\]]*\]: /;
+
+const asked = process.argv.slice(2);
+const clis = CLIS.filter((cli) => asked.includes(cli));
+const plays = asked.filter((word) => !CLIS.includes(word)).map((word) => {
+  const [play, shapes] = word.split(':');
+  if (!PLAYS[play]) throw new Error(`${word}: neither a CLI (${CLIS.join(', ')}) nor a play (${Object.keys(PLAYS).join(', ')})`);
+  return { play, shapes: shapes?.split(',') ?? Object.keys(SHAPES) };
+});
+const program = plays.length ? plays : Object.keys(PLAYS).map((play) => ({ play, shapes: Object.keys(SHAPES) }));
+const rows = [];
+
+for (const cli of clis.length ? clis : CLIS) {
+  for (const { play, shapes } of program) {
+    for (const shape of play === 'idle' ? shapes : [undefined]) await one(cli, play, shape);
+  }
+}
+report();
+
+async function one(cli, play, shape) {
+  const name = shape ? `${play} ${shape}` : play;
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'relay-real-'));
+  let world;
+  let troubles = [];
+  let screen = '';
+  try {
+    world = await World.begin(cli, { dir, root: ROOT });
+    troubles = await PLAYS[play](world, { shape, runs: RUNS || USUAL[play] }) ?? [];
+  } catch (error) {
+    troubles = [String(error.stack ?? error)];
+  }
+  screen = await world?.screen().catch(String) ?? '';
+  const row = { cli, name, ...judge(world, troubles), troubles };
+  rows.push(row);
+  print(row);
+  if (process.env.VERBOSE || !good(row)) tell(world, row, screen);
+  await world?.end();
+  fs.rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+}
+
+function judge(world, troubles) {
+  const row = { sent: 0, exact: 0, changed: 0, glued: 0, doubled: 0, lost: 0, wrong: 0, unaccepted: 0, untrue: 0, order: true, times: [] };
+  if (!world) return row;
+  const turns = [...world.models.turns];
+  const asks = (message) => message.text.includes('<<run');
+  const messages = world.sent;
+  for (const message of messages) {
+    row.sent += 1;
+    const told = turns.filter((turn) => turn.includes(message.mark));
+    if (!message.acceptedAt) row.unaccepted += 1;
+    else row.times.push(message.acceptedAt - message.sentAt);
+    message.verdict = verdict(message, told, messages);
+    row[message.verdict] += 1;
+    if (message.verdict === 'lost' && message.acceptedAt) row.untrue += 1;
+  }
+  const typed = world.typed ?? [];
+  const strange = turns.filter((turn) => !messages.some(({ mark }) => turn.includes(mark)) && !typed.some((words) => turn.trim() === words.trim()));
+  row.wrong = strange.length;
+  if (strange.length) troubles.push(`the model heard: ${JSON.stringify(strange.map((turn) => turn.slice(0, 200)))}`);
+  const positions = messages.filter((m) => !asks(m)).map(({ mark }) => turns.findIndex((turn) => turn.includes(mark))).filter((at) => at >= 0);
+  row.order = positions.every((at, index) => index === 0 || positions[index - 1] <= at);
+  return row;
+}
+
+function verdict(message, told, messages) {
+  if (told.length === 0) return 'lost';
+  if (told.length > 1) return 'doubled';
+  const [turn] = told;
+  if (messages.some((other) => other !== message && turn.includes(other.mark))) return 'glued';
+  if (turn.split('Relay message from').length > 2) return 'doubled';
+  if (!ENVELOPE.test(turn.trimStart())) return 'glued';
+  const body = turn.trimStart().replace(ENVELOPE, '');
+  return comparable(body) === comparable(cleaned(message.text)) ? 'exact' : 'changed';
+}
+
+function good(row) {
+  return row.sent > 0 && row.exact === row.sent && !row.wrong && !row.unaccepted && row.order && !row.troubles.length;
+}
+
+function tell(world, row, screen) {
+  for (const trouble of row.troubles) console.log(`    trouble: ${trouble}`);
+  for (const message of world?.sent ?? []) {
+    if (message.verdict === 'exact' && message.acceptedAt) continue;
+    const told = world.models.turns.filter((turn) => turn.includes(message.mark));
+    console.log(`    ${message.verdict}${message.acceptedAt ? '' : ', not accepted'}: ${JSON.stringify(message.text.slice(0, 120))} -> ${JSON.stringify(told.map((turn) => turn.slice(0, 300)))}`);
+  }
+  const events = world?.events.filter(({ kind }) => ['delivery_blocked', 'worker_ready', 'delivery_failed'].includes(kind)) ?? [];
+  for (const event of events.slice(0, 6)) console.log(`    ${event.kind}: ${event.reason ?? event.evidence}`);
+  console.log(screen.split('\n').filter(Boolean).map((line) => `    | ${line}`).join('\n'));
+}
+
+function quantile(times, q) {
+  if (!times.length) return '-';
+  const sorted = [...times].sort((a, b) => a - b);
+  return Math.round(sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]);
+}
+
+function cells(row) {
+  return [
+    row.cli, row.name, `${row.exact}/${row.sent}`, row.changed, row.glued, row.doubled, row.lost, row.wrong, row.unaccepted,
+    row.order ? 'kept' : 'BROKEN', quantile(row.times, 0.5), quantile(row.times, 0.99), good(row) ? 'ok' : 'FAILED',
+  ];
+}
+
+function print(row) {
+  console.log(cells(row).map((cell, at) => String(cell).padEnd([9, 14][at] ?? 8)).join(''));
+}
+
+function report() {
+  console.log('\n| CLI | play | exact | changed | glued | doubled | lost | wrong turns | not accepted | order | p50 ms | p99 ms | |');
+  console.log('|---|---|---|---|---|---|---|---|---|---|---|---|---|');
+  for (const row of rows) console.log(`| ${cells(row).join(' | ')} |`);
+  const sum = (key) => rows.reduce((total, row) => total + row[key], 0);
+  console.log(`\n${sum('exact')} of ${sum('sent')} messages became exactly one turn with exactly their text; send to accepted p50 `
+    + `${quantile(rows.flatMap(({ times }) => times), 0.5)} ms, p99 ${quantile(rows.flatMap(({ times }) => times), 0.99)} ms.`);
+  process.exitCode = rows.every(good) ? 0 : 1;
+}

@@ -1,0 +1,126 @@
+// What people and peers do to an agent, each as a function of a world. A play returns what went wrong beyond the messages
+// themselves; those are judged by what the model was told.
+import fs from 'node:fs';
+
+import { command } from './models.mjs';
+import { SHAPES } from './shapes.mjs';
+import { PATIENCE, later } from './world.mjs';
+
+/** What the permission dialogs say. */
+export const DIALOG = /Do you want to proceed\?|Would you like to run the following|Allow execution|Permission required/i;
+
+const short = (word) => (mark) => `${word} ${mark} please look at it.`;
+
+async function all(world, messages) {
+  for (const message of messages) {
+    if (!await world.accepted(message)) break;
+  }
+  for (const message of messages) {
+    if (message.acceptedAt) await world.answered(message, 20_000);
+  }
+  await world.quiet();
+}
+
+/** One message of a shape after the other, each when the agent is idle. */
+async function idle(world, { shape, runs }) {
+  await world.ready();
+  await later(300);
+  for (let run = 0; run < runs; run += 1) {
+    const message = await world.send(SHAPES[shape]);
+    if (!await world.accepted(message)) return;
+    await world.answered(message, 20_000);
+  }
+}
+
+/** Many at once. */
+async function burst(world, { runs }) {
+  await world.ready();
+  const messages = [];
+  for (let run = 0; run < runs; run += 1) messages.push(await world.send(short('burst')));
+  await all(world, messages);
+}
+
+/** While the model tells a long answer. */
+async function busy(world, { runs }) {
+  await world.ready();
+  world.models.pace = { think: 500, tell: 4000, pieces: 60 };
+  const messages = [await world.send(short('first'))];
+  await world.models.until((turns) => turns.some((turn) => turn.includes(messages[0].mark)), PATIENCE);
+  for (let run = 0; run < runs; run += 1) {
+    await later(200);
+    messages.push(await world.send(SHAPES[['s40', 's300', 'l40', 'wide'][run % 4]]));
+  }
+  await all(world, messages);
+}
+
+/** Before the agent has drawn anything. */
+async function start(world, { runs }) {
+  const messages = [];
+  for (let run = 0; run < runs; run += 1) messages.push(await world.send(SHAPES[['s40', 's3k', 'l40'][run % 3]]));
+  await all(world, messages);
+}
+
+/** While a person is in the middle of a line, which the person ends later. */
+async function draft(world, { runs }) {
+  await world.ready();
+  await later(500);
+  for (let run = 0; run < runs; run += 1) {
+    const words = `typed by hand ${run} `;
+    await world.type(words);
+    await world.shows(new RegExp(words.trim()));
+    const message = await world.send(short('meanwhile'));
+    await world.accepted(message, 6000);
+    await world.type('and sent');
+    await world.shows(/and sent/);
+    // No person is so quick that Enter looks like a part of a paste.
+    await later(500);
+    await world.type('\r');
+    world.typed = [...(world.typed ?? []), `${words}and sent`];
+    await all(world, [message]);
+    await world.models.until((turns) => turns.some((turn) => turn.includes(`${words}and sent`)), 20_000);
+    await world.quiet();
+  }
+}
+
+/** While a question whether a command may run stands open; a person answers it. */
+async function dialog(world, { runs }) {
+  await world.ready();
+  await later(300);
+  const file = world.files('was-run');
+  const asking = await world.send((mark) => `${mark} ${command(`touch ${file}`)} done.`);
+  await world.accepted(asking);
+  await world.shows(DIALOG);
+  const before = asked(await world.screen());
+  const messages = [];
+  const troubles = [];
+  for (let run = 0; run < runs; run += 1) messages.push(await world.send(DIALOG_TEXTS[run % DIALOG_TEXTS.length]));
+  if (!await world.heard(({ kind, event_id: id }) => kind === 'delivery_blocked' && id === messages[0].id, 20_000)) {
+    troubles.push('the first message is not reported as blocked');
+  }
+  await later(3000);
+  if (fs.existsSync(file)) troubles.push('THE COMMAND RAN');
+  if (asked(await world.screen()) !== before) troubles.push('the dialog was touched');
+  const { pending_deliveries: pending } = await world.broker.api('GET', '/api/status');
+  const silent = messages.filter(({ id }) => !pending.some((row) => row.event_id === id && row.last_error));
+  if (silent.length) troubles.push(`${silent.length} of ${messages.length} are not shown as blocked`);
+  const { phase } = await world.state();
+  if (phase !== 'blocked') troubles.push(`the agent counts as ${phase}`);
+  await world.type('\r');
+  await all(world, messages);
+  if (!fs.existsSync(file)) troubles.push('the command did not run after the answer');
+  return troubles;
+}
+
+/** Harmless sentences that single keys of which would answer a dialog. */
+const DIALOG_TEXTS = [
+  short('yes'), short('1'), short('p'), short('n'), SHAPES.s300, SHAPES.l40, SHAPES.hostile, SHAPES.ctrl, (mark) => `y\n1\n${mark}\n2`,
+];
+
+/** The rows of the dialog: what stands still while everything around it may move. */
+function asked(screen) {
+  const rows = screen.split('\n');
+  const from = rows.findIndex((row) => DIALOG.test(row));
+  return rows.slice(from).filter((row) => /\d\.|\?/.test(row)).map((row) => row.trim()).join('\n');
+}
+
+export const PLAYS = { idle, burst, busy, start, draft, dialog };

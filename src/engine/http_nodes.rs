@@ -303,6 +303,7 @@ pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
         let key = (ws, once.key);
         t.core.minted.insert(key, (once.fingerprint, t.now.wall));
     }
+    t.core.trouble.minted += 1;
     t.disconnect_node(ws, &id);
     created(t, ws, &id, &token)
 }

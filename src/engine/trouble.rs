@@ -184,6 +184,8 @@ pub struct Trouble {
     fail_path: String,
     frames: u64,
     upgrades: u64,
+    /// Node tokens made for whoever asked, answers given a second time not counted.
+    pub minted: u64,
     refused: u64,
     cuts: u64,
 }
@@ -350,6 +352,7 @@ impl Turn<'_> {
             "node_sockets": open.filter(|c| matches!(c.role, Role::Node { .. })).count(),
             "frames": trouble.frames,
             "upgrades": trouble.upgrades,
+            "minted": trouble.minted,
             "refused": trouble.refused,
             "refusals_left": trouble.refuse.map_or(0, |(_, left)| left),
             "failures_left": trouble.fail,

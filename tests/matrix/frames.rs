@@ -32,7 +32,8 @@ pub fn keep() {
         let Some(path) = std::env::var_os("MATRIX_FRAMES") else {
             return;
         };
-        let file = File::create(&path).expect("a place for frames");
+        let file = File::options().create(true).append(true).open(&path);
+        let file = file.expect("a place for frames");
         log::set_logger(KEEPER.get_or_init(|| Keeper(Mutex::new(file)))).expect("the only log");
         log::set_max_level(LevelFilter::Trace);
     });

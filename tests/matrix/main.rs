@@ -1,19 +1,24 @@
 //! Two real brokers in one workspace, on engines of every age: who is chosen for an agent, and what happens when nodes,
 //! links and engines go. Each scenario is a module of one test per engine. `MATRIX_FLAPS=n` cuts the link so often instead
-//! of a few times; `MATRIX_FRAMES=file` takes every frame of every node down, a line each, for others to judge.
+//! of a few times, `MATRIX_STORM=n` refuses so many tokens in a row; `MATRIX_FRAMES=file` takes every frame of every node
+//! down at the file's end, a line each, for others to judge.
 
+mod figures; // how long it takes to be there again
 mod frames; // what the nodes sent
 #[path = "../support/mod.rs"]
 mod support; // the program as child processes
 mod world; // an engine and its two nodes
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use support::until;
-use world::{Seen, World, lines};
+use world::{Seen, Starts, World};
+
+/// So many tokens in a row are asked for; then a node only looks now and then whether it is taken again.
+const MINTS_MOST: u64 = 5;
 
 /// One test per engine for each scenario: `None` is the engine as it comes.
 macro_rules! on_every_engine {
@@ -46,7 +51,9 @@ macro_rules! on_every_engine {
 on_every_engine! {
     an_agent_goes_to_the_node_that_is_named_or_offers_it_or_has_least_to_do
     an_agent_is_resumed_with_its_session
-    a_node_that_dies_in_mid_spawn_leaves_the_spawn_to_the_other_and_it_runs_once
+    a_node_that_dies_in_mid_spawn_leaves_the_spawn_to_the_other_and_does_not_begin_it_again
+    a_spawn_that_a_node_dies_on_before_it_began_runs_once_on_the_other
+    a_link_that_is_cut_in_mid_spawn_is_answered_over_the_next_one
     an_engine_that_restarts_finds_both_nodes_and_all_mail_again
     links_that_flap_under_traffic_lose_and_double_nothing_and_leave_nothing_behind
     a_storm_of_refusals_passes_and_a_made_up_token_never_lives
@@ -66,11 +73,21 @@ mod play {
         let roster = world.roster();
         for name in ["one", "two"] {
             let row = &roster[name];
-            assert_eq!(
-                (&row["live"], &row["max_agents"]),
-                (&json!(true), &json!(4)),
+            let is = |key: &str, value: Value| assert_eq!(row[key], value, "{key} of {row}");
+            is("live", json!(true));
+            is("handlers_live", json!(true));
+            is("max_agents", json!(4));
+            is("active_agents", json!(0));
+            is("load", json!(0.0));
+            let capabilities = row["capabilities"].as_array().expect("a list").iter();
+            let capabilities: BTreeSet<_> =
+                capabilities.filter_map(|c| c["name"].as_str()).collect();
+            let own = format!("spawn:{name}");
+            assert!(
+                capabilities.is_superset(&BTreeSet::from(["spawn:cat", own.as_str()])),
                 "{row}"
             );
+            assert!(!capabilities.contains("spawn"), "{row}");
         }
         let offering = |what: &str| -> Vec<String> {
             let rows = world.get(&format!("/v1/nodes?capability={what}"));
@@ -151,31 +168,75 @@ mod play {
         until("the engine to know it again", bound);
     }
 
-    pub fn a_node_that_dies_in_mid_spawn_leaves_the_spawn_to_the_other_and_it_runs_once(
+    pub fn a_node_that_dies_in_mid_spawn_leaves_the_spawn_to_the_other_and_does_not_begin_it_again(
         age: Option<&'static str>,
     ) {
         let world = World::of(age);
         let lead = world.engine.register("lead");
         // Only one node is there, so the spawn goes to it.
         let one = world.node("one");
-        let starts = world.path("starts.txt");
-        let script = format!("echo $RELAY_BROKER_STATE_DIR >> {starts}; exec cat");
-        let input =
-            json!({"name": "w1", "capability": "spawn:cat", "cli": "sh", "args": ["-c", script]});
-        let (status, body) = world.invoke(&lead, "spawn", input);
+        let starts = Starts::of(&world);
+        let (status, body) = world.invoke(&lead, "spawn", starts.spawn());
         assert_eq!(status, 201, "{body}");
         until("the program to run on the first node", || {
-            (lines(&starts).len() == 1).then_some(())
+            (starts.all().len() == 1).then_some(())
         });
         // Its moment of proof is not over: the spawn is still open.
         one.process.kill9();
         let two = world.node("two");
         let over = world.ended("spawn", &body);
-        let all = lines(&starts);
         assert_eq!(over["status"], "completed", "{over}");
         two.ready("w1");
-        assert_eq!(all.len(), 2, "once on each node: {all:?}");
-        assert!(all[1].contains("/two/"), "{all:?}");
+        assert_eq!(starts.nodes(), ["one", "two"], "once on each node");
+
+        // The first one comes back with its journal, in which the spawn is open; what it is told before it serves the
+        // next spawn, it has acted upon.
+        let one = world.node("one");
+        world.spawned(
+            &lead,
+            json!({"name": "next", "cli": "cat", "target_node": "one"}),
+        );
+        assert!(one.agent("w1").is_none(), "it went to the other node");
+        assert_eq!(starts.nodes(), ["one", "two"], "and is not begun again");
+        until("one program", || (starts.running() == 1).then_some(()));
+    }
+
+    pub fn a_spawn_that_a_node_dies_on_before_it_began_runs_once_on_the_other(
+        age: Option<&'static str>,
+    ) {
+        let world = World::of(age);
+        let lead = world.engine.register("lead");
+        let one = world.node("one");
+        let starts = Starts::of(&world);
+        // A node that hangs is given the spawn, and never reads it.
+        support::signal(one.process.pid(), "STOP");
+        let (status, body) = world.invoke(&lead, "spawn", starts.spawn());
+        assert_eq!(status, 201, "{body}");
+        one.process.kill9();
+        let two = world.node("two");
+        let over = world.ended("spawn", &body);
+        assert_eq!(over["status"], "completed", "{over}");
+        two.ready("w1");
+        assert_eq!(starts.nodes(), ["two"]);
+    }
+
+    pub fn a_link_that_is_cut_in_mid_spawn_is_answered_over_the_next_one(
+        age: Option<&'static str>,
+    ) {
+        let world = World::of(age);
+        let lead = world.engine.register("lead");
+        let nodes = [world.node("one")];
+        let starts = Starts::of(&world);
+        let (status, body) = world.invoke(&lead, "spawn", starts.spawn());
+        assert_eq!(status, 201, "{body}");
+        until("the program to run", || {
+            (starts.all().len() == 1).then_some(())
+        });
+        world.cut(&nodes);
+        let over = world.ended("spawn", &body);
+        assert_eq!(over["status"], "completed", "{over}");
+        nodes[0].ready("w1");
+        assert_eq!((starts.nodes(), starts.running()), (vec!["one"], 1));
     }
 
     pub fn an_engine_that_restarts_finds_both_nodes_and_all_mail_again(age: Option<&'static str>) {
@@ -191,10 +252,8 @@ mod play {
                     .engine
                     .dm(&boss, &seen.agent, &format!("@@{round}-{n}@@"));
             }
-            world.restart();
-            for node in &nodes {
-                world.connected(node);
-            }
+            world.stop();
+            world.resume(&nodes);
         }
         for (n, seen) in seen.iter().enumerate() {
             world.engine.dm(&boss, &seen.agent, &format!("@@3-{n}@@"));
@@ -218,14 +277,16 @@ mod play {
             for seen in &seen {
                 world.engine.dm(&boss, &seen.agent, &format!("@@{round}@@"));
             }
-            world.order(json!({"cut": true}));
-            for node in &nodes {
-                world.connected(node);
-            }
+            world.cut(&nodes);
         };
         flap(0);
         let before: Vec<_> = nodes.iter().map(world::holds).collect();
         (1..=flaps).for_each(flap);
+        let upgrades = world.trouble()["upgrades"].as_u64().expect("a count");
+        assert!(
+            upgrades >= 2 + 2 * (flaps + 1),
+            "{upgrades} links were made"
+        );
         let wanted: Vec<String> = (0..=flaps).map(|n| n.to_string()).collect();
         for seen in &seen {
             until("all mail", || {
@@ -246,12 +307,22 @@ mod play {
         let one = world.node("one");
         let boss = world.engine.register("boss");
         let seen = world.keeper(&one, "a0");
-        world.order(json!({"refuse": 401, "times": 4, "cut": true}));
+        let refusals = world::number("MATRIX_STORM", 4);
+        world.order(json!({"refuse": 401, "times": refusals, "cut": true}));
         world.engine.dm(&boss, "a0", "@@through the storm@@");
+        if refusals > MINTS_MOST {
+            until("it to ask for no more tokens, loudly", || {
+                let why = one.get("/health")["degradedReason"].as_str()?.to_owned();
+                why.contains("no more are asked for").then_some(())
+            });
+        }
         until("its mail", || {
             (seen.words() == ["through the storm"]).then_some(())
         });
         world.connected(&one);
+        assert_eq!(world.trouble()["refused"], refusals, "all of the storm");
+        let minted = world.trouble()["minted"].clone();
+        assert_eq!(minted, 1 + refusals.min(MINTS_MOST), "the first, and more");
 
         let made_up = format!("nt_live_{}", "0".repeat(48));
         let bogus = world.up("bogus", &[("RELAY_NODE_TOKEN", &made_up)]);

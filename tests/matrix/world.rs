@@ -21,7 +21,7 @@ pub fn number(name: &str, usual: u64) -> u64 {
 }
 
 /// The lines of a file, none if it is not there.
-pub fn lines(path: &str) -> Vec<String> {
+fn lines(path: &str) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }
@@ -33,6 +33,12 @@ pub fn holds(node: &Node) -> (usize, usize) {
         fs::read_dir(dir).expect("it runs").count()
     };
     (count("task"), count("fd"))
+}
+
+/// The number of a broker's last event that says it registered; 0 before the first.
+pub fn registered(node: &Node) -> u64 {
+    let last = node.events("node_registered").pop();
+    last.map_or(0, |event| event["seq"].as_u64().expect("a number"))
 }
 
 /// An agent that keeps what it reads.
@@ -48,6 +54,58 @@ impl Seen {
         words
             .filter_map(|line| line.split("@@").nth(1).map(str::to_owned))
             .collect()
+    }
+}
+
+/// A program that writes down where and as which process it was started, and keeps running.
+pub struct Starts {
+    path: String,
+}
+
+impl Starts {
+    pub fn of(world: &World) -> Self {
+        Self {
+            path: world.path("starts.txt"),
+        }
+    }
+
+    /// The input of a spawn that every node can serve.
+    pub fn spawn(&self) -> Value {
+        let script = format!("echo $$ $RELAY_BROKER_STATE_DIR >> {}; exec cat", self.path);
+        json!({"name": "w1", "capability": "spawn:cat", "cli": "sh", "args": ["-c", script]})
+    }
+
+    /// Process and state folder of each start.
+    pub fn all(&self) -> Vec<(String, String)> {
+        let lines = lines(&self.path).into_iter();
+        lines
+            .map(|line| {
+                let (pid, folder) = line.split_once(' ').expect("two words");
+                (pid.to_owned(), folder.to_owned())
+            })
+            .collect()
+    }
+
+    /// On which node each start was.
+    pub fn nodes(&self) -> Vec<&'static str> {
+        let all = self.all().into_iter();
+        all.map(|(_, folder)| {
+            let node = ["one", "two"].into_iter();
+            let mut node = node.filter(|name| folder.contains(&format!("/{name}/")));
+            node.next().expect("a node's folder")
+        })
+        .collect()
+    }
+
+    /// How many of them run; a dead one that nobody has waited for does not.
+    pub fn running(&self) -> usize {
+        let all = self.all().into_iter();
+        all.filter(|(pid, _)| {
+            let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let state = status.rsplit(") ").next().unwrap_or_default();
+            !state.is_empty() && !state.starts_with('Z')
+        })
+        .count()
     }
 }
 
@@ -96,10 +154,20 @@ impl World {
         self.server = Some(server);
     }
 
-    /// Ends the engine and starts it again in its place.
-    pub fn restart(&mut self) {
+    /// Ends the engine.
+    pub fn stop(&mut self) {
         self.server = None;
+    }
+
+    /// Starts it again in its place, and waits until each of these nodes has registered anew.
+    pub fn resume(&mut self, nodes: &[Node]) {
+        let before: Vec<u64> = nodes.iter().map(registered).collect();
         self.serve();
+        for (node, before) in nodes.iter().zip(before) {
+            until("a registration at the engine's new life", || {
+                (registered(node) > before).then_some(())
+            });
+        }
     }
 
     /// A path for a file of the test's.
@@ -154,6 +222,7 @@ impl World {
         Node::up_in(&self.folder_of(name), &args, &all)
     }
 
+    /// Waits for a link; one that was just cut may still be believed in, see [`World::cut`].
     pub fn connected(&self, node: &Node) {
         until("a link", || {
             (node.get("/health")["nodeConnected"] == true).then_some(())
@@ -175,6 +244,25 @@ impl World {
         let url = format!("{}/__behave", self.engine.url);
         let (status, body) = http("POST", &url, &self.engine.key, Some(orders));
         assert!(status < 300, "{body}");
+    }
+
+    /// Cuts all links and waits until each of these nodes has registered anew.
+    pub fn cut(&self, nodes: &[Node]) {
+        let before: Vec<u64> = nodes.iter().map(registered).collect();
+        self.order(json!({"cut": true}));
+        for (node, before) in nodes.iter().zip(before) {
+            until("a registration over a new link", || {
+                (registered(node) > before).then_some(())
+            });
+        }
+    }
+
+    /// What became of the orders.
+    pub fn trouble(&self) -> Value {
+        let url = format!("{}/__behave", self.engine.url);
+        let (status, body) = http("GET", &url, &self.engine.key, None);
+        assert_eq!(status, 200, "{body}");
+        body["data"].clone()
     }
 
     /// What the engine answers to somebody with the workspace key.

@@ -4,43 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 
-import WebSocket from 'ws';
-
-import { atEnd, ended, folder, live, register, startBroker, until, within, workspace, written } from './support.mjs';
-
-/** A program that serves actions: the whole protocol in a few lines. */
-async function sidecar(t, broker, handlers, { supervision } = {}) {
-  const socket = new WebSocket(`${broker.url.replace('http', 'ws')}/api/fleet/ws`, { headers: { 'x-api-key': broker.api_key } });
-  atEnd(t, () => socket.terminate());
-  const waiting = new Map();
-  let last = 0;
-  const ask = (type, payload) => within(new Promise((ok, no) => {
-    const id = `fleet_${last += 1}`;
-    waiting.set(id, { ok, no });
-    socket.send(JSON.stringify({ v: 2, type, request_id: id, payload }));
-  }), `an answer to ${type}`);
-  socket.on('message', async (text) => {
-    const frame = JSON.parse(text);
-    if (frame.type === 'invoke_handler') {
-      const { invocation_id, name, input } = frame.payload;
-      try {
-        await ask('handler_result', { invocation_id, output: await handlers[name](input, ask) });
-      } catch (error) {
-        await ask('handler_result', { invocation_id, error: error.message });
-      }
-      return;
-    }
-    const { ok, no } = waiting.get(frame.request_id);
-    if (frame.type === 'ok') ok(frame.payload.result);
-    else no(Object.assign(new Error(frame.payload.message), frame.payload));
-  });
-  await within(new Promise((ok, no) => { socket.once('open', ok); socket.once('error', no); }), 'the sidecar to connect');
-  assert.equal((await ask('hello', { client_name: 'test', client_version: '1' })).protocol_version, 2);
-  const capabilities = Object.keys(handlers).map((name) => ({ name, kind: name.startsWith('spawn:') ? 'spawn' : 'action' }));
-  assert.deepEqual(await ask('register_node', { manifest: { name: 'test', capabilities }, supervision }), { registered: true });
-  assert.deepEqual(await ask('register_handlers', { names: Object.keys(handlers) }), { handlers_live: true });
-  return { socket, ask };
-}
+import { ended, folder, live, register, sidecar, startBroker, until, workspace, written } from './support.mjs';
 
 /** Until an action is known to the workspace. */
 function known(relay, name, yes = true) {

@@ -292,3 +292,37 @@ export function ended(me, action, id) {
     return ['completed', 'failed'].includes(invocation.status) && invocation;
   }, `the end of ${action} ${id}`);
 }
+
+/** A program that serves actions of a broker: the whole protocol in a few lines. */
+export async function sidecar(t, broker, handlers, { supervision } = {}) {
+  const socket = new WebSocket(`${broker.url.replace('http', 'ws')}/api/fleet/ws`, { headers: { 'x-api-key': broker.api_key } });
+  atEnd(t, () => socket.terminate());
+  const waiting = new Map();
+  let last = 0;
+  const ask = (type, payload) => within(new Promise((ok, no) => {
+    const id = `fleet_${last += 1}`;
+    waiting.set(id, { ok, no });
+    socket.send(JSON.stringify({ v: 2, type, request_id: id, payload }));
+  }), `an answer to ${type}`);
+  socket.on('message', async (text) => {
+    const frame = JSON.parse(text);
+    if (frame.type === 'invoke_handler') {
+      const { invocation_id, name, input } = frame.payload;
+      try {
+        await ask('handler_result', { invocation_id, output: await handlers[name](input, ask) });
+      } catch (error) {
+        await ask('handler_result', { invocation_id, error: error.message });
+      }
+      return;
+    }
+    const { ok, no } = waiting.get(frame.request_id);
+    if (frame.type === 'ok') ok(frame.payload.result);
+    else no(Object.assign(new Error(frame.payload.message), frame.payload));
+  });
+  await within(new Promise((ok, no) => { socket.once('open', ok); socket.once('error', no); }), 'the sidecar to connect');
+  assert.equal((await ask('hello', { client_name: 'test', client_version: '1' })).protocol_version, 2);
+  const capabilities = Object.keys(handlers).map((name) => ({ name, kind: name.startsWith('spawn:') ? 'spawn' : 'action' }));
+  assert.deepEqual(await ask('register_node', { manifest: { name: 'test', capabilities }, supervision }), { registered: true });
+  assert.deepEqual(await ask('register_handlers', { names: Object.keys(handlers) }), { handlers_live: true });
+  return { socket, ask };
+}

@@ -10,7 +10,7 @@ import * as firstFive from 'types505';
 
 import { Proxy } from './proxy.mjs';
 import {
-  ended, folder, inOrder, inbox, live, ready, recorder, register, startBroker, startEngine, until, workspace, written,
+  ended, folder, inOrder, inbox, live, ready, recorder, register, sidecar, startBroker, startEngine, until, workspace, written,
 } from './support.mjs';
 
 const CURSOR = 'relay:delivery-cursor-v1';
@@ -117,6 +117,40 @@ for (const version of ['5.0.1', '6.0.3', '8.2', '9.0']) {
     assert.deepEqual(complaints, [], 'the engine could read everything');
   });
 }
+
+test('what a node says for the programs that serve its actions keeps to the schemas, as they come, answer, fail and go', async (t) => {
+  const dir = folder(t);
+  const engine = await startEngine(t, dir);
+  const proxy = await Proxy.start(t, engine);
+  const agents = Object.fromEntries(['ada', 'bob', 'cleo'].map((name) => [name, recorder(path.join(dir, name))]));
+  const broker = await startBroker(t, dir, { engine: proxy, agents });
+  const relay = workspace(engine);
+  await live(relay, broker.name);
+  const lead = await register(t, relay, 'lead');
+  const invoke = async (action, input) => ended(lead.me, action, (await lead.me.actions.invoke(action, input)).invocationId);
+  const offered = (frame) => frame.capabilities.map(({ name }) => name);
+  const { socket } = await sidecar(t, broker, {
+    echo: (input) => ({ said: input.words }),
+    list: () => [1, 'two', null],
+    nothing: () => undefined,
+    fail: () => { throw new Error('not today'); },
+    'spawn:made': async (input, ask) => ask('spawn_agent', { agent: { name: input.name, cli: 'cat' } }),
+  });
+  await proxy.seen((p) => p.of('broker', 'node.register').some((frame) => offered(frame).includes('spawn:made')), 'the offer');
+  const outcomes = [];
+  for (const action of ['echo', 'list', 'nothing', 'fail']) outcomes.push((await invoke(action, { words: 'hello' })).status);
+  assert.deepEqual(outcomes, ['completed', 'completed', 'completed', 'failed']);
+  assert.equal((await invoke('spawn', { name: 'dora', capability: 'spawn:made' })).status, 'completed');
+  await proxy.seen((p) => p.of('broker', 'inventory.sync').some((frame) => frame.agents.length === 4), 'a list of all agents');
+  const before = proxy.of('broker', 'node.register').length;
+  socket.terminate();
+  await proxy.seen((p) => p.of('broker', 'node.register').slice(before).some((frame) => !offered(frame).includes('echo')), 'the end of the offer');
+  await broker.stop();
+
+  assert.deepEqual(violations(proxy.frames), []);
+  assert.deepEqual(replyViolations(proxy.frames), []);
+  assert.deepEqual(proxy.of('engine', 'error'), [], 'the engine took everything');
+});
 
 test('all that two nodes said to engines of every age in the matrix keeps to the schemas', { skip: !process.env.MATRIX_FRAMES }, () => {
   const lines = fs.readFileSync(process.env.MATRIX_FRAMES, 'utf8').split('\n').filter(Boolean);

@@ -386,8 +386,8 @@ impl Check {
         if !as_before && !standing.is_some_and(|words| key.ends(&words)) {
             let gone_at = *self.gone_at.get_or_insert(now);
             let sure = match prompt::focus(screen, prompt) {
-                Focus::Empty | Focus::Unknown => gone_at + GONE,
-                Focus::Draft | Focus::Home | Focus::Away => gone_at + STAYS_AWAY,
+                Focus::Empty | Focus::Home | Focus::Unknown => gone_at + GONE,
+                Focus::Draft | Focus::Away => gone_at + STAYS_AWAY,
             };
             if now >= sure {
                 return Judged::landed(Proof::Echo);

@@ -84,11 +84,13 @@ fn mark_at(row: &[char], prompt: Prompt) -> Option<usize> {
     (opens && spaced && row.len() > at + usize::from(prompt.gap)).then_some(at)
 }
 
-/// Nothing, or what is drawn paler than typed words are.
+/// Nothing, or what is drawn paler than typed words are. The first letter may be drawn as the cursor, so it counts only if
+/// it is alone.
 fn is_hint(text: &[char], faded: &[bool]) -> bool {
-    text.iter()
-        .zip(faded)
-        .all(|(c, faded)| c.is_whitespace() || *faded)
+    let pale = |(c, faded): (&char, &bool)| c.is_whitespace() || *faded;
+    let alone = text.iter().skip(1).all(|c| c.is_whitespace());
+    let from = usize::from(!alone);
+    text.iter().zip(faded).skip(from).all(pale)
 }
 
 /// A draft of several rows has its mark on the first.
@@ -154,7 +156,12 @@ mod tests {
             looks("❯ \x1b[38;5;248mTry this\x1b[m\x1b[1;3H"),
             Focus::Empty
         );
+        assert_eq!(
+            looks("❯ \x1b[7mT\x1b[27;2mry this\x1b[m\x1b[1;3H"),
+            Focus::Empty
+        );
         assert_eq!(looks("❯ typed\x1b[1;3H"), Focus::Home);
+        assert_eq!(looks("❯ t\x1b[1;3H"), Focus::Home);
         assert_eq!(looks("❯ a long one\r\n  that goes on"), Focus::Draft);
         assert_eq!(focus(&screen("❯ "), None), Focus::Unknown);
     }

@@ -12,7 +12,7 @@ import { World } from './world.mjs';
 const ROOT = process.env.REAL_CLIS;
 const RUNS = Number(process.env.RUNS ?? 0);
 /** How many messages a play sends unless RUNS says otherwise. */
-const USUAL = { idle: 3, burst: 20, busy: 5, start: 3, draft: 2, dialog: 10 };
+const USUAL = { idle: 3, burst: 20, busy: 5, start: 3, draft: 2, left: 1, dialog: 10 };
 const ENVELOPE = /^Relay message from tester \[[^\]]*\]: /;
 
 const asked = process.argv.slice(2);

@@ -82,6 +82,26 @@ async function draft(world, { runs }) {
   }
 }
 
+/** Behind a line that a person has left half typed: Claude Code can put it aside and bring it back, others are waited for. */
+async function left(world) {
+  await world.ready();
+  await later(500);
+  const troubles = [];
+  await world.type('left half typed');
+  await world.shows(/left half typed/);
+  const message = await world.send(short('meanwhile'));
+  const came = await world.accepted(message, 20_000);
+  if (came !== (world.cli === 'claude')) troubles.push(came ? 'the message did not wait' : 'the line was not put aside');
+  if (came) await world.answered(message);
+  await later(1000);
+  await world.shows(/left half typed/);
+  await world.type('\r');
+  world.typed = ['left half typed'];
+  await all(world, [message]);
+  if (!await world.models.until((turns) => turns.some((turn) => turn.trim() === 'left half typed'), 5000)) troubles.push('the line is gone');
+  return troubles;
+}
+
 /** While a question whether a command may run stands open; a person answers it. */
 async function dialog(world, { runs }) {
   await world.ready();
@@ -123,4 +143,4 @@ function asked(screen) {
   return rows.slice(from).filter((row) => /\d\.|\?/.test(row)).map((row) => row.trim()).join('\n');
 }
 
-export const PLAYS = { idle, burst, busy, start, draft, dialog };
+export const PLAYS = { idle, burst, busy, start, draft, left, dialog };

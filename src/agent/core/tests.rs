@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::ids::{AgentName, DeliveryId};
 use crate::time::Wall;
+use crate::wire::down::Mode;
 use crate::wire::event::Proof;
 
 /// A program and its terminal.

@@ -1,0 +1,275 @@
+//! The part of an agent's mind that takes one message from the queue to its end: at the gate, as a draft, and after Enter.
+//! Each function is a state's, and returns the next.
+
+use std::time::Duration;
+
+use super::{AgentCore, Effects, Facts, Next, State};
+use crate::agent::draft::{Check, Draft, Stage, Swallowed, Typing};
+use crate::agent::gate::{Answer, Gate, Scene};
+use crate::agent::inject::{self, Frame};
+use crate::agent::prompt::Focus;
+use crate::agent::verify::{Before, Drawn, Echo, Key, Looks};
+use crate::msg::AgentReport;
+use crate::time::{Mono, soonest};
+use crate::wire::down::Mode;
+
+/// Between Escape and the text, when a message interrupts.
+const INTERRUPT: Duration = Duration::from_millis(100);
+
+impl AgentCore {
+    pub(super) fn ready(&mut self, out: &mut Effects) -> Next {
+        let Some(injection) = self.waiting.pop_front() else {
+            return Next::Stay(State::Ready);
+        };
+        let text = inject::sanitise(&injection.text);
+        let Some(key) = Key::of(&text) else {
+            let why = "the message is empty once control characters are removed".to_owned();
+            Self::report(out, AgentReport::Failed(injection.delivery_id, why));
+            return Next::Go(State::Ready);
+        };
+        self.look(out);
+        Next::Stay(State::Injecting(Box::new(Draft {
+            id: injection.delivery_id,
+            interrupt: injection.mode == Mode::Steer,
+            text,
+            echo: Echo::new(key.clone()),
+            key,
+            gate: Gate::default(),
+            stage: Stage::Measuring,
+            wake: None,
+        })))
+    }
+
+    /// Both `Injecting` and `Stalled`: they differ in what they may still report.
+    pub(super) fn injecting(
+        &mut self,
+        now: Mono,
+        mut draft: Box<Draft>,
+        stalled: bool,
+        out: &mut Effects,
+    ) -> Next {
+        let stay = |draft| {
+            Next::Stay(if stalled {
+                State::Stalled(draft)
+            } else {
+                State::Injecting(draft)
+            })
+        };
+        if let Stage::Interrupted { until } = draft.stage {
+            draft.wake = Some(until);
+            if now < until {
+                return stay(draft);
+            }
+            draft.stage = Stage::Measuring;
+            draft.wake = None;
+            self.look(out);
+            return stay(draft);
+        }
+        let Some(facts) = self.facts else {
+            return stay(draft);
+        };
+        if let Stage::Typing(_) = draft.stage {
+            return self.typing(now, facts, draft, stalled, out);
+        }
+        if let Some(next) = self.at_gate(now, facts, &mut draft, stalled, out) {
+            return match next {
+                true => Next::Stay(State::Stalled(draft)),
+                false => stay(draft),
+            };
+        }
+        if facts.line_mode {
+            return self.type_lines(now, facts, draft, out);
+        }
+        if std::mem::take(&mut draft.interrupt) && self.profile.escape_interrupts {
+            self.write(vec![0x1b], out);
+            draft.stage = Stage::Interrupted {
+                until: now + INTERRUPT,
+            };
+            return Next::Go(State::Injecting(draft));
+        }
+        let frame = if self.screen.modes().bracketed_paste {
+            Frame::Paste
+        } else {
+            Frame::Plain
+        };
+        let before = Before::of(&self.screen, &draft.key);
+        draft.echo.start_over();
+        let mark = self.write(inject::framed(&draft.text, frame), out);
+        draft.wake = None;
+        draft.stage = Stage::Typing(Typing {
+            frame,
+            mark,
+            before,
+            typed_at: None,
+            read_at: None,
+            drawn_at: None,
+            away: false,
+            looks: Looks::new(now),
+        });
+        Next::Stay(State::Injecting(draft))
+    }
+
+    /// Nothing is typed into a dialog, or behind somebody's words: whether that is reported now, or `None` for "go on".
+    fn at_gate(
+        &mut self,
+        now: Mono,
+        facts: Facts,
+        draft: &mut Draft,
+        stalled: bool,
+        out: &mut Effects,
+    ) -> Option<bool> {
+        self.focus();
+        let answer = draft.gate.ask(Scene {
+            now,
+            facts,
+            screen: &self.screen,
+            profile: &self.profile,
+            last_output: self.last_output,
+            hands: self.hands,
+            steer: draft.interrupt,
+            known: self.prompt_known,
+        });
+        let (wake, why) = match answer {
+            Answer::Type => return None,
+            Answer::Stash(keys) => {
+                self.write(keys.to_vec(), out);
+                (now + INTERRUPT, None)
+            }
+            Answer::Wait(wake) => (wake, None),
+            Answer::Blocked(wake, why) => (wake, Some(why)),
+        };
+        draft.wake = Some(wake);
+        match why.filter(|_| !stalled) {
+            Some(why) => {
+                let why = format!("{why}; {}", self.shown());
+                Self::report(out, AgentReport::Stalled(draft.id.clone(), why));
+                Some(true)
+            }
+            None => Some(false),
+        }
+    }
+
+    /// Line mode: text and Enter go in one piece, and the kernel keeps them until the program asks.
+    fn type_lines(
+        &mut self,
+        now: Mono,
+        facts: Facts,
+        mut draft: Box<Draft>,
+        out: &mut Effects,
+    ) -> Next {
+        if let Some((line, bytes)) = inject::too_long_line(&draft.text) {
+            let most = inject::LINE_MAX;
+            let why = format!(
+                "line {line} of the message has {bytes} bytes; a terminal in line mode takes at most {most} per line"
+            );
+            Self::report(out, AgentReport::Failed(draft.id.clone(), why));
+            return Next::Go(State::Ready);
+        }
+        let mut bytes = inject::framed(&draft.text, Frame::Lines);
+        bytes.push(enter(facts));
+        draft.echo.start_over();
+        let mark = self.write(bytes, out);
+        let mut check = Check::new(draft, Frame::Lines, mark, self.screen.offset(), now);
+        check.kernel_echo = facts.echo;
+        Next::Stay(State::Verifying(Box::new(check)))
+    }
+
+    /// The text is on its way into a raw terminal: wait until it is read and seen, then press Enter.
+    fn typing(
+        &mut self,
+        now: Mono,
+        facts: Facts,
+        mut draft: Box<Draft>,
+        stalled: bool,
+        out: &mut Effects,
+    ) -> Next {
+        let silent_since = self.last_output;
+        let (written, screen, profile) = (self.written, &self.screen, &self.profile);
+        let verdict = draft.may_enter(now, facts, written, screen, profile, silent_since);
+        // A text that is near the cursor while something else has the keyboard is no draft.
+        let elsewhere = verdict.drawn == Drawn::Near && self.focus() == Focus::Away;
+        if verdict.enter && !elsewhere {
+            let Stage::Typing(typing) = &draft.stage else {
+                return Next::Stay(State::Injecting(draft));
+            };
+            let frame = typing.frame;
+            let before = typing.before.clone();
+            let mark = self.write(
+                vec![if facts.line_mode { enter(facts) } else { b'\r' }],
+                out,
+            );
+            let mut check = Check::new(draft, frame, mark, self.screen.offset(), now);
+            check.stood = (verdict.drawn >= Drawn::Row).then_some((verdict.drawn, before));
+            return Next::Stay(State::Verifying(Box::new(check)));
+        }
+        draft.wake = verdict.wake.filter(|_| !elsewhere);
+        let focus = self.focus();
+        match draft.is_swallowed(now, facts, focus, self.last_output) {
+            Swallowed::Yes => {
+                draft.stage = Stage::Measuring;
+                self.look(out);
+                return Next::Stay(State::Stalled(draft));
+            }
+            Swallowed::Ask(at) => draft.wake = soonest(draft.wake, Some(at)),
+            Swallowed::No => {}
+        }
+        let Some(why) = verdict.stall.filter(|_| !stalled) else {
+            return Next::Stay(if stalled {
+                State::Stalled(draft)
+            } else {
+                State::Injecting(draft)
+            });
+        };
+        let why = format!("{why}, so Enter was not pressed; {}", self.shown());
+        Self::report(out, AgentReport::Stalled(draft.id.clone(), why));
+        Next::Stay(State::Stalled(draft))
+    }
+
+    pub(super) fn verifying(
+        &mut self,
+        now: Mono,
+        mut check: Box<Check>,
+        out: &mut Effects,
+    ) -> Next {
+        if self.written < check.mark {
+            return Next::Stay(State::Verifying(check));
+        }
+        if check.entered_at.is_none() {
+            check.entered(now);
+            if check.presses == 1 {
+                Self::report(out, AgentReport::Typed(check.draft.id.clone()));
+            }
+            self.look(out);
+            return Next::Stay(State::Verifying(check));
+        }
+        let Some(facts) = self.facts else {
+            return Next::Stay(State::Verifying(check));
+        };
+        let verdict = check.judge(now, facts, &self.screen, self.profile.prompt);
+        if let Some((proof, note)) = verdict.landed {
+            Self::report(
+                out,
+                AgentReport::Landed(check.draft.id.clone(), proof, note),
+            );
+            return Next::Go(State::Ready);
+        }
+        if verdict.press_again {
+            check.mark = self.write(vec![b'\r'], out);
+            check.entered_at = None;
+            check.presses += 1;
+        }
+        if let Some(why) = verdict.stall {
+            Self::report(
+                out,
+                AgentReport::Stalled(check.draft.id.clone(), format!("{why}; {}", self.shown())),
+            );
+        }
+        check.draft.wake = verdict.wake;
+        Next::Stay(State::Verifying(check))
+    }
+}
+
+/// What ends a line in this terminal.
+fn enter(facts: Facts) -> u8 {
+    if facts.cr_is_newline { b'\r' } else { b'\n' }
+}

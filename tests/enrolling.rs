@@ -62,15 +62,21 @@ fn the_id_in_the_engines_answer_is_the_one_that_counts_also_after_a_restart() {
     assert_eq!(engine.mints().len(), 1, "the cached token was good");
 }
 
-#[test]
-fn a_node_that_gets_no_token_does_not_start_and_says_why() {
-    let engine = Scripted::start(|_| Some(refused(403, "forbidden")), |_| Upgrade::Yes);
-    let folder = Scratch::new();
+/// What a broker says that ends instead of starting.
+fn refuses_to_start(folder: &Scratch, engine: &Scripted) -> String {
     let args = [&["up"][..], &engine.flags()].concat();
     let (code, text) = Process::try_start(folder.path(), &args)
         .err()
         .expect("it does not start");
     assert_eq!(code, Some(1));
+    text
+}
+
+#[test]
+fn a_node_that_gets_no_token_does_not_start_and_says_why() {
+    let engine = Scripted::start(|_| Some(refused(403, "forbidden")), |_| Upgrade::Yes);
+    let folder = Scratch::new();
+    let text = refuses_to_start(&folder, &engine);
     assert!(
         text.contains("no node token to be had") && text.contains("forbidden"),
         "{text}"
@@ -85,11 +91,7 @@ fn a_node_whose_seed_cannot_be_read_does_not_start_as_somebody_else() {
     let dir = folder.path().join(".local/share/agent-relay");
     std::fs::create_dir_all(&dir).expect("room");
     std::fs::write(dir.join("machine-id"), b"\xff\xff").expect("room");
-    let args = [&["up"][..], &engine.flags()].concat();
-    let (code, text) = Process::try_start(folder.path(), &args)
-        .err()
-        .expect("it does not start");
-    assert_eq!(code, Some(1));
+    let text = refuses_to_start(&folder, &engine);
     assert!(
         text.contains("machine-id") && text.contains("UTF-8"),
         "{text}"

@@ -45,6 +45,8 @@ impl Hands {
 pub struct Scene<'a> {
     pub now: Mono,
     pub facts: Facts,
+    /// What the screen shows to have the keyboard.
+    pub focus: Focus,
     pub screen: &'a Screen,
     pub profile: &'a Profile,
     pub last_output: Option<Mono>,
@@ -153,7 +155,7 @@ impl Gate {
             .is_none_or(|at| scene.now.since(at) >= REDRAWN);
         let title = scene.screen.title().chars().next();
         let merges = title.is_some() && title == scene.profile.merges_while && !scene.steer;
-        match prompt::focus(scene.screen, scene.profile.prompt) {
+        match scene.focus {
             Focus::Empty if merges => Some(Obstacle::Working),
             Focus::Empty => None,
             Focus::Draft => Some(Obstacle::Words),
@@ -189,11 +191,13 @@ mod tests {
     fn ask(gate: &mut Gate, ms: u64, shown: &str, hands: Hands, known: bool) -> Answer {
         let mut screen = Screen::new(Size { rows: 12, cols: 40 });
         screen.feed(format!("\x1b[?2004h{shown}").as_bytes());
+        let claude = profile::of(&["claude".into()]);
         gate.ask(Scene {
             now: at(ms),
             facts: RAW,
+            focus: prompt::focus(&screen, claude.prompt),
             screen: &screen,
-            profile: &profile::of(&["claude".into()]),
+            profile: &claude,
             last_output: Some(at(ms)),
             hands,
             steer: false,

@@ -48,34 +48,24 @@ impl AgentCore {
         stalled: bool,
         out: &mut Effects,
     ) -> Next {
-        let stay = |draft| {
-            Next::Stay(if stalled {
-                State::Stalled(draft)
-            } else {
-                State::Injecting(draft)
-            })
-        };
         if let Stage::Interrupted { until } = draft.stage {
             draft.wake = Some(until);
             if now < until {
-                return stay(draft);
+                return stay(draft, stalled);
             }
             draft.stage = Stage::Measuring;
             draft.wake = None;
             self.look(out);
-            return stay(draft);
+            return stay(draft, stalled);
         }
         let Some(facts) = self.facts else {
-            return stay(draft);
+            return stay(draft, stalled);
         };
         if let Stage::Typing(_) = draft.stage {
             return self.typing(now, facts, draft, stalled, out);
         }
-        if let Some(next) = self.at_gate(now, facts, &mut draft, stalled, out) {
-            return match next {
-                true => Next::Stay(State::Stalled(draft)),
-                false => stay(draft),
-            };
+        if let Some(reported) = self.at_gate(now, facts, &mut draft, stalled, out) {
+            return stay(draft, stalled || reported);
         }
         if facts.line_mode {
             return self.type_lines(now, facts, draft, out);
@@ -118,10 +108,10 @@ impl AgentCore {
         stalled: bool,
         out: &mut Effects,
     ) -> Option<bool> {
-        self.focus();
         let answer = draft.gate.ask(Scene {
             now,
             facts,
+            focus: self.focus(),
             screen: &self.screen,
             profile: &self.profile,
             last_output: self.last_output,
@@ -214,11 +204,7 @@ impl AgentCore {
             Swallowed::No => {}
         }
         let Some(why) = verdict.stall.filter(|_| !stalled) else {
-            return Next::Stay(if stalled {
-                State::Stalled(draft)
-            } else {
-                State::Injecting(draft)
-            });
+            return stay(draft, stalled);
         };
         let why = format!("{why}, so Enter was not pressed; {}", self.shown());
         Self::report(out, AgentReport::Stalled(draft.id.clone(), why));
@@ -267,6 +253,15 @@ impl AgentCore {
         check.draft.wake = verdict.wake;
         Next::Stay(State::Verifying(check))
     }
+}
+
+/// A message that has no end yet; what holds it up was reported or not.
+fn stay(draft: Box<Draft>, stalled: bool) -> Next {
+    Next::Stay(if stalled {
+        State::Stalled(draft)
+    } else {
+        State::Injecting(draft)
+    })
 }
 
 /// What ends a line in this terminal.

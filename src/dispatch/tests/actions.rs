@@ -38,15 +38,13 @@ fn running(w: &mut World, id: &str, name: &str) -> Run {
 
 #[test]
 fn a_spawn_asked_twice_by_the_engine_starts_once_and_is_answered_alike() {
+    let again = |w: &mut World| {
+        invoke(w, "inv_1", "spawn:claude", json!({"name":"w1","cli":"cat"}));
+    };
     let mut w = World::new();
     w.link_up();
     running(&mut w, "inv_1", "w1");
-    invoke(
-        &mut w,
-        "inv_1",
-        "spawn:claude",
-        json!({"name":"w1","cli":"cat"}),
-    );
+    again(&mut w);
     let starts = |effects: &[Effect]| {
         let spawn = |e: &&Effect| matches!(e, Effect::Spawn(..));
         effects.iter().filter(spawn).count()
@@ -54,12 +52,7 @@ fn a_spawn_asked_twice_by_the_engine_starts_once_and_is_answered_alike() {
     assert_eq!(starts(&w.done()), 1);
     w.pass(Duration::from_millis(250));
     assert_eq!(answers(&w.sent()), [spawned("w1")]);
-    invoke(
-        &mut w,
-        "inv_1",
-        "spawn:claude",
-        json!({"name":"w1","cli":"cat"}),
-    );
+    again(&mut w);
     assert_eq!(
         answers(&w.sent()),
         [spawned("w1")],
@@ -68,12 +61,7 @@ fn a_spawn_asked_twice_by_the_engine_starts_once_and_is_answered_alike() {
     let mut w = World::after(w.journal);
     w.link_up();
     w.done();
-    invoke(
-        &mut w,
-        "inv_1",
-        "spawn:claude",
-        json!({"name":"w1","cli":"cat"}),
-    );
+    again(&mut w);
     assert_eq!(
         answers(&w.sent()),
         [spawned("w1")],

@@ -111,6 +111,8 @@ pub enum AgentReport {
     Typed(DeliveryId),
     /// It arrived, or nothing was seen until the window closed (`Proof::None`, with the reason).
     Landed(DeliveryId, Proof, Option<String>),
+    /// The program began to act on a message that landed before, and how that is known.
+    TurnStarted(DeliveryId, Proof),
     /// The text is not drawn, so Enter is withheld.
     Stalled(DeliveryId, String),
     /// The thread takes no orders now, so it does not know of the message; nothing of it was typed.

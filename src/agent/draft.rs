@@ -8,6 +8,7 @@ use crate::agent::gate::Gate;
 use crate::agent::inject::Frame;
 use crate::agent::profile::Profile;
 use crate::agent::prompt::{self, Focus, Prompt};
+use crate::agent::proof::Head;
 use crate::agent::verify::{Before, Drawn, Echo, Key, Looks};
 use crate::ids::DeliveryId;
 use crate::screen::Screen;
@@ -35,6 +36,13 @@ const GONE: Duration = Duration::from_millis(50);
 /// Where something else than the empty input line has the keyboard after Enter, it must stay away this long: a picture may be
 /// half drawn, and some composers take an Enter for a line's end.
 const STAYS_AWAY: Duration = Duration::from_millis(600);
+/// How long a program's own proof is waited for once the text is gone, if it gave such proofs before: they come within 100 ms
+/// (injection, "Proof of submission outside the screen").
+const HOPE: Duration = Duration::from_millis(200);
+/// How often a program's history is looked into.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+/// And until when, from Enter.
+const ASK_UNTIL: Duration = Duration::from_secs(2);
 /// While the draft still stands in the input line, Enter was swallowed: when to press it again (injection, rule 8).
 const AGAIN: [Duration; 4] = [
     Duration::from_millis(600),
@@ -49,6 +57,7 @@ pub struct Draft {
     pub id: DeliveryId,
     pub text: String,
     pub key: Key,
+    pub head: Option<Head>,
     pub echo: Echo,
     /// Escape is to be pressed first.
     pub interrupt: bool,
@@ -227,6 +236,12 @@ pub struct Check {
     pub kernel_echo: bool,
     /// The text stood in the input line when Enter was pressed: where, and how it was before that.
     pub stood: Option<(Drawn, Before)>,
+    /// The program itself has shown that it took a text.
+    pub proven: Option<Proof>,
+    /// The program has begun to work since Enter, and how that is known.
+    pub turn: Option<Proof>,
+    /// When the program's history was last looked into.
+    pub asked_at: Option<Mono>,
     /// Output up to Enter.
     offset: u64,
     read_at: Option<Mono>,
@@ -283,6 +298,9 @@ impl Check {
             presses: 1,
             kernel_echo: false,
             stood: None,
+            proven: None,
+            turn: None,
+            asked_at: None,
             offset,
             read_at: None,
             gone_at: None,
@@ -303,13 +321,30 @@ impl Check {
         }
     }
 
-    /// `facts` must be newer than Enter.
+    /// Whether to look into the program's history now.
+    pub fn asks(&mut self, now: Mono) -> bool {
+        let due = self.asked_at.is_none_or(|at| now >= at + ASK_AGAIN);
+        if due {
+            self.asked_at = Some(now);
+        }
+        due
+    }
+
+    /// When to look into it next; `None` once that has been in vain for long.
+    pub fn asks_at(&self) -> Option<Mono> {
+        let entered_at = self.entered_at?;
+        let at = self.asked_at? + ASK_AGAIN;
+        (at < entered_at + ASK_UNTIL).then_some(at)
+    }
+
+    /// `facts` must be newer than Enter. With `hope` a proof of the program's own is waited for.
     pub fn judge(
         &mut self,
         now: Mono,
         facts: Facts,
         screen: &Screen,
         prompt: Option<Prompt>,
+        hope: bool,
     ) -> Judged {
         let entered_at = self.entered_at.unwrap_or(now);
         if self.frame == Frame::Lines
@@ -334,7 +369,7 @@ impl Check {
             return judged;
         }
         if self.stood.is_some() || (prompt.is_some() && self.frame == Frame::Paste) {
-            return self.draft_gone(now, entered_at, screen, prompt);
+            return self.draft_gone(now, entered_at, screen, prompt, hope);
         }
         let since = self.read_at.unwrap_or(entered_at);
         let shown = screen.offset() > self.offset;
@@ -376,6 +411,7 @@ impl Check {
         entered_at: Mono,
         screen: &Screen,
         prompt: Option<Prompt>,
+        hope: bool,
     ) -> Judged {
         let key = &self.draft.key;
         let as_before = self
@@ -384,13 +420,20 @@ impl Check {
             .is_some_and(|(place, before)| before.compare(screen, key) >= *place);
         let standing = prompt.and_then(|prompt| prompt::standing(screen, prompt));
         if !as_before && !standing.is_some_and(|words| key.ends(&words)) {
+            if let Some(proof) = self.proven {
+                return Judged::landed(proof);
+            }
             let gone_at = *self.gone_at.get_or_insert(now);
             let sure = match prompt::focus(screen, prompt) {
                 Focus::Empty | Focus::Home | Focus::Unknown => gone_at + GONE,
                 Focus::Draft | Focus::Away => gone_at + STAYS_AWAY,
             };
+            let sure = match hope {
+                true => sure.max(gone_at + HOPE),
+                false => sure,
+            };
             if now >= sure {
-                return Judged::landed(Proof::Echo);
+                return Judged::landed(Proof::Screen);
             }
             return Judged::wait(sure);
         }

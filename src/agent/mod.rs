@@ -7,12 +7,16 @@ pub mod core;
 mod draft;
 pub mod exec;
 mod gate;
+mod history;
+pub mod hook;
 mod inject;
 pub mod mark;
 mod profile;
 mod prompt;
+mod proof;
 pub mod pty;
 mod ready;
+mod signs;
 mod stream;
 mod verify;
 
@@ -33,7 +37,7 @@ const STACK_KIB: usize = 512;
 
 /// Starts an agent's thread, which starts the program: whether that worked is its first report, `Started` or
 /// `NotStarted`; the last is `Exited` unless it was `NotStarted`. The caller puts the line up and takes it down again.
-/// `exe` is our own binary (see [`exec`]); `marks` is the folder of [`mark`]; `events` gets rendered `worker_stream` events while anybody listens.
+/// `exe` is our own binary (see [`exec`]); `state` is the folder that holds those of [`mark`] and [`hook`]; `events` gets rendered `worker_stream` events while anybody listens.
 ///
 /// # Errors
 /// When there is no descriptor or thread to be had.
@@ -41,7 +45,7 @@ pub fn start(
     run: Run,
     spec: AgentSpec,
     exe: &Path,
-    marks: &Path,
+    state: &Path,
     reaper: Arc<Reaper>,
     report: Box<dyn Fn(AgentReport) + Send>,
     events: Arc<Topic<Arc<str>>>,
@@ -53,13 +57,14 @@ pub fn start(
         input: sender.clone(),
         output: output.clone(),
     };
-    let mark = mark::Mark::open(marks, &spec.name)
+    let mark = mark::Mark::open(&state.join(mark::FOLDER), &spec.name)
         .inspect_err(|e| log::warn!("no note is kept of what {} has read: {e}", spec.name))
         .ok();
     let name = format!("agent:{}", spec.name);
     let job = actor::Job {
         spec,
         mark,
+        hooks: state.join(hook::FOLDER),
         reaper,
         report,
         input,

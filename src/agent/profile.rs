@@ -1,5 +1,4 @@
-//! What is known about each agent CLI, as table rows. A program that is in no row gets the generic one. Hooks, dialogs
-//! and session files of each CLI belong here once they are used.
+//! What is known about each agent CLI, as table rows. A program that is in no row gets the generic one.
 
 use std::time::Duration;
 
@@ -17,6 +16,10 @@ pub struct Profile {
     pub prompt: Option<Prompt>,
     /// What puts a half-typed line aside until the next one is submitted, and then brings it back.
     pub stash: Option<&'static [u8]>,
+    /// Where it keeps what it was asked.
+    pub history: Option<Source>,
+    /// It takes a hook that tells what it was asked, as Claude Code does.
+    pub hook: bool,
     /// It glues messages together that come while its title begins so.
     pub merges_while: Option<char>,
     /// Escape interrupts what it does. Elsewhere Escape is the first half of some other key, and would eat the message's
@@ -28,12 +31,27 @@ pub struct Profile {
     pub ready_within: Duration,
 }
 
+/// A file in which a CLI keeps what it was asked, as JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Names the folder, if set in the program's environment.
+    pub variable: Option<&'static str>,
+    /// The folder below HOME otherwise.
+    pub below_home: &'static str,
+    /// The file below that; a name of `*` stands for any folder.
+    pub file: &'static str,
+    /// How it writes a long paste, when not in full.
+    pub placeholder: Option<&'static str>,
+}
+
 /// For programs nobody measured.
 pub const GENERIC: Profile = Profile {
     program: "",
     composer: false,
     prompt: None,
     stash: None,
+    history: None,
+    hook: false,
     merges_while: None,
     escape_interrupts: false,
     enter_after: Duration::from_millis(150),
@@ -43,14 +61,43 @@ pub const GENERIC: Profile = Profile {
 const TABLE: [Profile; 4] = [
     Profile {
         stash: Some(b"\x13"),
+        hook: true,
+        history: Some(Source {
+            variable: Some("CLAUDE_CONFIG_DIR"),
+            below_home: ".claude",
+            file: "history.jsonl",
+            placeholder: Some("[Pasted"),
+        }),
         ..tui("claude", 60, '❯', 2)
     },
-    tui("codex", 60, '›', 2),
+    Profile {
+        history: Some(Source {
+            variable: Some("CODEX_HOME"),
+            below_home: ".codex",
+            file: "history.jsonl",
+            placeholder: None,
+        }),
+        ..tui("codex", 60, '›', 2)
+    },
     Profile {
         merges_while: Some('✦'),
+        history: Some(Source {
+            variable: None,
+            below_home: ".gemini",
+            file: "tmp/*/logs.json",
+            placeholder: None,
+        }),
         ..tui("gemini", 150, '>', 2)
     },
-    tui("opencode", 150, '┃', 3),
+    Profile {
+        history: Some(Source {
+            variable: Some("XDG_STATE_HOME"),
+            below_home: ".local/state",
+            file: "opencode/prompt-history.jsonl",
+            placeholder: None,
+        }),
+        ..tui("opencode", 150, '┃', 3)
+    },
 ];
 
 const fn tui(program: &'static str, enter_after_ms: u64, mark: char, gap: u16) -> Profile {
@@ -59,6 +106,8 @@ const fn tui(program: &'static str, enter_after_ms: u64, mark: char, gap: u16) -
         composer: true,
         prompt: Some(Prompt { mark, gap }),
         stash: None,
+        history: None,
+        hook: false,
         merges_while: None,
         escape_interrupts: true,
         enter_after: Duration::from_millis(enter_after_ms),

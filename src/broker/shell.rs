@@ -45,7 +45,7 @@ pub(super) struct Hands {
     pub events: Arc<Topic<Arc<str>>>,
     pub reaper: Arc<Reaper>,
     pub exe: PathBuf,
-    pub marks: PathBuf,
+    pub state_dir: PathBuf,
     pub node: Arc<Mutex<(String, String)>>,
     pub degraded: Arc<Mutex<Option<String>>>,
     /// Nanoseconds on the monotonic clock by which to leave even if nothing can be written; 0 for never.
@@ -98,9 +98,9 @@ impl Shell {
             }
             let _ = inbox.send(Inbound::Event(Event::Agent(who.clone(), run, report)));
         };
-        let (exe, marks) = (&self.hands.exe, &self.hands.marks);
+        let (exe, state) = (&self.hands.exe, &self.hands.state_dir);
         let (reaper, events) = (self.hands.reaper.clone(), self.hands.events.clone());
-        match agent::start(run, spec, exe, marks, reaper, Box::new(report), events) {
+        match agent::start(run, spec, exe, state, reaper, Box::new(report), events) {
             // The thread reports its own end, so nobody has to join it.
             Ok((line, _thread)) => {
                 self.hands.lines.put(name.clone(), line);

@@ -104,6 +104,7 @@ impl Dispatcher {
             in_flight: None,
             stalled: None,
             again_at: None,
+            took: std::collections::VecDeque::new(),
             flush_left: 0,
             ready: false,
             idle_since: None,

@@ -217,6 +217,7 @@ impl World {
                     Effect::Probe => core.step(now, Event::Tty(seat.facts()), &mut thread.out),
                     Effect::Report(report) => reports.push(report),
                     Effect::Signal(ending) => seat.hang_up(now.mono.0, ending == Ending::Kill),
+                    Effect::NoteHistory(_) | Effect::AskHistory(_) => {}
                     Effect::Keys(..) | Effect::Resize(_) => {}
                 }
                 // A probe's answer comes before everything else, and so does what follows from it.

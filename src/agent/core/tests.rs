@@ -14,6 +14,10 @@ trait Program {
     fn settings(&self) -> Facts;
     /// It reads: what it shows in answer.
     fn read(&mut self, bytes: &[u8]) -> Vec<u8>;
+    /// What it keeps of what it was asked.
+    fn history(&self) -> &[String] {
+        &[]
+    }
 }
 
 const COOKED: Facts = Facts {
@@ -79,6 +83,10 @@ struct Composer {
     /// So many Enters only begin another row.
     newlines: usize,
     stash: String,
+    /// It writes down what is submitted.
+    keeps_history: bool,
+    /// What it says of itself when something is submitted.
+    says: &'static str,
 }
 
 impl Composer {
@@ -137,7 +145,17 @@ impl Program for Composer {
                 }
             }
         }
-        self.draw()
+        let mut shown = self.draw();
+        if bytes.ends_with(b"\r") {
+            shown.extend_from_slice(self.says.as_bytes());
+        }
+        shown
+    }
+    fn history(&self) -> &[String] {
+        match self.keeps_history {
+            true => &self.submitted,
+            false => &[],
+        }
     }
 }
 
@@ -155,6 +173,8 @@ struct World<P> {
     reading: bool,
     /// Whether reading can be observed.
     observed: bool,
+    /// How long the program's history was before Enter.
+    noted: usize,
 }
 
 fn spec() -> AgentSpec {
@@ -182,6 +202,7 @@ impl<P: Program> World<P> {
             keys: Vec::new(),
             reading: true,
             observed: true,
+            noted: 0,
         };
         world.event(Event::Output(greeting.to_vec()));
         world.event(Event::Output(b"\x1b[s->pty:ready\x1b[2K\r".to_vec()));
@@ -214,6 +235,17 @@ impl<P: Program> World<P> {
                     wrote += bytes.len();
                     self.unread.extend_from_slice(&bytes);
                     self.writes.push(bytes);
+                }
+                Effect::NoteHistory(_) => self.noted = self.program.history().len(),
+                Effect::AskHistory(head) => {
+                    let since = &self.program.history()[self.noted..];
+                    if since.iter().any(|text| head.is_in(text)) {
+                        let mut out = Out::default();
+                        self.core.step(now, Event::InHistory, &mut out);
+                        for effect in out.effects.into_iter().rev() {
+                            todo.push_front(effect);
+                        }
+                    }
                 }
                 Effect::Report(report) => self.reports.push((self.now, report)),
                 Effect::Keys(number, result) => self.keys.push((number, result)),
@@ -390,7 +422,7 @@ fn a_composer_gets_a_paste_and_then_enter_once_it_is_drawn() {
     assert_eq!(world.written(), ["\x1b[200~two\nlines 42\x1b[201~"]);
     world.run(200);
     assert_eq!(world.program.submitted, ["two\nlines 42"]);
-    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Screen)]);
 }
 
 #[test]
@@ -399,7 +431,7 @@ fn hostile_text_reaches_a_composer_as_text() {
     world.inject("before\x1b[201~\rEVIL\r", Mode::Wait);
     world.run(1000);
     assert_eq!(world.program.submitted, ["before\nEVIL"]);
-    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Screen)]);
 }
 
 #[test]
@@ -440,7 +472,7 @@ fn a_text_that_is_drawn_late_is_entered_then_and_not_typed_again() {
     world.run(1000);
     assert_eq!(world.program.submitted, [TEXT]);
     assert_eq!(world.writes.len(), 2);
-    assert_eq!(world.reported()[1..], [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.reported()[1..], [&typed(), &landed(Proof::Screen)]);
 }
 
 #[test]
@@ -455,7 +487,7 @@ fn a_swallowed_enter_is_pressed_again_and_the_text_is_not_typed_again() {
     world.inject(TEXT, Mode::Wait);
     world.run(10_000);
     assert_eq!(world.program.submitted, [TEXT]);
-    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Screen)]);
     assert_eq!(world.writes.len(), 4);
 }
 
@@ -478,7 +510,7 @@ fn a_draft_that_will_not_go_is_reported_and_not_settled() {
     world.program.swallow = 0;
     world.event(Event::Keys(1, b"\r".to_vec()));
     world.run(1000);
-    assert_eq!(world.reported()[2], &landed(Proof::Echo));
+    assert_eq!(world.reported()[2], &landed(Proof::Screen));
 }
 
 #[test]
@@ -619,7 +651,7 @@ fn nothing_is_typed_into_an_open_dialog_and_the_message_arrives_once_it_is_answe
     world.run(5000);
     assert_eq!(world.program.submitted, [TEXT]);
     assert_eq!(world.program.answered, b"2");
-    assert_eq!(world.reported()[1..], [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.reported()[1..], [&typed(), &landed(Proof::Screen)]);
 }
 
 #[test]
@@ -690,7 +722,7 @@ fn an_enter_that_only_begins_another_row_is_not_taken_for_a_submission() {
     assert_eq!(world.reported(), [&typed()]);
     world.run(2000);
     assert_eq!(world.program.submitted, [format!("{TEXT}\n")]);
-    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Screen)]);
 }
 
 #[test]
@@ -706,3 +738,5 @@ fn a_composer_that_merges_what_is_queued_gets_a_message_only_when_it_is_idle() {
     world.run(1000);
     assert_eq!(world.program.submitted, [TEXT]);
 }
+
+mod proofs;

@@ -3,16 +3,22 @@
 
 use std::time::Duration;
 
-use super::{AgentCore, Effects, Facts, Next, State};
+use super::{AgentCore, Effect, Effects, Facts, Next, State};
 use crate::agent::draft::{Check, Draft, Stage, Swallowed, Typing};
 use crate::agent::gate::{Answer, Gate, Scene};
 use crate::agent::inject::{self, Frame};
 use crate::agent::prompt::Focus;
+use crate::agent::proof::Head;
 use crate::agent::verify::{Before, Drawn, Echo, Key, Looks};
 use crate::msg::AgentReport;
 use crate::time::{Mono, soonest};
 use crate::wire::down::Mode;
+use crate::wire::event::Proof;
 
+/// How often in a row the program's history may say nothing until it is no longer waited for.
+const SILENCES: u8 = 3;
+/// How many messages are remembered until their turns begin.
+const UNSTARTED: usize = 16;
 /// Between Escape and the text, when a message interrupts.
 const INTERRUPT: Duration = Duration::from_millis(100);
 
@@ -31,6 +37,7 @@ impl AgentCore {
         Next::Stay(State::Injecting(Box::new(Draft {
             id: injection.delivery_id,
             interrupt: injection.mode == Mode::Steer,
+            head: Head::of(&text),
             text,
             echo: Echo::new(key.clone()),
             key,
@@ -184,6 +191,9 @@ impl AgentCore {
             };
             let frame = typing.frame;
             let before = typing.before.clone();
+            if let Some(source) = self.profile.history {
+                out.effects.push(Effect::NoteHistory(source));
+            }
             let mark = self.write(
                 vec![if facts.line_mode { enter(facts) } else { b'\r' }],
                 out,
@@ -220,6 +230,9 @@ impl AgentCore {
         if self.written < check.mark {
             return Next::Stay(State::Verifying(check));
         }
+        if check.proven == Some(Proof::Hook) {
+            return self.landed(&check, Proof::Hook, None, out);
+        }
         if check.entered_at.is_none() {
             check.entered(now);
             if check.presses == 1 {
@@ -231,13 +244,21 @@ impl AgentCore {
         let Some(facts) = self.facts else {
             return Next::Stay(State::Verifying(check));
         };
-        let verdict = check.judge(now, facts, &self.screen, self.profile.prompt);
+        let history = self.profile.history.is_some() && check.proven.is_none();
+        if let Some(head) = check.draft.head.clone().filter(|_| history)
+            && check.asks(now)
+        {
+            out.effects.push(Effect::AskHistory(head));
+        }
+        let hope = history && self.silences < SILENCES && check.draft.head.is_some();
+        let verdict = check.judge(now, facts, &self.screen, self.profile.prompt, hope);
         if let Some((proof, note)) = verdict.landed {
-            Self::report(
-                out,
-                AgentReport::Landed(check.draft.id.clone(), proof, note),
-            );
-            return Next::Go(State::Ready);
+            match proof {
+                Proof::Transcript => self.silences = 0,
+                Proof::Screen if hope => self.silences += 1,
+                _ => {}
+            }
+            return self.landed(&check, proof, note, out);
         }
         if verdict.press_again {
             check.mark = self.write(vec![b'\r'], out);
@@ -250,8 +271,78 @@ impl AgentCore {
                 AgentReport::Stalled(check.draft.id.clone(), format!("{why}; {}", self.shown())),
             );
         }
-        check.draft.wake = verdict.wake;
+        let ask_at = check.asks_at().filter(|_| history);
+        check.draft.wake = soonest(verdict.wake, ask_at);
         Next::Stay(State::Verifying(check))
+    }
+
+    fn landed(
+        &mut self,
+        check: &Check,
+        proof: Proof,
+        note: Option<String>,
+        out: &mut Effects,
+    ) -> Next {
+        let id = &check.draft.id;
+        Self::report(out, AgentReport::Landed(id.clone(), proof, note));
+        match check.turn {
+            Some(proof) => Self::report(out, AgentReport::TurnStarted(id.clone(), proof)),
+            None if self.profile.composer => {
+                if self.unstarted.len() >= UNSTARTED {
+                    self.unstarted.pop_front();
+                }
+                self.unstarted
+                    .push_back((id.clone(), check.draft.head.clone()));
+            }
+            None => {}
+        }
+        Next::Go(State::Ready)
+    }
+
+    /// The program said itself what it was asked. A person may have pressed Enter on our text, too.
+    pub(super) fn prompted(&mut self, prompt: &str, out: &mut Effects) {
+        let asked = |head: &Option<Head>| head.as_ref().is_some_and(|head| head.is_in(prompt));
+        if let State::Verifying(check) = &mut self.state
+            && asked(&check.draft.head)
+        {
+            check.proven = Some(Proof::Hook);
+            check.turn = Some(Proof::Hook);
+        }
+        let typed = match &self.state {
+            State::Injecting(draft) | State::Stalled(draft) => {
+                matches!(draft.stage, Stage::Typing(_)) && asked(&draft.head)
+            }
+            _ => false,
+        };
+        if typed
+            && let State::Injecting(draft) | State::Stalled(draft) =
+                std::mem::replace(&mut self.state, State::Ready)
+        {
+            Self::report(
+                out,
+                AgentReport::Landed(draft.id.clone(), Proof::Hook, None),
+            );
+            Self::report(out, AgentReport::TurnStarted(draft.id, Proof::Hook));
+        }
+        while let Some(at) = self.unstarted.iter().position(|(_, head)| asked(head)) {
+            if let Some((id, _)) = self.unstarted.remove(at) {
+                Self::report(out, AgentReport::TurnStarted(id, Proof::Hook));
+            }
+        }
+    }
+
+    /// The program began to work: on what was just submitted, or on what it had queued.
+    pub(super) fn began(&mut self, out: &mut Effects) {
+        if let State::Verifying(check) = &mut self.state
+            && check.entered_at.is_some()
+            && self.unstarted.is_empty()
+        {
+            check.turn.get_or_insert(Proof::Osc);
+            check.proven.get_or_insert(Proof::Osc);
+        }
+        for (id, _) in self.unstarted.drain(..) {
+            Self::report(out, AgentReport::TurnStarted(id, Proof::Osc));
+        }
     }
 }
 

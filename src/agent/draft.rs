@@ -21,6 +21,8 @@ const DRAWN_WITHIN: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_millis(60);
 /// A program that never falls silent gets its Enter this long after the text was drawn.
 const RESTLESS: Duration = Duration::from_secs(1);
+/// And one whose ways are known, which moves something while it works, sooner.
+const SPINNING: Duration = Duration::from_millis(250);
 /// From the last byte read to Enter where nothing is echoed.
 const UNECHOED: Duration = Duration::from_millis(150);
 /// How long an answer on the screen is waited for once everything is read.
@@ -59,8 +61,10 @@ pub struct Draft {
     pub key: Key,
     pub head: Option<Head>,
     pub echo: Echo,
-    /// Escape is to be pressed first.
-    pub interrupt: bool,
+    /// It was sent to interrupt.
+    pub steer: bool,
+    /// How often Escape is to be pressed before it is typed.
+    pub escapes: u8,
     pub gate: Gate,
     pub stage: Stage,
     /// When to look at the terminal again, if no output comes before.
@@ -200,8 +204,12 @@ impl Draft {
                 let drawn_at = *typing.drawn_at.get_or_insert(now);
                 let quiet_at = last_output.map_or(now, |at| at + QUIET);
                 // Counted from the moment it is drawn: a busy program reads it late.
+                let patience = match profile.composer {
+                    true => SPINNING,
+                    false => RESTLESS,
+                };
                 let enter_at =
-                    (drawn_at + profile.enter_after).max(quiet_at.min(drawn_at + RESTLESS));
+                    (drawn_at + profile.enter_after).max(quiet_at.min(drawn_at + patience));
                 return Verdict {
                     enter: now >= enter_at,
                     drawn,

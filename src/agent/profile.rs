@@ -22,9 +22,9 @@ pub struct Profile {
     pub hook: bool,
     /// It glues messages together that come while its title begins so.
     pub merges_while: Option<char>,
-    /// Escape interrupts what it does. Elsewhere Escape is the first half of some other key, and would eat the message's
-    /// first letter.
-    pub escape_interrupts: bool,
+    /// How many Escapes interrupt what it does; 0 where Escape is the first half of some other key, and would eat the
+    /// message's first letter.
+    pub interrupts: u8,
     /// From the moment a paste is drawn to Enter, at least.
     pub enter_after: Duration,
     /// After this the agent counts as ready whatever it shows.
@@ -53,7 +53,7 @@ pub const GENERIC: Profile = Profile {
     history: None,
     hook: false,
     merges_while: None,
-    escape_interrupts: false,
+    interrupts: 0,
     enter_after: Duration::from_millis(150),
     ready_within: Duration::from_secs(5),
 };
@@ -96,6 +96,8 @@ const TABLE: [Profile; 4] = [
             file: "opencode/prompt-history.jsonl",
             placeholder: None,
         }),
+        // The first only asks for the second.
+        interrupts: 2,
         ..tui("opencode", 150, '┃', 3)
     },
 ];
@@ -109,7 +111,7 @@ const fn tui(program: &'static str, enter_after_ms: u64, mark: char, gap: u16) -
         history: None,
         hook: false,
         merges_while: None,
-        escape_interrupts: true,
+        interrupts: 1,
         enter_after: Duration::from_millis(enter_after_ms),
         ready_within: Duration::from_secs(30),
     }

@@ -9,6 +9,7 @@ use crate::agent::gate::{Answer, Gate, Scene};
 use crate::agent::inject::{self, Frame};
 use crate::agent::prompt::Focus;
 use crate::agent::proof::Head;
+use crate::agent::signs::Sign;
 use crate::agent::verify::{Before, Drawn, Echo, Key, Looks};
 use crate::msg::AgentReport;
 use crate::time::{Mono, soonest};
@@ -34,9 +35,11 @@ impl AgentCore {
             return Next::Go(State::Ready);
         };
         self.look(out);
+        let steer = injection.mode == Mode::Steer;
         Next::Stay(State::Injecting(Box::new(Draft {
             id: injection.delivery_id,
-            interrupt: injection.mode == Mode::Steer,
+            steer,
+            escapes: if steer { self.profile.interrupts } else { 0 },
             head: Head::of(&text),
             text,
             echo: Echo::new(key.clone()),
@@ -77,7 +80,9 @@ impl AgentCore {
         if facts.line_mode {
             return self.type_lines(now, facts, draft, out);
         }
-        if std::mem::take(&mut draft.interrupt) && self.profile.escape_interrupts {
+        // At an idle program Escape does something else: two in a row open Claude Code's list of earlier questions.
+        if draft.escapes > 0 && self.sign != Some(Sign::Idle) {
+            draft.escapes -= 1;
             self.write(vec![0x1b], out);
             draft.stage = Stage::Interrupted {
                 until: now + INTERRUPT,
@@ -123,7 +128,7 @@ impl AgentCore {
             profile: &self.profile,
             last_output: self.last_output,
             hands: self.hands,
-            steer: draft.interrupt,
+            steer: draft.steer,
             known: self.prompt_known,
         });
         let (wake, why) = match answer {

@@ -112,3 +112,27 @@ fn a_program_that_says_it_works_is_not_idle_however_silent_it_is() {
     world.run(5000);
     assert!(matches!(world.reported()[..], [AgentReport::Idle { .. }]));
 }
+
+#[test]
+fn an_idle_program_is_not_interrupted_and_a_busy_one_only_until_it_stops() {
+    let escapes = |sign: &str, answers: bool| {
+        let mut world = known();
+        world.core.profile.interrupts = 2;
+        world.event(Event::Output(sign.into()));
+        world.inject(TEXT, Mode::Steer);
+        world.run(50);
+        if answers {
+            world.event(Event::Output("\x1b]0;✳ idle\x07".into()));
+        }
+        world.run(3000);
+        assert_eq!(world.program.submitted, [TEXT]);
+        world
+            .written()
+            .iter()
+            .filter(|text| **text == "\x1b")
+            .count()
+    };
+    assert_eq!(escapes("\x1b]0;✳ idle\x07", false), 0);
+    assert_eq!(escapes("\x1b]0;⠂ busy\x07", true), 1);
+    assert_eq!(escapes("\x1b]0;⠂ busy\x07", false), 2);
+}

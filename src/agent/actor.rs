@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::agent::core::{AgentCore, Effect, Ending, Event};
 use crate::agent::mark::Mark;
+use crate::agent::profile::Profile;
 use crate::agent::pty::{Birth, Status, Terminal};
 use crate::agent::stream::Pieces;
 use crate::hub::Topic;
@@ -37,6 +38,7 @@ const DRAIN: Duration = Duration::from_millis(500);
 /// What an agent's thread is given.
 pub struct Job {
     pub spec: AgentSpec,
+    pub profile: Profile,
     pub mark: Option<Mark>,
     pub reaper: Arc<Reaper>,
     pub report: Box<dyn Fn(AgentReport) + Send>,
@@ -166,7 +168,7 @@ impl Actor {
     fn new(job: Job, terminal: Terminal, ended: Arc<OnceLock<How>>) -> Self {
         Self {
             name: job.spec.name.clone(),
-            core: AgentCore::new(&job.spec, clock::now().mono),
+            core: AgentCore::new(&job.spec, job.profile, clock::now().mono),
             terminal,
             input: job.input,
             mark: job.mark,

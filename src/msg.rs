@@ -401,6 +401,15 @@ pub struct AgentSpec {
     pub size: Size,
     /// Silence that counts as idle; `None` for never.
     pub idle_after: Option<Duration>,
+    /// How the operator wants it to be treated.
+    pub treatment: Treatment,
+}
+
+/// How the operator wants an agent program to be treated. Looked up at each start, and never written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Treatment {
+    /// The profile to go by; that of the program's name when absent.
+    pub profile: Option<String>,
 }
 
 /// How a kind of agent program is started, as the operator configured it.
@@ -412,6 +421,8 @@ pub struct Harness {
     pub args: Vec<String>,
     /// Added to its environment.
     pub env: BTreeMap<String, String>,
+    /// How it is treated.
+    pub treatment: Treatment,
 }
 
 /// How a program serves an action: one process per invocation.

@@ -17,3 +17,4 @@ mod misbehaving; // the engine as a test double of others
 mod restarting; // whatever dies, it goes on where it was
 mod returning; // agents and messages that come back
 mod support; // what the others share
+mod treating; // how the operator wants agents to be treated

@@ -16,7 +16,7 @@ use crate::agent::core::{AgentCore, Effect, Ending, Event};
 use crate::agent::history::History;
 use crate::agent::hook::Hook;
 use crate::agent::mark::Mark;
-use crate::agent::profile;
+use crate::agent::profile::Profile;
 use crate::agent::pty::{Birth, Status, Terminal};
 use crate::agent::stream::Pieces;
 use crate::hub::Topic;
@@ -40,6 +40,7 @@ const DRAIN: Duration = Duration::from_millis(500);
 /// What an agent's thread is given.
 pub struct Job {
     pub spec: AgentSpec,
+    pub profile: Profile,
     pub mark: Option<Mark>,
     /// Where sockets and settings of programs' hooks are.
     pub hooks: PathBuf,
@@ -94,14 +95,14 @@ pub fn run(mut job: Job, exe: &Path) {
 
 /// The hook of a program that takes one. Without it the screen must do.
 fn hook(job: &mut Job, exe: &Path) -> Option<Hook> {
-    let row = profile::of(&job.spec.argv);
-    if !row.hook {
+    if !job.profile.hook {
         return None;
     }
     let hook = Hook::open(&job.hooks, &job.spec.name, exe)
         .inspect_err(|e| log::info!("{} gets no hook: {e}", job.spec.name))
         .ok()?;
-    hook.join(&mut job.spec.argv, row.program).then_some(hook)
+    hook.join(&mut job.spec.argv, &job.profile.program)
+        .then_some(hook)
 }
 
 /// Waits until the process has become the program. Orders that come meanwhile go to the backlog.
@@ -188,7 +189,7 @@ impl Actor {
             name: job.spec.name.clone(),
             hook,
             history: None,
-            core: AgentCore::new(&job.spec, clock::now().mono),
+            core: AgentCore::new(&job.spec, job.profile, clock::now().mono),
             terminal,
             input: job.input,
             mark: job.mark,

@@ -152,9 +152,9 @@ pub struct AgentCore {
 
 impl AgentCore {
     /// From the moment its program runs.
-    pub fn new(spec: &AgentSpec, now: Mono) -> Self {
+    pub fn new(spec: &AgentSpec, profile: Profile, now: Mono) -> Self {
         Self {
-            profile: profile::of(&spec.argv),
+            profile,
             idle_after: spec.idle_after,
             screen: Screen::new(spec.size),
             state: State::Starting(Watch::new(now)),

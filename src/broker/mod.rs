@@ -14,7 +14,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
-use crate::agent::mark;
+use crate::agent::{mark, rows::Rows};
 use crate::api;
 use crate::dispatch::{Dispatcher, Facts, Limits, Out};
 use crate::handlers::{Handlers, News};
@@ -78,6 +78,8 @@ pub struct Settings {
     pub harness_table: BTreeMap<String, Harness>,
     /// Actions that programs of the operator's serve.
     pub actions: BTreeMap<String, ActionSpec>,
+    /// What the operator knows about agent programs.
+    pub rows: Rows,
     /// 0 for no limit.
     pub max_agents: u64,
     /// Refuse to start on a journal damaged in its middle.
@@ -291,6 +293,7 @@ impl Parts {
             reaper,
             exe: settings.exe.clone(),
             state_dir: settings.state_dir.clone(),
+            rows: settings.rows.clone(),
             node: node.clone(),
             degraded: degraded.clone(),
             leave_by: leave_by.clone(),
@@ -459,6 +462,7 @@ fn facts(settings: &Settings, identity: &Identity, opened: &Opened<Record>, pid:
         grace: settings.grace,
         harness_table: settings.harness_table.clone(),
         actions: settings.actions.clone(),
+        profiles: settings.rows.names().collect(),
         limits: settings.limits,
         pid,
         agents: settings.agents.clone(),

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use relay_broker::agent::core::{AgentCore, Effect, Ending, Event};
+use relay_broker::agent::rows::Rows;
 use relay_broker::ids::{AgentName, Run};
 use relay_broker::machine::{Machine, Out};
 use relay_broker::msg::{self, AgentCommand, AgentReport, AgentSpec, How};
@@ -73,7 +74,11 @@ impl World {
             seat.behave(now);
         }
         thread.seat = Some(seat);
-        thread.core = Some(AgentCore::new(&thread.spec, Mono(now)));
+        thread.core = Some(AgentCore::new(
+            &thread.spec,
+            Rows::default().of(&thread.spec),
+            Mono(now),
+        ));
         let backlog = std::mem::take(&mut thread.backlog);
         let pid = run.0 as u32 + 100;
         tell!(self, "{name} runs (run {run})");

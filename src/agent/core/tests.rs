@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::ids::{AgentName, DeliveryId};
+use crate::msg::Treatment;
 use crate::time::Wall;
 use crate::wire::down::Mode;
 use crate::wire::event::Proof;
@@ -186,6 +187,7 @@ fn spec() -> AgentSpec {
         token: None,
         size: Size { rows: 24, cols: 60 },
         idle_after: None,
+        treatment: Treatment::default(),
     }
 }
 
@@ -193,7 +195,7 @@ impl<P: Program> World<P> {
     /// Ready, by the marker, and with `greeting` on its screen.
     fn ready(program: P, greeting: &[u8]) -> Self {
         let mut world = Self {
-            core: AgentCore::new(&spec(), Mono(1)),
+            core: AgentCore::new(&spec(), profile::GENERIC, Mono(1)),
             now: Mono(1),
             program,
             unread: Vec::new(),
@@ -535,7 +537,7 @@ fn messages_wait_for_each_other_and_for_the_agent() {
     assert_eq!(world.written(), ["first 1111", "\r", "second 2222", "\r"]);
 
     let mut early = World {
-        core: AgentCore::new(&spec(), Mono(1)),
+        core: AgentCore::new(&spec(), profile::GENERIC, Mono(1)),
         now: Mono(1),
         ..World::ready(Lines, b"")
     };

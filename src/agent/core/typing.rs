@@ -134,7 +134,7 @@ impl AgentCore {
         let (wake, why) = match answer {
             Answer::Type => return None,
             Answer::Stash(keys) => {
-                self.write(keys.to_vec(), out);
+                self.write(keys, out);
                 (now + INTERRUPT, None)
             }
             Answer::Wait(wake) => (wake, None),

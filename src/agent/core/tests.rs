@@ -1,5 +1,7 @@
 //! The core against made-up terminals, in made-up time.
 
+mod hostile; // bodies made of trouble
+
 use std::collections::BTreeMap;
 
 use super::*;

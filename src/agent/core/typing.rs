@@ -21,7 +21,10 @@ impl AgentCore {
         let Some(injection) = self.waiting.pop_front() else {
             return Next::Stay(State::Ready);
         };
-        let text = inject::sanitise(&injection.text);
+        let mut text = inject::sanitise(&injection.text);
+        if self.profile.one_line {
+            text = inject::one_line(&text);
+        }
         let Some(key) = Key::of(&text) else {
             let why = "the message is empty once control characters are removed".to_owned();
             Self::report(out, AgentReport::Failed(injection.delivery_id, why));

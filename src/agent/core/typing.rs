@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{AgentCore, Effects, Facts, Next, State};
-use crate::agent::draft::{Check, Draft, Stage, Swallowed, Typing};
+use crate::agent::draft::{Check, DRAWN_WITHIN, Draft, Stage, Swallowed, Typing};
 use crate::agent::gate::{Answer, Gate, Scene};
 use crate::agent::inject::{self, Frame};
 use crate::agent::prompt::Focus;
@@ -88,10 +88,11 @@ impl AgentCore {
         let before = Before::of(&self.screen, &draft.key);
         draft.echo.start_over();
         let mark = self.write(inject::framed(&draft.text, frame), out);
-        draft.wake = None;
+        draft.wake = Some(now + DRAWN_WITHIN);
         draft.stage = Stage::Typing(Typing {
             frame,
             mark,
+            queued_at: now,
             before,
             typed_at: None,
             read_at: None,
@@ -221,6 +222,9 @@ impl AgentCore {
         out: &mut Effects,
     ) -> Next {
         if self.written < check.mark {
+            let verdict = check.waits(now);
+            self.say_stalled(&check, verdict.stall, out);
+            check.draft.wake = verdict.wake;
             return Next::Stay(State::Verifying(check));
         }
         if check.entered_at.is_none() {
@@ -242,19 +246,20 @@ impl AgentCore {
             );
             return Next::Go(State::Ready);
         }
-        if verdict.press_again {
-            check.mark = self.write(vec![b'\r'], out);
-            check.entered_at = None;
-            check.presses += 1;
-        }
-        if let Some(why) = verdict.stall {
-            Self::report(
-                out,
-                AgentReport::Stalled(check.draft.id.clone(), format!("{why}; {}", self.shown())),
-            );
-        }
         check.draft.wake = verdict.wake;
+        if verdict.press_again {
+            let mark = self.write(vec![b'\r'], out);
+            check.again(now, mark);
+        }
+        self.say_stalled(&check, verdict.stall, out);
         Next::Stay(State::Verifying(check))
+    }
+
+    fn say_stalled(&self, check: &Check, why: Option<String>, out: &mut Effects) {
+        if let Some(why) = why {
+            let why = format!("{why}; {}", self.shown());
+            Self::report(out, AgentReport::Stalled(check.draft.id.clone(), why));
+        }
     }
 }
 

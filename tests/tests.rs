@@ -17,4 +17,5 @@ mod linking; // the link to an engine, whatever it sends and however it breaks
 mod misbehaving; // the engine as a test double of others
 mod restarting; // whatever dies, it goes on where it was
 mod returning; // agents and messages that come back
+mod slow; // programs that read slowly, late or never
 mod support; // what the others share

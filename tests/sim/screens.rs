@@ -189,7 +189,8 @@ fn ask(screen: &mut Screen, prng: &mut Prng) {
     let _ = screen.rows_above_cursor(12);
     if prng.below(16) == 0 {
         assert!(!screen.title().contains(char::is_control));
-        assert!(screen.last_lines(10).len() <= 10);
+        let shown = screen.last_lines(10);
+        assert!(shown.len() <= 10 && !shown.concat().contains(char::is_control));
         let (row, col) = screen.snapshot(false).cursor;
         assert!(row >= 1 && row <= size.rows && col >= 1 && col <= size.cols);
         let _ = screen.snapshot(true);

@@ -25,6 +25,7 @@ pub enum Frame {
 pub fn sanitise(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
+    let mut ends = true;
     while let Some(at) = rest.find(is_hostile) {
         clean.push_str(&rest[..at]);
         rest = &rest[at..];
@@ -32,7 +33,11 @@ pub fn sanitise(text: &str) -> String {
         if end > 0 {
             clean.push('\n');
         }
-        rest = &rest[if end > 0 { end } else { sequence(rest) }..];
+        rest = &rest[if end > 0 {
+            end
+        } else {
+            sequence(rest, &mut ends)
+        }..];
     }
     clean.push_str(rest);
     clean.truncate(clean.trim_end_matches('\n').len());
@@ -62,8 +67,8 @@ pub fn one_line(text: &str) -> String {
     text.replace(['\n', '\t'], " ")
 }
 
-/// Length of the control or escape sequence that `text` starts with.
-fn sequence(text: &str) -> usize {
+/// Length of the control or escape sequence that `text` starts with. `ends` is whether the end of a string may come yet.
+fn sequence(text: &str, ends: &mut bool) -> usize {
     let mut chars = text.char_indices();
     let introducer = match chars.next() {
         Some((_, '\x1b')) => match text[1..].chars().next() {
@@ -92,7 +97,7 @@ fn sequence(text: &str) -> usize {
                 .map_or(0, char::len_utf8),
             Kind::Csi => ending(body, '0'..='?'),
             Kind::Intermediate => ending(body, ' '..='/'),
-            Kind::Text => string_end(body),
+            Kind::Text => string_end(body, ends),
         }
 }
 
@@ -119,13 +124,19 @@ fn ending(body: &str, parameters: std::ops::RangeInclusive<char>) -> usize {
     }
 }
 
-/// Up to and with the terminator. Without one only the introducer goes: a stray one must not swallow the message.
-fn string_end(body: &str) -> usize {
-    let found = [("\x1b\\", 2), ("\u{9c}", 2), ("\x07", 1)]
-        .iter()
-        .filter_map(|(end, len)| body.find(end).map(|at| (at, at + len)))
-        .min();
-    found.map_or(0, |(_, after)| after)
+/// Up to and with the terminator. Without one only the introducer goes: a stray one must not swallow the message. What was
+/// not found once is not looked for again, or a message of introducers would take its length squared.
+fn string_end(body: &str, ends: &mut bool) -> usize {
+    if !*ends {
+        return 0;
+    }
+    let end = body.char_indices().find_map(|(at, c)| match c {
+        '\x07' | '\u{9c}' => Some(at + c.len_utf8()),
+        '\x1b' if body[at..].starts_with("\x1b\\") => Some(at + 2),
+        _ => None,
+    });
+    *ends = end.is_some();
+    end.unwrap_or(0)
 }
 
 /// The first line that a terminal in line mode would cut: its number from 1 and its bytes, newline included.
@@ -225,6 +236,19 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_long_message_that_only_begins_things_is_cleaned_as_quickly_as_any() {
+        // With a search to the end from every beginning this would take minutes.
+        for (hostile, clean) in [
+            ("\x1b]", ""),
+            ("\u{90}x", "x"),
+            ("\x1b]\x1b\\", ""),
+            ("\x1b[", ""),
+        ] {
+            assert!(sanitise(&hostile.repeat(400_000)) == clean.repeat(400_000));
         }
     }
 

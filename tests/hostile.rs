@@ -118,6 +118,43 @@ fn a_message_to_a_shell_is_one_line_and_nothing_in_it_is_a_key() {
 }
 
 #[test]
+fn a_message_that_waits_for_a_busy_shell_is_one_line_too() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &[]);
+    let go = folder.path().join("go");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &go, rustix::fs::Mode::RWXU).expect("fifo");
+    node.spawn("ada", &["bash", "--norc", "-i"]);
+    let boss = node.engine.register("boss");
+    let press = |data: &str| {
+        let (status, answer) = node.call("POST", "/api/input/ada", Some(json!({"data": data})));
+        assert_eq!(status, 200, "{answer}");
+    };
+    // The terminal is in line mode while a command runs, and the shell reads lines that wait as if they were typed then.
+    press("touch busy; cat go; touch done\r");
+    until("the command", || {
+        folder.path().join("busy").exists().then_some(())
+    });
+    let body = format!("look\rtouch {PWNED}1\r\n\ttouch {PWNED}2\u{2028}touch {PWNED}3\rend");
+    let id = node.engine.dm(&boss, "ada", &body);
+    until("the message in the terminal", || {
+        let events = node.events("delivery_injected");
+        let mut about = events.iter().filter(|e| e["event_id"] == id.as_str());
+        about.next().map(drop)
+    });
+    std::fs::write(&go, "so long\n").expect("fifo");
+    until("delivery_verified", || {
+        let events = node.events("delivery_verified");
+        events.into_iter().find(|e| e["event_id"] == id.as_str())
+    });
+    press("touch by-a-person\r");
+    until("the file of a person", || {
+        folder.path().join("by-a-person").exists().then_some(())
+    });
+    assert!(folder.path().join("done").exists());
+    assert_eq!(made(folder.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn a_message_to_a_languages_prompt_is_one_line_and_nothing_in_it_is_a_key() {
     type Makes = fn(&str) -> String;
     let all: [(&[&str], Makes); 4] = [

@@ -234,7 +234,7 @@ fn a_long_message_reaches_a_program_in_line_mode_byte_for_byte() {
 }
 
 #[test]
-fn a_long_message_reaches_a_program_in_raw_mode_byte_for_byte() {
+fn a_long_message_reaches_a_program_in_raw_mode_as_one_line() {
     let folder = Folder::new();
     let got = folder.file("got");
     let mut agent = Agent::sh(&format!("stty raw -echo; echo '->pty:ready'; cat > {got}"));
@@ -244,12 +244,13 @@ fn a_long_message_reaches_a_program_in_raw_mode_byte_for_byte() {
     assert_eq!(agent.landed("d1"), Proof::Read);
     agent.stop();
     let file = std::fs::read_to_string(&got).expect("file");
-    assert!(file == text + "\r", "{} bytes arrived", file.len());
+    let line = text.replace(['\n', '\t'], " ");
+    assert!(file == line + "\r", "{} bytes arrived", file.len());
 }
 
 #[test]
 fn a_slow_reader_loses_nothing_and_nothing_is_settled_before_it_has_read() {
-    for (raw, enter) in [("", "\n"), ("stty raw -echo;", "\r")] {
+    for (raw, blanks, enter) in [("", "", "\n"), ("stty raw -echo;", "\n\t", "\r")] {
         let folder = Folder::new();
         let (got, go) = (folder.file("got"), folder.file("go"));
         rustix::fs::mkfifoat(rustix::fs::CWD, &go, rustix::fs::Mode::RWXU).expect("fifo");
@@ -266,6 +267,7 @@ fn a_slow_reader_loses_nothing_and_nothing_is_settled_before_it_has_read() {
         agent.landed("d1");
         agent.stop();
         let file = std::fs::read_to_string(&got).expect("file");
+        let text = text.replace(|c| blanks.contains(c), " ");
         assert!(file == text + enter, "{} bytes arrived", file.len());
     }
 }

@@ -16,7 +16,9 @@ use crate::time::Mono;
 use crate::wire::event::Proof;
 
 /// A text that is not drawn (or not even read) by then is reported.
-const DRAWN_WITHIN: Duration = Duration::from_secs(2);
+pub const DRAWN_WITHIN: Duration = Duration::from_secs(2);
+/// What is said then if it is not read.
+const UNREAD: &str = "the program has not read the text";
 /// Silence that shows that a composer has finished drawing the text.
 const QUIET: Duration = Duration::from_millis(60);
 /// A program that never falls silent gets its Enter this long after the text was drawn.
@@ -88,6 +90,8 @@ pub struct Typing {
     pub frame: Frame,
     /// It is in the terminal when so many bytes are written.
     pub mark: u64,
+    /// When it was put in line for the terminal, which may be full.
+    pub queued_at: Mono,
     pub before: Before,
     pub typed_at: Option<Mono>,
     pub read_at: Option<Mono>,
@@ -176,7 +180,9 @@ impl Draft {
             return Verdict::wait(None, None);
         };
         if written < typing.mark {
-            return Verdict::wait(None, None);
+            let limit = typing.queued_at + DRAWN_WITHIN;
+            let overdue = now >= limit;
+            return Verdict::wait((!overdue).then_some(limit), overdue.then_some(UNREAD));
         }
         if typing.typed_at.is_none() {
             typing.looks = Looks::new(now);
@@ -186,7 +192,7 @@ impl Draft {
         let overdue = now >= limit;
         if facts.unread == Some(true) {
             let wake = Some(typing.looks.next(now));
-            return Verdict::wait(wake, overdue.then_some("the program has not read the text"));
+            return Verdict::wait(wake, overdue.then_some(UNREAD));
         }
         let read_at = *typing.read_at.get_or_insert(now);
         let enter_at = match typing.frame {
@@ -237,6 +243,7 @@ pub struct Check {
     frame: Frame,
     /// Enter is in the terminal when so many bytes are written.
     pub mark: u64,
+    queued_at: Mono,
     pub entered_at: Option<Mono>,
     /// How often Enter was pressed.
     pub presses: usize,
@@ -297,11 +304,12 @@ impl Judged {
 impl Check {
     /// With Enter queued, but not yet in the terminal.
     pub fn new(mut draft: Box<Draft>, frame: Frame, mark: u64, offset: u64, now: Mono) -> Self {
-        draft.wake = None;
+        draft.wake = Some(now + WINDOW);
         Self {
             draft,
             frame,
             mark,
+            queued_at: now,
             entered_at: None,
             presses: 1,
             kernel_echo: false,
@@ -317,6 +325,32 @@ impl Check {
             told_unread: false,
             looks: Looks::new(now),
         }
+    }
+
+    /// Another Enter is queued, but not yet in the terminal.
+    pub fn again(&mut self, now: Mono, mark: u64) {
+        self.mark = mark;
+        self.queued_at = now;
+        self.entered_at = None;
+        self.presses += 1;
+        self.draft.wake = Some(now + WINDOW);
+    }
+
+    /// Enter is not in the terminal, because it is full of what the program has not read.
+    pub fn waits(&mut self, now: Mono) -> Judged {
+        match self.queued_at + WINDOW {
+            at if now < at => Judged::wait(at),
+            _ => Judged {
+                stall: self.say_unread(),
+                ..Judged::default()
+            },
+        }
+    }
+
+    /// What is said of a program that does not read; once.
+    fn say_unread(&mut self) -> Option<String> {
+        (!std::mem::replace(&mut self.told_unread, true))
+            .then(|| "typed, and the program has not read its terminal yet".to_owned())
     }
 
     /// Enter is in the terminal.
@@ -370,9 +404,8 @@ impl Check {
         if facts.unread.is_some() && self.read_at.is_none() {
             let late = now >= entered_at + WINDOW;
             let mut judged = Judged::wait(self.looks.next(now));
-            if late && !std::mem::replace(&mut self.told_unread, true) {
-                judged.stall =
-                    Some("typed, and the program has not read its terminal yet".to_owned());
+            if late {
+                judged.stall = self.say_unread();
             }
             return judged;
         }

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::agent::prompt::Prompt;
-use crate::agent::rows;
 
 /// Facts about one CLI.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +14,9 @@ pub struct Profile {
     /// It has a composer: raw mode and bracketed paste, or it is not at its prompt. Typing earlier leaves drafts whose
     /// Enter was swallowed (injection, start-up).
     pub composer: bool,
+    /// It runs what it reads line by line, so a message comes as one line: each of several would be a turn of its own, and
+    /// what a message says would be run as if somebody had typed it.
+    pub one_line: bool,
     /// How its input line is drawn.
     pub prompt: Option<Prompt>,
     /// What puts a half-typed line aside until the next one is submitted, and then brings it back.
@@ -51,6 +53,7 @@ pub struct Source {
 pub const GENERIC: Profile = Profile {
     program: Cow::Borrowed(""),
     composer: false,
+    one_line: false,
     prompt: None,
     stash: None,
     history: None,
@@ -112,6 +115,7 @@ fn tui(program: &'static str, enter_after_ms: u64, mark: char, gap: u16) -> Prof
     Profile {
         program: Cow::Borrowed(program),
         composer: true,
+        one_line: false,
         prompt: Some(Prompt { mark, gap }),
         stash: None,
         history: None,
@@ -123,24 +127,7 @@ fn tui(program: &'static str, enter_after_ms: u64, mark: char, gap: u16) -> Prof
     }
 }
 
-/// The row for a command line.
-pub fn of(argv: &[String]) -> Profile {
-    known(rows::program(argv)).unwrap_or(GENERIC)
-}
-
 /// The row of that name.
 pub fn known(name: &str) -> Option<Profile> {
     table().into_iter().find(|row| row.program == name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_is_known_by_its_file_name() {
-        assert!(of(&["/usr/local/bin/claude".into(), "--resume".into()]).composer);
-        assert_eq!(of(&["cat".into()]), GENERIC);
-        assert_eq!(of(&[]), GENERIC);
-    }
 }

@@ -24,6 +24,7 @@ pub(super) struct ProfileTable {
     prompt: Option<PromptTable>,
     stash: Option<String>,
     merges_while: Option<String>,
+    one_line: Option<bool>,
     interrupts: Option<u8>,
     hook: Option<bool>,
     enter_after: Option<String>,
@@ -51,6 +52,7 @@ pub(super) fn row(name: &str, table: ProfileTable) -> Result<Profile, String> {
     let mut row = base(name, table.like.as_deref()).map_err(wrong)?;
     row.program = Cow::Owned(name.to_owned());
     row.composer = table.composer.unwrap_or(row.composer);
+    row.one_line = table.one_line.unwrap_or(row.one_line);
     row.interrupts = table.interrupts.unwrap_or(row.interrupts);
     row.hook = table.hook.unwrap_or(row.hook);
     if let Some(table) = table.prompt {

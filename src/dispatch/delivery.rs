@@ -478,11 +478,13 @@ impl Dispatcher {
 /// The most letters of a name that the line shows.
 const NAME_SHOWN: usize = 128;
 
-/// A name as the line may show it: on one line, and without the brackets that end it, so that nobody can write a header.
+/// A name as the line may show it: on one line, from left to right, and without the brackets that end it, so that nobody
+/// can write a header.
 fn plain(name: &str) -> String {
     let letter = |c: char| match c {
         '[' => '(',
         ']' => ')',
+        '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => ' ',
         c if c.is_control() => ' ',
         c => c,
     };
@@ -512,9 +514,10 @@ fn relay_line(delivery: &Delivery, workspace: Option<&str>) -> String {
             .strip_prefix("human:")
             .unwrap_or(&delivery.from),
     );
+    let id = plain(delivery.msg_id.as_str());
     let context = match workspace {
-        Some(workspace) => format!("{workspace} / {}", delivery.msg_id),
-        None => delivery.msg_id.to_string(),
+        Some(workspace) => format!("{workspace} / {id}"),
+        None => id,
     };
     match delivery.target.strip_prefix('#') {
         Some(channel) => {

@@ -6,7 +6,7 @@ import path from 'node:path';
 
 import { CLIS } from './clis.mjs';
 import { PLAYS } from './plays.mjs';
-import { SHAPES, cleaned, comparable } from './shapes.mjs';
+import { PWNED, SHAPES, cleaned, comparable } from './shapes.mjs';
 import { World } from './world.mjs';
 
 const ROOT = process.env.REAL_CLIS;
@@ -44,6 +44,8 @@ async function one(cli, play, shape) {
   } catch (error) {
     troubles = [String(error.stack ?? error)];
   }
+  const made = world ? fs.readdirSync(world.project).filter((name) => name.startsWith(PWNED)) : [];
+  if (made.length) troubles.push(`A MESSAGE PRESSED KEYS: ${made}`);
   screen = await world?.screen().catch(String) ?? '';
   const row = { cli, name, ...judge(world, troubles), troubles };
   rows.push(row);

@@ -1,8 +1,11 @@
 //! The core against made-up terminals, in made-up time.
 
+mod hostile; // bodies made of trouble
+
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::agent::rows::Rows;
 use crate::ids::{AgentName, DeliveryId};
 use crate::msg::Treatment;
 use crate::time::Wall;
@@ -170,6 +173,9 @@ struct World<P> {
     writes: Vec<Vec<u8>>,
     reports: Vec<(Mono, AgentReport)>,
     keys: Vec<(u64, Result<usize, String>)>,
+    /// The terminal is full: what is written waits outside. So much does.
+    full: bool,
+    outside: usize,
     /// The program reads at all.
     reading: bool,
     /// Whether reading can be observed.
@@ -202,6 +208,8 @@ impl<P: Program> World<P> {
             writes: Vec::new(),
             reports: Vec::new(),
             keys: Vec::new(),
+            full: false,
+            outside: 0,
             reading: true,
             observed: true,
             noted: 0,
@@ -254,7 +262,9 @@ impl<P: Program> World<P> {
                 Effect::Resize(_) | Effect::Signal(_) => {}
             }
         }
-        if wrote > 0 {
+        if self.full {
+            self.outside += wrote;
+        } else if wrote > 0 {
             self.event(Event::Wrote(wrote));
             let settings = self.program.settings();
             if settings.line_mode && settings.echo {
@@ -353,6 +363,36 @@ fn an_unread_message_is_said_to_be_unread_and_never_settled_by_the_clock() {
     world.reading = true;
     world.run(6000);
     assert_eq!(world.reported()[2..], [&landed(Proof::Echo)]);
+}
+
+#[test]
+fn a_message_that_does_not_fit_into_the_terminal_is_said_to_be_unread_once() {
+    fn play(mut world: World<impl Program>) {
+        (world.reading, world.full) = (false, true);
+        world.inject(TEXT, Mode::Wait);
+        world.run(1900);
+        assert!(world.reports.is_empty());
+        world.run(3_600_000);
+        let reports = world.reported();
+        assert!(
+            matches!(reports[..], [AgentReport::Stalled(_, why)] if why.contains("has not read")),
+            "{reports:?}"
+        );
+        (world.reading, world.full) = (true, false);
+        world.event(Event::Wrote(world.outside));
+        world.run(1000);
+        assert!(
+            matches!(
+                world.reported()[1..],
+                [AgentReport::Typed(_), AgentReport::Landed(_, _, None)]
+            ),
+            "{:?}",
+            world.reports
+        );
+    }
+    play(World::ready(Lines, b""));
+    play(World::ready(Parrot, b""));
+    play(World::ready(Composer::default(), COMPOSER));
 }
 
 #[test]
@@ -614,7 +654,7 @@ fn a_quiet_agent_needs_no_wake_ups() {
 #[test]
 fn a_known_cli_without_its_composer_is_not_typed_to() {
     let mut world = World::ready(Lines, b"");
-    world.core.profile = profile::of(&["claude".into()]);
+    world.core.profile = Rows::default().by_command(&["claude".into()]);
     world.inject(TEXT, Mode::Wait);
     world.run(60_000);
     assert!(world.writes.is_empty());
@@ -626,7 +666,7 @@ fn a_known_cli_without_its_composer_is_not_typed_to() {
 /// A composer that the broker knows, with its input line drawn.
 fn known() -> World<Composer> {
     let mut world = World::ready(Composer::default(), COMPOSER);
-    world.core.profile = profile::of(&["claude".into()]);
+    world.core.profile = Rows::default().by_command(&["claude".into()]);
     world.event(Event::Output(world.program.draw()));
     world
 }

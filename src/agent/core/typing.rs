@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{AgentCore, Effect, Effects, Facts, Next, State};
-use crate::agent::draft::{Check, Draft, Stage, Swallowed, Typing};
+use crate::agent::draft::{Check, DRAWN_WITHIN, Draft, Stage, Swallowed, Typing};
 use crate::agent::gate::{Answer, Gate, Scene};
 use crate::agent::inject::{self, Frame};
 use crate::agent::prompt::Focus;
@@ -28,7 +28,10 @@ impl AgentCore {
         let Some(injection) = self.waiting.pop_front() else {
             return Next::Stay(State::Ready);
         };
-        let text = inject::sanitise(&injection.text);
+        let mut text = inject::sanitise(&injection.text);
+        if self.profile.one_line {
+            text = inject::one_line(&text);
+        }
         let Some(key) = Key::of(&text) else {
             let why = "the message is empty once control characters are removed".to_owned();
             Self::report(out, AgentReport::Failed(injection.delivery_id, why));
@@ -97,10 +100,11 @@ impl AgentCore {
         let before = Before::of(&self.screen, &draft.key);
         draft.echo.start_over();
         let mark = self.write(inject::framed(&draft.text, frame), out);
-        draft.wake = None;
+        draft.wake = Some(now + DRAWN_WITHIN);
         draft.stage = Stage::Typing(Typing {
             frame,
             mark,
+            queued_at: now,
             before,
             typed_at: None,
             read_at: None,
@@ -233,6 +237,9 @@ impl AgentCore {
         out: &mut Effects,
     ) -> Next {
         if self.written < check.mark {
+            let verdict = check.waits(now);
+            self.say_stalled(&check, verdict.stall, out);
+            check.draft.wake = verdict.wake;
             return Next::Stay(State::Verifying(check));
         }
         if check.proven == Some(Proof::Hook) {
@@ -265,20 +272,21 @@ impl AgentCore {
             }
             return self.landed(&check, proof, note, out);
         }
-        if verdict.press_again {
-            check.mark = self.write(vec![b'\r'], out);
-            check.entered_at = None;
-            check.presses += 1;
-        }
-        if let Some(why) = verdict.stall {
-            Self::report(
-                out,
-                AgentReport::Stalled(check.draft.id.clone(), format!("{why}; {}", self.shown())),
-            );
-        }
         let ask_at = check.asks_at().filter(|_| history);
         check.draft.wake = soonest(verdict.wake, ask_at);
+        if verdict.press_again {
+            let mark = self.write(vec![b'\r'], out);
+            check.again(now, mark);
+        }
+        self.say_stalled(&check, verdict.stall, out);
         Next::Stay(State::Verifying(check))
+    }
+
+    fn say_stalled(&self, check: &Check, why: Option<String>, out: &mut Effects) {
+        if let Some(why) = why {
+            let why = format!("{why}; {}", self.shown());
+            Self::report(out, AgentReport::Stalled(check.draft.id.clone(), why));
+        }
     }
 
     fn landed(

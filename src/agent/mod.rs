@@ -3,6 +3,7 @@
 //! reports, and never to another agent.
 
 mod actor;
+mod consoles;
 pub mod core;
 mod draft;
 pub mod exec;

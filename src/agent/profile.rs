@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::agent::consoles;
 use crate::agent::prompt::Prompt;
 
 /// Facts about one CLI.
@@ -71,93 +72,28 @@ const fn tui(program: &'static str, enter_after_ms: u64, mark: char, gap: u16) -
     }
 }
 
-/// Shells and languages read commands, unless they are given a program to run, which may be anything: as a file, or behind
-/// an option with one of these letters.
-const INTERPRETERS: [(&str, &[char]); 12] = [
-    ("ash", &['c']),
-    ("bash", &['c']),
-    ("dash", &['c']),
-    ("fish", &['c']),
-    ("ipython", &['c', 'm']),
-    ("ksh", &['c']),
-    ("node", &['e', 'p']),
-    ("python", &['c', 'm']),
-    ("python3", &['c', 'm']),
-    ("ruby", &['e']),
-    ("sh", &['c']),
-    ("zsh", &['c']),
-];
-/// Programs that read commands, whatever they are given.
-const CONSOLES: [&str; 9] = [
-    "bc",
-    "gdb",
-    "irb",
-    "lua",
-    "mariadb",
-    "mysql",
-    "psql",
-    "redis-cli",
-    "sqlite3",
-];
-/// Options of interpreters that are followed by a value.
-const WITH_VALUE: [&str; 9] = [
-    "+O",
-    "--import",
-    "--init-file",
-    "--rcfile",
-    "--require",
-    "-O",
-    "-W",
-    "-X",
-    "-o",
-];
-
-/// A program that runs what it reads takes Enter as soon as it shows the line.
-const fn console(program: &'static str) -> Profile {
-    Profile {
-        program,
-        one_line: true,
-        enter_after: Duration::ZERO,
-        ..GENERIC
-    }
-}
-
 /// The row for a command line.
 pub fn of(argv: &[String]) -> Profile {
     let program = argv.first().map_or("", |path| {
         path.rsplit_once('/')
             .map_or(path.as_str(), |(_, name)| name)
     });
-    if let Some(row) = TABLE.into_iter().find(|row| row.program == program) {
-        return row;
-    }
-    let args = argv.get(1..).unwrap_or_default();
-    let interpreter = INTERPRETERS
+    TABLE
         .into_iter()
-        .find(|(name, letters)| *name == program && reads_commands(args, letters));
-    CONSOLES
-        .into_iter()
-        .find(|name| *name == program)
-        .or(interpreter.map(|(name, _)| name))
-        .map_or(GENERIC, console)
+        .find(|row| row.program == program)
+        .unwrap_or_else(|| unlisted(argv))
 }
 
-/// Whether an interpreter is given neither a file nor a text to run.
-fn reads_commands(args: &[String], letters: &[char]) -> bool {
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        let short = arg.starts_with('-') && !arg.starts_with("--");
-        if WITH_VALUE.contains(&arg.as_str()) {
-            args.next();
-            continue;
-        }
-        let long = ["--eval", "--print", "--command"];
-        let given = short && arg.contains(letters) || long.iter().any(|name| arg.starts_with(name));
-        if given || !arg.starts_with(['-', '+']) {
-            return false;
-        }
+/// The row for a program that is in no other: a console shows a line as soon as it has read it, and takes Enter then.
+pub fn unlisted(argv: &[String]) -> Profile {
+    match consoles::runs_lines(argv) {
+        true => Profile {
+            one_line: true,
+            enter_after: Duration::ZERO,
+            ..GENERIC
+        },
+        false => GENERIC,
     }
-    true
 }
 
 #[cfg(test)]
@@ -172,33 +108,9 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_each_line_it_reads_gets_one_line_and_what_runs_a_program_is_that_program() {
-        let one_line = |line: &str| {
-            let argv: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            of(&argv).one_line
-        };
-        for line in [
-            "bash",
-            "/bin/sh -i",
-            "bash -e --norc --rcfile mine -o vi",
-            "python3 -q",
-            "node -i",
-            "psql -h there base",
-            "sqlite3 file.db",
-        ] {
-            assert!(one_line(line), "{line}");
-        }
-        for line in [
-            "sh -c exec",
-            "bash -lc exec",
-            "bash agent.sh",
-            "python3 -m agent",
-            "node --no-warnings agent.js",
-            "node --eval=1",
-            "claude",
-            "aider",
-        ] {
-            assert!(!one_line(line), "{line}");
-        }
+    fn a_console_gets_one_line_and_a_cli_several() {
+        let one_line = |program: &str| of(&[program.to_owned()]).one_line;
+        assert!(one_line("/bin/bash") && one_line("psql"));
+        assert!(!one_line("claude") && !one_line("aider"));
     }
 }

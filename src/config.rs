@@ -187,7 +187,7 @@ pub enum LogFormat {
 /// The flags of `up`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Flags {
-    /// File with harnesses and actions [default: relay-broker.toml here, if there]
+    /// File with harnesses, profiles and actions [default: relay-broker.toml here, if there]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Node name [default: this folder's name]
@@ -384,6 +384,7 @@ pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError
         harnesses,
         harness_table: file.harnesses,
         actions: file.actions,
+        rows: file.rows,
         max_agents: flags.max_agents,
         strict_journal: flags.strict_journal,
         exe: place.exe.clone(),
@@ -569,6 +570,7 @@ fn agent(text: &str) -> Result<SpawnRequest, ConfigError> {
 }
 
 mod file;
+mod profiles;
 mod proxy;
 #[cfg(test)]
 mod tests;

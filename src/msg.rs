@@ -111,6 +111,8 @@ pub enum AgentReport {
     Typed(DeliveryId),
     /// It arrived, or nothing was seen until the window closed (`Proof::None`, with the reason).
     Landed(DeliveryId, Proof, Option<String>),
+    /// The program began to act on a message that landed before, and how that is known.
+    TurnStarted(DeliveryId, Proof),
     /// The text is not drawn, so Enter is withheld.
     Stalled(DeliveryId, String),
     /// The thread takes no orders now, so it does not know of the message; nothing of it was typed.
@@ -399,6 +401,15 @@ pub struct AgentSpec {
     pub size: Size,
     /// Silence that counts as idle; `None` for never.
     pub idle_after: Option<Duration>,
+    /// How the operator wants it to be treated.
+    pub treatment: Treatment,
+}
+
+/// How the operator wants an agent program to be treated. Looked up at each start, and never written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Treatment {
+    /// The profile to go by; that of the program's name when absent.
+    pub profile: Option<String>,
 }
 
 /// How a kind of agent program is started, as the operator configured it.
@@ -410,6 +421,8 @@ pub struct Harness {
     pub args: Vec<String>,
     /// Added to its environment.
     pub env: BTreeMap<String, String>,
+    /// How it is treated.
+    pub treatment: Treatment,
 }
 
 /// How a program serves an action: one process per invocation.

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use relay_broker::agent;
+use relay_broker::agent::{self, rows::Rows};
 use relay_broker::hub::Topic;
 use relay_broker::ids::{AgentName, DeliveryId, Run, Ticket};
 use relay_broker::lines::{AgentInput, Line};
-use relay_broker::msg::{AgentCommand, AgentReport, AgentSpec, How, Injection, Size};
+use relay_broker::msg::{AgentCommand, AgentReport, AgentSpec, How, Injection, Size, Treatment};
 use relay_broker::sys::reap::Reaper;
 use relay_broker::sys::thread::Handle;
 use relay_broker::wire::down::Mode;
@@ -45,7 +45,13 @@ fn spec(argv: &[&str]) -> AgentSpec {
         token: None,
         size: Size::default(),
         idle_after: None,
+        treatment: Treatment::default(),
     }
+}
+
+fn grounds<'a>(state: &'a Path, rows: &'a Rows) -> agent::Grounds<'a> {
+    let exe = Path::new(env!("CARGO_BIN_EXE_relay-broker"));
+    agent::Grounds { exe, state, rows }
 }
 
 impl Agent {
@@ -56,8 +62,7 @@ impl Agent {
         let (line, handle) = agent::start(
             Run(1),
             spec,
-            Path::new(env!("CARGO_BIN_EXE_relay-broker")),
-            marks.path(),
+            grounds(marks.path(), &Rows::default()),
             reaper(),
             Box::new(move |report| drop(tx.send(report))),
             events.clone(),
@@ -318,7 +323,7 @@ fn a_composer_with_bracketed_paste_gets_marks_and_a_separate_enter() {
     let evidence = agent.ready();
     assert!(evidence.contains("bracketed paste"), "{evidence}");
     agent.inject("d1", "one\ntwo \x1b[201~\rthree 42");
-    assert_eq!(agent.landed("d1"), Proof::Echo);
+    assert_eq!(agent.landed("d1"), Proof::Screen);
     agent.stop();
     let file = std::fs::read(&got).expect("file");
     assert_eq!(
@@ -437,8 +442,7 @@ fn the_last_words_of_an_agent_are_heard_before_its_end() {
     let _agent = agent::start(
         Run(1),
         spec(&["sh", "-c", "i=0; while [ $i -lt 500 ]; do echo some more words 漢字 $i; i=$((i+1)); done; echo the end"]),
-        Path::new(env!("CARGO_BIN_EXE_relay-broker")),
-        marks.path(),
+        grounds(marks.path(), &Rows::default()),
         reaper(),
         Box::new(move |report| drop(tx.send(report))),
         events,

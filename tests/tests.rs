@@ -19,3 +19,4 @@ mod restarting; // whatever dies, it goes on where it was
 mod returning; // agents and messages that come back
 mod slow; // programs that read slowly, late or never
 mod support; // what the others share
+mod treating; // how the operator wants agents to be treated

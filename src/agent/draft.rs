@@ -8,6 +8,7 @@ use crate::agent::gate::Gate;
 use crate::agent::inject::Frame;
 use crate::agent::profile::Profile;
 use crate::agent::prompt::{self, Focus, Prompt};
+use crate::agent::proof::Head;
 use crate::agent::verify::{Before, Drawn, Echo, Key, Looks};
 use crate::ids::DeliveryId;
 use crate::screen::Screen;
@@ -22,6 +23,8 @@ const UNREAD: &str = "the program has not read the text";
 const QUIET: Duration = Duration::from_millis(60);
 /// A program that never falls silent gets its Enter this long after the text was drawn.
 const RESTLESS: Duration = Duration::from_secs(1);
+/// And one whose ways are known, which moves something while it works, sooner.
+const SPINNING: Duration = Duration::from_millis(250);
 /// From the last byte read to Enter where nothing is echoed.
 const UNECHOED: Duration = Duration::from_millis(150);
 /// How long an answer on the screen is waited for once everything is read.
@@ -37,6 +40,13 @@ const GONE: Duration = Duration::from_millis(50);
 /// Where something else than the empty input line has the keyboard after Enter, it must stay away this long: a picture may be
 /// half drawn, and some composers take an Enter for a line's end.
 const STAYS_AWAY: Duration = Duration::from_millis(600);
+/// How long a program's own proof is waited for once the text is gone, if it gave such proofs before: they come within 100 ms
+/// (injection, "Proof of submission outside the screen").
+const HOPE: Duration = Duration::from_millis(200);
+/// How often a program's history is looked into.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+/// And until when, from Enter.
+const ASK_UNTIL: Duration = Duration::from_secs(2);
 /// While the draft still stands in the input line, Enter was swallowed: when to press it again (injection, rule 8).
 const AGAIN: [Duration; 4] = [
     Duration::from_millis(600),
@@ -51,9 +61,12 @@ pub struct Draft {
     pub id: DeliveryId,
     pub text: String,
     pub key: Key,
+    pub head: Option<Head>,
     pub echo: Echo,
-    /// Escape is to be pressed first.
-    pub interrupt: bool,
+    /// It was sent to interrupt.
+    pub steer: bool,
+    /// How often Escape is to be pressed before it is typed.
+    pub escapes: u8,
     pub gate: Gate,
     pub stage: Stage,
     /// When to look at the terminal again, if no output comes before.
@@ -197,8 +210,12 @@ impl Draft {
                 let drawn_at = *typing.drawn_at.get_or_insert(now);
                 let quiet_at = last_output.map_or(now, |at| at + QUIET);
                 // Counted from the moment it is drawn: a busy program reads it late.
+                let patience = match profile.composer {
+                    true => SPINNING,
+                    false => RESTLESS,
+                };
                 let enter_at =
-                    (drawn_at + profile.enter_after).max(quiet_at.min(drawn_at + RESTLESS));
+                    (drawn_at + profile.enter_after).max(quiet_at.min(drawn_at + patience));
                 return Verdict {
                     enter: now >= enter_at,
                     drawn,
@@ -234,6 +251,12 @@ pub struct Check {
     pub kernel_echo: bool,
     /// The text stood in the input line when Enter was pressed: where, and how it was before that.
     pub stood: Option<(Drawn, Before)>,
+    /// The program itself has shown that it took a text.
+    pub proven: Option<Proof>,
+    /// The program has begun to work since Enter, and how that is known.
+    pub turn: Option<Proof>,
+    /// When the program's history was last looked into.
+    pub asked_at: Option<Mono>,
     /// Output up to Enter.
     offset: u64,
     read_at: Option<Mono>,
@@ -291,6 +314,9 @@ impl Check {
             presses: 1,
             kernel_echo: false,
             stood: None,
+            proven: None,
+            turn: None,
+            asked_at: None,
             offset,
             read_at: None,
             gone_at: None,
@@ -337,13 +363,30 @@ impl Check {
         }
     }
 
-    /// `facts` must be newer than Enter.
+    /// Whether to look into the program's history now.
+    pub fn asks(&mut self, now: Mono) -> bool {
+        let due = self.asked_at.is_none_or(|at| now >= at + ASK_AGAIN);
+        if due {
+            self.asked_at = Some(now);
+        }
+        due
+    }
+
+    /// When to look into it next; `None` once that has been in vain for long.
+    pub fn asks_at(&self) -> Option<Mono> {
+        let entered_at = self.entered_at?;
+        let at = self.asked_at? + ASK_AGAIN;
+        (at < entered_at + ASK_UNTIL).then_some(at)
+    }
+
+    /// `facts` must be newer than Enter. With `hope` a proof of the program's own is waited for.
     pub fn judge(
         &mut self,
         now: Mono,
         facts: Facts,
         screen: &Screen,
         prompt: Option<Prompt>,
+        hope: bool,
     ) -> Judged {
         let entered_at = self.entered_at.unwrap_or(now);
         if self.frame == Frame::Lines
@@ -367,7 +410,7 @@ impl Check {
             return judged;
         }
         if self.stood.is_some() || (prompt.is_some() && self.frame == Frame::Paste) {
-            return self.draft_gone(now, entered_at, screen, prompt);
+            return self.draft_gone(now, entered_at, screen, prompt, hope);
         }
         let since = self.read_at.unwrap_or(entered_at);
         let shown = screen.offset() > self.offset;
@@ -409,6 +452,7 @@ impl Check {
         entered_at: Mono,
         screen: &Screen,
         prompt: Option<Prompt>,
+        hope: bool,
     ) -> Judged {
         let key = &self.draft.key;
         let as_before = self
@@ -417,13 +461,20 @@ impl Check {
             .is_some_and(|(place, before)| before.compare(screen, key) >= *place);
         let standing = prompt.and_then(|prompt| prompt::standing(screen, prompt));
         if !as_before && !standing.is_some_and(|words| key.ends(&words)) {
+            if let Some(proof) = self.proven {
+                return Judged::landed(proof);
+            }
             let gone_at = *self.gone_at.get_or_insert(now);
             let sure = match prompt::focus(screen, prompt) {
                 Focus::Empty | Focus::Home | Focus::Unknown => gone_at + GONE,
                 Focus::Draft | Focus::Away => gone_at + STAYS_AWAY,
             };
+            let sure = match hope {
+                true => sure.max(gone_at + HOPE),
+                false => sure,
+            };
             if now >= sure {
-                return Judged::landed(Proof::Echo);
+                return Judged::landed(Proof::Screen);
             }
             return Judged::wait(sure);
         }

@@ -63,7 +63,7 @@ pub enum Answer {
     /// Go on.
     Type,
     /// Put the line that stands there aside with these keys, and ask again.
-    Stash(&'static [u8]),
+    Stash(Vec<u8>),
     /// Not now; ask again then, or when something happens.
     Wait(Mono),
     /// As `Wait`, and it is time to say what is in the way.
@@ -104,7 +104,7 @@ impl Gate {
         };
         let since = *self.shut_since.get_or_insert(now);
         let mut wake = now + LOOK_AGAIN;
-        let program = scene.profile.program;
+        let program = &scene.profile.program;
         let why = match obstacle {
             Obstacle::Hands(until) => {
                 self.left_since = None;
@@ -113,12 +113,12 @@ impl Gate {
             }
             Obstacle::Words => {
                 let left = *self.left_since.get_or_insert(now);
-                if let Some(keys) = scene.profile.stash
+                if let Some(keys) = &scene.profile.stash
                     && now >= left + LEFT
                     && !self.stashed
                 {
                     self.stashed = true;
-                    return Answer::Stash(keys);
+                    return Answer::Stash(keys.to_vec());
                 }
                 format!("words stand in the input line of {program}, so nothing was typed")
             }
@@ -248,7 +248,7 @@ mod tests {
         ));
         assert_eq!(
             ask(&mut gate, 12_100, line, hands, true),
-            Answer::Stash(b"\x13")
+            Answer::Stash(b"\x13".to_vec())
         );
         assert!(matches!(
             ask(&mut gate, 12_200, line, hands, true),

@@ -8,12 +8,17 @@ pub mod core;
 mod draft;
 pub mod exec;
 mod gate;
+mod history;
+pub mod hook;
 mod inject;
 pub mod mark;
-mod profile;
-mod prompt;
+pub mod profile;
+pub mod prompt;
+mod proof;
 pub mod pty;
 mod ready;
+pub mod rows;
+mod signs;
 mod stream;
 mod verify;
 
@@ -32,17 +37,27 @@ use crate::sys::wake::mailbox;
 /// Stack of an agent's thread; the emulator and JSON are the deepest it gets.
 const STACK_KIB: usize = 512;
 
+/// What all agents of a broker are started with.
+#[derive(Clone, Copy)]
+pub struct Grounds<'a> {
+    /// Our own binary (see [`exec`]).
+    pub exe: &'a Path,
+    /// The folder that holds those of [`mark`] and [`hook`].
+    pub state: &'a Path,
+    /// The operator's profile rows.
+    pub rows: &'a rows::Rows,
+}
+
 /// Starts an agent's thread, which starts the program: whether that worked is its first report, `Started` or
 /// `NotStarted`; the last is `Exited` unless it was `NotStarted`. The caller puts the line up and takes it down again.
-/// `exe` is our own binary (see [`exec`]); `marks` is the folder of [`mark`]; `events` gets rendered `worker_stream` events while anybody listens.
+/// `events` gets rendered `worker_stream` events while anybody listens.
 ///
 /// # Errors
 /// When there is no descriptor or thread to be had.
 pub fn start(
     run: Run,
     spec: AgentSpec,
-    exe: &Path,
-    marks: &Path,
+    grounds: Grounds<'_>,
     reaper: Arc<Reaper>,
     report: Box<dyn Fn(AgentReport) + Send>,
     events: Arc<Topic<Arc<str>>>,
@@ -54,13 +69,15 @@ pub fn start(
         input: sender.clone(),
         output: output.clone(),
     };
-    let mark = mark::Mark::open(marks, &spec.name)
+    let mark = mark::Mark::open(&grounds.state.join(mark::FOLDER), &spec.name)
         .inspect_err(|e| log::warn!("no note is kept of what {} has read: {e}", spec.name))
         .ok();
     let name = format!("agent:{}", spec.name);
     let job = actor::Job {
+        profile: grounds.rows.of(&spec),
         spec,
         mark,
+        hooks: grounds.state.join(hook::FOLDER),
         reaper,
         report,
         input,
@@ -68,7 +85,7 @@ pub fn start(
         output,
         events,
     };
-    let exe = exe.to_owned();
+    let exe = grounds.exe.to_owned();
     let handle = thread::start(name, STACK_KIB, move || actor::run(job, &exe))?;
     Ok((line, handle))
 }

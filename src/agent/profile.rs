@@ -1,16 +1,18 @@
-//! What is known about each agent CLI, as table rows. A program that is in no row gets the generic one. Hooks, dialogs
-//! and session files of each CLI belong here once they are used.
+//! What is known about each agent CLI, as table rows. A program that is in no row gets the generic one. Which row
+//! an agent goes by is decided in `rows`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::agent::consoles;
 use crate::agent::prompt::Prompt;
+use crate::agent::rows;
 
 /// Facts about one CLI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// File name of the program.
-    pub program: &'static str,
+    pub program: Cow<'static, str>,
     /// It has a composer: raw mode and bracketed paste, or it is not at its prompt. Typing earlier leaves drafts whose
     /// Enter was swallowed (injection, start-up).
     pub composer: bool,
@@ -20,53 +22,108 @@ pub struct Profile {
     /// How its input line is drawn.
     pub prompt: Option<Prompt>,
     /// What puts a half-typed line aside until the next one is submitted, and then brings it back.
-    pub stash: Option<&'static [u8]>,
+    pub stash: Option<Cow<'static, [u8]>>,
+    /// Where it keeps what it was asked.
+    pub history: Option<Source>,
+    /// It takes a hook that tells what it was asked, as Claude Code does.
+    pub hook: bool,
     /// It glues messages together that come while its title begins so.
     pub merges_while: Option<char>,
-    /// Escape interrupts what it does. Elsewhere Escape is the first half of some other key, and would eat the message's
-    /// first letter.
-    pub escape_interrupts: bool,
+    /// How many Escapes interrupt what it does; 0 where Escape is the first half of some other key, and would eat the
+    /// message's first letter.
+    pub interrupts: u8,
     /// From the moment a paste is drawn to Enter, at least.
     pub enter_after: Duration,
     /// After this the agent counts as ready whatever it shows.
     pub ready_within: Duration,
 }
 
+/// A file in which a CLI keeps what it was asked, as JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Names the folder, if set in the program's environment.
+    pub variable: Option<&'static str>,
+    /// The folder below HOME otherwise.
+    pub below_home: &'static str,
+    /// The file below that; a name of `*` stands for any folder.
+    pub file: &'static str,
+    /// How it writes a long paste, when not in full.
+    pub placeholder: Option<&'static str>,
+}
+
 /// For programs nobody measured.
 pub const GENERIC: Profile = Profile {
-    program: "",
+    program: Cow::Borrowed(""),
     composer: false,
     one_line: false,
     prompt: None,
     stash: None,
+    history: None,
+    hook: false,
     merges_while: None,
-    escape_interrupts: false,
+    interrupts: 0,
     enter_after: Duration::from_millis(150),
     ready_within: Duration::from_secs(5),
 };
 
-const TABLE: [Profile; 4] = [
-    Profile {
-        stash: Some(b"\x13"),
-        ..tui("claude", 60, '❯', 2)
-    },
-    tui("codex", 60, '›', 2),
-    Profile {
-        merges_while: Some('✦'),
-        ..tui("gemini", 150, '>', 2)
-    },
-    tui("opencode", 150, '┃', 3),
-];
+/// The rows of the CLIs that were measured.
+pub fn table() -> [Profile; 4] {
+    [
+        Profile {
+            stash: Some(Cow::Borrowed(b"\x13")),
+            hook: true,
+            history: Some(Source {
+                variable: Some("CLAUDE_CONFIG_DIR"),
+                below_home: ".claude",
+                file: "history.jsonl",
+                placeholder: Some("[Pasted"),
+            }),
+            ..tui("claude", 60, '❯', 2)
+        },
+        Profile {
+            history: Some(Source {
+                variable: Some("CODEX_HOME"),
+                below_home: ".codex",
+                file: "history.jsonl",
+                placeholder: None,
+            }),
+            ..tui("codex", 60, '›', 2)
+        },
+        Profile {
+            merges_while: Some('✦'),
+            history: Some(Source {
+                variable: None,
+                below_home: ".gemini",
+                file: "tmp/*/logs.json",
+                placeholder: None,
+            }),
+            ..tui("gemini", 150, '>', 2)
+        },
+        Profile {
+            history: Some(Source {
+                variable: Some("XDG_STATE_HOME"),
+                below_home: ".local/state",
+                file: "opencode/prompt-history.jsonl",
+                placeholder: None,
+            }),
+            // The first only asks for the second.
+            interrupts: 2,
+            ..tui("opencode", 150, '┃', 3)
+        },
+    ]
+}
 
-const fn tui(program: &'static str, enter_after_ms: u64, mark: char, gap: u16) -> Profile {
+fn tui(program: &'static str, enter_after_ms: u64, mark: char, gap: u16) -> Profile {
     Profile {
-        program,
+        program: Cow::Borrowed(program),
         composer: true,
         one_line: false,
         prompt: Some(Prompt { mark, gap }),
         stash: None,
+        history: None,
+        hook: false,
         merges_while: None,
-        escape_interrupts: true,
+        interrupts: 1,
         enter_after: Duration::from_millis(enter_after_ms),
         ready_within: Duration::from_secs(30),
     }
@@ -74,14 +131,12 @@ const fn tui(program: &'static str, enter_after_ms: u64, mark: char, gap: u16) -
 
 /// The row for a command line.
 pub fn of(argv: &[String]) -> Profile {
-    let program = argv.first().map_or("", |path| {
-        path.rsplit_once('/')
-            .map_or(path.as_str(), |(_, name)| name)
-    });
-    TABLE
-        .into_iter()
-        .find(|row| row.program == program)
-        .unwrap_or_else(|| unlisted(argv))
+    known(rows::program(argv)).unwrap_or_else(|| unlisted(argv))
+}
+
+/// The row of that name.
+pub fn known(name: &str) -> Option<Profile> {
+    table().into_iter().find(|row| row.program == name)
 }
 
 /// The row for a program that is in no other: a console shows a line as soon as it has read it, and takes Enter then.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
-use crate::agent::mark;
+use crate::agent::{mark, rows::Rows};
 use crate::api;
 use crate::dispatch::{Dispatcher, Facts, Limits, Out};
 use crate::handlers::{Handlers, News};
@@ -40,8 +40,6 @@ use shell::{Inbound, Shell};
 const INBOX: usize = 1024;
 /// How many events are kept for subscribers that come back (local-api 3.1).
 const EVENTS_KEPT: usize = 1000;
-/// Where agents' threads note what was read, in the state folder.
-const MARKS: &str = "landed";
 /// How long a hurried end may take.
 const HURRY: Duration = Duration::from_millis(500);
 /// Beyond the agents' grace, for putting everything away.
@@ -80,6 +78,8 @@ pub struct Settings {
     pub harness_table: BTreeMap<String, Harness>,
     /// Actions that programs of the operator's serve.
     pub actions: BTreeMap<String, ActionSpec>,
+    /// What the operator knows about agent programs.
+    pub rows: Rows,
     /// 0 for no limit.
     pub max_agents: u64,
     /// Refuse to start on a journal damaged in its middle.
@@ -258,7 +258,12 @@ impl Parts {
         } = self;
         let started = clock::now();
         let facts = facts(&settings, &identity, &opened, pid);
-        let mind = Mind::wake(facts, started, opened, &settings.state_dir.join(MARKS))?;
+        let mind = Mind::wake(
+            facts,
+            started,
+            opened,
+            &settings.state_dir.join(mark::FOLDER),
+        )?;
 
         let (inbox, events_in) = bounded::<Inbound>(INBOX);
         let events = Arc::new(Topic::after(EVENTS_KEPT, mind.numbered));
@@ -287,7 +292,8 @@ impl Parts {
             events: events.clone(),
             reaper,
             exe: settings.exe.clone(),
-            marks: settings.state_dir.join(MARKS),
+            state_dir: settings.state_dir.clone(),
+            rows: settings.rows.clone(),
             node: node.clone(),
             degraded: degraded.clone(),
             leave_by: leave_by.clone(),
@@ -456,6 +462,7 @@ fn facts(settings: &Settings, identity: &Identity, opened: &Opened<Record>, pid:
         grace: settings.grace,
         harness_table: settings.harness_table.clone(),
         actions: settings.actions.clone(),
+        profiles: settings.rows.names().collect(),
         limits: settings.limits,
         pid,
         agents: settings.agents.clone(),

@@ -10,6 +10,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::Mutex;
 
 use crate::agent;
+use crate::agent::rows::Rows;
 use crate::dispatch::{self, Dispatcher};
 use crate::handlers::Handlers;
 use crate::hub::Topic;
@@ -45,7 +46,8 @@ pub(super) struct Hands {
     pub events: Arc<Topic<Arc<str>>>,
     pub reaper: Arc<Reaper>,
     pub exe: PathBuf,
-    pub marks: PathBuf,
+    pub state_dir: PathBuf,
+    pub rows: Rows,
     pub node: Arc<Mutex<(String, String)>>,
     pub degraded: Arc<Mutex<Option<String>>>,
     /// Nanoseconds on the monotonic clock by which to leave even if nothing can be written; 0 for never.
@@ -98,9 +100,13 @@ impl Shell {
             }
             let _ = inbox.send(Inbound::Event(Event::Agent(who.clone(), run, report)));
         };
-        let (exe, marks) = (&self.hands.exe, &self.hands.marks);
+        let grounds = agent::Grounds {
+            exe: &self.hands.exe,
+            state: &self.hands.state_dir,
+            rows: &self.hands.rows,
+        };
         let (reaper, events) = (self.hands.reaper.clone(), self.hands.events.clone());
-        match agent::start(run, spec, exe, marks, reaper, Box::new(report), events) {
+        match agent::start(run, spec, grounds, reaper, Box::new(report), events) {
             // The thread reports its own end, so nobody has to join it.
             Ok((line, _thread)) => {
                 self.hands.lines.put(name.clone(), line);

@@ -193,7 +193,7 @@ pub struct Spawn {
     #[arg(long, value_name = "TEXT")]
     pub task: Option<String>,
     /// Node to start it on: a name, `any` for the least loaded, `self` for this one [default: self]
-    #[arg(long, value_name = "NODE", conflicts_with_all = ["restart", "max_restarts", "cooldown"])]
+    #[arg(long, value_name = "NODE", conflicts_with_all = ["restart", "max_restarts", "cooldown", "profile"])]
     pub on: Option<String>,
     /// What the node must offer, with --on [default: spawn: and the program's name]
     #[arg(long, value_name = "NAME", requires = "on")]
@@ -207,6 +207,10 @@ pub struct Spawn {
     /// How long after its end [default: 2s]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub cooldown: Option<Duration>,
+    /// What the program is like, where its name does not tell: claude, codex, gemini, opencode, or a profile of the
+    /// configuration file
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
     /// JSON instead of text
     #[arg(long)]
     pub json: bool,

@@ -39,6 +39,7 @@ pub fn spawn(c: &Context, args: &args::Spawn) -> Result<(), Failure> {
         cwd: Some(folder(args.cwd.as_deref())?),
         task: args.task.clone(),
         restart_policy: restart_policy(args),
+        profile: args.profile.clone(),
         ..local::SpawnRequest::default()
     };
     let answer = client.post("/api/spawn", &request)?;

@@ -156,6 +156,7 @@ fn words(event: &BrokerEvent) -> String {
         } => {
             format!("{name}: {} ({event_id})", proof.words())
         }
+        E::TurnStarted { name, event_id, .. } => format!("{name} acts on {event_id}"),
         E::DeliveryBlocked { name, reason, .. } => format!("waits for {name}: {}", clean(reason)),
         E::DeliveryFailed { name, reason, .. } => {
             format!("{name}: failed: {}", clean(reason))

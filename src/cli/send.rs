@@ -232,12 +232,12 @@ fn report(json: bool, event: &Value, line: &str) -> Result<(), Failure> {
 
 fn verdict(name: &str, proof: Proof, reason: Option<&str>, took: &str) -> String {
     let how = proof.words();
-    match proof {
-        Proof::None => {
+    match proof.is_seen() {
+        false => {
             let why = reason.unwrap_or("the terminal showed nothing");
             format!("{name}: {how}: {}\n", clean(why))
         }
-        Proof::Echo | Proof::Screen | Proof::Read => format!("{name}: {how} in {took}\n"),
+        true => format!("{name}: {how} in {took}\n"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The configuration file: how agent programs are started, and which programs serve actions. What is misspelt or cannot
+//! The configuration file: how agent programs are started and treated, and which programs serve actions. What is misspelt or cannot
 //! be meant is an error that names the file and the line, so that no setting is without effect unnoticed.
 
 use std::collections::BTreeMap;
@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::profiles::{self, ProfileTable};
 use super::{ConfigError, Env, Place};
-use crate::msg::{ActionSpec, Harness};
+use crate::agent::rows::Rows;
+use crate::msg::{ActionSpec, Harness, Treatment};
 
 /// The file's name in the folder where `up` is run.
 pub const NAME: &str = "relay-broker.toml";
@@ -26,6 +28,8 @@ pub struct Configured {
     pub harnesses: BTreeMap<String, Harness>,
     /// By action name.
     pub actions: BTreeMap<String, ActionSpec>,
+    /// What is known about agent programs besides what the broker knows.
+    pub rows: Rows,
 }
 
 #[derive(Deserialize)]
@@ -35,6 +39,8 @@ struct File {
     harness: BTreeMap<String, HarnessTable>,
     #[serde(default)]
     action: BTreeMap<String, ActionTable>,
+    #[serde(default)]
+    profile: BTreeMap<String, ProfileTable>,
 }
 
 #[derive(Deserialize)]
@@ -45,6 +51,7 @@ struct HarnessTable {
     args: Vec<String>,
     #[serde(default)]
     env: BTreeMap<String, String>,
+    profile: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -85,15 +92,13 @@ fn parse(text: &str, path: &Path) -> Result<Configured, ConfigError> {
     let file: File = toml::from_str(text).map_err(|e| wrong(sentence(text, &e)))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut configured = Configured::default();
+    for (name, table) in file.profile {
+        configured
+            .rows
+            .add(profiles::row(&name, table).map_err(wrong)?);
+    }
     for (name, table) in file.harness {
-        if table.command.trim().is_empty() {
-            return Err(wrong(format!("[harness.{name}] has an empty command")));
-        }
-        let harness = Harness {
-            command: table.command,
-            args: table.args,
-            env: table.env,
-        };
+        let harness = harness(&name, table, &configured.rows).map_err(wrong)?;
         configured.harnesses.insert(name, harness);
     }
     for (name, table) in file.action {
@@ -101,6 +106,29 @@ fn parse(text: &str, path: &Path) -> Result<Configured, ConfigError> {
         configured.actions.insert(name, action);
     }
     Ok(configured)
+}
+
+fn harness(name: &str, table: HarnessTable, rows: &Rows) -> Result<Harness, String> {
+    if table.command.trim().is_empty() {
+        return Err(format!("[harness.{name}] has an empty command"));
+    }
+    if let Some(profile) = &table.profile
+        && rows.get(profile).is_none()
+    {
+        let known: Vec<String> = rows.names().collect();
+        return Err(format!(
+            "[harness.{name}] profile = {profile:?} names none of {}",
+            known.join(", ")
+        ));
+    }
+    Ok(Harness {
+        command: table.command,
+        args: table.args,
+        env: table.env,
+        treatment: Treatment {
+            profile: table.profile,
+        },
+    })
 }
 
 fn action(name: &str, table: ActionTable, folder: &Path) -> Result<ActionSpec, String> {
@@ -176,6 +204,16 @@ mod tests {
         );
         assert_eq!(deploy.cwd.as_deref(), Some("/p/"), "beside the file");
         assert_eq!(parsed(""), Ok(Configured::default()));
+        let all = parsed(
+            "[harness.mine]\ncommand = \"my-claude\"\nprofile = \"slow\"\n\
+             [profile.slow]\nlike = \"claude\"\nready_within = \"2m\"\n",
+        )
+        .expect("fine");
+        assert_eq!(
+            all.harnesses["mine"].treatment.profile.as_deref(),
+            Some("slow")
+        );
+        assert!(all.rows.get("slow").is_some_and(|row| row.composer));
     }
 
     #[test]
@@ -195,6 +233,18 @@ mod tests {
             (
                 "[action.x]\ncommand = [\"x\"]\nconcurrency = 0",
                 "could never run",
+            ),
+            (
+                "[harness.x]\ncommand = \"x\"\nprofile = \"y\"",
+                "profile = \"y\" names none of claude, codex",
+            ),
+            (
+                "[profile.x]\nstach = \"y\"",
+                "line 2: unknown field `stach`",
+            ),
+            (
+                "[profile.x]\nenter_after = \"soon\"",
+                "[profile.x] enter_after",
             ),
             ("harness = 1", "line 1: invalid type"),
             ("[", "line 1:"),

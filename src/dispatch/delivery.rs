@@ -202,9 +202,9 @@ impl Dispatcher {
         let Some(member) = self.free(name, id) else {
             return;
         };
-        match proof {
-            Proof::None => member.pace.unverified(now),
-            Proof::Echo | Proof::Screen | Proof::Read => member.pace.verified(now),
+        match proof.is_seen() {
+            true => member.pace.verified(now),
+            false => member.pace.unverified(now),
         }
         self.settle(now, name, id, proof, reason, out);
         self.type_next(now, name, out);
@@ -230,19 +230,20 @@ impl Dispatcher {
             out,
         );
         let (message, words) = (&pending.delivery.msg_id, proof.words());
-        match proof {
-            Proof::None => {
+        match proof.is_seen() {
+            false => {
                 self.counters.deliveries_unverified += 1;
                 let why = reason.as_deref().unwrap_or("nothing was seen");
                 log::info!("message {message} for {name}: {words}: {why}");
             }
-            Proof::Echo | Proof::Screen | Proof::Read => {
+            true => {
                 self.counters.deliveries_verified += 1;
                 log::debug!("message {message} for {name}: {words}");
             }
         }
         if let Some(member) = self.members.get_mut(name) {
             member.last_activity = now.wall;
+            member.took(id, message);
         }
         self.ended(now, &pending.delivery, out);
         let d = &pending.delivery;
@@ -272,6 +273,29 @@ impl Dispatcher {
         for event in [ack, confirmed, verified] {
             self.publish(event, out);
         }
+    }
+
+    /// The program acts on a message that it took earlier.
+    pub(super) fn turn_started(
+        &mut self,
+        now: Now,
+        name: &AgentName,
+        id: &DeliveryId,
+        proof: Proof,
+        out: &mut Out,
+    ) {
+        let member = self.members.get_mut(name);
+        let Some(event_id) = member.and_then(|member| member.begins(id)) else {
+            return;
+        };
+        let event = BrokerEvent::TurnStarted {
+            name: name.clone(),
+            delivery_id: id.clone(),
+            event_id,
+            proof,
+            timestamp: now.wall,
+        };
+        self.publish(event, out);
     }
 
     /// It cannot be typed into this terminal at all.

@@ -63,6 +63,8 @@ pub struct Facts {
     pub harness_table: BTreeMap<String, Harness>,
     /// Actions that programs of the operator's serve.
     pub actions: BTreeMap<String, ActionSpec>,
+    /// Names of what is known about agent programs.
+    pub profiles: BTreeSet<String>,
     /// Between hang-up and kill.
     pub grace: Duration,
     /// How much may wait, and how long.

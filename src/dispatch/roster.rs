@@ -1,11 +1,12 @@
 //! Who runs here: what their threads report, and their release.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::admission::Admission;
 use super::pace::Pace;
 use super::{Dispatcher, Out};
-use crate::ids::{AgentId, AgentName, InvocationId, Run, Ticket};
+use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Run, Ticket};
 use crate::msg::{
     AgentCommand, AgentReport, AgentSpec, Answer, Effect, How, Refusal, RefusalKind, Reply,
     RestCall, Secret, SpawnSource,
@@ -27,7 +28,9 @@ pub(super) struct Member {
     pub token: Option<Secret>,
     pub pid: Option<u32>,
     /// The delivery its thread is typing.
-    pub in_flight: Option<crate::ids::DeliveryId>,
+    pub in_flight: Option<DeliveryId>,
+    /// What it took lately and has not been seen to act on.
+    pub took: VecDeque<(DeliveryId, MsgId)>,
     pub stalled: Option<String>,
     /// When to give its thread the delivery once more, because it took no orders.
     pub again_at: Option<Mono>,
@@ -51,6 +54,8 @@ pub(super) struct Member {
     pub admission: Admission,
 }
 
+/// How many messages that landed are remembered until their turns begin; most programs never say that one did.
+const REMEMBERED: usize = 16;
 /// How long a program that the engine asked for must live to count as started (as upstream has it since 11.x).
 const SETTLES_AFTER: Duration = Duration::from_millis(250);
 
@@ -94,6 +99,7 @@ impl Member {
         self.source = SpawnSource::Restart;
         self.pid = None;
         self.in_flight = None;
+        self.took.clear();
         self.stalled = None;
         self.flush_left = 0;
         self.ready = false;
@@ -102,6 +108,20 @@ impl Member {
         self.pace = Pace::default();
         self.settles = None;
         self.again_at = None;
+    }
+
+    /// Remembers a message that landed, until its turn begins or many others came after it.
+    pub(super) fn took(&mut self, id: &DeliveryId, event_id: &MsgId) {
+        if self.took.len() >= REMEMBERED {
+            self.took.pop_front();
+        }
+        self.took.push_back((id.clone(), event_id.clone()));
+    }
+
+    /// The message of a delivery whose turn begins; told once.
+    pub(super) fn begins(&mut self, id: &DeliveryId) -> Option<MsgId> {
+        let at = self.took.iter().position(|(took, _)| took == id)?;
+        self.took.remove(at).map(|(_, event_id)| event_id)
     }
 
     /// Whether the engine should count it: for as long as its process runs.
@@ -135,6 +155,7 @@ impl Dispatcher {
             AgentReport::Landed(id, proof, reason) => {
                 self.landed(now, name, &id, proof, reason, out)
             }
+            AgentReport::TurnStarted(id, proof) => self.turn_started(now, name, &id, proof, out),
             AgentReport::Stalled(id, why) => self.stalled(name, &id, &why, out),
             AgentReport::NotTaken(id, why) => self.not_taken(now, name, &id, &why, out),
             AgentReport::Failed(id, why) => self.untypable(now, name, &id, &why, out),

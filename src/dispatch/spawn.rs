@@ -7,7 +7,9 @@ use super::pace::Pace;
 use super::roster::{Member, Phase};
 use super::{Dispatcher, Out};
 use crate::ids::{AgentName, Ticket};
-use crate::msg::{AgentSpec, Effect, How, Refusal, RefusalKind, Secret, Size, SpawnSource};
+use crate::msg::{
+    AgentSpec, Effect, Harness, How, Refusal, RefusalKind, Secret, Size, SpawnSource, Treatment,
+};
 use crate::time::Now;
 use crate::wire::event::BrokerEvent;
 use crate::wire::local::SpawnRequest;
@@ -22,7 +24,7 @@ impl Dispatcher {
         source: SpawnSource,
         out: &mut Out,
     ) {
-        match self.check_spawn(&request) {
+        match self.check_spawn(&request, source.is_own()) {
             Ok(spec) => self.enlist(now, caller, request, source, spec, out),
             Err(refusal) => {
                 self.refuse_spawn(caller, &source, &request.name, refusal, out);
@@ -30,7 +32,7 @@ impl Dispatcher {
         }
     }
 
-    fn check_spawn(&self, request: &SpawnRequest) -> Result<AgentSpec, Refusal> {
+    fn check_spawn(&self, request: &SpawnRequest, own: bool) -> Result<AgentSpec, Refusal> {
         if self.stopping.is_some() {
             return Err(Refusal::new(
                 RefusalKind::Stopping,
@@ -56,8 +58,41 @@ impl Dispatcher {
                 format!("{running} agents run here already, which is the limit (--max-agents)");
             return Err(Refusal::new(RefusalKind::Full, text));
         }
-        let spec = spec_of(name, request).map_err(|why| Refusal::new(RefusalKind::Invalid, why))?;
+        let mut spec =
+            spec_of(name, request).map_err(|why| Refusal::new(RefusalKind::Invalid, why))?;
+        spec.treatment = self.treatment(request, own)?;
         Ok(self.with_environment(spec))
+    }
+
+    /// As the wish says, else as the operator wrote it down for the program of that name.
+    fn treatment(&self, request: &SpawnRequest, own: bool) -> Result<Treatment, Refusal> {
+        let harness = self.harness_of(request);
+        let mut treatment = harness.map(|h| h.treatment.clone()).unwrap_or_default();
+        if let Some(profile) = &request.profile {
+            if !own && !self.facts.profiles.contains(profile) {
+                let known: Vec<&str> = self.facts.profiles.iter().map(String::as_str).collect();
+                let text = format!(
+                    "no profile is named '{profile}'; there are {}",
+                    known.join(", ")
+                );
+                return Err(Refusal::new(RefusalKind::Invalid, text));
+            }
+            treatment.profile = Some(profile.clone());
+        }
+        Ok(treatment)
+    }
+
+    /// The operator's description of the program that is named, unless another one is to be started under its name.
+    fn harness_of(&self, request: &SpawnRequest) -> Option<&Harness> {
+        let words = shell_words::split(request.cli.as_deref()?).ok()?;
+        let harness = self.facts.harness_table.get(words.first()?)?;
+        let command = request
+            .harness_config
+            .as_ref()
+            .and_then(|h| h.command.as_ref());
+        command
+            .is_none_or(|command| *command == harness.command)
+            .then_some(harness)
     }
 
     /// What every agent finds in its environment besides its token.
@@ -104,6 +139,7 @@ impl Dispatcher {
             in_flight: None,
             stalled: None,
             again_at: None,
+            took: std::collections::VecDeque::new(),
             flush_left: 0,
             ready: false,
             idle_since: None,
@@ -268,5 +304,6 @@ fn spec_of(name: AgentName, request: &SpawnRequest) -> Result<AgentSpec, String>
             Some(secs) => Some(Duration::from_secs(secs)),
             None => Some(Duration::from_secs(30)),
         },
+        treatment: Treatment::default(),
     })
 }

@@ -49,6 +49,9 @@ pub struct SpawnRequest {
     /// Whether and how the broker starts it again when it ends.
     #[serde(alias = "restartPolicy")]
     pub restart_policy: Option<RestartPolicy>,
+    /// What the program is like, by a profile's name, where its own name does not tell (ours).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// Extra environment (ours; not in upstream's contract).
     pub env: BTreeMap<String, String>,
     /// Terminal size `rows`; 40 when absent (ours).

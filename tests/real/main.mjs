@@ -12,7 +12,7 @@ import { World } from './world.mjs';
 const ROOT = process.env.REAL_CLIS;
 const RUNS = Number(process.env.RUNS ?? 0);
 /** How many messages a play sends unless RUNS says otherwise. */
-const USUAL = { idle: 3, burst: 20, busy: 5, start: 3, draft: 2, left: 1, dialog: 10 };
+const USUAL = { idle: 3, burst: 20, busy: 5, tool: 4, steer: 2, start: 3, draft: 2, left: 1, dialog: 10 };
 const ENVELOPE = /^Relay message from tester \[[^\]]*\]: /;
 
 const asked = process.argv.slice(2);
@@ -56,16 +56,21 @@ async function one(cli, play, shape) {
 }
 
 function judge(world, troubles) {
-  const row = { sent: 0, exact: 0, changed: 0, glued: 0, doubled: 0, lost: 0, wrong: 0, unaccepted: 0, untrue: 0, order: true, times: [] };
+  const row = { sent: 0, exact: 0, changed: 0, glued: 0, doubled: 0, lost: 0, wrong: 0, unaccepted: 0, untrue: 0, order: true, times: [], proofs: {} };
   if (!world) return row;
   const turns = [...world.models.turns];
   const asks = (message) => message.text.includes('<<run');
   const messages = world.sent;
   for (const message of messages) {
     row.sent += 1;
-    const told = turns.filter((turn) => turn.includes(message.mark));
+    const about = (turn) => turn.includes(message.mark);
+    const standing = turns.filter(about);
+    const told = standing.length ? standing : [...world.models.heard].filter(about);
     if (!message.acceptedAt) row.unaccepted += 1;
-    else row.times.push(message.acceptedAt - message.sentAt);
+    else {
+      row.times.push(message.acceptedAt - message.sentAt);
+      row.proofs[message.proof] = (row.proofs[message.proof] ?? 0) + 1;
+    }
     message.verdict = verdict(message, told, messages);
     row[message.verdict] += 1;
     if (message.verdict === 'lost' && message.acceptedAt) row.untrue += 1;
@@ -116,6 +121,7 @@ function cells(row) {
   return [
     row.cli, row.name, `${row.exact}/${row.sent}`, row.changed, row.glued, row.doubled, row.lost, row.wrong, row.unaccepted,
     row.order ? 'kept' : 'BROKEN', quantile(row.times, 0.5), quantile(row.times, 0.99), good(row) ? 'ok' : 'FAILED',
+    Object.entries(row.proofs).map(([proof, count]) => `${proof} ${count}`).join(', '),
   ];
 }
 
@@ -124,8 +130,8 @@ function print(row) {
 }
 
 function report() {
-  console.log('\n| CLI | play | exact | changed | glued | doubled | lost | wrong turns | not accepted | order | p50 ms | p99 ms | |');
-  console.log('|---|---|---|---|---|---|---|---|---|---|---|---|---|');
+  console.log('\n| CLI | play | exact | changed | glued | doubled | lost | wrong turns | not accepted | order | p50 ms | p99 ms | | proofs |');
+  console.log('|---|---|---|---|---|---|---|---|---|---|---|---|---|---|');
   for (const row of rows) console.log(`| ${cells(row).join(' | ')} |`);
   const sum = (key) => rows.reduce((total, row) => total + row[key], 0);
   console.log(`\n${sum('exact')} of ${sum('sent')} messages became exactly one turn with exactly their text; send to accepted p50 `

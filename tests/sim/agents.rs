@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use relay_broker::agent::core::{AgentCore, Effect, Ending, Event};
+use relay_broker::agent::rows::Rows;
 use relay_broker::ids::{AgentName, Run};
 use relay_broker::machine::{Machine, Out};
 use relay_broker::msg::{self, AgentCommand, AgentReport, AgentSpec, How};
@@ -73,7 +74,11 @@ impl World {
             seat.behave(now);
         }
         thread.seat = Some(seat);
-        thread.core = Some(AgentCore::new(&thread.spec, Mono(now)));
+        thread.core = Some(AgentCore::new(
+            &thread.spec,
+            Rows::default().of(&thread.spec),
+            Mono(now),
+        ));
         let backlog = std::mem::take(&mut thread.backlog);
         let pid = run.0 as u32 + 100;
         tell!(self, "{name} runs (run {run})");
@@ -217,6 +222,7 @@ impl World {
                     Effect::Probe => core.step(now, Event::Tty(seat.facts()), &mut thread.out),
                     Effect::Report(report) => reports.push(report),
                     Effect::Signal(ending) => seat.hang_up(now.mono.0, ending == Ending::Kill),
+                    Effect::NoteHistory(_) | Effect::AskHistory(_) => {}
                     Effect::Keys(..) | Effect::Resize(_) => {}
                 }
                 // A probe's answer comes before everything else, and so does what follows from it.

@@ -88,6 +88,7 @@ impl World {
             limits: self.options.limits,
             harness_table: BTreeMap::new(),
             actions: BTreeMap::new(),
+            profiles: ["claude".to_owned()].into(),
             pid: 1,
             agents,
             damage: None,

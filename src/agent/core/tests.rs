@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::ids::{AgentName, DeliveryId};
+use crate::msg::Treatment;
 use crate::time::Wall;
 use crate::wire::down::Mode;
 use crate::wire::event::Proof;
@@ -16,6 +17,10 @@ trait Program {
     fn settings(&self) -> Facts;
     /// It reads: what it shows in answer.
     fn read(&mut self, bytes: &[u8]) -> Vec<u8>;
+    /// What it keeps of what it was asked.
+    fn history(&self) -> &[String] {
+        &[]
+    }
 }
 
 const COOKED: Facts = Facts {
@@ -81,6 +86,10 @@ struct Composer {
     /// So many Enters only begin another row.
     newlines: usize,
     stash: String,
+    /// It writes down what is submitted.
+    keeps_history: bool,
+    /// What it says of itself when something is submitted.
+    says: &'static str,
 }
 
 impl Composer {
@@ -139,7 +148,17 @@ impl Program for Composer {
                 }
             }
         }
-        self.draw()
+        let mut shown = self.draw();
+        if bytes.ends_with(b"\r") {
+            shown.extend_from_slice(self.says.as_bytes());
+        }
+        shown
+    }
+    fn history(&self) -> &[String] {
+        match self.keeps_history {
+            true => &self.submitted,
+            false => &[],
+        }
     }
 }
 
@@ -160,6 +179,8 @@ struct World<P> {
     reading: bool,
     /// Whether reading can be observed.
     observed: bool,
+    /// How long the program's history was before Enter.
+    noted: usize,
 }
 
 fn spec() -> AgentSpec {
@@ -171,6 +192,7 @@ fn spec() -> AgentSpec {
         token: None,
         size: Size { rows: 24, cols: 60 },
         idle_after: None,
+        treatment: Treatment::default(),
     }
 }
 
@@ -178,7 +200,7 @@ impl<P: Program> World<P> {
     /// Ready, by the marker, and with `greeting` on its screen.
     fn ready(program: P, greeting: &[u8]) -> Self {
         let mut world = Self {
-            core: AgentCore::new(&spec(), Mono(1)),
+            core: AgentCore::new(&spec(), profile::GENERIC, Mono(1)),
             now: Mono(1),
             program,
             unread: Vec::new(),
@@ -189,6 +211,7 @@ impl<P: Program> World<P> {
             outside: 0,
             reading: true,
             observed: true,
+            noted: 0,
         };
         world.event(Event::Output(greeting.to_vec()));
         world.event(Event::Output(b"\x1b[s->pty:ready\x1b[2K\r".to_vec()));
@@ -221,6 +244,17 @@ impl<P: Program> World<P> {
                     wrote += bytes.len();
                     self.unread.extend_from_slice(&bytes);
                     self.writes.push(bytes);
+                }
+                Effect::NoteHistory(_) => self.noted = self.program.history().len(),
+                Effect::AskHistory(head) => {
+                    let since = &self.program.history()[self.noted..];
+                    if since.iter().any(|text| head.is_in(text)) {
+                        let mut out = Out::default();
+                        self.core.step(now, Event::InHistory, &mut out);
+                        for effect in out.effects.into_iter().rev() {
+                            todo.push_front(effect);
+                        }
+                    }
                 }
                 Effect::Report(report) => self.reports.push((self.now, report)),
                 Effect::Keys(number, result) => self.keys.push((number, result)),
@@ -403,7 +437,7 @@ fn a_raw_program_that_shows_nothing_gets_its_enter_after_a_pause() {
 #[test]
 fn a_steering_message_presses_escape_first() {
     let mut world = World::ready(Parrot, b"");
-    world.core.profile.escape_interrupts = true;
+    world.core.profile.interrupts = 1;
     world.inject(TEXT, Mode::Steer);
     world.run(90);
     assert_eq!(world.written(), ["\x1b"]);
@@ -429,7 +463,7 @@ fn a_composer_gets_a_paste_and_then_enter_once_it_is_drawn() {
     assert_eq!(world.written(), ["\x1b[200~two\nlines 42\x1b[201~"]);
     world.run(200);
     assert_eq!(world.program.submitted, ["two\nlines 42"]);
-    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Screen)]);
 }
 
 #[test]
@@ -438,7 +472,7 @@ fn hostile_text_reaches_a_composer_as_text() {
     world.inject("before\x1b[201~\rEVIL\r", Mode::Wait);
     world.run(1000);
     assert_eq!(world.program.submitted, ["before\nEVIL"]);
-    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Screen)]);
 }
 
 #[test]
@@ -479,7 +513,7 @@ fn a_text_that_is_drawn_late_is_entered_then_and_not_typed_again() {
     world.run(1000);
     assert_eq!(world.program.submitted, [TEXT]);
     assert_eq!(world.writes.len(), 2);
-    assert_eq!(world.reported()[1..], [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.reported()[1..], [&typed(), &landed(Proof::Screen)]);
 }
 
 #[test]
@@ -494,7 +528,7 @@ fn a_swallowed_enter_is_pressed_again_and_the_text_is_not_typed_again() {
     world.inject(TEXT, Mode::Wait);
     world.run(10_000);
     assert_eq!(world.program.submitted, [TEXT]);
-    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Screen)]);
     assert_eq!(world.writes.len(), 4);
 }
 
@@ -517,7 +551,7 @@ fn a_draft_that_will_not_go_is_reported_and_not_settled() {
     world.program.swallow = 0;
     world.event(Event::Keys(1, b"\r".to_vec()));
     world.run(1000);
-    assert_eq!(world.reported()[2], &landed(Proof::Echo));
+    assert_eq!(world.reported()[2], &landed(Proof::Screen));
 }
 
 #[test]
@@ -542,7 +576,7 @@ fn messages_wait_for_each_other_and_for_the_agent() {
     assert_eq!(world.written(), ["first 1111", "\r", "second 2222", "\r"]);
 
     let mut early = World {
-        core: AgentCore::new(&spec(), Mono(1)),
+        core: AgentCore::new(&spec(), profile::GENERIC, Mono(1)),
         now: Mono(1),
         ..World::ready(Lines, b"")
     };
@@ -658,7 +692,7 @@ fn nothing_is_typed_into_an_open_dialog_and_the_message_arrives_once_it_is_answe
     world.run(5000);
     assert_eq!(world.program.submitted, [TEXT]);
     assert_eq!(world.program.answered, b"2");
-    assert_eq!(world.reported()[1..], [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.reported()[1..], [&typed(), &landed(Proof::Screen)]);
 }
 
 #[test]
@@ -729,7 +763,7 @@ fn an_enter_that_only_begins_another_row_is_not_taken_for_a_submission() {
     assert_eq!(world.reported(), [&typed()]);
     world.run(2000);
     assert_eq!(world.program.submitted, [format!("{TEXT}\n")]);
-    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Screen)]);
 }
 
 #[test]
@@ -745,3 +779,5 @@ fn a_composer_that_merges_what_is_queued_gets_a_message_only_when_it_is_idle() {
     world.run(1000);
     assert_eq!(world.program.submitted, [TEXT]);
 }
+
+mod proofs;

@@ -3,16 +3,23 @@
 
 use std::time::Duration;
 
-use super::{AgentCore, Effects, Facts, Next, State};
+use super::{AgentCore, Effect, Effects, Facts, Next, State};
 use crate::agent::draft::{Check, DRAWN_WITHIN, Draft, Stage, Swallowed, Typing};
 use crate::agent::gate::{Answer, Gate, Scene};
 use crate::agent::inject::{self, Frame};
 use crate::agent::prompt::Focus;
+use crate::agent::proof::Head;
+use crate::agent::signs::Sign;
 use crate::agent::verify::{Before, Drawn, Echo, Key, Looks};
 use crate::msg::AgentReport;
 use crate::time::{Mono, soonest};
 use crate::wire::down::Mode;
+use crate::wire::event::Proof;
 
+/// How often in a row the program's history may say nothing until it is no longer waited for.
+const SILENCES: u8 = 3;
+/// How many messages are remembered until their turns begin.
+const UNSTARTED: usize = 16;
 /// Between Escape and the text, when a message interrupts.
 const INTERRUPT: Duration = Duration::from_millis(100);
 
@@ -31,9 +38,12 @@ impl AgentCore {
             return Next::Go(State::Ready);
         };
         self.look(out);
+        let steer = injection.mode == Mode::Steer;
         Next::Stay(State::Injecting(Box::new(Draft {
             id: injection.delivery_id,
-            interrupt: injection.mode == Mode::Steer,
+            steer,
+            escapes: if steer { self.profile.interrupts } else { 0 },
+            head: Head::of(&text),
             text,
             echo: Echo::new(key.clone()),
             key,
@@ -73,7 +83,9 @@ impl AgentCore {
         if facts.line_mode {
             return self.type_lines(now, facts, draft, out);
         }
-        if std::mem::take(&mut draft.interrupt) && self.profile.escape_interrupts {
+        // At an idle program Escape does something else: two in a row open Claude Code's list of earlier questions.
+        if draft.escapes > 0 && self.sign != Some(Sign::Idle) {
+            draft.escapes -= 1;
             self.write(vec![0x1b], out);
             draft.stage = Stage::Interrupted {
                 until: now + INTERRUPT,
@@ -120,13 +132,13 @@ impl AgentCore {
             profile: &self.profile,
             last_output: self.last_output,
             hands: self.hands,
-            steer: draft.interrupt,
+            steer: draft.steer,
             known: self.prompt_known,
         });
         let (wake, why) = match answer {
             Answer::Type => return None,
             Answer::Stash(keys) => {
-                self.write(keys.to_vec(), out);
+                self.write(keys, out);
                 (now + INTERRUPT, None)
             }
             Answer::Wait(wake) => (wake, None),
@@ -188,6 +200,9 @@ impl AgentCore {
             };
             let frame = typing.frame;
             let before = typing.before.clone();
+            if let Some(source) = self.profile.history {
+                out.effects.push(Effect::NoteHistory(source));
+            }
             let mark = self.write(
                 vec![if facts.line_mode { enter(facts) } else { b'\r' }],
                 out,
@@ -227,6 +242,9 @@ impl AgentCore {
             check.draft.wake = verdict.wake;
             return Next::Stay(State::Verifying(check));
         }
+        if check.proven == Some(Proof::Hook) {
+            return self.landed(&check, Proof::Hook, None, out);
+        }
         if check.entered_at.is_none() {
             check.entered(now);
             if check.presses == 1 {
@@ -238,15 +256,24 @@ impl AgentCore {
         let Some(facts) = self.facts else {
             return Next::Stay(State::Verifying(check));
         };
-        let verdict = check.judge(now, facts, &self.screen, self.profile.prompt);
-        if let Some((proof, note)) = verdict.landed {
-            Self::report(
-                out,
-                AgentReport::Landed(check.draft.id.clone(), proof, note),
-            );
-            return Next::Go(State::Ready);
+        let history = self.profile.history.is_some() && check.proven.is_none();
+        if let Some(head) = check.draft.head.clone().filter(|_| history)
+            && check.asks(now)
+        {
+            out.effects.push(Effect::AskHistory(head));
         }
-        check.draft.wake = verdict.wake;
+        let hope = history && self.silences < SILENCES && check.draft.head.is_some();
+        let verdict = check.judge(now, facts, &self.screen, self.profile.prompt, hope);
+        if let Some((proof, note)) = verdict.landed {
+            match proof {
+                Proof::Transcript => self.silences = 0,
+                Proof::Screen if hope => self.silences += 1,
+                _ => {}
+            }
+            return self.landed(&check, proof, note, out);
+        }
+        let ask_at = check.asks_at().filter(|_| history);
+        check.draft.wake = soonest(verdict.wake, ask_at);
         if verdict.press_again {
             let mark = self.write(vec![b'\r'], out);
             check.again(now, mark);
@@ -259,6 +286,75 @@ impl AgentCore {
         if let Some(why) = why {
             let why = format!("{why}; {}", self.shown());
             Self::report(out, AgentReport::Stalled(check.draft.id.clone(), why));
+        }
+    }
+
+    fn landed(
+        &mut self,
+        check: &Check,
+        proof: Proof,
+        note: Option<String>,
+        out: &mut Effects,
+    ) -> Next {
+        let id = &check.draft.id;
+        Self::report(out, AgentReport::Landed(id.clone(), proof, note));
+        match check.turn {
+            Some(proof) => Self::report(out, AgentReport::TurnStarted(id.clone(), proof)),
+            None if self.profile.composer => {
+                if self.unstarted.len() >= UNSTARTED {
+                    self.unstarted.pop_front();
+                }
+                self.unstarted
+                    .push_back((id.clone(), check.draft.head.clone()));
+            }
+            None => {}
+        }
+        Next::Go(State::Ready)
+    }
+
+    /// The program said itself what it was asked. A person may have pressed Enter on our text, too.
+    pub(super) fn prompted(&mut self, prompt: &str, out: &mut Effects) {
+        let asked = |head: &Option<Head>| head.as_ref().is_some_and(|head| head.is_in(prompt));
+        if let State::Verifying(check) = &mut self.state
+            && asked(&check.draft.head)
+        {
+            check.proven = Some(Proof::Hook);
+            check.turn = Some(Proof::Hook);
+        }
+        let typed = match &self.state {
+            State::Injecting(draft) | State::Stalled(draft) => {
+                matches!(draft.stage, Stage::Typing(_)) && asked(&draft.head)
+            }
+            _ => false,
+        };
+        if typed
+            && let State::Injecting(draft) | State::Stalled(draft) =
+                std::mem::replace(&mut self.state, State::Ready)
+        {
+            Self::report(
+                out,
+                AgentReport::Landed(draft.id.clone(), Proof::Hook, None),
+            );
+            Self::report(out, AgentReport::TurnStarted(draft.id, Proof::Hook));
+        }
+        while let Some(at) = self.unstarted.iter().position(|(_, head)| asked(head)) {
+            if let Some((id, _)) = self.unstarted.remove(at) {
+                Self::report(out, AgentReport::TurnStarted(id, Proof::Hook));
+            }
+        }
+    }
+
+    /// The program began to work: on what was just submitted, or on what it had queued.
+    pub(super) fn began(&mut self, out: &mut Effects) {
+        if let State::Verifying(check) = &mut self.state
+            && check.entered_at.is_some()
+            && self.unstarted.is_empty()
+        {
+            check.turn.get_or_insert(Proof::Osc);
+            check.proven.get_or_insert(Proof::Osc);
+        }
+        for (id, _) in self.unstarted.drain(..) {
+            Self::report(out, AgentReport::TurnStarted(id, Proof::Osc));
         }
     }
 }

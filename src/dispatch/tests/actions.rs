@@ -1,7 +1,7 @@
 //! What the engine asks of the node: spawns, releases, and actions that programs serve.
 
 use super::*;
-use crate::msg::{ActionSpec, HandlerRun, Harness, SidecarCall, SidecarPush};
+use crate::msg::{ActionSpec, HandlerRun, Harness, SidecarCall, SidecarPush, Treatment};
 
 fn invoke(w: &mut World, id: &str, action: &str, input: Value) {
     w.tell(Event::Link(LinkReport::Frame(Down::ActionInvoke(
@@ -135,6 +135,7 @@ fn a_program_is_started_as_the_operator_described_it_by_what_the_caller_or_the_c
             command: "/opt/claude".into(),
             args: vec!["--careful".into()],
             env: [("MODE".to_owned(), "x".to_owned())].into(),
+            treatment: Treatment::default(),
         },
     );
     w.link_up();
@@ -421,4 +422,90 @@ fn a_program_that_asked_for_it_is_started_again_until_that_is_hopeless() {
     sidecar(&mut w, SidecarCall::Deregister);
     w.pass(Duration::from_secs(10));
     assert!(!launched(&mut w), "who says goodbye stays away");
+}
+
+#[test]
+fn an_agent_is_treated_as_the_operator_wrote_it_down_for_the_program_that_was_named() {
+    let mut w = World::new();
+    let treatment = Treatment {
+        profile: Some("claude".into()),
+    };
+    let mine = Harness {
+        command: "/opt/my-claude".into(),
+        treatment,
+        ..Harness::default()
+    };
+    w.d.facts.harness_table.insert("mine".into(), mine);
+    w.link_up();
+    let mut profile = |name: &str, wish: local::SpawnRequest| {
+        let wish = local::SpawnRequest {
+            name: name.into(),
+            ..wish
+        };
+        let own = SpawnSource::Restart;
+        w.tell(Event::Call(Ticket(9), ApiCall::Spawn(Box::new(wish), own)));
+        w.registered(name);
+        w.done().into_iter().find_map(|e| match e {
+            Effect::Spawn(_, spec) => Some(spec.treatment.profile),
+            _ => None,
+        })
+    };
+    let cli = |line: &str| local::SpawnRequest {
+        cli: Some(line.into()),
+        ..local::SpawnRequest::default()
+    };
+    let like = |cli: local::SpawnRequest, name: &str| local::SpawnRequest {
+        profile: Some(name.into()),
+        ..cli
+    };
+    let claude = Some(Some("claude".to_owned()));
+    assert_eq!(profile("a", cli("mine --resume")), claude);
+    assert_eq!(
+        profile("b", cli("/bin/mine")),
+        Some(None),
+        "another program"
+    );
+    assert_eq!(profile("c", like(cli("wrap"), "claude")), claude);
+    let gone = Some(Some("gone".to_owned()));
+    assert_eq!(
+        profile("d", like(cli("wrap"), "gone")),
+        gone,
+        "it starts all the same"
+    );
+    let other = local::HarnessConfig {
+        command: Some("/bin/other".into()),
+        ..local::HarnessConfig::default()
+    };
+    let other = local::SpawnRequest {
+        harness_config: Some(other),
+        ..cli("mine")
+    };
+    assert_eq!(
+        profile("e", other),
+        Some(None),
+        "another program by that name"
+    );
+}
+
+#[test]
+fn a_wish_for_a_profile_that_nobody_knows_is_refused() {
+    let mut w = World::new();
+    w.link_up();
+    w.done();
+    let wish = local::SpawnRequest {
+        name: "a".into(),
+        profile: Some("clade".into()),
+        ..local::SpawnRequest::default()
+    };
+    w.tell(Event::Call(
+        Ticket(9),
+        ApiCall::Spawn(Box::new(wish), SpawnSource::Api),
+    ));
+    let refusal = w.done().into_iter().find_map(|e| match e {
+        Effect::Reply(Ticket(9), Err(refusal)) => Some(refusal.message),
+        _ => None,
+    });
+    assert!(
+        refusal.is_some_and(|why| why.contains("no profile is named 'clade'; there are claude"))
+    );
 }

@@ -53,6 +53,7 @@ impl World {
             limits: Limits::default(),
             harness_table: BTreeMap::new(),
             actions: BTreeMap::new(),
+            profiles: ["claude".to_owned()].into(),
             pid: 1,
             agents: Vec::new(),
             damage: None,

@@ -64,7 +64,7 @@ pub fn started(argv: &[String]) -> (&str, &[String]) {
     let mut word = words.next().map_or("", String::as_str);
     if file_name(word) == "env" {
         word = words
-            .find(|word| !word.contains('='))
+            .find(|word| !word.contains('=') && !word.starts_with('-'))
             .map_or("", String::as_str);
     }
     if file_name(word) == "npx" {
@@ -117,6 +117,7 @@ mod tests {
             "/usr/bin/env A=1 B=two=3 /opt/claude -p x",
             "npx @anthropic-ai/claude-code",
             "npx -y @anthropic-ai/claude-code@2.1.197 --resume",
+            "env -i A=1 claude",
             "env A=1 npx --yes claude@latest",
         ] {
             assert_eq!(program(line), "claude", "{line}");
@@ -124,7 +125,6 @@ mod tests {
         for (line, name) in [
             ("", ""),
             ("env", ""),
-            ("env -i claude", "-i"),
             ("npx", ""),
             ("npx -p claude other", "-p"),
             ("npx opencode-ai@1", "opencode"),

@@ -16,6 +16,9 @@ use crate::wire::up::{DeliveryAck, Up};
 /// How long a thread that takes no orders is left alone.
 const GIVE_AGAIN: Duration = Duration::from_secs(1);
 
+/// Of so many messages of one agent each is told that it waits behind a blocked one; of more, `status` tells.
+const BLOCKED_TOLD: usize = 256;
+
 impl Dispatcher {
     /// Takes responsibility for a delivery: from its record on it is ours to bring to an end.
     pub(super) fn accept(&mut self, now: Now, delivery: Delivery, out: &mut Out) {
@@ -55,6 +58,32 @@ impl Dispatcher {
             from: parked.then(|| delivery.from.clone()),
             target: parked.then(|| delivery.target.clone()),
             reason: parked.then(|| "inbound_delivery_manual_flush".into()),
+        };
+        let (name, event_id) = (delivery.agent.clone(), delivery.msg_id.clone());
+        self.publish(event, out);
+        let member = self.members.get(&name).filter(|m| m.stalled.is_some());
+        let first = member.and_then(|m| self.ledger.mail().get(m.in_flight.as_ref()?));
+        if let Some(first) = first.filter(|_| !parked)
+            && self.ledger.mail().waiting(&name) <= BLOCKED_TOLD
+        {
+            let reason = behind(&first.delivery.msg_id);
+            self.say_blocked(&name, id, event_id, reason, out);
+        }
+    }
+
+    fn say_blocked(
+        &mut self,
+        name: &AgentName,
+        id: &DeliveryId,
+        event_id: MsgId,
+        reason: String,
+        out: &mut Out,
+    ) {
+        let event = BrokerEvent::DeliveryBlocked {
+            name: name.clone(),
+            delivery_id: id.clone(),
+            event_id,
+            reason,
         };
         self.publish(event, out);
     }
@@ -180,13 +209,17 @@ impl Dispatcher {
         };
         let event_id = pending.delivery.msg_id.clone();
         log::warn!("message {event_id} is held back from {name}: {why}");
-        let event = BrokerEvent::DeliveryBlocked {
-            name: name.clone(),
-            delivery_id: id.clone(),
-            event_id,
-            reason: why.into(),
-        };
-        self.publish(event, out);
+        let reason = behind(&event_id);
+        self.say_blocked(name, id, event_id, why.to_owned(), out);
+        let waiting = self.ledger.mail().of(name).map(|pending| &pending.delivery);
+        let others: Vec<_> = waiting
+            .filter(|delivery| delivery.id != *id)
+            .take(BLOCKED_TOLD)
+            .map(|delivery| (delivery.id.clone(), delivery.msg_id.clone()))
+            .collect();
+        for (id, event_id) in others {
+            self.say_blocked(name, &id, event_id, reason.clone(), out);
+        }
     }
 
     /// It arrived, or was typed and nothing was seen. Settled is durable before the engine hears of it.
@@ -526,4 +559,9 @@ fn relay_line(delivery: &Delivery, workspace: Option<&str>) -> String {
         }
         None => format!("Relay message from {sender} [{context}]: {body}"),
     }
+}
+
+/// Why a message waits whose turn has not come.
+fn behind(first: &MsgId) -> String {
+    format!("it waits behind message {first}, which is held up")
 }

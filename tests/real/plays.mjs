@@ -167,6 +167,9 @@ async function dialog(world, { runs }) {
   const { pending_deliveries: pending } = await world.broker.api('GET', '/api/status');
   const silent = messages.filter(({ id }) => !pending.some((row) => row.event_id === id && row.last_error));
   if (silent.length) troubles.push(`${silent.length} of ${messages.length} are not shown as blocked`);
+  const told = new Set(world.events.filter(({ kind }) => kind === 'delivery_blocked').map(({ event_id: id }) => id));
+  const untold = messages.filter(({ id }) => !told.has(id));
+  if (untold.length) troubles.push(`of ${untold.length} of ${messages.length} no event told that they are blocked`);
   const { phase } = await world.state();
   if (phase !== 'blocked') troubles.push(`the agent counts as ${phase}`);
   await world.type('\r');

@@ -335,3 +335,42 @@ fn one_harmless_line(w: &mut World) {
     assert!(text.ends_with("]: hi"), "{text}");
     w.land("w1", &injection.delivery_id);
 }
+
+#[test]
+fn every_message_behind_a_blocked_one_is_reported_blocked_too() {
+    let mut w = World::new();
+    w.link_up();
+    let run = w.spawn("w1");
+    w.done();
+    w.mail("w1", 1);
+    w.mail("w1", 2);
+    let first = w.injected().expect("typed");
+    w.report(
+        "w1",
+        run,
+        AgentReport::Stalled(first.delivery_id.clone(), "a dialog".into()),
+    );
+    w.mail("w1", 3);
+    let blocked: Vec<(String, String)> = w
+        .done()
+        .into_iter()
+        .filter_map(|effect| match effect {
+            Effect::Publish(
+                _,
+                BrokerEvent::DeliveryBlocked {
+                    event_id, reason, ..
+                },
+            ) => Some((event_id.to_string(), reason)),
+            _ => None,
+        })
+        .collect();
+    let behind = "it waits behind message m1, which is held up".to_owned();
+    assert_eq!(
+        blocked,
+        [
+            ("m1".into(), "a dialog".into()),
+            ("m2".into(), behind.clone()),
+            ("m3".into(), behind)
+        ]
+    );
+}

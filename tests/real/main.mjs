@@ -6,7 +6,7 @@ import path from 'node:path';
 
 import { CLIS } from './clis.mjs';
 import { PLAYS } from './plays.mjs';
-import { PWNED, SHAPES, cleaned, comparable } from './shapes.mjs';
+import { PWNED, SHAPES, cleaned, comparable, resolved } from './shapes.mjs';
 import { World } from './world.mjs';
 
 const ROOT = process.env.REAL_CLIS;
@@ -71,7 +71,7 @@ function judge(world, troubles) {
       row.times.push(message.acceptedAt - message.sentAt);
       row.proofs[message.proof] = (row.proofs[message.proof] ?? 0) + 1;
     }
-    message.verdict = verdict(message, told, messages);
+    message.verdict = verdict(world.cli, message, told, messages);
     row[message.verdict] += 1;
     if (message.verdict === 'lost' && message.acceptedAt) row.untrue += 1;
   }
@@ -84,7 +84,7 @@ function judge(world, troubles) {
   return row;
 }
 
-function verdict(message, told, messages) {
+function verdict(cli, message, told, messages) {
   if (told.length === 0) return 'lost';
   if (told.length > 1) return 'doubled';
   const [turn] = told;
@@ -92,7 +92,7 @@ function verdict(message, told, messages) {
   if (turn.split('Relay message from').length > 2) return 'doubled';
   if (!ENVELOPE.test(turn.trimStart())) return 'glued';
   const body = turn.trimStart().replace(ENVELOPE, '');
-  return comparable(body) === comparable(cleaned(message.text)) ? 'exact' : 'changed';
+  return comparable(body) === comparable(resolved(cli, cleaned(message.text))) ? 'exact' : 'changed';
 }
 
 function good(row) {

@@ -61,6 +61,9 @@ export function cleaned(text) {
   return text.replace(/\r\n?|[\u2028\u2029]/g, '\n').replace(KEYS, '').replace(/\n+$/, '');
 }
 
+/** What a CLI itself makes of a text that it took: Gemini CLI looks for files wherever it reads an `@`, and writes their names in full. */
+export const resolved = (cli, text) => (cli === 'gemini' ? text.replace(/@READ$/, '@README.md') : text);
+
 /** How a text compares: Claude Code turns tabs into blanks and composes letters, and blanks at the end are the disarming. */
 export function comparable(text) {
   return text.normalize('NFC').replaceAll('\t', '    ').trimEnd();

@@ -315,8 +315,11 @@ impl AgentCore {
     /// The program said itself what it was asked. A person may have pressed Enter on our text, too.
     pub(super) fn prompted(&mut self, prompt: &str, out: &mut Effects) {
         let asked = |head: &Option<Head>| head.as_ref().is_some_and(|head| head.is_in(prompt));
+        // Of two messages with the same words the earlier one is meant.
+        let earlier = |head: &Option<Head>| self.unstarted.iter().any(|(_, other)| other == head);
         if let State::Verifying(check) = &mut self.state
             && asked(&check.draft.head)
+            && !earlier(&check.draft.head)
         {
             check.proven = Some(Proof::Hook);
             check.turn = Some(Proof::Hook);

@@ -136,3 +136,18 @@ fn an_idle_program_is_not_interrupted_and_a_busy_one_only_until_it_stops() {
     assert_eq!(escapes("\x1b]0;⠂ busy\x07", true), 1);
     assert_eq!(escapes("\x1b]0;⠂ busy\x07", false), 2);
 }
+
+#[test]
+fn of_two_messages_with_the_same_words_a_hook_means_the_one_that_came_first() {
+    let mut world = known();
+    world.event(Event::Output("\x1b]0;⠂ busy\x07".into()));
+    world.inject(TEXT, Mode::Wait);
+    world.run(2000);
+    world.program.swallow = 9;
+    world.inject(TEXT, Mode::Wait);
+    world.run(300);
+    world.reports.clear();
+    world.event(Event::Prompted(TEXT.into()));
+    let begun = AgentReport::TurnStarted(d("d1"), Proof::Hook);
+    assert_eq!(world.reported(), [&begun], "the second is not taken yet");
+}

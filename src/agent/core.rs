@@ -3,11 +3,13 @@
 //! which messages, answers to terminal queries and people's keys take turns; it never presses Enter on a text it does not
 //! see, and never types a text twice. Driven by `agent::actor`, or by a simulation.
 
+mod asked;
 mod typing;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::agent::dialog;
 use crate::agent::draft::{Check, Draft, Stage};
 use crate::agent::gate::Hands;
 use crate::agent::profile::{self, Profile};
@@ -128,6 +130,7 @@ pub struct AgentCore {
     hands: Hands,
     /// The program's input line was seen.
     prompt_known: bool,
+    dialogs: dialog::Watch,
     kill_at: Option<Mono>,
     stopping: bool,
 }
@@ -152,6 +155,7 @@ impl AgentCore {
             keys_waiting: 0,
             hands: Hands::default(),
             prompt_known: false,
+            dialogs: dialog::Watch::default(),
             kill_at: None,
             stopping: false,
         }
@@ -175,6 +179,7 @@ impl AgentCore {
             self.write(answers, out);
         }
         self.last_output = Some(now);
+        self.watch_dialogs(now);
         if std::mem::take(&mut self.idle) {
             out.effects.push(Effect::Report(AgentReport::Working));
         }
@@ -364,6 +369,7 @@ impl AgentCore {
                 Self::report(out, AgentReport::Idle { silent });
             }
         }
+        self.look_for_dialogs(now, out);
         let wake = match &self.state {
             State::Injecting(draft) | State::Stalled(draft) => draft.wake,
             State::Verifying(check) => check.draft.wake,
@@ -433,7 +439,10 @@ impl Machine for AgentCore {
             .idle_after
             .filter(|_| !self.idle)
             .map(|after| self.last_output.unwrap_or(self.started) + after);
-        soonest(soonest(self.wake(), idle), self.kill_at)
+        let dialogs = self.dialogs.due;
+        [idle, self.kill_at, dialogs]
+            .into_iter()
+            .fold(self.wake(), soonest)
     }
 }
 

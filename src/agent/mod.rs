@@ -4,6 +4,7 @@
 
 mod actor;
 pub mod core;
+pub mod dialog;
 mod draft;
 pub mod exec;
 mod gate;

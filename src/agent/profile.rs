@@ -4,8 +4,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::agent::dialog::{self, Known};
 use crate::agent::prompt::Prompt;
 use crate::agent::rows;
+use crate::wire::event::{Dialog, Policy};
 
 /// Facts about one CLI.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,12 @@ pub struct Profile {
     pub composer: bool,
     /// How its input line is drawn.
     pub prompt: Option<Prompt>,
+    /// The dialogs it is known to have.
+    pub dialogs: &'static [Known],
+    /// What to do when it asks whether to trust its folder.
+    pub trust_folder: Policy,
+    /// What to do when it asks for permission.
+    pub permission: Policy,
     /// What puts a half-typed line aside until the next one is submitted, and then brings it back.
     pub stash: Option<Cow<'static, [u8]>>,
     /// It glues messages together that come while its title begins so.
@@ -30,11 +38,25 @@ pub struct Profile {
     pub ready_within: Duration,
 }
 
+impl Profile {
+    /// What to do about a dialog.
+    pub fn policy(&self, dialog: Dialog) -> Policy {
+        match dialog {
+            Dialog::TrustFolder => self.trust_folder,
+            Dialog::Permission => self.permission,
+            Dialog::Unknown => Policy::Hold,
+        }
+    }
+}
+
 /// For programs nobody measured.
 pub const GENERIC: Profile = Profile {
     program: Cow::Borrowed(""),
     composer: false,
     prompt: None,
+    dialogs: &[],
+    trust_folder: Policy::Hold,
+    permission: Policy::Hold,
     stash: None,
     merges_while: None,
     escape_interrupts: false,
@@ -47,22 +69,31 @@ pub fn table() -> [Profile; 4] {
     [
         Profile {
             stash: Some(Cow::Borrowed(b"\x13")),
-            ..tui("claude", 60, '❯', 2)
+            ..tui("claude", 60, '❯', 2, dialog::CLAUDE)
         },
-        tui("codex", 60, '›', 2),
+        tui("codex", 60, '›', 2, dialog::CODEX),
         Profile {
             merges_while: Some('✦'),
-            ..tui("gemini", 150, '>', 2)
+            ..tui("gemini", 150, '>', 2, dialog::GEMINI)
         },
-        tui("opencode", 150, '┃', 3),
+        tui("opencode", 150, '┃', 3, dialog::OPENCODE),
     ]
 }
 
-fn tui(program: &'static str, enter_after_ms: u64, mark: char, gap: u16) -> Profile {
+fn tui(
+    program: &'static str,
+    enter_after_ms: u64,
+    mark: char,
+    gap: u16,
+    dialogs: &'static [Known],
+) -> Profile {
     Profile {
         program: Cow::Borrowed(program),
         composer: true,
         prompt: Some(Prompt { mark, gap }),
+        dialogs,
+        trust_folder: Policy::Hold,
+        permission: Policy::Hold,
         stash: None,
         merges_while: None,
         escape_interrupts: true,

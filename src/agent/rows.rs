@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::agent::profile::{self, GENERIC, Profile};
-use crate::msg::AgentSpec;
+use crate::msg::{AgentSpec, Treatment};
 
 /// Packages whose program bears another name.
 const PACKAGES: [(&str, &str); 4] = [
@@ -43,10 +43,22 @@ impl Rows {
         if let Some(name) = named.filter(|name| self.get(name).is_none()) {
             log::warn!("agent {}: there is no profile {name:?} any more", spec.name);
         }
-        named
+        self.find(&spec.treatment, &spec.argv)
+    }
+
+    /// The row for a program, with what its treatment says besides.
+    pub fn find(&self, wish: &Treatment, argv: &[String]) -> Profile {
+        let row = wish
+            .profile
+            .as_deref()
             .and_then(|name| self.get(name))
-            .or_else(|| self.get(program(&spec.argv)))
-            .unwrap_or(GENERIC)
+            .or_else(|| self.get(program(argv)))
+            .unwrap_or(GENERIC);
+        Profile {
+            trust_folder: wish.trust_folder.unwrap_or(row.trust_folder),
+            permission: wish.permission.unwrap_or(row.permission),
+            ..row
+        }
     }
 }
 

@@ -157,6 +157,21 @@ fn words(event: &BrokerEvent) -> String {
             format!("{name}: {} ({event_id})", proof.words())
         }
         E::DeliveryBlocked { name, reason, .. } => format!("waits for {name}: {}", clean(reason)),
+        E::AgentBlocked { name, reason, .. } => format!("{name} is blocked: {}", clean(reason)),
+        E::AgentUnblocked { name, dialog } => {
+            format!("{name}: the dialog is gone ({})", dialog.word())
+        }
+        E::DialogAnswered {
+            name,
+            dialog,
+            policy,
+            keys,
+        } => format!(
+            "{name}: {} dialog answered with {} ({})",
+            dialog.word(),
+            clean(keys),
+            policy.word()
+        ),
         E::DeliveryFailed { name, reason, .. } => {
             format!("{name}: failed: {}", clean(reason))
         }

@@ -10,7 +10,7 @@ const SHELLS = ['Bash', 'exec_command', 'shell_command', 'shell', 'bash', 'run_s
 const OWN = new RegExp([
   String.raw`^\s*<(system-reminder|environment_context|user_instructions|permissions|session_context|collaboration_mode|skills_instructions`,
   String.raw`|INSTRUCTIONS|turn_aborted|apps_instructions|plugins_instructions|recommended_plugins|model_switch|local-command|command-name)`,
-  String.raw`|^# AGENTS\.md|^This is the Gemini CLI|^\[SUGGESTION MODE`,
+  String.raw`|^# AGENTS\.md|^This is the Gemini CLI|^\[SUGGESTION MODE|^\[Request interrupted by user`,
 ].join(''));
 /** How Claude Code passes on what it is told while a tool runs. */
 const MEANWHILE = /The user sent a new message while you were working:\n([\s\S]*?)\n\nIMPORTANT:[\s\S]*/;

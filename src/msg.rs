@@ -14,7 +14,7 @@ use crate::ids::{
 };
 use crate::time::{Mono, Wall};
 use crate::wire::down::{Down, Mode};
-use crate::wire::event::{BrokerEvent, DeliveryMode, Proof};
+use crate::wire::event::{BrokerEvent, DeliveryMode, Dialog, Policy, Proof};
 use crate::wire::local;
 use crate::wire::rest::{Invocation, RosterEntry};
 use crate::wire::up::{Outcome, Up};
@@ -119,6 +119,19 @@ pub enum AgentReport {
     NotTaken(DeliveryId, String),
     /// It cannot be typed into this terminal at all; nothing of it was submitted.
     Failed(DeliveryId, String),
+    /// A dialog stands in the terminal, which shows these rows.
+    Blocked(Dialog, Vec<String>),
+    /// It is gone.
+    Unblocked(Dialog),
+    /// The operator's policy pressed these keys in a dialog.
+    Answered {
+        /// Which.
+        dialog: Dialog,
+        /// The answer.
+        policy: Policy,
+        /// By name.
+        keys: String,
+    },
     /// The picture somebody asked for.
     Picture(Ticket, local::Snapshot),
     /// Output after silence.
@@ -410,6 +423,10 @@ pub struct AgentSpec {
 pub struct Treatment {
     /// The profile to go by; that of the program's name when absent.
     pub profile: Option<String>,
+    /// What to do when it asks whether to trust its folder; as the profile says when absent.
+    pub trust_folder: Option<Policy>,
+    /// What to do when it asks for permission; as the profile says when absent.
+    pub permission: Option<Policy>,
 }
 
 /// How a kind of agent program is started, as the operator configured it.

@@ -4,19 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Node, Process, Scratch, run};
-
-/// A program with a terminal, under any name.
-fn program(folder: &Path, name: &str, script: &str) -> String {
-    let path = folder.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
-    let made = std::process::Command::new("chmod")
-        .arg("+x")
-        .arg(&path)
-        .status();
-    assert!(made.is_ok_and(|status| status.success()));
-    path.to_str().expect("a path").to_owned()
-}
+use crate::support::{Node, Process, Scratch, run, script};
 
 fn configure(folder: &Path, text: &str) {
     std::fs::write(folder.join("relay-broker.toml"), text).expect("a file");
@@ -32,8 +20,8 @@ fn evidence(node: &Node, name: &str) -> Value {
 fn an_operator_can_describe_a_program_that_nobody_measured() {
     let folder = Scratch::new();
     let said = "stty raw -echo; printf 'loading'; exec cat >/dev/null";
-    let mine = program(folder.path(), "mine", said);
-    let other = program(folder.path(), "other", said);
+    let mine = script(folder.path(), "mine", said);
+    let other = script(folder.path(), "other", said);
     configure(
         folder.path(),
         "[profile.mine]\nlike = \"codex\"\nready_within = \"1s\"\n",
@@ -70,4 +58,69 @@ fn a_setting_that_cannot_be_meant_stops_the_start_and_is_named() {
         err.contains("relay-broker.toml: [profile.mine] like = \"vim\""),
         "{err}"
     );
+}
+
+/// A program that asks as Claude Code does, waits for a key, and then shows its input line.
+fn asks(folder: &Path, name: &str) -> String {
+    let text = "stty raw -echo; \
+         printf '\\033[?2004hQuick safety check: is it yours?\\r\\n\\r\\n ❯ 1. Yes, I trust this folder\\r\\n'; \
+         printf '   2. No, exit\\r\\n\\r\\n Enter to confirm\\033[3;2H'; \
+         dd bs=1 count=1 of=\"$0.key\" 2>/dev/null; printf '\\033[2J\\033[H❯ '; exec cat";
+    script(folder, name, text)
+}
+
+#[test]
+fn an_agent_that_asks_whether_to_trust_its_folder_is_shown_as_blocked_and_nothing_is_pressed() {
+    let folder = Scratch::new();
+    let claude = asks(folder.path(), "claude");
+    let node = Node::up(folder.path(), &[]);
+    let body = serde_json::json!({"name": "ada", "harness_config": {"command": claude}});
+    assert_eq!(node.call("POST", "/api/spawn", Some(body)).0, 200);
+    let (code, out, err) = run(folder.path(), &["wait", "ada", "--until", "blocked"]);
+    assert_eq!((code, out.as_str()), (Some(0), "ada is blocked\n"), "{err}");
+    let agent = node.agent("ada").expect("it runs");
+    assert_eq!(agent["blocked_on"], "trust_folder");
+    let event = &node.events("agent_blocked")[0];
+    assert!(
+        event["screen"].to_string().contains("1. Yes, I trust"),
+        "{event}"
+    );
+    let (_, out, _) = run(folder.path(), &["agents"]);
+    assert!(out.contains("blocked/working (trust_folder)"), "{out}");
+    let typed = node.call(
+        "POST",
+        "/api/input/ada",
+        Some(serde_json::json!({"data": "1"})),
+    );
+    assert_eq!(typed.0, 200);
+    node.ready("ada");
+    assert_eq!(node.events("agent_unblocked")[0]["dialog"], "trust_folder");
+    let pressed = std::fs::read(format!("{claude}.key")).expect("a key");
+    assert_eq!(pressed, b"1");
+    assert!(node.events("dialog_answered").is_empty());
+}
+
+#[test]
+fn a_folder_is_trusted_for_an_operator_who_said_so() {
+    let folder = Scratch::new();
+    let mine = asks(folder.path(), "mine");
+    configure(
+        folder.path(),
+        &format!(
+            "[harness.mine]\ncommand = {mine:?}\nprofile = \"claude\"\ntrust_folder = \"accept\"\n"
+        ),
+    );
+    let node = Node::up(folder.path(), &[]);
+    let wish = ["spawn", "ada", "--on", "any", "--", "mine"];
+    let (code, _, err) = run(folder.path(), &wish);
+    assert_eq!(code, Some(0), "{err}");
+    node.ready("ada");
+    let answered = node.events("dialog_answered");
+    assert_eq!(answered.len(), 1, "{answered:?}");
+    assert_eq!(
+        (&answered[0]["policy"], &answered[0]["keys"]),
+        (&"accept".into(), &"enter".into())
+    );
+    let pressed = std::fs::read(format!("{mine}.key")).expect("a key");
+    assert_eq!(pressed, b"\r");
 }

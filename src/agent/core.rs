@@ -3,11 +3,13 @@
 //! which messages, answers to terminal queries and people's keys take turns; it never presses Enter on a text it does not
 //! see, and never types a text twice. Driven by `agent::actor`, or by a simulation.
 
+mod asked;
 mod typing;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::agent::dialog;
 use crate::agent::draft::{Check, Draft, Stage};
 use crate::agent::gate::Hands;
 use crate::agent::profile::{self, Profile, Source};
@@ -146,6 +148,7 @@ pub struct AgentCore {
     unstarted: VecDeque<(DeliveryId, Option<Head>)>,
     /// How often in a row its history said nothing of a message that landed.
     silences: u8,
+    dialogs: dialog::Watch,
     kill_at: Option<Mono>,
     stopping: bool,
 }
@@ -173,6 +176,7 @@ impl AgentCore {
             sign: None,
             unstarted: VecDeque::new(),
             silences: 0,
+            dialogs: dialog::Watch::default(),
             kill_at: None,
             stopping: false,
         }
@@ -199,6 +203,7 @@ impl AgentCore {
             self.hear(out);
         }
         self.last_output = Some(now);
+        self.watch_dialogs(now);
         if std::mem::take(&mut self.idle) {
             out.effects.push(Effect::Report(AgentReport::Working));
         }
@@ -401,6 +406,7 @@ impl AgentCore {
             let silent = now.since(self.last_output.unwrap_or(self.started));
             Self::report(out, AgentReport::Idle { silent });
         }
+        self.look_for_dialogs(now, out);
         let wake = match &self.state {
             State::Injecting(draft) | State::Stalled(draft) => draft.wake,
             State::Verifying(check) => check.draft.wake,
@@ -472,7 +478,9 @@ impl Machine for AgentCore {
         if matches!(self.state, State::Gone) {
             return None;
         }
-        soonest(soonest(self.wake(), self.idle_at()), self.kill_at)
+        [self.idle_at(), self.kill_at, self.dialogs.due]
+            .into_iter()
+            .fold(self.wake(), soonest)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::time::{Mono, soonest};
 /// What is in the way this long is reported: pictures half drawn pass sooner.
 const SHUT: Duration = Duration::from_secs(2);
 /// A person who has pressed no key for so long has stopped typing.
-const HANDS_OFF: Duration = Duration::from_secs(2);
+pub const HANDS_OFF: Duration = Duration::from_secs(2);
 /// Words left in the input line this long are put aside, where the CLI can.
 const LEFT: Duration = Duration::from_secs(10);
 /// Silence after which a composer that came up is taken to be drawn.

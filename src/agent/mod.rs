@@ -5,6 +5,7 @@
 mod actor;
 pub mod console;
 pub mod core;
+pub mod dialog;
 mod draft;
 pub mod exec;
 mod gate;

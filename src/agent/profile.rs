@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::agent::dialog::{self, Known};
 use crate::agent::prompt::Prompt;
+use crate::wire::event::{Dialog, Policy};
 
 /// Facts about one CLI.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,12 @@ pub struct Profile {
     pub one_line: bool,
     /// How its input line is drawn.
     pub prompt: Option<Prompt>,
+    /// The dialogs it is known to have.
+    pub dialogs: &'static [Known],
+    /// What to do when it asks whether to trust its folder.
+    pub trust_folder: Policy,
+    /// What to do when it asks for permission.
+    pub permission: Policy,
     /// What puts a half-typed line aside until the next one is submitted, and then brings it back.
     pub stash: Option<Cow<'static, [u8]>>,
     /// Where it keeps what it was asked.
@@ -49,12 +57,26 @@ pub struct Source {
     pub placeholder: Option<&'static str>,
 }
 
+impl Profile {
+    /// What to do about a dialog.
+    pub fn policy(&self, dialog: Dialog) -> Policy {
+        match dialog {
+            Dialog::TrustFolder => self.trust_folder,
+            Dialog::Permission => self.permission,
+            Dialog::Unknown => Policy::Hold,
+        }
+    }
+}
+
 /// For programs nobody measured.
 pub const GENERIC: Profile = Profile {
     program: Cow::Borrowed(""),
     composer: false,
     one_line: false,
     prompt: None,
+    dialogs: &[],
+    trust_folder: Policy::Hold,
+    permission: Policy::Hold,
     stash: None,
     history: None,
     hook: false,
@@ -76,7 +98,7 @@ pub fn table() -> [Profile; 4] {
                 file: "history.jsonl",
                 placeholder: Some("[Pasted"),
             }),
-            ..tui("claude", 60, '❯', 2)
+            ..tui("claude", 60, '❯', 2, dialog::CLAUDE)
         },
         Profile {
             history: Some(Source {
@@ -85,7 +107,7 @@ pub fn table() -> [Profile; 4] {
                 file: "history.jsonl",
                 placeholder: None,
             }),
-            ..tui("codex", 60, '›', 2)
+            ..tui("codex", 60, '›', 2, dialog::CODEX)
         },
         Profile {
             merges_while: Some('✦'),
@@ -95,7 +117,7 @@ pub fn table() -> [Profile; 4] {
                 file: "tmp/*/logs.json",
                 placeholder: None,
             }),
-            ..tui("gemini", 150, '>', 2)
+            ..tui("gemini", 150, '>', 2, dialog::GEMINI)
         },
         Profile {
             history: Some(Source {
@@ -106,17 +128,26 @@ pub fn table() -> [Profile; 4] {
             }),
             // The first only asks for the second.
             interrupts: 2,
-            ..tui("opencode", 150, '┃', 3)
+            ..tui("opencode", 150, '┃', 3, dialog::OPENCODE)
         },
     ]
 }
 
-fn tui(program: &'static str, enter_after_ms: u64, mark: char, gap: u16) -> Profile {
+fn tui(
+    program: &'static str,
+    enter_after_ms: u64,
+    mark: char,
+    gap: u16,
+    dialogs: &'static [Known],
+) -> Profile {
     Profile {
         program: Cow::Borrowed(program),
         composer: true,
         one_line: false,
         prompt: Some(Prompt { mark, gap }),
+        dialogs,
+        trust_folder: Policy::Hold,
+        permission: Policy::Hold,
         stash: None,
         history: None,
         hook: false,

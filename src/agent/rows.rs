@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::agent::console;
 use crate::agent::profile::{self, GENERIC, Profile};
-use crate::msg::AgentSpec;
+use crate::msg::{AgentSpec, Treatment};
 
 /// Packages whose program bears another name.
 const PACKAGES: [(&str, &str); 4] = [
@@ -44,9 +44,21 @@ impl Rows {
         if let Some(name) = named.filter(|name| self.get(name).is_none()) {
             log::warn!("agent {}: there is no profile {name:?} any more", spec.name);
         }
-        named
+        self.find(&spec.treatment, &spec.argv)
+    }
+
+    /// The row for a program, with what its treatment says besides.
+    pub fn find(&self, wish: &Treatment, argv: &[String]) -> Profile {
+        let row = wish
+            .profile
+            .as_deref()
             .and_then(|name| self.get(name))
-            .unwrap_or_else(|| self.by_command(&spec.argv))
+            .unwrap_or_else(|| self.by_command(argv));
+        Profile {
+            trust_folder: wish.trust_folder.unwrap_or(row.trust_folder),
+            permission: wish.permission.unwrap_or(row.permission),
+            ..row
+        }
     }
 
     /// The row for a command line.

@@ -68,7 +68,7 @@ pub enum Command {
         after_help = "Example: relay-broker wait ada --until idle --timeout 10m\n\n\
                       ready    its terminal takes messages\n\
                       idle     ready, nothing waits for it, and it has shown nothing for its idle time (30s)\n\
-                      blocked  a message cannot be typed: a dialog, or words in its input line\n\
+                      blocked  a dialog stands in its terminal, or a message cannot be typed\n\
                       exit     it does not run (any more)"
     )]
     Wait(Wait),

@@ -114,7 +114,7 @@ fn agent_table(c: &Context, agents: &[local::AgentView]) -> String {
         .map(|agent| {
             vec![
                 agent.name.to_string(),
-                format!("{}/{}", agent.phase, agent.current_state),
+                state_words(agent),
                 mode_word(agent.mode).to_owned(),
                 agent.pending_messages.to_string(),
                 agent.pid.map_or("-".to_owned(), |pid| pid.to_string()),
@@ -127,6 +127,14 @@ fn agent_table(c: &Context, agents: &[local::AgentView]) -> String {
         "NAME", "STATE", "MESSAGES", "PENDING", "PID", "UP", "COMMAND",
     ];
     table(c.paint, &heads, &rows)
+}
+
+fn state_words(agent: &local::AgentView) -> String {
+    let dialog = agent
+        .blocked_on
+        .map(|dialog| format!(" ({})", dialog.word()));
+    let dialog = dialog.unwrap_or_default();
+    format!("{}/{}{dialog}", agent.phase, agent.current_state)
 }
 
 fn mode_word(mode: DeliveryMode) -> &'static str {
@@ -167,7 +175,7 @@ pub fn status(c: &Context, json: bool) -> Result<(), Failure> {
          engine    {} {link}{heard}\n\
          messages  {} pending{oldest}; {} dead\n\
          \u{20}         since start {} taken, {} verified, {} unverified, {} failed; {} refused, {} redelivered\n\
-         agents    {} running; since start {} spawned, {} crashed, {} restarted\n",
+         agents    {} running; since start {} spawned, {} crashed, {} restarted; {} dialogs, {} answered\n",
         clean(&s.version),
         s.pid,
         uptime(s.uptime_secs),
@@ -186,6 +194,8 @@ pub fn status(c: &Context, json: bool) -> Result<(), Failure> {
         n.agents_spawned,
         n.agents_crashed,
         n.agents_restarted,
+        n.agents_blocked,
+        n.dialogs_answered,
     );
     if !s.agents.is_empty() {
         text.push('\n');

@@ -158,6 +158,21 @@ fn words(event: &BrokerEvent) -> String {
         }
         E::TurnStarted { name, event_id, .. } => format!("{name} acts on {event_id}"),
         E::DeliveryBlocked { name, reason, .. } => format!("waits for {name}: {}", clean(reason)),
+        E::AgentBlocked { name, reason, .. } => format!("{name} is blocked: {}", clean(reason)),
+        E::AgentUnblocked { name, dialog } => {
+            format!("{name}: the dialog is gone ({})", dialog.word())
+        }
+        E::DialogAnswered {
+            name,
+            dialog,
+            policy,
+            keys,
+        } => format!(
+            "{name}: {} dialog answered with {} ({})",
+            dialog.word(),
+            clean(keys),
+            policy.word()
+        ),
         E::DeliveryFailed { name, reason, .. } => {
             format!("{name}: failed: {}", clean(reason))
         }

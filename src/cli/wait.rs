@@ -57,7 +57,7 @@ fn reached(wanted: State, agent: Option<&AgentView>) -> bool {
     };
     let phase = agent.phase.as_str();
     match wanted {
-        State::Ready => matches!(phase, "ready" | "blocked"),
+        State::Ready => phase == "ready" || (phase == "blocked" && agent.ready),
         State::Idle => phase == "ready" && agent.current_state == "idle",
         State::Blocked => phase == "blocked",
         State::Exit => phase == "restarting",

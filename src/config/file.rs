@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::profiles::{self, ProfileTable};
+use super::profiles::{self, Permission, ProfileTable, TrustFolder};
 use super::{ConfigError, Env, Place};
 use crate::agent::rows::Rows;
 use crate::msg::{ActionSpec, Harness, Treatment};
+use crate::wire::event::Policy;
 
 /// The file's name in the folder where `up` is run.
 pub const NAME: &str = "relay-broker.toml";
@@ -52,6 +53,8 @@ struct HarnessTable {
     #[serde(default)]
     env: BTreeMap<String, String>,
     profile: Option<String>,
+    trust_folder: Option<TrustFolder>,
+    permission: Option<Permission>,
 }
 
 #[derive(Deserialize)]
@@ -121,13 +124,23 @@ fn harness(name: &str, table: HarnessTable, rows: &Rows) -> Result<Harness, Stri
             known.join(", ")
         ));
     }
+    let treatment = Treatment {
+        profile: table.profile,
+        trust_folder: table.trust_folder.map(Policy::from),
+        permission: table.permission.map(Policy::from),
+    };
+    let mut argv = vec![table.command.clone()];
+    argv.extend(table.args.iter().cloned());
+    let row = rows.find(&treatment, &argv);
+    let said = |policy: Option<Policy>| policy.unwrap_or_default();
+    let (trust_folder, permission) = (said(treatment.trust_folder), said(treatment.permission));
+    profiles::known_dialogs(&row, trust_folder, permission)
+        .map_err(|why| format!("[harness.{name}] {why}; a wrapper needs profile = \"claude\""))?;
     Ok(Harness {
         command: table.command,
         args: table.args,
         env: table.env,
-        treatment: Treatment {
-            profile: table.profile,
-        },
+        treatment,
     })
 }
 
@@ -206,12 +219,18 @@ mod tests {
         assert_eq!(parsed(""), Ok(Configured::default()));
         let all = parsed(
             "[harness.mine]\ncommand = \"my-claude\"\nprofile = \"slow\"\n\
+             [harness.env]\ncommand = \"env\"\nargs = [\"A=1\", \"claude\"]\ntrust_folder = \"accept\"\n\
              [profile.slow]\nlike = \"claude\"\nready_within = \"2m\"\n",
         )
         .expect("fine");
         assert_eq!(
             all.harnesses["mine"].treatment.profile.as_deref(),
             Some("slow")
+        );
+        let env = &all.harnesses["env"].treatment;
+        assert_eq!(
+            (env.trust_folder, env.permission),
+            (Some(Policy::Accept), None)
         );
         assert!(all.rows.get("slow").is_some_and(|row| row.composer));
     }
@@ -237,6 +256,14 @@ mod tests {
             (
                 "[harness.x]\ncommand = \"x\"\nprofile = \"y\"",
                 "profile = \"y\" names none of claude, codex",
+            ),
+            (
+                "[harness.x]\ncommand = \"x\"\ntrust_folder = \"accept\"",
+                "[harness.x] trust_folder = \"accept\" has no effect",
+            ),
+            (
+                "[harness.x]\ncommand = \"claude\"\npermission = \"accept\"",
+                "line 3: unknown variant `accept`",
             ),
             (
                 "[profile.x]\nstach = \"y\"",

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::agent::dialog;
 use crate::agent::profile::{self, GENERIC, Profile};
 use crate::agent::prompt::Prompt;
+use crate::wire::event::{Dialog, Policy};
 
 /// More than any program takes to draw a pasted text, and less than a person waits.
 const ENTER_AFTER_MAX: Duration = Duration::from_secs(10);
@@ -29,6 +31,42 @@ pub(super) struct ProfileTable {
     hook: Option<bool>,
     enter_after: Option<String>,
     ready_within: Option<String>,
+    trust_folder: Option<TrustFolder>,
+    permission: Option<Permission>,
+}
+
+/// What to do when a program asks whether to trust its folder.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum TrustFolder {
+    Hold,
+    Accept,
+}
+
+/// What to do when a program asks for permission: nothing here says yes.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Permission {
+    Hold,
+    Deny,
+}
+
+impl From<TrustFolder> for Policy {
+    fn from(word: TrustFolder) -> Self {
+        match word {
+            TrustFolder::Hold => Self::Hold,
+            TrustFolder::Accept => Self::Accept,
+        }
+    }
+}
+
+impl From<Permission> for Policy {
+    fn from(word: Permission) -> Self {
+        match word {
+            Permission::Hold => Self::Hold,
+            Permission::Deny => Self::Deny,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -95,7 +133,30 @@ pub(super) fn row(name: &str, table: ProfileTable) -> Result<Profile, String> {
                 .into(),
         ));
     }
+    row.trust_folder = table.trust_folder.map_or(row.trust_folder, Policy::from);
+    row.permission = table.permission.map_or(row.permission, Policy::from);
+    known_dialogs(&row, row.trust_folder, row.permission).map_err(wrong)?;
     Ok(row)
+}
+
+/// Whether such answers could ever be given.
+pub(super) fn known_dialogs(
+    row: &Profile,
+    trust_folder: Policy,
+    permission: Policy,
+) -> Result<(), String> {
+    for (key, policy, dialog) in [
+        ("trust_folder", trust_folder, Dialog::TrustFolder),
+        ("permission", permission, Dialog::Permission),
+    ] {
+        if policy != Policy::Hold && !dialog::can(row, dialog) {
+            return Err(format!(
+                "{key} = {:?} has no effect: no such dialog is known of this program",
+                policy.word()
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn base(name: &str, like: Option<&str>) -> Result<Profile, String> {
@@ -170,7 +231,7 @@ mod tests {
     fn a_row_begins_with_what_is_known_and_says_what_is_different() {
         let aider = read(
             "like = \"claude\"\nprompt = { mark = \">\", gap = 2 }\nenter_after = \"150ms\"\nready_within = \"1m\"\n\
-             stash = \"ctrl-x ctrl-s\"\ninterrupts = 2\nhook = false",
+             stash = \"ctrl-x ctrl-s\"\ninterrupts = 2\nhook = false\npermission = \"deny\"",
         )
         .expect("a row");
         let claude = profile::known("claude").expect("a row");
@@ -183,6 +244,7 @@ mod tests {
                 interrupts: 2,
                 hook: false,
                 history: None,
+                permission: Policy::Deny,
                 enter_after: Duration::from_millis(150),
                 ready_within: Duration::from_secs(60),
                 ..claude.clone()
@@ -222,6 +284,11 @@ mod tests {
                 "composer = true\nprompt = { mark = \">\", gap = 0 }",
                 "1 to 20",
             ),
+            ("trust_folder = \"accept\"", "no such dialog is known"),
+            (
+                "like = \"codex\"\ntrust_folder = \"accept\"",
+                "no such dialog is known",
+            ),
             ("enter_after = \"soon\"", "for example \"150ms\""),
             ("interrupts = 4", "0 to 3"),
             ("enter_after = \"1m\"", "more than 10s"),
@@ -233,7 +300,13 @@ mod tests {
                 "{text:?}: {why}"
             );
         }
-        assert!(read("promt = 1").is_err());
+        for text in [
+            "promt = 1",
+            "trust_folder = \"deny\"",
+            "permission = \"accept\"",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
         assert!(row("/bin/x", toml::from_str("").expect("a table")).is_err());
     }
 }

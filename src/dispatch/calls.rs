@@ -278,12 +278,15 @@ impl Dispatcher {
                     context_budget_pct: None,
                     current_state: match (m.idle_since, waiting) {
                         _ if m.stalled.is_some() => "blocked_on_send".into(),
+                        _ if m.dialog.is_some() && waiting > 0 => "blocked_on_send".into(),
                         (None, _) => "working".into(),
                         (Some(_), 0) => "idle".into(),
                         (Some(_), _) => "blocked_on_send".into(),
                     },
                     pending_messages: waiting,
                     phase: m.phase_word().into(),
+                    ready: m.ready,
+                    blocked_on: m.dialog,
                     agent_id: m.agent_id.as_ref().map(ToString::to_string),
                     mode: self.ledger.mode(name),
                     uptime_secs: now.mono.since(m.started.mono).as_secs(),
@@ -311,7 +314,7 @@ impl Dispatcher {
             last_error: self
                 .members
                 .get(&p.delivery.agent)
-                .and_then(|m| m.stalled.clone()),
+                .and_then(super::roster::Member::held_up_by),
         };
         local::Status {
             agent_count: self.members.len() as u64,
@@ -384,16 +387,20 @@ impl Dispatcher {
 }
 
 impl super::roster::Member {
+    /// Why its messages wait, if that is known.
+    fn held_up_by(&self) -> Option<String> {
+        let asks = || self.dialog.map(|dialog| dialog.sentence().to_owned());
+        self.stalled.clone().or_else(asks)
+    }
+
     fn phase_word(&self) -> &'static str {
         use super::roster::Phase;
-        match (&self.phase, self.ready, &self.stalled) {
-            (Phase::Registering { .. } | Phase::Starting, ..) | (Phase::Running, false, _) => {
-                "starting"
-            }
-            (Phase::Running, true, Some(_)) => "blocked",
-            (Phase::Running, true, None) => "ready",
-            (Phase::Cooling { .. }, ..) => "restarting",
-            (Phase::Stopping, ..) => "stopping",
+        match &self.phase {
+            Phase::Running if self.stalled.is_some() || self.dialog.is_some() => "blocked",
+            Phase::Running if self.ready => "ready",
+            Phase::Registering { .. } | Phase::Starting | Phase::Running => "starting",
+            Phase::Cooling { .. } => "restarting",
+            Phase::Stopping => "stopping",
         }
     }
 }

@@ -8,6 +8,7 @@ mod actions;
 mod admission;
 mod calls;
 mod delivery;
+mod dialogs;
 mod handlers;
 mod inbound;
 mod letters;

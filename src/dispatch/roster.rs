@@ -12,7 +12,7 @@ use crate::msg::{
     RestCall, Secret, SpawnSource,
 };
 use crate::time::{Mono, Now, Wall, soonest};
-use crate::wire::event::BrokerEvent;
+use crate::wire::event::{BrokerEvent, Dialog};
 use crate::wire::local::{self, SpawnRequest};
 use crate::wire::up::Outcome;
 
@@ -32,6 +32,8 @@ pub(super) struct Member {
     /// What it took lately and has not been seen to act on.
     pub took: VecDeque<(DeliveryId, MsgId)>,
     pub stalled: Option<String>,
+    /// What stands in its terminal instead of its input line.
+    pub dialog: Option<Dialog>,
     /// When to give its thread the delivery once more, because it took no orders.
     pub again_at: Option<Mono>,
     /// While on hold: how many of the parked messages a flush still lets through.
@@ -101,6 +103,7 @@ impl Member {
         self.in_flight = None;
         self.took.clear();
         self.stalled = None;
+        self.dialog = None;
         self.flush_left = 0;
         self.ready = false;
         self.idle_since = None;
@@ -157,6 +160,13 @@ impl Dispatcher {
             }
             AgentReport::TurnStarted(id, proof) => self.turn_started(now, name, &id, proof, out),
             AgentReport::Stalled(id, why) => self.stalled(name, &id, &why, out),
+            AgentReport::Blocked(dialog, rows) => self.blocked(name, dialog, rows, out),
+            AgentReport::Unblocked(dialog) => self.unblocked(name, dialog, out),
+            AgentReport::Answered {
+                dialog,
+                policy,
+                keys,
+            } => self.dialog_answered(name, dialog, policy, keys, out),
             AgentReport::NotTaken(id, why) => self.not_taken(now, name, &id, &why, out),
             AgentReport::Failed(id, why) => self.untypable(now, name, &id, &why, out),
             AgentReport::Picture(ticket, picture) => {

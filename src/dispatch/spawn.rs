@@ -138,6 +138,7 @@ impl Dispatcher {
             pid: None,
             in_flight: None,
             stalled: None,
+            dialog: None,
             again_at: None,
             took: std::collections::VecDeque::new(),
             flush_left: 0,

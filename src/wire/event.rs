@@ -86,6 +86,62 @@ pub enum DeliveryMode {
     ManualFlush,
 }
 
+/// What an agent program asks before it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialog {
+    /// Whether the files of its folder are to be trusted.
+    TrustFolder,
+    /// Whether it may do something.
+    Permission,
+    /// Something else, or something that is not known by name.
+    Unknown,
+}
+
+impl Dialog {
+    /// The word that programs compare.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::TrustFolder => "trust_folder",
+            Self::Permission => "permission",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// What people read.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::TrustFolder => "it asks whether to trust the files of its folder",
+            Self::Permission => "it asks for permission",
+            Self::Unknown => "something else than its input line has the keyboard",
+        }
+    }
+}
+
+/// What the operator wants done about a kind of dialog.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// It is left to people.
+    #[default]
+    Hold,
+    /// It is answered with yes.
+    Accept,
+    /// It is answered with no.
+    Deny,
+}
+
+impl Policy {
+    /// The word that programs compare.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Accept => "accept",
+            Self::Deny => "deny",
+        }
+    }
+}
+
 /// Everything a subscriber can hear. Times are milliseconds since 1970 UTC.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -208,6 +264,26 @@ pub enum BrokerEvent {
         delivery_id: DeliveryId,
         event_id: MsgId,
         reason: String,
+    },
+    /// A dialog stands in the agent's terminal, whether or not a message waits. Nothing is typed into it.
+    AgentBlocked {
+        name: AgentName,
+        dialog: Dialog,
+        reason: String,
+        screen: Vec<String>,
+        pending_delivery_count: u64,
+    },
+    /// That dialog is gone.
+    AgentUnblocked {
+        name: AgentName,
+        dialog: Dialog,
+    },
+    /// A dialog was answered by the operator's policy.
+    DialogAnswered {
+        name: AgentName,
+        dialog: Dialog,
+        policy: Policy,
+        keys: String,
     },
     DeliveryFailed {
         name: AgentName,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::ids::{AgentName, DeliveryId, MsgId};
 use crate::time::Wall;
 use crate::wire::down::Mode;
-use crate::wire::event::DeliveryMode;
+use crate::wire::event::{DeliveryMode, Dialog};
 
 /// The longest text of one message, in bytes.
 pub const TEXT_MAX: usize = 1024 * 1024;
@@ -207,6 +207,12 @@ pub struct AgentView {
     pub pending_messages: u64,
     /// `starting`, `ready`, `blocked`, `restarting` or `stopping`: our finer word (ours).
     pub phase: String,
+    /// Its terminal has taken messages, or could have (ours).
+    #[serde(default)]
+    pub ready: bool,
+    /// What stands in its terminal: `trust_folder`, `permission` or `unknown` (ours).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked_on: Option<Dialog>,
     /// The engine's id of the agent (ours).
     pub agent_id: Option<String>,
     pub mode: DeliveryMode,
@@ -391,6 +397,12 @@ pub struct Counters {
     pub agents_crashed: u64,
     #[serde(default)]
     pub agents_restarted: u64,
+    /// How often a dialog stood in an agent's terminal.
+    #[serde(default)]
+    pub agents_blocked: u64,
+    /// How often one was answered by the operator's policy.
+    #[serde(default)]
+    pub dialogs_answered: u64,
     pub deliveries_accepted: u64,
     pub deliveries_verified: u64,
     pub deliveries_unverified: u64,

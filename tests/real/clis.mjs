@@ -37,7 +37,11 @@ const SEEDS = {
   }),
   gemini: ({ root, url, project, trusted }) => ({
     program: first(root, '.bin/gemini'),
-    env: { GEMINI_API_KEY: KEY, GOOGLE_GEMINI_BASE_URL: url, GEMINI_CLI_NO_RELAUNCH: 'true', GEMINI_TELEMETRY_ENABLED: 'false' },
+    env: {
+      GEMINI_API_KEY: KEY, GOOGLE_GEMINI_BASE_URL: url, GEMINI_TELEMETRY_ENABLED: 'false',
+      // Once its folder is trusted it ends, to be started again by the process above it.
+      ...(trusted && { GEMINI_CLI_NO_RELAUNCH: 'true' }),
+    },
     files: {
       '.gemini/settings.json': {
         security: { auth: { selectedType: 'gemini-api-key' }, folderTrust: { enabled: true } },

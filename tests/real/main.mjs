@@ -12,7 +12,9 @@ import { World } from './world.mjs';
 const ROOT = process.env.REAL_CLIS;
 const RUNS = Number(process.env.RUNS ?? 0);
 /** How many messages a play sends unless RUNS says otherwise. */
-const USUAL = { idle: 3, burst: 20, busy: 5, tool: 4, steer: 2, start: 3, draft: 2, left: 1, dialog: 10 };
+const USUAL = { idle: 3, burst: 20, busy: 5, tool: 4, steer: 2, start: 3, draft: 2, left: 1, dialog: 10, untrusted: 3, trust: 3, deny: 3 };
+/** In which of them the agent asks something. */
+const ASKING = ['dialog', 'tool', 'untrusted', 'trust', 'deny'];
 const ENVELOPE = /^Relay message from tester \[[^\]]*\]: /;
 
 const asked = process.argv.slice(2);
@@ -27,6 +29,7 @@ const rows = [];
 
 for (const cli of clis.length ? clis : CLIS) {
   for (const { play, shapes } of program) {
+    if (PLAYS[play].only && !PLAYS[play].only.includes(cli)) continue;
     for (const shape of play === 'idle' ? shapes : [undefined]) await one(cli, play, shape);
   }
 }
@@ -39,7 +42,7 @@ async function one(cli, play, shape) {
   let troubles = [];
   let screen = '';
   try {
-    world = await World.begin(cli, { dir, root: ROOT });
+    world = await World.begin(cli, { dir, root: ROOT, ...PLAYS[play].how });
     troubles = await PLAYS[play](world, { shape, runs: RUNS || USUAL[play] }) ?? [];
   } catch (error) {
     troubles = [String(error.stack ?? error)];
@@ -47,6 +50,9 @@ async function one(cli, play, shape) {
   const made = world ? fs.readdirSync(world.project).filter((name) => name.startsWith(PWNED)) : [];
   if (made.length) troubles.push(`A MESSAGE PRESSED KEYS: ${made}`);
   screen = await world?.screen().catch(String) ?? '';
+  if (!ASKING.includes(play)) {
+    for (const { dialog } of world?.events.filter(({ kind }) => kind === 'agent_blocked') ?? []) troubles.push(`a dialog is told that is none: ${dialog}`);
+  }
   const row = { cli, name, ...judge(world, troubles), troubles };
   rows.push(row);
   print(row);
@@ -106,8 +112,8 @@ function tell(world, row, screen) {
     const told = world.models.turns.filter((turn) => turn.includes(message.mark));
     console.log(`    ${message.verdict}${message.acceptedAt ? '' : ', not accepted'}: ${JSON.stringify(message.text.slice(0, 120))} -> ${JSON.stringify(told.map((turn) => turn.slice(0, 300)))}`);
   }
-  const events = world?.events.filter(({ kind }) => ['delivery_blocked', 'worker_ready', 'delivery_failed'].includes(kind)) ?? [];
-  for (const event of events.slice(0, 6)) console.log(`    ${event.kind}: ${event.reason ?? event.evidence}`);
+  const events = world?.events.filter(({ kind }) => ['delivery_blocked', 'worker_ready', 'delivery_failed', 'agent_blocked', 'agent_unblocked', 'dialog_answered'].includes(kind)) ?? [];
+  for (const event of events.slice(0, 6)) console.log(`    ${event.kind}: ${event.reason ?? event.evidence ?? event.dialog}`);
   console.log(screen.split('\n').filter(Boolean).map((line) => `    | ${line}`).join('\n'));
 }
 

@@ -10,6 +10,9 @@ import { until } from '../clients/support.mjs';
 /** What the permission dialogs say. */
 export const DIALOG = /Do you want to proceed\?|Would you like to run the following|Allow execution|Permission required/i;
 
+/** What the CLIs say that ask whether their folder is to be trusted. */
+const TRUST = /Yes, I trust this folder|Do you trust the files in this folder/;
+
 const short = (word) => (mark) => `${word} ${mark} please look at it.`;
 
 async function all(world, messages) {
@@ -178,6 +181,58 @@ async function dialog(world, { runs }) {
   return troubles;
 }
 
+/** In a folder that nobody has trusted yet; a person does. */
+async function untrusted(world, { runs }) {
+  const messages = [];
+  const troubles = [];
+  for (let run = 0; run < runs; run += 1) messages.push(await world.send(short('early')));
+  await world.shows(TRUST);
+  const asked = performance.now();
+  if (!await world.heard(({ kind, dialog: what }) => kind === 'agent_blocked' && what === 'trust_folder', 10_000)) troubles.push('the dialog is not told');
+  const after = performance.now() - asked;
+  if (after > 3500) troubles.push(`the dialog is told after ${Math.round(after)} ms`);
+  const { phase, blocked_on: on } = await world.state();
+  if (phase !== 'blocked' || on !== 'trust_folder') troubles.push(`the agent counts as ${phase}, ${on}`);
+  await later(2000);
+  if (!TRUST.test(await world.screen())) troubles.push('the dialog was touched');
+  await world.type('1');
+  await all(world, messages);
+  return troubles;
+}
+untrusted.how = { trusted: false };
+untrusted.only = ['claude', 'gemini'];
+
+/** The same for an operator who trusts it. */
+async function trust(world, { runs }) {
+  const messages = [];
+  for (let run = 0; run < runs; run += 1) messages.push(await world.send(short('early')));
+  await all(world, messages);
+  return answers(world, 'trust_folder', 1, 1);
+}
+trust.how = { trusted: false, says: 'trust_folder = "accept"' };
+trust.only = untrusted.only;
+
+/** For an operator who lets nothing be run. */
+async function deny(world, { runs }) {
+  await world.ready();
+  await later(300);
+  const file = world.files('was-run');
+  for (let run = 0; run < runs; run += 1) {
+    await all(world, [await world.send((mark) => `${mark} ${command(`touch ${file}`)} done.`)]);
+    await world.heard(({ kind }) => kind === 'dialog_answered' && world.events.filter((event) => event.kind === kind).length > run, 20_000);
+    await later(1000);
+    await all(world, [await world.send(short('after'))]);
+  }
+  return [...answers(world, 'permission', runs), ...(fs.existsSync(file) ? ['THE COMMAND RAN'] : [])];
+}
+deny.how = { says: 'permission = "deny"' };
+
+/** What is wrong about the answers that were given by policy. A model whose wish was denied may wish the same again. */
+function answers(world, dialog, least, most = Infinity) {
+  const given = world.events.filter(({ kind }) => kind === 'dialog_answered').map((event) => event.dialog);
+  return given.length >= least && given.length <= most && given.every((one) => one === dialog) ? [] : [`answered by policy: ${given.join(', ') || 'nothing'}`];
+}
+
 /** Harmless sentences that single keys of which would answer a dialog. */
 const DIALOG_TEXTS = [
   short('yes'), short('1'), short('p'), short('n'), SHAPES.s300, SHAPES.l40, SHAPES.hostile, SHAPES.ctrl, (mark) => `y\n1\n${mark}\n2`,
@@ -190,4 +245,4 @@ function asked(screen) {
   return rows.slice(from).filter((row) => /\d\.|\?/.test(row)).map((row) => row.trim()).join('\n');
 }
 
-export const PLAYS = { idle, burst, busy, tool, steer, start, draft, left, dialog };
+export const PLAYS = { idle, burst, busy, tool, steer, start, draft, left, dialog, untrusted, trust, deny };

@@ -1,4 +1,5 @@
 // One agent CLI under our broker: how to write to it as a peer does, to type as a person does, and to see what became of it.
+import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 
@@ -25,8 +26,8 @@ export class World {
   /** All that the terminal showed, escape sequences included. */
   output = '';
 
-  /** Returns as soon as the CLI's process runs. */
-  static async begin(cli, { dir, root, trusted = true }) {
+  /** Returns as soon as the CLI's process runs. `says`: what the operator says of the program in the configuration file. */
+  static async begin(cli, { dir, root, trusted = true, says }) {
     const world = new World();
     world.cli = cli;
     const t = { after: (end) => world.#ends.push(end) };
@@ -35,6 +36,7 @@ export class World {
       world.#ends.push(() => world.models.stop());
       const { launcher, project } = seed(cli, { dir, root, trusted, url: world.models.url });
       world.project = project;
+      if (says) fs.writeFileSync(path.join(dir, 'relay-broker.toml'), `[profile.${cli}]\n${says}\n`);
       world.broker = await startBroker(t, dir, { name: 'box' });
       await world.#listen();
       const relay = workspace(world.broker);

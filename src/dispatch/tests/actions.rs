@@ -429,6 +429,7 @@ fn an_agent_is_treated_as_the_operator_wrote_it_down_for_the_program_that_was_na
     let mut w = World::new();
     let treatment = Treatment {
         profile: Some("claude".into()),
+        ..Treatment::default()
     };
     let mine = Harness {
         command: "/opt/my-claude".into(),

@@ -2,6 +2,7 @@
 
 mod actions;
 mod admission;
+mod dialogs;
 mod gaps;
 mod letters;
 mod limits;

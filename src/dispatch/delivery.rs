@@ -161,7 +161,7 @@ impl Dispatcher {
         };
         member.again_at = Some(now.mono + GIVE_AGAIN);
         if member.stalled.is_none() {
-            self.stalled(name, id, why, out);
+            self.stalled(now, name, id, why, out);
         }
     }
 
@@ -200,9 +200,17 @@ impl Dispatcher {
         );
     }
 
-    pub(super) fn stalled(&mut self, name: &AgentName, id: &DeliveryId, why: &str, out: &mut Out) {
-        if let Some(member) = self.members.get_mut(name) {
-            member.stalled = Some(why.to_owned());
+    pub(super) fn stalled(
+        &mut self,
+        now: Now,
+        name: &AgentName,
+        id: &DeliveryId,
+        why: &str,
+        out: &mut Out,
+    ) {
+        let member = self.members.get_mut(name);
+        if member.is_some_and(|member| member.stalled.replace(why.to_owned()).is_none()) {
+            self.say_if_blocked_on_send(now, name, out);
         }
         let Some(pending) = self.ledger.mail().get(id) else {
             return;

@@ -159,7 +159,7 @@ impl Dispatcher {
                 self.landed(now, name, &id, proof, reason, out)
             }
             AgentReport::TurnStarted(id, proof) => self.turn_started(now, name, &id, proof, out),
-            AgentReport::Stalled(id, why) => self.stalled(name, &id, &why, out),
+            AgentReport::Stalled(id, why) => self.stalled(now, name, &id, &why, out),
             AgentReport::Blocked(dialog, rows) => self.blocked(name, dialog, rows, out),
             AgentReport::Unblocked(dialog) => self.unblocked(name, dialog, out),
             AgentReport::Answered {
@@ -349,6 +349,21 @@ impl Dispatcher {
             },
             out,
         );
+        self.say_if_blocked_on_send(now, name, out);
+    }
+
+    /// A silent agent for which messages wait, as other brokers have it.
+    pub(super) fn say_if_blocked_on_send(&mut self, now: Now, name: &AgentName, out: &mut Out) {
+        let since = self.members.get(name).and_then(|member| member.idle_since);
+        let waiting = self.ledger.mail().waiting(name) as u64;
+        if let Some(since) = since.filter(|_| waiting > 0) {
+            let event = BrokerEvent::AgentBlockedOnSend {
+                name: name.clone(),
+                blocked_secs: (now.wall - since).as_secs(),
+                pending_delivery_count: waiting,
+            };
+            self.publish(event, out);
+        }
     }
 
     fn exited(&mut self, now: Now, name: &AgentName, how: &How, out: &mut Out) {

@@ -183,6 +183,12 @@ pub enum BrokerEvent {
         idle_secs: u64,
         since: Wall,
     },
+    /// It is silent, and messages wait for it.
+    AgentBlockedOnSend {
+        name: AgentName,
+        blocked_secs: u64,
+        pending_delivery_count: u64,
+    },
     AgentExit {
         name: AgentName,
         reason: String,

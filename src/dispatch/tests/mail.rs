@@ -374,3 +374,38 @@ fn every_message_behind_a_blocked_one_is_reported_blocked_too() {
         ]
     );
 }
+
+#[test]
+fn a_silent_agent_for_which_messages_wait_is_told_of_as_other_brokers_do() {
+    let mut w = World::new();
+    w.link_up();
+    let run = w.spawn("w1");
+    let silent = Duration::from_secs(30);
+    w.pass(2 * silent);
+    w.done();
+    w.report("w1", run, AgentReport::Idle { silent });
+    w.mail("w1", 1);
+    let first = w.injected().expect("typed");
+    let stalled = AgentReport::Stalled(first.delivery_id, "a dialog".into());
+    w.report("w1", run, stalled.clone());
+    w.report("w1", run, stalled);
+    w.report("w1", run, AgentReport::Working);
+    w.report("w1", run, AgentReport::Idle { silent });
+    let told: Vec<(u64, u64)> = w
+        .done()
+        .into_iter()
+        .filter_map(|effect| match effect {
+            Effect::Publish(
+                _,
+                BrokerEvent::AgentBlockedOnSend {
+                    blocked_secs,
+                    pending_delivery_count,
+                    ..
+                },
+            ) => Some((blocked_secs, pending_delivery_count)),
+            _ => None,
+        })
+        .collect();
+    let secs = silent.as_secs();
+    assert_eq!(told, [(secs, 1), (secs, 1)], "once per silence");
+}

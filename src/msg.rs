@@ -518,6 +518,8 @@ pub struct Injection {
     pub text: String,
     /// Whether to interrupt first.
     pub mode: Mode,
+    /// Its first and last characters may be commands to the program.
+    pub raw: bool,
 }
 
 /// HTTP calls to the engine.
@@ -638,6 +640,9 @@ pub struct Delivery {
     /// How urgently.
     #[serde(default)]
     pub mode: Mode,
+    /// A local operator's own words, typed without the line that says who speaks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub raw: bool,
     /// When we took it.
     pub queued_at: Wall,
 }

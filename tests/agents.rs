@@ -114,6 +114,7 @@ impl Agent {
             delivery_id: DeliveryId::new(id),
             text: text.to_owned(),
             mode: Mode::Wait,
+            raw: false,
         })));
     }
 

@@ -60,6 +60,8 @@ const AGAIN: [Duration; 4] = [
 pub struct Draft {
     pub id: DeliveryId,
     pub text: String,
+    /// Its ends are not to be disarmed.
+    pub raw: bool,
     pub key: Key,
     pub head: Option<Head>,
     pub echo: Echo,

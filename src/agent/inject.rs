@@ -1,5 +1,7 @@
 //! What is typed: a message made harmless, and framed for the terminal it goes to. Decides nothing about when.
 
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+
 /// The longest line a terminal in line mode takes, newline included; the kernel drops the rest without a word.
 pub const LINE_MAX: usize = if cfg!(target_os = "macos") {
     1024
@@ -21,7 +23,7 @@ pub enum Frame {
 /// Removes whatever could act as a key or a command of the terminal: every escape sequence, then all controls except
 /// newline and tab (injection, rule 4). Line ends, Unicode's among them, become LF; those at the end go. The controls that
 /// turn the direction of text go as well, because with them a person reads something else than the agent; the marks that
-/// Arabic and Hebrew are written with stay, and so do the joiners of emoji.
+/// Arabic and Hebrew are written with stay, and so do the joiners of emoji. Letters and their accents are composed.
 pub fn sanitise(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
@@ -41,7 +43,15 @@ pub fn sanitise(text: &str) -> String {
     }
     clean.push_str(rest);
     clean.truncate(clean.trim_end_matches('\n').len());
-    clean
+    composed(clean)
+}
+
+/// In the form in which programs show text (NFC), so that it is found again on the screen.
+fn composed(text: String) -> String {
+    if text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes {
+        return text;
+    }
+    text.nfc().collect()
 }
 
 fn is_hostile(c: char) -> bool {
@@ -147,8 +157,8 @@ pub fn too_long_line(text: &str) -> Option<(usize, usize)> {
         .find(|(_, bytes)| *bytes > LINE_MAX)
 }
 
-/// The bytes of the text in its frame, without Enter.
-pub fn framed(text: &str, frame: Frame) -> Vec<u8> {
+/// The bytes of the text in its frame, without Enter. The ends of a `raw` text may be commands to the program.
+pub fn framed(text: &str, frame: Frame, raw: bool) -> Vec<u8> {
     match frame {
         Frame::Lines => text.as_bytes().to_vec(),
         Frame::Plain => one_line(text).into_bytes(),
@@ -156,12 +166,13 @@ pub fn framed(text: &str, frame: Frame) -> Vec<u8> {
             let mut bytes = Vec::with_capacity(text.len() + 14);
             bytes.extend_from_slice(b"\x1b[200~");
             // A blank disarms what composers take as a command at the start, or complete at the end (injection, rule 4).
-            if text.starts_with(['/', '!', '@', '#', '?']) {
+            if !raw && text.starts_with(['/', '!', '@', '#', '?']) {
                 bytes.push(b' ');
             }
             bytes.extend_from_slice(text.as_bytes());
             let last_word = text.rsplit(char::is_whitespace).next().unwrap_or("");
-            if last_word.starts_with(['@', '#', '/']) || last_word.ends_with('\\') {
+            let armed = last_word.starts_with(['@', '#', '/']) || last_word.ends_with('\\');
+            if !raw && armed {
                 bytes.push(b' ');
             }
             bytes.extend_from_slice(b"\x1b[201~");
@@ -207,6 +218,15 @@ mod tests {
         ] {
             assert_eq!(sanitise(hostile), clean, "{hostile:?}");
         }
+    }
+
+    #[test]
+    fn letters_are_typed_in_the_form_in_which_programs_show_them() {
+        assert_eq!(sanitise("cafe\u{301} \u{1100}\u{1161}"), "café 가");
+        // Nothing composes this.
+        assert_eq!(sanitise("q\u{301}"), "q\u{301}");
+        let composed = "café 가 漢字 🦀";
+        assert_eq!(sanitise(composed), composed);
     }
 
     #[test]
@@ -262,15 +282,22 @@ mod tests {
     #[test]
     fn a_paste_is_marked_and_its_ends_are_disarmed() {
         assert_eq!(
-            framed("hi\nyou", Frame::Paste),
+            framed("hi\nyou", Frame::Paste, false),
             b"\x1b[200~hi\nyou\x1b[201~"
         );
         assert_eq!(
-            framed("/help @me", Frame::Paste),
+            framed("/help @me", Frame::Paste, false),
             b"\x1b[200~ /help @me \x1b[201~"
         );
-        assert_eq!(framed("a\\", Frame::Paste), b"\x1b[200~a\\ \x1b[201~");
-        assert_eq!(framed("/a\\\n\tb", Frame::Plain), b"/a\\  b");
-        assert_eq!(framed("/a\\\n\tb", Frame::Lines), b"/a\\\n\tb");
+        assert_eq!(
+            framed("a\\", Frame::Paste, false),
+            b"\x1b[200~a\\ \x1b[201~"
+        );
+        assert_eq!(framed("/a\\\n\tb", Frame::Plain, false), b"/a\\  b");
+        assert_eq!(
+            framed("/compact", Frame::Paste, true),
+            b"\x1b[200~/compact\x1b[201~"
+        );
+        assert_eq!(framed("/a\\\n\tb", Frame::Lines, false), b"/a\\\n\tb");
     }
 }

@@ -35,6 +35,7 @@ pub fn send(c: &Context, args: &args::Send) -> Result<(), Failure> {
         from: args.from.clone(),
         thread_id: None,
         mode: (args.mode == Urgency::Steer).then(|| "steer".to_owned()),
+        raw: args.raw,
     };
     let begun = clock::now().mono;
     let answer = client.post("/api/send", &request)?;

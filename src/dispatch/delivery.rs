@@ -101,6 +101,7 @@ impl Dispatcher {
             body: task,
             thread_id: None,
             mode: Mode::Wait,
+            raw: false,
             queued_at: now.wall,
         };
         self.accept(now, delivery, out);
@@ -538,12 +539,21 @@ fn injection(pending: &Pending, workspace: Option<&str>) -> Injection {
         delivery_id: pending.delivery.id.clone(),
         text: relay_line(&pending.delivery, workspace),
         mode: pending.delivery.mode,
+        raw: is_raw(&pending.delivery),
     }
+}
+
+/// Never mail from the engine, whatever a record says.
+fn is_raw(delivery: &Delivery) -> bool {
+    delivery.raw && matches!(delivery.origin, Origin::Local)
 }
 
 /// The line an agent reads (local-api 4.1): who, where, which message, the words.
 fn relay_line(delivery: &Delivery, workspace: Option<&str>) -> String {
     let body = delivery.body.trim_end_matches(['\n', '\r']);
+    if is_raw(delivery) {
+        return body.to_owned();
+    }
     // Who speaks on this machine may write the line himself; a peer may not write it in another's name.
     let ours = matches!(delivery.origin, Origin::Local | Origin::Task);
     if ours && body.trim_start().starts_with("Relay message from ") {

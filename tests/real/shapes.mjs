@@ -28,6 +28,7 @@ export const SHAPES = {
   l40: (mark) => lines(mark, 40, 66),
   s20k: (mark) => lines(mark, 200, 90),
   wide: (mark) => `${mark} 你好，世界。漢字かな交じり文 🦀🚀 👩‍👩‍👧 naïve café Ω≈ç√ и кириллица 한국어 konec 🎉`,
+  nfd: (mark) => `${mark} cafe\u0301 nai\u0308ve \u1112\u1161\u11ab\u1100\u1173\u11af A\u030angstro\u0308m re\u0301sume\u0301`,
   slash: (mark) => `/help me with ${mark} please`,
   bang: (mark) => `!echo ${mark} is not to be run`,
   at: (mark) => `@bob look at ${mark} and tell us`,

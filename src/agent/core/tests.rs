@@ -307,6 +307,7 @@ impl<P: Program> World<P> {
             delivery_id: DeliveryId::new("d1"),
             text: text.into(),
             mode,
+            raw: false,
         }))));
     }
 

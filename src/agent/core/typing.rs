@@ -44,6 +44,7 @@ impl AgentCore {
             steer,
             escapes: if steer { self.profile.interrupts } else { 0 },
             head: Head::of(&text),
+            raw: injection.raw,
             text,
             echo: Echo::new(key.clone()),
             key,
@@ -99,7 +100,7 @@ impl AgentCore {
         };
         let before = Before::of(&self.screen, &draft.key);
         draft.echo.start_over();
-        let mark = self.write(inject::framed(&draft.text, frame), out);
+        let mark = self.write(inject::framed(&draft.text, frame, draft.raw), out);
         draft.wake = Some(now + DRAWN_WITHIN);
         draft.stage = Stage::Typing(Typing {
             frame,
@@ -171,7 +172,7 @@ impl AgentCore {
             Self::report(out, AgentReport::Failed(draft.id.clone(), why));
             return Next::Go(State::Ready);
         }
-        let mut bytes = inject::framed(&draft.text, Frame::Lines);
+        let mut bytes = inject::framed(&draft.text, Frame::Lines, draft.raw);
         bytes.push(enter(facts));
         draft.echo.start_over();
         let mark = self.write(bytes, out);

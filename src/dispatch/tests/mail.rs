@@ -256,6 +256,39 @@ fn a_local_message_goes_straight_to_the_agent_and_needs_no_engine() {
 }
 
 #[test]
+fn only_a_local_operator_can_have_words_typed_as_they_are() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    w.done();
+    let send = |to: &str| {
+        ApiCall::Send(local::SendRequest {
+            to: to.into(),
+            text: "/compact\n".into(),
+            raw: true,
+            ..Default::default()
+        })
+    };
+    assert!(matches!(w.call(send("w1")), Some(Ok(_))));
+    let typed = w.injected().expect("typed");
+    assert_eq!((typed.text.as_str(), typed.raw), ("/compact", true));
+    w.land("w1", &typed.delivery_id);
+    for other in ["#general", "somebody-else"] {
+        let answer = w.call(send(other));
+        assert!(
+            matches!(&answer, Some(Err(r)) if r.kind == RefusalKind::Invalid && r.message.contains(other)),
+            "{answer:?}"
+        );
+    }
+    w.mail("w1", 1);
+    let mail = w.injected().expect("typed");
+    assert_eq!(
+        (mail.text.as_str(), mail.raw),
+        ("Relay message from lead [ws / m1]: text 1", false)
+    );
+}
+
+#[test]
 fn too_many_local_messages_are_refused_and_nothing_is_evicted() {
     let mut w = World::new();
     w.link_up();

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::blocked::Block;
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Seq};
 use crate::ledger::{Pending, Record};
@@ -132,7 +133,7 @@ impl Dispatcher {
         };
         member.again_at = Some(now.mono + GIVE_AGAIN);
         if member.stalled.is_none() {
-            self.stalled(name, id, why, out);
+            self.stalled(now, name, id, why, out);
         }
     }
 
@@ -171,10 +172,18 @@ impl Dispatcher {
         );
     }
 
-    pub(super) fn stalled(&mut self, name: &AgentName, id: &DeliveryId, why: &str, out: &mut Out) {
+    pub(super) fn stalled(
+        &mut self,
+        now: Now,
+        name: &AgentName,
+        id: &DeliveryId,
+        why: &str,
+        out: &mut Out,
+    ) {
         if let Some(member) = self.members.get_mut(name) {
             member.stalled = Some(why.to_owned());
         }
+        self.count_block(now, name, id);
         let Some(pending) = self.ledger.mail().get(id) else {
             return;
         };
@@ -202,6 +211,7 @@ impl Dispatcher {
         let Some(member) = self.free(name, id) else {
             return;
         };
+        member.block = Block::default();
         match proof {
             Proof::None => member.pace.unverified(now),
             Proof::Echo | Proof::Screen | Proof::Read => member.pace.verified(now),
@@ -303,13 +313,18 @@ impl Dispatcher {
     }
 
     /// The agent's thread is done with this delivery.
-    fn free(&mut self, name: &AgentName, id: &DeliveryId) -> Option<&mut super::roster::Member> {
+    pub(super) fn free(
+        &mut self,
+        name: &AgentName,
+        id: &DeliveryId,
+    ) -> Option<&mut super::roster::Member> {
         let member = self.members.get_mut(name)?;
         if member.in_flight.as_ref() != Some(id) {
             return None;
         }
         member.in_flight = None;
         member.stalled = None;
+        member.block.give_up_at = None;
         Some(member)
     }
 

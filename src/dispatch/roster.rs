@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::admission::Admission;
+use super::blocked::Block;
 use super::pace::Pace;
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, AgentName, InvocationId, Run, Ticket};
@@ -29,6 +30,8 @@ pub(super) struct Member {
     /// The delivery its thread is typing.
     pub in_flight: Option<crate::ids::DeliveryId>,
     pub stalled: Option<String>,
+    /// How long it has taken no messages.
+    pub block: Block,
     /// What stands in its terminal instead of its input line.
     pub dialog: Option<Dialog>,
     /// When to give its thread the delivery once more, because it took no orders.
@@ -84,7 +87,9 @@ impl Member {
         match self.phase {
             Phase::Registering { deadline, .. } => self.registering_until(deadline),
             Phase::Cooling { until } => Some(until),
-            Phase::Running => soonest(soonest(self.pace.until, self.settles), self.again_at),
+            Phase::Running => [self.settles, self.again_at, self.block.give_up_at]
+                .into_iter()
+                .fold(self.pace.until, soonest),
             Phase::Starting | Phase::Stopping => None,
         }
     }
@@ -98,6 +103,7 @@ impl Member {
         self.in_flight = None;
         self.stalled = None;
         self.dialog = None;
+        self.block = Block::default();
         self.flush_left = 0;
         self.ready = false;
         self.idle_since = None;
@@ -138,7 +144,8 @@ impl Dispatcher {
             AgentReport::Landed(id, proof, reason) => {
                 self.landed(now, name, &id, proof, reason, out)
             }
-            AgentReport::Stalled(id, why) => self.stalled(name, &id, &why, out),
+            AgentReport::Stalled(id, why) => self.stalled(now, name, &id, &why, out),
+            AgentReport::Withdrawn(id) => self.withdrawn(now, name, &id, out),
             AgentReport::Blocked(dialog, rows) => self.blocked(name, dialog, rows, out),
             AgentReport::Unblocked(dialog) => self.unblocked(name, dialog, out),
             AgentReport::Answered {

@@ -1,5 +1,7 @@
 //! The core against made-up terminals, in made-up time.
 
+mod withdrawing;
+
 use std::collections::BTreeMap;
 
 use super::*;

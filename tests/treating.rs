@@ -156,6 +156,7 @@ fn an_operator_can_say_how_long_a_dialog_may_hold_messages_back() {
     let letter = until("the dead letter", || node.events("dead_letter_added").pop());
     let reason = letter["reason"].as_str().expect("a reason");
     assert!(reason.starts_with("held back for 1 s"), "{reason}");
+    assert!(reason.contains("(it asks for permission)"), "{reason}");
     assert!(reason.contains("Do you want to proceed?"), "{reason}");
     let status = node.get("/api/status");
     assert_eq!(status["counters"]["deliveries_blocked"], 1);

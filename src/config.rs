@@ -246,6 +246,10 @@ pub struct Flags {
     /// How long messages wait for an agent that is not here; 0s for ever [default: 1h]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub message_ttl: Option<Duration>,
+    /// How long a message is held back from an agent whose terminal does not take it, such as in a dialog, before it becomes a
+    /// dead letter; 0s for ever [default: 0s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub blocked_limit: Option<Duration>,
     /// Log lines on stderr
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
@@ -411,6 +415,7 @@ fn limits(flags: &Flags) -> Limits {
             None => usual.ttl,
             Some(ttl) => (!ttl.is_zero()).then_some(ttl),
         },
+        blocked: flags.blocked_limit.filter(|limit| !limit.is_zero()),
     }
 }
 

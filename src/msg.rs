@@ -117,6 +117,8 @@ pub enum AgentReport {
     Stalled(DeliveryId, String),
     /// The thread takes no orders now, so it does not know of the message; nothing of it was typed.
     NotTaken(DeliveryId, String),
+    /// As it was asked for: the thread has forgotten the message, and nothing of it was typed.
+    Withdrawn(DeliveryId),
     /// It cannot be typed into this terminal at all; nothing of it was submitted.
     Failed(DeliveryId, String),
     /// A dialog stands in the terminal, which shows these rows.
@@ -495,6 +497,8 @@ impl Default for Size {
 pub enum AgentCommand {
     /// Type one message and see that it arrives. The dispatcher gives one at a time.
     Inject(Box<Injection>),
+    /// Forget a message. Not heeded once its text was typed: what stands in a terminal may still be submitted.
+    Withdraw(DeliveryId),
     /// Show the terminal.
     Snapshot {
         /// Whom to answer.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Node, Process, Scratch, run, script};
+use crate::support::{Node, Process, Scratch, run, script, until};
 
 fn configure(folder: &Path, text: &str) {
     std::fs::write(folder.join("relay-broker.toml"), text).expect("a file");
@@ -123,4 +123,35 @@ fn a_folder_is_trusted_for_an_operator_who_said_so() {
     );
     let pressed = std::fs::read(format!("{mine}.key")).expect("a key");
     assert_eq!(pressed, b"\r");
+}
+
+#[test]
+fn an_operator_can_say_how_long_a_dialog_may_hold_messages_back() {
+    let folder = Scratch::new();
+    let text = "stty raw -echo; printf '\\033[?2004h❯ '; dd bs=1 count=1 of=/dev/null 2>/dev/null; \
+         printf '\\033[2J\\033[HDo you want to proceed?\\r\\n ❯ 1. Yes\\r\\n   2. No\\r\\n\\r\\n Esc to cancel\\033[2;2H'; \
+         exec cat > \"$0.typed\"";
+    let claude = script(folder.path(), "claude", text);
+    let node = Node::up(folder.path(), &["--blocked-limit", "1s"]);
+    node.spawn("ada", &[&claude]);
+    let key = serde_json::json!({"data": "x\r"});
+    assert_eq!(node.call("POST", "/api/input/ada", Some(key)).0, 200);
+    until("the dialog", || {
+        let agent = node.agent("ada")?;
+        (agent["blocked_on"] == "permission").then_some(())
+    });
+    assert_eq!(run(folder.path(), &["send", "ada", "hello"]).0, Some(0));
+    let letter = until("the dead letter", || node.events("dead_letter_added").pop());
+    let reason = letter["reason"].as_str().expect("a reason");
+    assert!(reason.starts_with("held back for 1 s"), "{reason}");
+    assert!(reason.contains("(it asks for permission)"), "{reason}");
+    assert!(reason.contains("Do you want to proceed?"), "{reason}");
+    let status = node.get("/api/status");
+    assert_eq!(status["counters"]["deliveries_blocked"], 1);
+    let (_, out, _) = run(folder.path(), &["dead"]);
+    assert!(out.contains("held back"), "{out}");
+    let (code, _, err) = run(folder.path(), &["redeliver", "--all"]);
+    assert_eq!(code, Some(0), "{err}");
+    let typed = std::fs::read(format!("{claude}.typed")).expect("it reads");
+    assert_eq!(typed, b"\r", "the rest of what the person typed");
 }

@@ -381,6 +381,7 @@ impl AgentCore {
                 Self::report(out, AgentReport::Failed(injection.delivery_id, why));
             }
             AgentCommand::Inject(injection) => self.waiting.push_back(*injection),
+            AgentCommand::Withdraw(id) => self.withdraw(id, out),
             AgentCommand::Snapshot { ticket, ansi } => {
                 Self::report(
                     out,

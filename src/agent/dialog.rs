@@ -107,6 +107,8 @@ pub fn seen(screen: &Screen, profile: &Profile, focus: Focus, prompt_known: bool
             rows,
         })
     });
+    // What is printed before the CLI has its terminal is no dialog of its.
+    let named = named.filter(|_| screen.modes().bracketed_paste);
     let unknown = || Seen {
         dialog: Dialog::Unknown,
         known: None,

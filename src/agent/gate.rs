@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use crate::agent::core::Facts;
+use crate::agent::dialog;
 use crate::agent::profile::Profile;
 use crate::agent::prompt::{self, Focus};
 use crate::screen::Screen;
 use crate::time::{Mono, soonest};
+use crate::wire::event::Dialog;
 
 /// What is in the way this long is reported: pictures half drawn pass sooner.
 const SHUT: Duration = Duration::from_secs(2);
@@ -128,7 +130,12 @@ impl Gate {
             }
             Obstacle::Elsewhere | Obstacle::Drawing => {
                 self.left_since = None;
-                format!("{program} is not at its prompt, so nothing was typed")
+                let dialog = dialog::seen(scene.screen, scene.profile, scene.focus, scene.known);
+                let asks = match dialog.map(|seen| seen.dialog) {
+                    None | Some(Dialog::Unknown) => String::new(),
+                    Some(named) => format!(" ({})", named.sentence()),
+                };
+                format!("{program} is not at its prompt{asks}, so nothing was typed")
             }
         };
         if now >= since + SHUT {

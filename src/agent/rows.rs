@@ -1,8 +1,7 @@
 //! Which row of the profile table an agent goes by: the one its treatment names, else the one of its program. The operator's
 //! own rows come before those that were measured.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::agent::console;
 use crate::agent::profile::{self, GENERIC, Profile};
@@ -32,10 +31,10 @@ impl Rows {
     }
 
     /// The names of all rows.
-    pub fn names(&self) -> impl Iterator<Item = String> {
-        let measured = profile::table().into_iter().map(|row| row.program);
-        let own = self.0.keys().cloned().map(Cow::Owned);
-        own.chain(measured).map(Cow::into_owned)
+    pub fn names(&self) -> BTreeSet<String> {
+        let measured = profile::table().into_iter();
+        let measured = measured.map(|row| row.program.into_owned());
+        self.0.keys().cloned().chain(measured).collect()
     }
 
     /// The row for an agent.

@@ -462,7 +462,7 @@ fn facts(settings: &Settings, identity: &Identity, opened: &Opened<Record>, pid:
         grace: settings.grace,
         harness_table: settings.harness_table.clone(),
         actions: settings.actions.clone(),
-        profiles: settings.rows.names().collect(),
+        profiles: settings.rows.names(),
         limits: settings.limits,
         pid,
         agents: settings.agents.clone(),

@@ -118,7 +118,7 @@ fn harness(name: &str, table: HarnessTable, rows: &Rows) -> Result<Harness, Stri
     if let Some(profile) = &table.profile
         && rows.get(profile).is_none()
     {
-        let known: Vec<String> = rows.names().collect();
+        let known: Vec<String> = rows.names().into_iter().collect();
         return Err(format!(
             "[harness.{name}] profile = {profile:?} names none of {}",
             known.join(", ")

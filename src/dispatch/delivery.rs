@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::blocked::Block;
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Seq};
 use crate::ledger::{Pending, Record};
@@ -213,6 +214,7 @@ impl Dispatcher {
         if member.is_some_and(|member| member.stalled.replace(why.to_owned()).is_none()) {
             self.say_if_blocked_on_send(now, name, out);
         }
+        self.count_block(now, name, id);
         let Some(pending) = self.ledger.mail().get(id) else {
             return;
         };
@@ -244,6 +246,7 @@ impl Dispatcher {
         let Some(member) = self.free(name, id) else {
             return;
         };
+        member.block = Block::default();
         match proof.is_seen() {
             true => member.pace.verified(now),
             false => member.pace.unverified(now),
@@ -369,13 +372,18 @@ impl Dispatcher {
     }
 
     /// The agent's thread is done with this delivery.
-    fn free(&mut self, name: &AgentName, id: &DeliveryId) -> Option<&mut super::roster::Member> {
+    pub(super) fn free(
+        &mut self,
+        name: &AgentName,
+        id: &DeliveryId,
+    ) -> Option<&mut super::roster::Member> {
         let member = self.members.get_mut(name)?;
         if member.in_flight.as_ref() != Some(id) {
             return None;
         }
         member.in_flight = None;
         member.stalled = None;
+        member.block.give_up_at = None;
         Some(member)
     }
 

@@ -1,5 +1,6 @@
 //! How much may wait, and for how long. The engine's mail beyond the limit is not taken and so stays the engine's; it is
-//! asked for again when half of what waited is gone. Mail whose reader does not come ends in the dead letters.
+//! asked for again when half of what waited is gone. Mail whose reader does not come ends in the dead letters, and so does
+//! mail that is held back longer than the operator wants.
 
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub struct Limits {
     pub local: usize,
     /// How long mail waits for an agent that is not here; `None` for ever.
     pub ttl: Option<Duration>,
+    /// How long mail is held back from an agent that is here and cannot take it; `None` for ever.
+    pub blocked: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -27,6 +30,7 @@ impl Default for Limits {
             engine: 1024,
             local: 256,
             ttl: Some(Duration::from_secs(3600)),
+            blocked: None,
         }
     }
 }

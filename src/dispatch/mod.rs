@@ -6,6 +6,7 @@
 
 mod actions;
 mod admission;
+mod blocked;
 mod calls;
 mod delivery;
 mod dialogs;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::admission::Admission;
+use super::blocked::Block;
 use super::pace::Pace;
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Run, Ticket};
@@ -32,6 +33,8 @@ pub(super) struct Member {
     /// What it took lately and has not been seen to act on.
     pub took: VecDeque<(DeliveryId, MsgId)>,
     pub stalled: Option<String>,
+    /// How long it has taken no messages.
+    pub block: Block,
     /// What stands in its terminal instead of its input line.
     pub dialog: Option<Dialog>,
     /// When to give its thread the delivery once more, because it took no orders.
@@ -89,7 +92,9 @@ impl Member {
         match self.phase {
             Phase::Registering { deadline, .. } => self.registering_until(deadline),
             Phase::Cooling { until } => Some(until),
-            Phase::Running => soonest(soonest(self.pace.until, self.settles), self.again_at),
+            Phase::Running => [self.settles, self.again_at, self.block.give_up_at]
+                .into_iter()
+                .fold(self.pace.until, soonest),
             Phase::Starting | Phase::Stopping => None,
         }
     }
@@ -104,6 +109,7 @@ impl Member {
         self.took.clear();
         self.stalled = None;
         self.dialog = None;
+        self.block = Block::default();
         self.flush_left = 0;
         self.ready = false;
         self.idle_since = None;
@@ -160,6 +166,7 @@ impl Dispatcher {
             }
             AgentReport::TurnStarted(id, proof) => self.turn_started(now, name, &id, proof, out),
             AgentReport::Stalled(id, why) => self.stalled(now, name, &id, &why, out),
+            AgentReport::Withdrawn(id) => self.withdrawn(now, name, &id, out),
             AgentReport::Blocked(dialog, rows) => self.blocked(name, dialog, rows, out),
             AgentReport::Unblocked(dialog) => self.unblocked(name, dialog, out),
             AgentReport::Answered {

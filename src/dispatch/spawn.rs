@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::admission::{Admission, patience};
+use super::blocked::Block;
 use super::pace::Pace;
 use super::roster::{Member, Phase};
 use super::{Dispatcher, Out};
@@ -139,6 +140,7 @@ impl Dispatcher {
             in_flight: None,
             stalled: None,
             dialog: None,
+            block: Block::default(),
             again_at: None,
             took: std::collections::VecDeque::new(),
             flush_left: 0,
@@ -182,6 +184,7 @@ impl Dispatcher {
         if member.settles.is_some_and(|at| at <= now.mono) {
             self.settled_in(name, out);
         }
+        self.block_due(now, name, out);
         self.give_again(now, name, out);
         if let Some(member) = self.members.get_mut(name)
             && member.pace.until.is_some_and(|at| at <= now.mono)

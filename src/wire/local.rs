@@ -412,6 +412,9 @@ pub struct Counters {
     /// Typing them failed for good.
     #[serde(default)]
     pub deliveries_failed: u64,
+    /// Given up because they were held back too long.
+    #[serde(default)]
+    pub deliveries_blocked: u64,
     /// Given up for whatever reason, failed ones included.
     pub deliveries_dead: u64,
     #[serde(default)]

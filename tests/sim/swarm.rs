@@ -168,11 +168,14 @@ impl Options {
 }
 
 fn limits(prng: &mut Prng) -> Limits {
-    let ttl = [None, Some(30), Some(90), Some(3600)][prng.below(4) as usize];
+    let dice = prng.below(16) as usize;
+    let ttl = [None, Some(30), Some(90), Some(3600)][dice % 4];
+    let blocked = [None, None, Some(3), Some(30)][dice / 4];
     Limits {
         engine: [1024, 4, 12][prng.below(3) as usize],
         local: [256, 3, 20][prng.below(3) as usize],
         ttl: ttl.map(Duration::from_secs),
+        blocked: blocked.map(Duration::from_secs),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The core against made-up terminals, in made-up time.
 
 mod hostile; // bodies made of trouble
+mod withdrawing;
 
 use std::collections::BTreeMap;
 

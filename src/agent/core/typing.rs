@@ -11,6 +11,7 @@ use crate::agent::prompt::Focus;
 use crate::agent::proof::Head;
 use crate::agent::signs::Sign;
 use crate::agent::verify::{Before, Drawn, Echo, Key, Looks};
+use crate::ids::DeliveryId;
 use crate::msg::AgentReport;
 use crate::time::{Mono, soonest};
 use crate::wire::down::Mode;
@@ -52,6 +53,24 @@ impl AgentCore {
             stage: Stage::Measuring,
             wake: None,
         })))
+    }
+
+    /// Forgets a message of which nothing is typed.
+    pub(super) fn withdraw(&mut self, id: DeliveryId, out: &mut Effects) {
+        let waiting = self.waiting.len();
+        self.waiting.retain(|injection| injection.delivery_id != id);
+        let untyped = match &self.state {
+            State::Injecting(draft) | State::Stalled(draft) => {
+                draft.id == id && matches!(draft.stage, Stage::Measuring)
+            }
+            _ => false,
+        };
+        if untyped {
+            self.state = State::Ready;
+        }
+        if untyped || self.waiting.len() < waiting {
+            Self::report(out, AgentReport::Withdrawn(id));
+        }
     }
 
     /// Both `Injecting` and `Stalled`: they differ in what they may still report.

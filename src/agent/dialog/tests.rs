@@ -18,7 +18,8 @@ fn recorded(name: &str) -> Screen {
 
 fn drawn(text: &str) -> Screen {
     let mut screen = Screen::new(Size { rows: 40, cols: 90 });
-    screen.feed(text.replace('\n', "\r\n").as_bytes());
+    let text = text.replace('\n', "\r\n");
+    screen.feed(format!("\x1b[?2004h{text}").as_bytes());
     screen
 }
 
@@ -88,6 +89,8 @@ fn a_command_that_imitates_a_dialog_does_not_pass_for_it() {
     assert_eq!(seen.dialog, Dialog::Permission);
     assert_eq!(seen.keys(&screen, Policy::Accept), None);
     assert_eq!(name("claude", &drawn(&format!("{TRUST}\n────\n❯ "))), None);
+    let early = drawn(&format!("{TRUST}\x1b[?2004l"));
+    assert_eq!(name("claude", &early), Some(Dialog::Unknown));
     let below = drawn(&format!("{TRUST}\n ❯ 1. Sure\n   2. Never"));
     assert_eq!(name("claude", &below), Some(Dialog::Unknown));
     assert_eq!(

@@ -2,6 +2,7 @@
 
 mod actions;
 mod admission;
+mod blocked;
 mod dialogs;
 mod gaps;
 mod letters;

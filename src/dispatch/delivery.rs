@@ -403,7 +403,8 @@ impl Dispatcher {
             .ledger
             .bound(agent)
             .is_some_and(|bound| bound != agent_id);
-        if !self.link.up || other {
+        let moved = self.members.get(agent).is_some_and(|member| member.moved);
+        if !self.link.up || other || moved {
             return;
         }
         let up_to_seq = self.ledger.settled(agent_id).unwrap_or(Seq(0));

@@ -10,6 +10,7 @@ mod blocked;
 mod calls;
 mod delivery;
 mod dialogs;
+mod elsewhere;
 mod handlers;
 mod inbound;
 mod letters;

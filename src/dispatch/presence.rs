@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::elsewhere::Lists;
 use super::registration::{Age, Registration};
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, AgentName, NodeId, Seq};
 use crate::msg::{Effect, ExitReason, LinkCommand, SpawnSource};
 use crate::time::{Mono, Now, soonest};
 use crate::wire::event::BrokerEvent;
-use crate::wire::up::{
-    Capability, InventoryMember, InventorySync, NodeDeregister, NodeHeartbeat, Up,
-};
+use crate::wire::up::{Capability, InventorySync, NodeDeregister, NodeHeartbeat, Up};
 
 /// Between heartbeats; the engine takes a node for dead after 45 s (engine-wire 6).
 pub const HEARTBEAT: Duration = Duration::from_secs(12);
@@ -50,6 +49,8 @@ pub(super) struct Link {
     beats: u32,
     /// A list of agents is owed.
     inventory_owed: bool,
+    /// Lists of agents on their way.
+    pub lists: Lists,
     /// Our name was taken by another node, so we carry part of our id in it.
     pub renamed: bool,
 }
@@ -107,6 +108,7 @@ impl Dispatcher {
         let news = self.link.why_down.as_deref() != Some(why);
         self.link.registered = false;
         self.link.registration = Registration::default();
+        self.link.lists = Lists::default();
         self.link.next_heartbeat = None;
         self.link.why_down = Some(why.to_owned());
         self.gaps.clear();
@@ -179,24 +181,12 @@ impl Dispatcher {
         if self.link.inventory_owed {
             return;
         }
-        let agents: Vec<InventoryMember> = self
-            .members
-            .iter()
-            .filter(|(_, m)| m.is_live())
-            .filter_map(|(name, m)| {
-                let agent_id = m.agent_id.clone()?;
-                Some(InventoryMember {
-                    agent_id,
-                    name: name.clone(),
-                    invocation_id: None,
-                    session_ref: m.session_ref(),
-                })
-            })
-            .collect();
+        let agents = self.listed();
         if agents.is_empty() {
             return;
         }
         let id = self.request_id("inventory");
+        self.link.lists.whole = Some(id.clone());
         for gap in self.gaps.values_mut() {
             gap.asked = Some(id.clone());
         }
@@ -223,7 +213,8 @@ impl Dispatcher {
 
     pub(super) fn heartbeat(&mut self, now: Now, out: &mut Out) {
         self.link.next_heartbeat = Some(now.mono + HEARTBEAT);
-        let active = self.members.values().filter(|m| m.is_live()).count() as u64;
+        let active = self.members.values().filter(|m| m.is_live() && !m.moved);
+        let active = active.count() as u64;
         let max_agents = self.max_agents();
         let load = match max_agents {
             0 => 0.0,

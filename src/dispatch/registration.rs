@@ -113,6 +113,7 @@ impl Dispatcher {
             self.registered(now, &reply.data, out);
         } else {
             self.replay_begins(&reply.id);
+            self.list_answered(now, &reply.id, &reply.data, out);
             self.agent_registered(now, &reply.id, &reply.data, out);
         }
     }
@@ -147,7 +148,7 @@ impl Dispatcher {
             self.register_node(now, out);
         } else if registration.request.as_deref() == Some(&error.id) {
             self.registration_refused(now, &error, out);
-        } else if !self.agent_refused(now, &error, out) {
+        } else if !self.list_refused(now, &error, out) && !self.agent_refused(now, &error, out) {
             log::warn!("the engine complains: {} {}", error.code, error.message);
         }
     }

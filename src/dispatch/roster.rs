@@ -52,6 +52,8 @@ pub(super) struct Member {
     /// Who waits for a picture.
     pub pictures: Vec<Ticket>,
     pub released: bool,
+    /// The engine has it on another node.
+    pub moved: bool,
     pub pace: Pace,
     /// Until then an end means that the program did not start; the engine waits for the answer that long.
     pub settles: Option<Mono>,
@@ -412,14 +414,15 @@ impl Dispatcher {
         }
         let (agent_id, releasing) = (member.agent_id.clone(), member.releasing.clone());
         let mut goes_on = false;
-        if !releasing.is_empty() {
+        let moved = member.moved;
+        if !releasing.is_empty() || moved {
             self.life_over(now, name, true, out);
         } else if self.stopping.is_none() {
             goes_on = self.life_goes_on(now, member, how, out);
         }
         // One that comes back keeps its identity, and with it the token that its program was given.
         let told_by_goodbye = self.stopping.is_some();
-        if let Some(agent_id) = agent_id.filter(|_| !goes_on && !told_by_goodbye) {
+        if let Some(agent_id) = agent_id.filter(|_| !goes_on && !told_by_goodbye && !moved) {
             self.deregister(agent_id, Some(name.clone()), out);
         }
         if self.stopping.is_none() {

@@ -152,6 +152,7 @@ impl Dispatcher {
             releasing: Vec::new(),
             pictures: Vec::new(),
             released: false,
+            moved: false,
             pace: Pace::default(),
             settles: None,
             admission: Admission::default(),

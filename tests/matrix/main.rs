@@ -54,6 +54,7 @@ on_every_engine! {
     a_node_that_dies_in_mid_spawn_leaves_the_spawn_to_the_other_and_does_not_begin_it_again
     a_spawn_that_a_node_dies_on_before_it_began_runs_once_on_the_other
     a_link_that_is_cut_in_mid_spawn_is_answered_over_the_next_one
+    links_that_are_cut_in_mid_spawn_leave_one_program_in_the_end
     an_engine_that_restarts_finds_both_nodes_and_all_mail_again
     links_that_flap_under_traffic_lose_and_double_nothing_and_leave_nothing_behind
     a_storm_of_refusals_passes_and_a_made_up_token_never_lives
@@ -237,6 +238,25 @@ mod play {
         assert_eq!(over["status"], "completed", "{over}");
         nodes[0].ready("w1");
         assert_eq!((starts.nodes(), starts.running()), (vec!["one"], 1));
+    }
+
+    pub fn links_that_are_cut_in_mid_spawn_leave_one_program_in_the_end(age: Option<&'static str>) {
+        let world = World::of(age);
+        let lead = world.engine.register("lead");
+        let nodes = [world.node("one"), world.node("two")];
+        let starts = Starts::of(&world);
+        let (status, body) = world.invoke(&lead, "spawn", starts.spawn());
+        assert_eq!(status, 201, "{body}");
+        until("the program to run", || {
+            (starts.all().len() == 1).then_some(())
+        });
+        // The engine takes an open spawn back as soon as a link is lost, and gives it to whoever comes first.
+        world.cut(&nodes);
+        let over = world.ended("spawn", &body);
+        assert_eq!(over["status"], "completed", "{over}");
+        until("one program, whichever node it is on", || {
+            (starts.running() == 1).then_some(())
+        });
     }
 
     pub fn an_engine_that_restarts_finds_both_nodes_and_all_mail_again(age: Option<&'static str>) {

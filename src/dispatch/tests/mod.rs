@@ -4,6 +4,7 @@ mod actions;
 mod admission;
 mod blocked;
 mod dialogs;
+mod elsewhere;
 mod gaps;
 mod letters;
 mod limits;

@@ -111,6 +111,8 @@ pub enum AgentReport {
     Typed(DeliveryId),
     /// It arrived, or nothing was seen until the window closed (`Proof::None`, with the reason).
     Landed(DeliveryId, Proof, Option<String>),
+    /// The program began to act on a message that landed before, and how that is known.
+    TurnStarted(DeliveryId, Proof),
     /// The text is not drawn, so Enter is withheld.
     Stalled(DeliveryId, String),
     /// The thread takes no orders now, so it does not know of the message; nothing of it was typed.
@@ -520,6 +522,8 @@ pub struct Injection {
     pub text: String,
     /// Whether to interrupt first.
     pub mode: Mode,
+    /// Its first and last characters may be commands to the program.
+    pub raw: bool,
 }
 
 /// HTTP calls to the engine.
@@ -640,6 +644,9 @@ pub struct Delivery {
     /// How urgently.
     #[serde(default)]
     pub mode: Mode,
+    /// A local operator's own words, typed without the line that says who speaks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub raw: bool,
     /// When we took it.
     pub queued_at: Wall,
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Node, Scratch, run, until};
+use crate::support::{Node, Scratch, run, script, until};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
@@ -253,19 +253,10 @@ fn a_script_can_wait_for_what_an_agent_does() {
 fn a_script_can_wait_for_an_agent_that_needs_a_person() {
     let folder = Scratch::new();
     // It takes pastes, and shows nothing of them.
-    let deaf = folder.path().join("deaf");
-    std::fs::write(
-        &deaf,
-        "#!/bin/sh\nstty raw -echo\nprintf '\\033[?2004h->pty:ready'\nexec cat >/dev/null\n",
-    )
-    .expect("a script");
-    let made = std::process::Command::new("chmod")
-        .arg("+x")
-        .arg(&deaf)
-        .status();
-    assert!(made.is_ok_and(|status| status.success()));
+    let deaf = "stty raw -echo\nprintf '\\033[?2004h->pty:ready'\nexec cat >/dev/null";
+    let deaf = script(folder.path(), "deaf", deaf);
     let node = Node::up(folder.path(), &[]);
-    node.spawn("ada", &[deaf.to_str().expect("a path")]);
+    node.spawn("ada", &[&deaf]);
     assert_eq!(run(folder.path(), &["send", "ada", "hello"]).0, Some(0));
     let (code, out, err) = run(folder.path(), &["wait", "ada", "--until", "blocked"]);
     assert_eq!((code, out.as_str()), (Some(0), "ada is blocked\n"), "{err}");

@@ -36,6 +36,8 @@ const LEVELS: &[(&str, u8)] = &[
     ("agent::pty", 4),
     ("agent::exec", 4),
     ("agent::mark", 4),
+    ("agent::history", 4),
+    ("agent::hook", 4),
     ("handlers", 4),
     ("uplink::socket", 4),
     ("uplink::rest", 4),

@@ -10,11 +10,14 @@ mod embedded; // the engine that comes with the broker
 mod enrolling; // a node gets its identity and its token
 mod fleet; // several machines in one workspace
 mod formats; // fixtures of frames and journals
+mod hostile; // senders that try to press keys
 mod journalling; // a look into the journal
 mod layers; // who imports whom
 mod linking; // the link to an engine, whatever it sends and however it breaks
 mod misbehaving; // the engine as a test double of others
+mod proving; // what programs say of the messages they took
 mod restarting; // whatever dies, it goes on where it was
 mod returning; // agents and messages that come back
+mod slow; // programs that read slowly, late or never
 mod support; // what the others share
 mod treating; // how the operator wants agents to be treated

@@ -4,19 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Node, Process, Scratch, run, until};
-
-/// A program with a terminal, under any name.
-fn program(folder: &Path, name: &str, script: &str) -> String {
-    let path = folder.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
-    let made = std::process::Command::new("chmod")
-        .arg("+x")
-        .arg(&path)
-        .status();
-    assert!(made.is_ok_and(|status| status.success()));
-    path.to_str().expect("a path").to_owned()
-}
+use crate::support::{Node, Process, Scratch, run, script, until};
 
 fn configure(folder: &Path, text: &str) {
     std::fs::write(folder.join("relay-broker.toml"), text).expect("a file");
@@ -32,8 +20,8 @@ fn evidence(node: &Node, name: &str) -> Value {
 fn an_operator_can_describe_a_program_that_nobody_measured() {
     let folder = Scratch::new();
     let said = "stty raw -echo; printf 'loading'; exec cat >/dev/null";
-    let mine = program(folder.path(), "mine", said);
-    let other = program(folder.path(), "other", said);
+    let mine = script(folder.path(), "mine", said);
+    let other = script(folder.path(), "other", said);
     configure(
         folder.path(),
         "[profile.mine]\nlike = \"codex\"\nready_within = \"1s\"\n",
@@ -74,11 +62,11 @@ fn a_setting_that_cannot_be_meant_stops_the_start_and_is_named() {
 
 /// A program that asks as Claude Code does, waits for a key, and then shows its input line.
 fn asks(folder: &Path, name: &str) -> String {
-    let script = "stty raw -echo; \
+    let text = "stty raw -echo; \
          printf '\\033[?2004hQuick safety check: is it yours?\\r\\n\\r\\n ❯ 1. Yes, I trust this folder\\r\\n'; \
          printf '   2. No, exit\\r\\n\\r\\n Enter to confirm\\033[3;2H'; \
          dd bs=1 count=1 of=\"$0.key\" 2>/dev/null; printf '\\033[2J\\033[H❯ '; exec cat";
-    program(folder, name, script)
+    script(folder, name, text)
 }
 
 #[test]
@@ -140,10 +128,10 @@ fn a_folder_is_trusted_for_an_operator_who_said_so() {
 #[test]
 fn an_operator_can_say_how_long_a_dialog_may_hold_messages_back() {
     let folder = Scratch::new();
-    let script = "stty raw -echo; printf '\\033[?2004h❯ '; dd bs=1 count=1 of=/dev/null 2>/dev/null; \
+    let text = "stty raw -echo; printf '\\033[?2004h❯ '; dd bs=1 count=1 of=/dev/null 2>/dev/null; \
          printf '\\033[2J\\033[HDo you want to proceed?\\r\\n ❯ 1. Yes\\r\\n   2. No\\r\\n\\r\\n Esc to cancel\\033[2;2H'; \
          exec cat > \"$0.typed\"";
-    let claude = program(folder.path(), "claude", script);
+    let claude = script(folder.path(), "claude", text);
     let node = Node::up(folder.path(), &["--blocked-limit", "1s"]);
     node.spawn("ada", &[&claude]);
     let key = serde_json::json!({"data": "x\r"});

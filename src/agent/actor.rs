@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use crossbeam_channel::TryRecvError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::agent::core::{AgentCore, Effect, Ending, Event};
+use crate::agent::history::History;
+use crate::agent::hook::Hook;
 use crate::agent::mark::Mark;
 use crate::agent::profile::Profile;
 use crate::agent::pty::{Birth, Status, Terminal};
@@ -40,6 +42,8 @@ pub struct Job {
     pub spec: AgentSpec,
     pub profile: Profile,
     pub mark: Option<Mark>,
+    /// Where sockets and settings of programs' hooks are.
+    pub hooks: PathBuf,
     pub reaper: Arc<Reaper>,
     pub report: Box<dyn Fn(AgentReport) + Send>,
     pub input: Receiver<AgentInput>,
@@ -49,7 +53,8 @@ pub struct Job {
 }
 
 /// The thread's body, from making the process to reporting its end.
-pub fn run(job: Job, exe: &Path) {
+pub fn run(mut job: Job, exe: &Path) {
+    let hook = hook(&mut job, exe);
     let Birth { terminal, status } = match Terminal::spawn(&job.spec, exe) {
         Ok(birth) => birth,
         Err(why) => return (job.report)(AgentReport::NotStarted { why }),
@@ -73,7 +78,7 @@ pub fn run(job: Job, exe: &Path) {
         }
     }
     drop(status);
-    let mut actor = Actor::new(job, terminal, ended);
+    let mut actor = Actor::new(job, terminal, hook, ended);
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| actor.live(backlog))) {
         actor.terminal.signal(Ending::Kill);
         let what = panic
@@ -86,6 +91,18 @@ pub fn run(job: Job, exe: &Path) {
             ..How::default()
         }));
     }
+}
+
+/// The hook of a program that takes one. Without it the screen must do.
+fn hook(job: &mut Job, exe: &Path) -> Option<Hook> {
+    if !job.profile.hook {
+        return None;
+    }
+    let hook = Hook::open(&job.hooks, &job.spec.name, exe)
+        .inspect_err(|e| log::info!("{} gets no hook: {e}", job.spec.name))
+        .ok()?;
+    hook.join(&mut job.spec.argv, &job.profile.program)
+        .then_some(hook)
 }
 
 /// Waits until the process has become the program. Orders that come meanwhile go to the backlog.
@@ -148,6 +165,8 @@ struct Actor {
     terminal: Terminal,
     input: Receiver<AgentInput>,
     mark: Option<Mark>,
+    hook: Option<Hook>,
+    history: Option<History>,
     report: Box<dyn Fn(AgentReport) + Send>,
     output: Arc<Topic<Chunk>>,
     events: Arc<Topic<Arc<str>>>,
@@ -165,9 +184,11 @@ struct Actor {
 }
 
 impl Actor {
-    fn new(job: Job, terminal: Terminal, ended: Arc<OnceLock<How>>) -> Self {
+    fn new(job: Job, terminal: Terminal, hook: Option<Hook>, ended: Arc<OnceLock<How>>) -> Self {
         Self {
             name: job.spec.name.clone(),
+            hook,
+            history: None,
             core: AgentCore::new(&job.spec, job.profile, clock::now().mono),
             terminal,
             input: job.input,
@@ -197,6 +218,10 @@ impl Actor {
             if mailbox {
                 self.orders();
             }
+            while let Some(prompt) = self.hook.as_ref().and_then(Hook::next) {
+                self.core
+                    .step(clock::now(), Event::Prompted(prompt), &mut self.out);
+            }
             if terminal {
                 self.pump(&mut buffer);
             }
@@ -222,15 +247,20 @@ impl Actor {
         if !self.unwritten.is_empty() {
             interest |= PollFlags::OUT;
         }
+        let hook = match &self.hook {
+            Some(hook) => PollFd::new(hook, PollFlags::IN),
+            None => PollFd::new(&self.input, PollFlags::empty()),
+        };
         let mut fds = [
             PollFd::new(&self.input, PollFlags::IN),
+            hook,
             PollFd::new(&self.terminal, interest),
         ];
         // A terminal that hung up stays "ready" for ever.
-        let watched = if self.hung_up { 1 } else { 2 };
+        let watched = if self.hung_up { 2 } else { 3 };
         match poll(&mut fds[..watched], timeout.as_ref()) {
             Ok(_) => (
-                fds[1]
+                fds[2]
                     .revents()
                     .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
                 self.more_orders || !fds[0].revents().is_empty(),
@@ -358,6 +388,23 @@ impl Actor {
                 let facts = self.terminal.facts();
                 self.core
                     .step(clock::now(), Event::Tty(facts), &mut self.out);
+            }
+            Effect::NoteHistory(source) => {
+                // Not before: a launcher becomes the program some time after its start.
+                let pid = self.terminal.pid();
+                self.history
+                    .get_or_insert_with(|| History::of(source, pid))
+                    .note();
+            }
+            Effect::AskHistory(head) => {
+                if self
+                    .history
+                    .as_ref()
+                    .is_some_and(|history| history.has(&head))
+                {
+                    self.core
+                        .step(clock::now(), Event::InHistory, &mut self.out);
+                }
             }
             Effect::Report(report) => {
                 let landed = matches!(report, AgentReport::Landed(..));

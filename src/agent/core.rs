@@ -12,13 +12,17 @@ use std::time::Duration;
 use crate::agent::dialog;
 use crate::agent::draft::{Check, Draft, Stage};
 use crate::agent::gate::Hands;
-use crate::agent::profile::{self, Profile};
+use crate::agent::profile::{self, Profile, Source};
 use crate::agent::prompt::{self, Focus};
+use crate::agent::proof::Head;
 use crate::agent::ready::{Judgement, Sight, Watch};
+use crate::agent::signs::{self, Sign};
+use crate::ids::DeliveryId;
 use crate::machine::{Machine, Out};
 use crate::msg::{AgentCommand, AgentReport, AgentSpec, How, Injection, Size};
 use crate::screen::Screen;
 use crate::time::{Mono, Now, soonest};
+use crate::wire::event::Proof;
 
 /// What can be learnt about a terminal by asking the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +44,10 @@ pub enum Event {
     Output(Vec<u8>),
     /// The answer to [`Effect::Probe`]; to be given before anything else.
     Tty(Facts),
+    /// The message of the last [`Effect::AskHistory`] is in the program's history.
+    InHistory,
+    /// The program's hook told what it was asked.
+    Prompted(String),
     /// That many bytes of what was to be written are in the terminal.
     Wrote(usize),
     /// An order of the dispatcher.
@@ -61,6 +69,10 @@ pub enum Effect {
     Write(Vec<u8>),
     /// Look at the terminal's settings now.
     Probe,
+    /// Remember how far the program's history goes.
+    NoteHistory(Source),
+    /// Look whether the message was added to it; [`Event::InHistory`] if so.
+    AskHistory(Head),
     /// Tell the dispatcher.
     Report(AgentReport),
     /// Those keys are in the terminal, or will never be.
@@ -130,6 +142,12 @@ pub struct AgentCore {
     hands: Hands,
     /// The program's input line was seen.
     prompt_known: bool,
+    /// What it last said of itself.
+    sign: Option<Sign>,
+    /// What landed, and was not seen to be acted on.
+    unstarted: VecDeque<(DeliveryId, Option<Head>)>,
+    /// How often in a row its history said nothing of a message that landed.
+    silences: u8,
     dialogs: dialog::Watch,
     kill_at: Option<Mono>,
     stopping: bool,
@@ -155,6 +173,9 @@ impl AgentCore {
             keys_waiting: 0,
             hands: Hands::default(),
             prompt_known: false,
+            sign: None,
+            unstarted: VecDeque::new(),
+            silences: 0,
             dialogs: dialog::Watch::default(),
             kill_at: None,
             stopping: false,
@@ -178,6 +199,9 @@ impl AgentCore {
         if !answers.is_empty() && self.queued - self.written < BACKLOG as u64 {
             self.write(answers, out);
         }
+        if self.profile.composer {
+            self.hear(out);
+        }
         self.last_output = Some(now);
         self.watch_dialogs(now);
         if std::mem::take(&mut self.idle) {
@@ -199,6 +223,23 @@ impl AgentCore {
             State::Ready | State::Gone => return,
         }
         self.advance(now, out);
+    }
+
+    /// What the program tells of itself.
+    fn hear(&mut self, out: &mut Effects) {
+        for sign in self.screen.take_told().iter().filter_map(signs::of) {
+            if sign == Sign::Busy && self.sign != Some(Sign::Busy) {
+                self.began(out);
+            }
+            self.sign = Some(sign);
+        }
+    }
+
+    /// When silence counts as idle. A program that says it works is not idle, however silent.
+    fn idle_at(&self) -> Option<Mono> {
+        let after = self.idle_after?;
+        let working = self.idle || self.sign == Some(Sign::Busy);
+        (!working).then(|| self.last_output.unwrap_or(self.started) + after)
     }
 
     fn write(&mut self, bytes: Vec<u8>, out: &mut Effects) -> u64 {
@@ -361,14 +402,10 @@ impl AgentCore {
             out.effects.push(Effect::Signal(Ending::Kill));
             self.kill_at = Some(now + KILL_AGAIN);
         }
-        if let Some(after) = self.idle_after
-            && !self.idle
-        {
+        if self.idle_at().is_some_and(|at| at <= now) {
+            self.idle = true;
             let silent = now.since(self.last_output.unwrap_or(self.started));
-            if silent >= after {
-                self.idle = true;
-                Self::report(out, AgentReport::Idle { silent });
-            }
+            Self::report(out, AgentReport::Idle { silent });
         }
         self.look_for_dialogs(now, out);
         let wake = match &self.state {
@@ -402,6 +439,12 @@ impl Machine for AgentCore {
         match event {
             Event::Output(bytes) => return self.saw(now, &bytes, out),
             Event::Tty(facts) => self.facts = Some(facts),
+            Event::InHistory => {
+                if let State::Verifying(check) = &mut self.state {
+                    check.proven.get_or_insert(Proof::Transcript);
+                }
+            }
+            Event::Prompted(prompt) => self.prompted(&prompt, out),
             Event::Wrote(bytes) => {
                 self.written += bytes as u64;
                 self.answer_keys(out);
@@ -436,12 +479,7 @@ impl Machine for AgentCore {
         if matches!(self.state, State::Gone) {
             return None;
         }
-        let idle = self
-            .idle_after
-            .filter(|_| !self.idle)
-            .map(|after| self.last_output.unwrap_or(self.started) + after);
-        let dialogs = self.dialogs.due;
-        [idle, self.kill_at, dialogs]
+        [self.idle_at(), self.kill_at, self.dialogs.due]
             .into_iter()
             .fold(self.wake(), soonest)
     }

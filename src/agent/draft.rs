@@ -8,6 +8,7 @@ use crate::agent::gate::Gate;
 use crate::agent::inject::Frame;
 use crate::agent::profile::Profile;
 use crate::agent::prompt::{self, Focus, Prompt};
+use crate::agent::proof::Head;
 use crate::agent::verify::{Before, Drawn, Echo, Key, Looks};
 use crate::ids::DeliveryId;
 use crate::screen::Screen;
@@ -15,11 +16,15 @@ use crate::time::Mono;
 use crate::wire::event::Proof;
 
 /// A text that is not drawn (or not even read) by then is reported.
-const DRAWN_WITHIN: Duration = Duration::from_secs(2);
+pub const DRAWN_WITHIN: Duration = Duration::from_secs(2);
+/// What is said then if it is not read.
+const UNREAD: &str = "the program has not read the text";
 /// Silence that shows that a composer has finished drawing the text.
 const QUIET: Duration = Duration::from_millis(60);
 /// A program that never falls silent gets its Enter this long after the text was drawn.
 const RESTLESS: Duration = Duration::from_secs(1);
+/// And one whose ways are known, which moves something while it works, sooner.
+const SPINNING: Duration = Duration::from_millis(250);
 /// From the last byte read to Enter where nothing is echoed.
 const UNECHOED: Duration = Duration::from_millis(150);
 /// How long an answer on the screen is waited for once everything is read.
@@ -35,6 +40,13 @@ const GONE: Duration = Duration::from_millis(50);
 /// Where something else than the empty input line has the keyboard after Enter, it must stay away this long: a picture may be
 /// half drawn, and some composers take an Enter for a line's end.
 const STAYS_AWAY: Duration = Duration::from_millis(600);
+/// How long a program's own proof is waited for once the text is gone, if it gave such proofs before: they come within 100 ms
+/// (injection, "Proof of submission outside the screen").
+const HOPE: Duration = Duration::from_millis(200);
+/// How often a program's history is looked into.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+/// And until when, from Enter.
+const ASK_UNTIL: Duration = Duration::from_secs(2);
 /// While the draft still stands in the input line, Enter was swallowed: when to press it again (injection, rule 8).
 const AGAIN: [Duration; 4] = [
     Duration::from_millis(600),
@@ -48,10 +60,15 @@ const AGAIN: [Duration; 4] = [
 pub struct Draft {
     pub id: DeliveryId,
     pub text: String,
+    /// Its ends are not to be disarmed.
+    pub raw: bool,
     pub key: Key,
+    pub head: Option<Head>,
     pub echo: Echo,
-    /// Escape is to be pressed first.
-    pub interrupt: bool,
+    /// It was sent to interrupt.
+    pub steer: bool,
+    /// How often Escape is to be pressed before it is typed.
+    pub escapes: u8,
     pub gate: Gate,
     pub stage: Stage,
     /// When to look at the terminal again, if no output comes before.
@@ -75,6 +92,8 @@ pub struct Typing {
     pub frame: Frame,
     /// It is in the terminal when so many bytes are written.
     pub mark: u64,
+    /// When it was put in line for the terminal, which may be full.
+    pub queued_at: Mono,
     pub before: Before,
     pub typed_at: Option<Mono>,
     pub read_at: Option<Mono>,
@@ -163,7 +182,9 @@ impl Draft {
             return Verdict::wait(None, None);
         };
         if written < typing.mark {
-            return Verdict::wait(None, None);
+            let limit = typing.queued_at + DRAWN_WITHIN;
+            let overdue = now >= limit;
+            return Verdict::wait((!overdue).then_some(limit), overdue.then_some(UNREAD));
         }
         if typing.typed_at.is_none() {
             typing.looks = Looks::new(now);
@@ -173,7 +194,7 @@ impl Draft {
         let overdue = now >= limit;
         if facts.unread == Some(true) {
             let wake = Some(typing.looks.next(now));
-            return Verdict::wait(wake, overdue.then_some("the program has not read the text"));
+            return Verdict::wait(wake, overdue.then_some(UNREAD));
         }
         let read_at = *typing.read_at.get_or_insert(now);
         let enter_at = match typing.frame {
@@ -191,8 +212,12 @@ impl Draft {
                 let drawn_at = *typing.drawn_at.get_or_insert(now);
                 let quiet_at = last_output.map_or(now, |at| at + QUIET);
                 // Counted from the moment it is drawn: a busy program reads it late.
+                let patience = match profile.composer {
+                    true => SPINNING,
+                    false => RESTLESS,
+                };
                 let enter_at =
-                    (drawn_at + profile.enter_after).max(quiet_at.min(drawn_at + RESTLESS));
+                    (drawn_at + profile.enter_after).max(quiet_at.min(drawn_at + patience));
                 return Verdict {
                     enter: now >= enter_at,
                     drawn,
@@ -220,6 +245,7 @@ pub struct Check {
     frame: Frame,
     /// Enter is in the terminal when so many bytes are written.
     pub mark: u64,
+    queued_at: Mono,
     pub entered_at: Option<Mono>,
     /// How often Enter was pressed.
     pub presses: usize,
@@ -227,6 +253,12 @@ pub struct Check {
     pub kernel_echo: bool,
     /// The text stood in the input line when Enter was pressed: where, and how it was before that.
     pub stood: Option<(Drawn, Before)>,
+    /// The program itself has shown that it took a text.
+    pub proven: Option<Proof>,
+    /// The program has begun to work since Enter, and how that is known.
+    pub turn: Option<Proof>,
+    /// When the program's history was last looked into.
+    pub asked_at: Option<Mono>,
     /// Output up to Enter.
     offset: u64,
     read_at: Option<Mono>,
@@ -274,15 +306,19 @@ impl Judged {
 impl Check {
     /// With Enter queued, but not yet in the terminal.
     pub fn new(mut draft: Box<Draft>, frame: Frame, mark: u64, offset: u64, now: Mono) -> Self {
-        draft.wake = None;
+        draft.wake = Some(now + WINDOW);
         Self {
             draft,
             frame,
             mark,
+            queued_at: now,
             entered_at: None,
             presses: 1,
             kernel_echo: false,
             stood: None,
+            proven: None,
+            turn: None,
+            asked_at: None,
             offset,
             read_at: None,
             gone_at: None,
@@ -291,6 +327,32 @@ impl Check {
             told_unread: false,
             looks: Looks::new(now),
         }
+    }
+
+    /// Another Enter is queued, but not yet in the terminal.
+    pub fn again(&mut self, now: Mono, mark: u64) {
+        self.mark = mark;
+        self.queued_at = now;
+        self.entered_at = None;
+        self.presses += 1;
+        self.draft.wake = Some(now + WINDOW);
+    }
+
+    /// Enter is not in the terminal, because it is full of what the program has not read.
+    pub fn waits(&mut self, now: Mono) -> Judged {
+        match self.queued_at + WINDOW {
+            at if now < at => Judged::wait(at),
+            _ => Judged {
+                stall: self.say_unread(),
+                ..Judged::default()
+            },
+        }
+    }
+
+    /// What is said of a program that does not read; once.
+    fn say_unread(&mut self) -> Option<String> {
+        (!std::mem::replace(&mut self.told_unread, true))
+            .then(|| "typed, and the program has not read its terminal yet".to_owned())
     }
 
     /// Enter is in the terminal.
@@ -303,13 +365,30 @@ impl Check {
         }
     }
 
-    /// `facts` must be newer than Enter.
+    /// Whether to look into the program's history now.
+    pub fn asks(&mut self, now: Mono) -> bool {
+        let due = self.asked_at.is_none_or(|at| now >= at + ASK_AGAIN);
+        if due {
+            self.asked_at = Some(now);
+        }
+        due
+    }
+
+    /// When to look into it next; `None` once that has been in vain for long.
+    pub fn asks_at(&self) -> Option<Mono> {
+        let entered_at = self.entered_at?;
+        let at = self.asked_at? + ASK_AGAIN;
+        (at < entered_at + ASK_UNTIL).then_some(at)
+    }
+
+    /// `facts` must be newer than Enter. With `hope` a proof of the program's own is waited for.
     pub fn judge(
         &mut self,
         now: Mono,
         facts: Facts,
         screen: &Screen,
         prompt: Option<Prompt>,
+        hope: bool,
     ) -> Judged {
         let entered_at = self.entered_at.unwrap_or(now);
         if self.frame == Frame::Lines
@@ -327,14 +406,13 @@ impl Check {
         if facts.unread.is_some() && self.read_at.is_none() {
             let late = now >= entered_at + WINDOW;
             let mut judged = Judged::wait(self.looks.next(now));
-            if late && !std::mem::replace(&mut self.told_unread, true) {
-                judged.stall =
-                    Some("typed, and the program has not read its terminal yet".to_owned());
+            if late {
+                judged.stall = self.say_unread();
             }
             return judged;
         }
         if self.stood.is_some() || (prompt.is_some() && self.frame == Frame::Paste) {
-            return self.draft_gone(now, entered_at, screen, prompt);
+            return self.draft_gone(now, entered_at, screen, prompt, hope);
         }
         let since = self.read_at.unwrap_or(entered_at);
         let shown = screen.offset() > self.offset;
@@ -376,6 +454,7 @@ impl Check {
         entered_at: Mono,
         screen: &Screen,
         prompt: Option<Prompt>,
+        hope: bool,
     ) -> Judged {
         let key = &self.draft.key;
         let as_before = self
@@ -384,13 +463,20 @@ impl Check {
             .is_some_and(|(place, before)| before.compare(screen, key) >= *place);
         let standing = prompt.and_then(|prompt| prompt::standing(screen, prompt));
         if !as_before && !standing.is_some_and(|words| key.ends(&words)) {
+            if let Some(proof) = self.proven {
+                return Judged::landed(proof);
+            }
             let gone_at = *self.gone_at.get_or_insert(now);
             let sure = match prompt::focus(screen, prompt) {
                 Focus::Empty | Focus::Home | Focus::Unknown => gone_at + GONE,
                 Focus::Draft | Focus::Away => gone_at + STAYS_AWAY,
             };
+            let sure = match hope {
+                true => sure.max(gone_at + HOPE),
+                false => sure,
+            };
             if now >= sure {
-                return Judged::landed(Proof::Echo);
+                return Judged::landed(Proof::Screen);
             }
             return Judged::wait(sure);
         }

@@ -180,7 +180,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::profile;
+    use crate::agent::rows::Rows;
     use crate::msg::Size;
 
     const RAW: Facts = Facts {
@@ -198,7 +198,7 @@ mod tests {
     fn ask(gate: &mut Gate, ms: u64, shown: &str, hands: Hands, known: bool) -> Answer {
         let mut screen = Screen::new(Size { rows: 12, cols: 40 });
         screen.feed(format!("\x1b[?2004h{shown}").as_bytes());
-        let claude = profile::of(&["claude".into()]);
+        let claude = Rows::default().by_command(&["claude".into()]);
         gate.ask(Scene {
             now: at(ms),
             facts: RAW,

@@ -1,5 +1,7 @@
 //! What is typed: a message made harmless, and framed for the terminal it goes to. Decides nothing about when.
 
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+
 /// The longest line a terminal in line mode takes, newline included; the kernel drops the rest without a word.
 pub const LINE_MAX: usize = if cfg!(target_os = "macos") {
     1024
@@ -14,28 +16,69 @@ pub enum Frame {
     Lines,
     /// Raw mode with DECSET 2004: between paste marks.
     Paste,
-    /// Raw mode without: as it is.
+    /// Raw mode without: every byte is a key, so it goes as one line.
     Plain,
 }
 
 /// Removes whatever could act as a key or a command of the terminal: every escape sequence, then all controls except
-/// newline and tab (injection, rule 4). Line ends become LF; those at the end go.
+/// newline and tab (injection, rule 4). Line ends, Unicode's among them, become LF; those at the end go. The controls that
+/// turn the direction of text go as well, because with them a person reads something else than the agent; the marks that
+/// Arabic and Hebrew are written with stay, and so do the joiners of emoji. Letters and their accents are composed.
 pub fn sanitise(text: &str) -> String {
-    let unified = text.replace("\r\n", "\n").replace('\r', "\n");
-    let mut clean = String::with_capacity(unified.len());
-    let mut rest = unified.as_str();
-    while let Some(at) = rest.find(|c: char| c.is_control() && c != '\n' && c != '\t') {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut ends = true;
+    while let Some(at) = rest.find(is_hostile) {
         clean.push_str(&rest[..at]);
         rest = &rest[at..];
-        rest = &rest[sequence(rest)..];
+        let end = line_end(rest);
+        if end > 0 {
+            clean.push('\n');
+        }
+        rest = &rest[if end > 0 {
+            end
+        } else {
+            sequence(rest, &mut ends)
+        }..];
     }
     clean.push_str(rest);
     clean.truncate(clean.trim_end_matches('\n').len());
-    clean
+    composed(clean)
 }
 
-/// Length of the control or escape sequence that `text` starts with.
-fn sequence(text: &str) -> usize {
+/// In the form in which programs show text (NFC), so that it is found again on the screen.
+fn composed(text: String) -> String {
+    if text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes {
+        return text;
+    }
+    text.nfc().collect()
+}
+
+fn is_hostile(c: char) -> bool {
+    match c {
+        '\n' | '\t' => false,
+        '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        c => c.is_control(),
+    }
+}
+
+/// Length of the line end other than LF that `text` starts with.
+fn line_end(text: &str) -> usize {
+    match text.chars().next() {
+        Some('\r') if text.starts_with("\r\n") => 2,
+        Some('\r') => 1,
+        Some(c @ ('\u{2028}' | '\u{2029}')) => c.len_utf8(),
+        _ => 0,
+    }
+}
+
+/// The words as one line, for programs to which a newline is Enter and a tab asks for a completion.
+pub fn one_line(text: &str) -> String {
+    text.replace(['\n', '\t'], " ")
+}
+
+/// Length of the control or escape sequence that `text` starts with. `ends` is whether the end of a string may come yet.
+fn sequence(text: &str, ends: &mut bool) -> usize {
     let mut chars = text.char_indices();
     let introducer = match chars.next() {
         Some((_, '\x1b')) => match text[1..].chars().next() {
@@ -64,7 +107,7 @@ fn sequence(text: &str) -> usize {
                 .map_or(0, char::len_utf8),
             Kind::Csi => ending(body, '0'..='?'),
             Kind::Intermediate => ending(body, ' '..='/'),
-            Kind::Text => string_end(body),
+            Kind::Text => string_end(body, ends),
         }
 }
 
@@ -91,13 +134,19 @@ fn ending(body: &str, parameters: std::ops::RangeInclusive<char>) -> usize {
     }
 }
 
-/// Up to and with the terminator. Without one only the introducer goes: a stray one must not swallow the message.
-fn string_end(body: &str) -> usize {
-    let found = [("\x1b\\", 2), ("\u{9c}", 2), ("\x07", 1)]
-        .iter()
-        .filter_map(|(end, len)| body.find(end).map(|at| (at, at + len)))
-        .min();
-    found.map_or(0, |(_, after)| after)
+/// Up to and with the terminator. Without one only the introducer goes: a stray one must not swallow the message. What was
+/// not found once is not looked for again, or a message of introducers would take its length squared.
+fn string_end(body: &str, ends: &mut bool) -> usize {
+    if !*ends {
+        return 0;
+    }
+    let end = body.char_indices().find_map(|(at, c)| match c {
+        '\x07' | '\u{9c}' => Some(at + c.len_utf8()),
+        '\x1b' if body[at..].starts_with("\x1b\\") => Some(at + 2),
+        _ => None,
+    });
+    *ends = end.is_some();
+    end.unwrap_or(0)
 }
 
 /// The first line that a terminal in line mode would cut: its number from 1 and its bytes, newline included.
@@ -108,20 +157,22 @@ pub fn too_long_line(text: &str) -> Option<(usize, usize)> {
         .find(|(_, bytes)| *bytes > LINE_MAX)
 }
 
-/// The bytes of the text in its frame, without Enter.
-pub fn framed(text: &str, frame: Frame) -> Vec<u8> {
+/// The bytes of the text in its frame, without Enter. The ends of a `raw` text may be commands to the program.
+pub fn framed(text: &str, frame: Frame, raw: bool) -> Vec<u8> {
     match frame {
-        Frame::Lines | Frame::Plain => text.as_bytes().to_vec(),
+        Frame::Lines => text.as_bytes().to_vec(),
+        Frame::Plain => one_line(text).into_bytes(),
         Frame::Paste => {
             let mut bytes = Vec::with_capacity(text.len() + 14);
             bytes.extend_from_slice(b"\x1b[200~");
             // A blank disarms what composers take as a command at the start, or complete at the end (injection, rule 4).
-            if text.starts_with(['/', '!', '@', '#', '?']) {
+            if !raw && text.starts_with(['/', '!', '@', '#', '?']) {
                 bytes.push(b' ');
             }
             bytes.extend_from_slice(text.as_bytes());
             let last_word = text.rsplit(char::is_whitespace).next().unwrap_or("");
-            if last_word.starts_with(['@', '#', '/']) || last_word.ends_with('\\') {
+            let armed = last_word.starts_with(['@', '#', '/']) || last_word.ends_with('\\');
+            if !raw && armed {
                 bytes.push(b' ');
             }
             bytes.extend_from_slice(b"\x1b[201~");
@@ -162,9 +213,30 @@ mod tests {
             ("end\x1b", "end"),
             ("end\x1b[", "end"),
             ("\x1b\u{e9}", "é"),
+            ("\r\x1b[m\n\r\nx", "\n\n\nx"),
+            ("one\u{2028}two\u{2029}three\u{85}", "one\ntwo\nthree"),
         ] {
             assert_eq!(sanitise(hostile), clean, "{hostile:?}");
         }
+    }
+
+    #[test]
+    fn letters_are_typed_in_the_form_in_which_programs_show_them() {
+        assert_eq!(sanitise("cafe\u{301} \u{1100}\u{1161}"), "café 가");
+        // Nothing composes this.
+        assert_eq!(sanitise("q\u{301}"), "q\u{301}");
+        let composed = "café 가 漢字 🦀";
+        assert_eq!(sanitise(composed), composed);
+    }
+
+    #[test]
+    fn a_person_reads_what_the_agent_reads() {
+        assert_eq!(
+            sanitise("run \u{202e}fr- mr\u{202c} or \u{2066}not\u{2069}\u{202a}\u{2068}"),
+            "run fr- mr or not"
+        );
+        let written = "\u{200e}שלום\u{200f} \u{61c}سلام می\u{200c}خواهم 👩\u{200d}👧";
+        assert_eq!(sanitise(written), written);
     }
 
     #[test]
@@ -188,6 +260,19 @@ mod tests {
     }
 
     #[test]
+    fn a_long_message_that_only_begins_things_is_cleaned_as_quickly_as_any() {
+        // With a search to the end from every beginning this would take minutes.
+        for (hostile, clean) in [
+            ("\x1b]", ""),
+            ("\u{90}x", "x"),
+            ("\x1b]\x1b\\", ""),
+            ("\x1b[", ""),
+        ] {
+            assert!(sanitise(&hostile.repeat(400_000)) == clean.repeat(400_000));
+        }
+    }
+
+    #[test]
     fn a_line_the_kernel_would_cut_is_found() {
         assert_eq!(too_long_line(&"x".repeat(LINE_MAX - 1)), None);
         let long = format!("ok\n{}", "x".repeat(LINE_MAX));
@@ -197,14 +282,22 @@ mod tests {
     #[test]
     fn a_paste_is_marked_and_its_ends_are_disarmed() {
         assert_eq!(
-            framed("hi\nyou", Frame::Paste),
+            framed("hi\nyou", Frame::Paste, false),
             b"\x1b[200~hi\nyou\x1b[201~"
         );
         assert_eq!(
-            framed("/help @me", Frame::Paste),
+            framed("/help @me", Frame::Paste, false),
             b"\x1b[200~ /help @me \x1b[201~"
         );
-        assert_eq!(framed("a\\", Frame::Paste), b"\x1b[200~a\\ \x1b[201~");
-        assert_eq!(framed("/a\\", Frame::Plain), b"/a\\");
+        assert_eq!(
+            framed("a\\", Frame::Paste, false),
+            b"\x1b[200~a\\ \x1b[201~"
+        );
+        assert_eq!(framed("/a\\\n\tb", Frame::Plain, false), b"/a\\  b");
+        assert_eq!(
+            framed("/compact", Frame::Paste, true),
+            b"\x1b[200~/compact\x1b[201~"
+        );
+        assert_eq!(framed("/a\\\n\tb", Frame::Lines, false), b"/a\\\n\tb");
     }
 }

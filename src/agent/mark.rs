@@ -15,6 +15,8 @@ use crate::ids::{AgentName, DeliveryId};
 use crate::sys::disk::{create_private_dir, open_private};
 use crate::wire::event::Proof;
 
+/// The folder of all notes, in the state folder.
+pub const FOLDER: &str = "landed";
 /// One write of this size within one page of the page cache is all there or not at all, whenever we are killed.
 const SIZE: usize = 1024;
 

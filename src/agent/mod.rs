@@ -3,18 +3,23 @@
 //! reports, and never to another agent.
 
 mod actor;
+pub mod console;
 pub mod core;
 pub mod dialog;
 mod draft;
 pub mod exec;
 mod gate;
+mod history;
+pub mod hook;
 mod inject;
 pub mod mark;
 pub mod profile;
 pub mod prompt;
+mod proof;
 pub mod pty;
 mod ready;
 pub mod rows;
+mod signs;
 mod stream;
 mod verify;
 
@@ -38,8 +43,8 @@ const STACK_KIB: usize = 512;
 pub struct Grounds<'a> {
     /// Our own binary (see [`exec`]).
     pub exe: &'a Path,
-    /// The folder of [`mark`].
-    pub marks: &'a Path,
+    /// The folder that holds those of [`mark`] and [`hook`].
+    pub state: &'a Path,
     /// The operator's profile rows.
     pub rows: &'a rows::Rows,
 }
@@ -65,7 +70,7 @@ pub fn start(
         input: sender.clone(),
         output: output.clone(),
     };
-    let mark = mark::Mark::open(grounds.marks, &spec.name)
+    let mark = mark::Mark::open(&grounds.state.join(mark::FOLDER), &spec.name)
         .inspect_err(|e| log::warn!("no note is kept of what {} has read: {e}", spec.name))
         .ok();
     let name = format!("agent:{}", spec.name);
@@ -73,6 +78,7 @@ pub fn start(
         profile: grounds.rows.of(&spec),
         spec,
         mark,
+        hooks: grounds.state.join(hook::FOLDER),
         reaper,
         report,
         input,

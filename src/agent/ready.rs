@@ -136,7 +136,8 @@ fn has_marker(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::profile::{self, GENERIC};
+    use crate::agent::profile::GENERIC;
+    use crate::agent::rows::Rows;
 
     const RAW: Option<Facts> = Some(Facts {
         line_mode: false,
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_known_cli_is_not_ready_before_its_composer_is() {
-        let claude = profile::of(&["claude".into()]);
+        let claude = Rows::default().by_command(&["claude".into()]);
         let mut watch = Watch::new(at(0));
         let mut modes = Modes::default();
         assert_eq!(
@@ -225,7 +226,7 @@ mod tests {
 
     #[test]
     fn an_input_line_of_a_newer_version_delays_readiness_and_a_menu_prevents_it() {
-        let claude = profile::of(&["claude".into()]);
+        let claude = Rows::default().by_command(&["claude".into()]);
         let mut watch = Watch::new(at(0));
         watch.saw(at(900), b"\x1b[?2004h");
         let modes = Modes {

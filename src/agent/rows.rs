@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::agent::console;
 use crate::agent::profile::{self, GENERIC, Profile};
 use crate::msg::{AgentSpec, Treatment};
 
@@ -51,33 +52,46 @@ impl Rows {
             .profile
             .as_deref()
             .and_then(|name| self.get(name))
-            .or_else(|| self.get(program(argv)))
-            .unwrap_or(GENERIC);
+            .unwrap_or_else(|| self.by_command(argv));
         Profile {
             trust_folder: wish.trust_folder.unwrap_or(row.trust_folder),
             permission: wish.permission.unwrap_or(row.permission),
             ..row
         }
     }
+
+    /// The row for a command line.
+    pub fn by_command(&self, argv: &[String]) -> Profile {
+        let (program, args) = started(argv);
+        self.get(program)
+            .or_else(|| console::of(program, args))
+            .unwrap_or(GENERIC)
+    }
 }
 
-/// The file name of the program that a command line starts, seen through `env` and `npx`.
-pub fn program(argv: &[String]) -> &str {
-    let mut words = argv.iter().map(String::as_str);
-    let mut word = words.next().unwrap_or_default();
+/// The file name of the program that a command line starts, seen through `env` and `npx`, and its arguments.
+pub fn started(argv: &[String]) -> (&str, &[String]) {
+    let mut words = argv.iter();
+    let mut word = words.next().map_or("", String::as_str);
     if file_name(word) == "env" {
-        word = words.find(|word| !word.contains('=')).unwrap_or_default();
+        word = words
+            .find(|word| !word.contains('=') && !word.starts_with('-'))
+            .map_or("", String::as_str);
     }
-    if file_name(word) != "npx" {
-        return file_name(word);
+    if file_name(word) == "npx" {
+        let flag = |word: &str| matches!(word, "-y" | "--yes" | "-q" | "--quiet" | "--");
+        word = program_of(words.find(|word| !flag(word)).map_or("", String::as_str));
     }
-    let flag = |word: &&str| matches!(*word, "-y" | "--yes" | "-q" | "--quiet" | "--");
-    let package = words.find(|word| !flag(word)).unwrap_or_default();
+    (file_name(word), words.as_slice())
+}
+
+/// The program that a package brings.
+fn program_of(package: &str) -> &str {
     // The first letter may be the `@` of a scope.
     let version = package.rfind('@').filter(|at| *at > 0);
     let package = &package[..version.unwrap_or(package.len())];
     let listed = PACKAGES.iter().find(|(name, _)| *name == package);
-    listed.map_or_else(|| file_name(package), |(_, program)| program)
+    listed.map_or(package, |(_, program)| program)
 }
 
 fn file_name(path: &str) -> &str {
@@ -88,9 +102,21 @@ fn file_name(path: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn started(line: &str) -> String {
+    fn program(line: &str) -> String {
         let argv: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        program(&argv).to_owned()
+        started(&argv).0.to_owned()
+    }
+
+    #[test]
+    fn a_program_is_known_by_its_file_name() {
+        let row = |line: &str| {
+            let argv: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            Rows::default().by_command(&argv)
+        };
+        assert!(row("/usr/local/bin/claude --resume").composer);
+        assert!(row("env A=1 bash -i").one_line);
+        assert_eq!(row("cat"), GENERIC);
+        assert_eq!(row(""), GENERIC);
     }
 
     #[test]
@@ -102,20 +128,20 @@ mod tests {
             "/usr/bin/env A=1 B=two=3 /opt/claude -p x",
             "npx @anthropic-ai/claude-code",
             "npx -y @anthropic-ai/claude-code@2.1.197 --resume",
+            "env -i A=1 claude",
             "env A=1 npx --yes claude@latest",
         ] {
-            assert_eq!(started(line), "claude", "{line}");
+            assert_eq!(program(line), "claude", "{line}");
         }
         for (line, name) in [
             ("", ""),
             ("env", ""),
-            ("env -i claude", "-i"),
             ("npx", ""),
             ("npx -p claude other", "-p"),
             ("npx opencode-ai@1", "opencode"),
             ("npx @some/tool@1", "tool"),
         ] {
-            assert_eq!(started(line), name, "{line}");
+            assert_eq!(program(line), name, "{line}");
         }
     }
 }

@@ -40,8 +40,6 @@ use shell::{Inbound, Shell};
 const INBOX: usize = 1024;
 /// How many events are kept for subscribers that come back (local-api 3.1).
 const EVENTS_KEPT: usize = 1000;
-/// Where agents' threads note what was read, in the state folder.
-const MARKS: &str = "landed";
 /// How long a hurried end may take.
 const HURRY: Duration = Duration::from_millis(500);
 /// Beyond the agents' grace, for putting everything away.
@@ -260,7 +258,12 @@ impl Parts {
         } = self;
         let started = clock::now();
         let facts = facts(&settings, &identity, &opened, pid);
-        let mind = Mind::wake(facts, started, opened, &settings.state_dir.join(MARKS))?;
+        let mind = Mind::wake(
+            facts,
+            started,
+            opened,
+            &settings.state_dir.join(mark::FOLDER),
+        )?;
 
         let (inbox, events_in) = bounded::<Inbound>(INBOX);
         let events = Arc::new(Topic::after(EVENTS_KEPT, mind.numbered));
@@ -289,7 +292,7 @@ impl Parts {
             events: events.clone(),
             reaper,
             exe: settings.exe.clone(),
-            marks: settings.state_dir.join(MARKS),
+            state_dir: settings.state_dir.clone(),
             rows: settings.rows.clone(),
             node: node.clone(),
             degraded: degraded.clone(),

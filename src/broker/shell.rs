@@ -46,7 +46,7 @@ pub(super) struct Hands {
     pub events: Arc<Topic<Arc<str>>>,
     pub reaper: Arc<Reaper>,
     pub exe: PathBuf,
-    pub marks: PathBuf,
+    pub state_dir: PathBuf,
     pub rows: Rows,
     pub node: Arc<Mutex<(String, String)>>,
     pub degraded: Arc<Mutex<Option<String>>>,
@@ -102,7 +102,7 @@ impl Shell {
         };
         let grounds = agent::Grounds {
             exe: &self.hands.exe,
-            marks: &self.hands.marks,
+            state: &self.hands.state_dir,
             rows: &self.hands.rows,
         };
         let (reaper, events) = (self.hands.reaper.clone(), self.hands.events.clone());

@@ -267,6 +267,9 @@ pub struct Send {
     /// How urgent it is
     #[arg(long, value_enum, default_value = "wait")]
     pub mode: Urgency,
+    /// Type the words as they are, without the line that says who speaks: for the program's own commands
+    #[arg(long, conflicts_with = "from")]
+    pub raw: bool,
     /// Wait until it is seen in the agent's terminal
     #[arg(long)]
     pub wait: bool,

@@ -102,6 +102,11 @@ fn words(event: &BrokerEvent) -> String {
         E::WorkerReady { name, evidence, .. } => format!("{name} ready ({})", clean(evidence)),
         E::WorkerStream { name, chunk, .. } => format!("{name} shows {}", brief(chunk, 70)),
         E::WorkerError { name, message, .. } => format!("{name} error: {}", clean(message)),
+        E::AgentBlockedOnSend {
+            name,
+            pending_delivery_count,
+            ..
+        } => format!("{name} is silent, and {pending_delivery_count} messages wait for it"),
         E::AgentIdle {
             name, idle_secs, ..
         } => format!("{name} idle for {idle_secs} s"),
@@ -156,6 +161,7 @@ fn words(event: &BrokerEvent) -> String {
         } => {
             format!("{name}: {} ({event_id})", proof.words())
         }
+        E::TurnStarted { name, event_id, .. } => format!("{name} acts on {event_id}"),
         E::DeliveryBlocked { name, reason, .. } => format!("waits for {name}: {}", clean(reason)),
         E::AgentBlocked { name, reason, .. } => format!("{name} is blocked: {}", clean(reason)),
         E::AgentUnblocked { name, dialog } => {

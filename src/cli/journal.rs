@@ -348,6 +348,7 @@ mod tests {
             body: format!("stop\n\u{1b}[2J{}", "x".repeat(500)),
             thread_id: None,
             mode: crate::wire::down::Mode::Wait,
+            raw: false,
             queued_at: Wall(0),
         };
         let text = words(&Record::Accepted { delivery });

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use failure::Failure;
 
-use crate::agent::exec;
+use crate::agent::{exec, hook};
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -33,6 +33,9 @@ pub fn main() -> ExitCode {
     // Agents are started through this very program; that way must not depend on the command line's grammar.
     if args.get(1).is_some_and(|word| word == exec::SUBCOMMAND) {
         exec::run(args.into_iter().skip(2));
+    }
+    if args.get(1).is_some_and(|word| word == hook::SUBCOMMAND) {
+        hook::run(args.into_iter().skip(2));
     }
     match args::parse(args).and_then(run::run) {
         Ok(()) => ExitCode::SUCCESS,

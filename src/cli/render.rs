@@ -75,11 +75,15 @@ pub fn note(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Text from others made harmless for a terminal: control characters become `·`, so that a message cannot move the
-/// cursor or change colours here.
+/// Text from others made harmless for a terminal: control characters and turns of direction become `·`, so that a message
+/// cannot move the cursor, change colours or stand here in another order than it was written.
 pub fn clean(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '·' } else { c })
+        .map(|c| match c {
+            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '·',
+            c if c.is_control() => '·',
+            c => c,
+        })
         .collect()
 }
 
@@ -172,6 +176,7 @@ mod tests {
     #[test]
     fn a_message_cannot_act_on_the_terminal_that_lists_it() {
         assert_eq!(brief("a\u{1b}]0;x\u{7}\nb\u{9b}", 40), "a·]0;x· ⏎ b·");
+        assert_eq!(clean("not \u{202e}desrever\u{202c}"), "not ·desrever·");
         assert_eq!(brief("abcdef", 4), "abc…");
     }
 

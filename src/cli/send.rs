@@ -35,6 +35,7 @@ pub fn send(c: &Context, args: &args::Send) -> Result<(), Failure> {
         from: args.from.clone(),
         thread_id: None,
         mode: (args.mode == Urgency::Steer).then(|| "steer".to_owned()),
+        raw: args.raw,
     };
     let begun = clock::now().mono;
     let answer = client.post("/api/send", &request)?;
@@ -232,12 +233,12 @@ fn report(json: bool, event: &Value, line: &str) -> Result<(), Failure> {
 
 fn verdict(name: &str, proof: Proof, reason: Option<&str>, took: &str) -> String {
     let how = proof.words();
-    match proof {
-        Proof::None => {
+    match proof.is_seen() {
+        false => {
             let why = reason.unwrap_or("the terminal showed nothing");
             format!("{name}: {how}: {}\n", clean(why))
         }
-        Proof::Echo | Proof::Screen | Proof::Read => format!("{name}: {how} in {took}\n"),
+        true => format!("{name}: {how} in {took}\n"),
     }
 }
 

@@ -13,6 +13,8 @@ use crate::wire::event::{Dialog, Policy};
 
 /// More than any program takes to draw a pasted text, and less than a person waits.
 const ENTER_AFTER_MAX: Duration = Duration::from_secs(10);
+/// More would end up somewhere else.
+const INTERRUPTS_MAX: u8 = 3;
 /// Beyond it a prompt's mark and its words are hardly one line.
 const GAP_MAX: u16 = 20;
 
@@ -24,7 +26,9 @@ pub(super) struct ProfileTable {
     prompt: Option<PromptTable>,
     stash: Option<String>,
     merges_while: Option<String>,
-    escape_interrupts: Option<bool>,
+    one_line: Option<bool>,
+    interrupts: Option<u8>,
+    hook: Option<bool>,
     enter_after: Option<String>,
     ready_within: Option<String>,
     trust_folder: Option<TrustFolder>,
@@ -86,7 +90,9 @@ pub(super) fn row(name: &str, table: ProfileTable) -> Result<Profile, String> {
     let mut row = base(name, table.like.as_deref()).map_err(wrong)?;
     row.program = Cow::Owned(name.to_owned());
     row.composer = table.composer.unwrap_or(row.composer);
-    row.escape_interrupts = table.escape_interrupts.unwrap_or(row.escape_interrupts);
+    row.one_line = table.one_line.unwrap_or(row.one_line);
+    row.interrupts = table.interrupts.unwrap_or(row.interrupts);
+    row.hook = table.hook.unwrap_or(row.hook);
     if let Some(table) = table.prompt {
         row.prompt = Some(prompt(&table).map_err(wrong)?);
     }
@@ -105,6 +111,11 @@ pub(super) fn row(name: &str, table: ProfileTable) -> Result<Profile, String> {
     if row.enter_after > ENTER_AFTER_MAX {
         return Err(wrong(format!(
             "enter_after is more than {ENTER_AFTER_MAX:?}"
+        )));
+    }
+    if row.interrupts > INTERRUPTS_MAX {
+        return Err(wrong(format!(
+            "interrupts is how many Escapes interrupt the program, 0 to {INTERRUPTS_MAX}"
         )));
     }
     if row.ready_within.is_zero() {
@@ -152,7 +163,13 @@ fn base(name: &str, like: Option<&str>) -> Result<Profile, String> {
     let Some(like) = like else {
         return Ok(profile::known(name).unwrap_or(GENERIC));
     };
-    profile::known(like).ok_or_else(|| {
+    // What it looks like is alike, not what it keeps or what options it takes.
+    let alike = |row| Profile {
+        history: None,
+        hook: false,
+        ..row
+    };
+    profile::known(like).map(alike).ok_or_else(|| {
         let known = profile::table().map(|row| row.program);
         format!("like = {like:?}: only {} are known", known.join(", "))
     })
@@ -214,7 +231,7 @@ mod tests {
     fn a_row_begins_with_what_is_known_and_says_what_is_different() {
         let aider = read(
             "like = \"claude\"\nprompt = { mark = \">\", gap = 2 }\nenter_after = \"150ms\"\nready_within = \"1m\"\n\
-             stash = \"ctrl-x ctrl-s\"\nescape_interrupts = false\npermission = \"deny\"",
+             stash = \"ctrl-x ctrl-s\"\ninterrupts = 2\nhook = false\npermission = \"deny\"",
         )
         .expect("a row");
         let claude = profile::known("claude").expect("a row");
@@ -224,7 +241,9 @@ mod tests {
                 program: "aider".into(),
                 prompt: Some(Prompt { mark: '>', gap: 2 }),
                 stash: Some(Cow::Borrowed(b"\x18\x13")),
-                escape_interrupts: false,
+                interrupts: 2,
+                hook: false,
+                history: None,
                 permission: Policy::Deny,
                 enter_after: Duration::from_millis(150),
                 ready_within: Duration::from_secs(60),
@@ -271,6 +290,7 @@ mod tests {
                 "no such dialog is known",
             ),
             ("enter_after = \"soon\"", "for example \"150ms\""),
+            ("interrupts = 4", "0 to 3"),
             ("enter_after = \"1m\"", "more than 10s"),
             ("ready_within = \"0s\"", "more than 0"),
         ] {

@@ -114,7 +114,14 @@ impl Dispatcher {
             .clone()
             .filter(|f| !f.is_empty())
             .unwrap_or_else(|| self.facts.node_name.clone());
-        let Some(name) = self.local_agent(&to) else {
+        let name = self.local_agent(&to);
+        if request.raw && name.is_none() {
+            let text = format!(
+                "'{to}' is no agent of this broker, and only to such can a message be typed as it is; send it without raw"
+            );
+            return Some(Err(Refusal::new(RefusalKind::Invalid, text)));
+        }
+        let Some(name) = name else {
             let call = RestCall::Post {
                 from: self.token_of(&AgentName::new(from)),
                 to: to.clone(),
@@ -155,6 +162,7 @@ impl Dispatcher {
             body: request.text,
             thread_id: request.thread_id,
             mode,
+            raw: request.raw,
             queued_at: now.wall,
         };
         self.accept(now, delivery, out);

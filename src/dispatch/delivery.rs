@@ -17,6 +17,9 @@ use crate::wire::up::{DeliveryAck, Up};
 /// How long a thread that takes no orders is left alone.
 const GIVE_AGAIN: Duration = Duration::from_secs(1);
 
+/// Of so many messages of one agent each is told that it waits behind a blocked one; of more, `status` tells.
+const BLOCKED_TOLD: usize = 256;
+
 impl Dispatcher {
     /// Takes responsibility for a delivery: from its record on it is ours to bring to an end.
     pub(super) fn accept(&mut self, now: Now, delivery: Delivery, out: &mut Out) {
@@ -57,6 +60,32 @@ impl Dispatcher {
             target: parked.then(|| delivery.target.clone()),
             reason: parked.then(|| "inbound_delivery_manual_flush".into()),
         };
+        let (name, event_id) = (delivery.agent.clone(), delivery.msg_id.clone());
+        self.publish(event, out);
+        let member = self.members.get(&name).filter(|m| m.stalled.is_some());
+        let first = member.and_then(|m| self.ledger.mail().get(m.in_flight.as_ref()?));
+        if let Some(first) = first.filter(|_| !parked)
+            && self.ledger.mail().waiting(&name) <= BLOCKED_TOLD
+        {
+            let reason = behind(&first.delivery.msg_id);
+            self.say_blocked(&name, id, event_id, reason, out);
+        }
+    }
+
+    fn say_blocked(
+        &mut self,
+        name: &AgentName,
+        id: &DeliveryId,
+        event_id: MsgId,
+        reason: String,
+        out: &mut Out,
+    ) {
+        let event = BrokerEvent::DeliveryBlocked {
+            name: name.clone(),
+            delivery_id: id.clone(),
+            event_id,
+            reason,
+        };
         self.publish(event, out);
     }
 
@@ -73,6 +102,7 @@ impl Dispatcher {
             body: task,
             thread_id: None,
             mode: Mode::Wait,
+            raw: false,
             queued_at: now.wall,
         };
         self.accept(now, delivery, out);
@@ -180,8 +210,9 @@ impl Dispatcher {
         why: &str,
         out: &mut Out,
     ) {
-        if let Some(member) = self.members.get_mut(name) {
-            member.stalled = Some(why.to_owned());
+        let member = self.members.get_mut(name);
+        if member.is_some_and(|member| member.stalled.replace(why.to_owned()).is_none()) {
+            self.say_if_blocked_on_send(now, name, out);
         }
         self.count_block(now, name, id);
         let Some(pending) = self.ledger.mail().get(id) else {
@@ -189,13 +220,17 @@ impl Dispatcher {
         };
         let event_id = pending.delivery.msg_id.clone();
         log::warn!("message {event_id} is held back from {name}: {why}");
-        let event = BrokerEvent::DeliveryBlocked {
-            name: name.clone(),
-            delivery_id: id.clone(),
-            event_id,
-            reason: why.into(),
-        };
-        self.publish(event, out);
+        let reason = behind(&event_id);
+        self.say_blocked(name, id, event_id, why.to_owned(), out);
+        let waiting = self.ledger.mail().of(name).map(|pending| &pending.delivery);
+        let others: Vec<_> = waiting
+            .filter(|delivery| delivery.id != *id)
+            .take(BLOCKED_TOLD)
+            .map(|delivery| (delivery.id.clone(), delivery.msg_id.clone()))
+            .collect();
+        for (id, event_id) in others {
+            self.say_blocked(name, &id, event_id, reason.clone(), out);
+        }
     }
 
     /// It arrived, or was typed and nothing was seen. Settled is durable before the engine hears of it.
@@ -212,9 +247,9 @@ impl Dispatcher {
             return;
         };
         member.block = Block::default();
-        match proof {
-            Proof::None => member.pace.unverified(now),
-            Proof::Echo | Proof::Screen | Proof::Read => member.pace.verified(now),
+        match proof.is_seen() {
+            true => member.pace.verified(now),
+            false => member.pace.unverified(now),
         }
         self.settle(now, name, id, proof, reason, out);
         self.type_next(now, name, out);
@@ -240,19 +275,20 @@ impl Dispatcher {
             out,
         );
         let (message, words) = (&pending.delivery.msg_id, proof.words());
-        match proof {
-            Proof::None => {
+        match proof.is_seen() {
+            false => {
                 self.counters.deliveries_unverified += 1;
                 let why = reason.as_deref().unwrap_or("nothing was seen");
                 log::info!("message {message} for {name}: {words}: {why}");
             }
-            Proof::Echo | Proof::Screen | Proof::Read => {
+            true => {
                 self.counters.deliveries_verified += 1;
                 log::debug!("message {message} for {name}: {words}");
             }
         }
         if let Some(member) = self.members.get_mut(name) {
             member.last_activity = now.wall;
+            member.took(id, message);
         }
         self.ended(now, &pending.delivery, out);
         let d = &pending.delivery;
@@ -282,6 +318,29 @@ impl Dispatcher {
         for event in [ack, confirmed, verified] {
             self.publish(event, out);
         }
+    }
+
+    /// The program acts on a message that it took earlier.
+    pub(super) fn turn_started(
+        &mut self,
+        now: Now,
+        name: &AgentName,
+        id: &DeliveryId,
+        proof: Proof,
+        out: &mut Out,
+    ) {
+        let member = self.members.get_mut(name);
+        let Some(event_id) = member.and_then(|member| member.begins(id)) else {
+            return;
+        };
+        let event = BrokerEvent::TurnStarted {
+            name: name.clone(),
+            delivery_id: id.clone(),
+            event_id,
+            proof,
+            timestamp: now.wall,
+        };
+        self.publish(event, out);
     }
 
     /// It cannot be typed into this terminal at all.
@@ -469,11 +528,13 @@ impl Dispatcher {
 /// The most letters of a name that the line shows.
 const NAME_SHOWN: usize = 128;
 
-/// A name as the line may show it: on one line, and without the brackets that end it, so that nobody can write a header.
+/// A name as the line may show it: on one line, from left to right, and without the brackets that end it, so that nobody
+/// can write a header.
 fn plain(name: &str) -> String {
     let letter = |c: char| match c {
         '[' => '(',
         ']' => ')',
+        '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => ' ',
         c if c.is_control() => ' ',
         c => c,
     };
@@ -486,12 +547,21 @@ fn injection(pending: &Pending, workspace: Option<&str>) -> Injection {
         delivery_id: pending.delivery.id.clone(),
         text: relay_line(&pending.delivery, workspace),
         mode: pending.delivery.mode,
+        raw: is_raw(&pending.delivery),
     }
+}
+
+/// Never mail from the engine, whatever a record says.
+fn is_raw(delivery: &Delivery) -> bool {
+    delivery.raw && matches!(delivery.origin, Origin::Local)
 }
 
 /// The line an agent reads (local-api 4.1): who, where, which message, the words.
 fn relay_line(delivery: &Delivery, workspace: Option<&str>) -> String {
     let body = delivery.body.trim_end_matches(['\n', '\r']);
+    if is_raw(delivery) {
+        return body.to_owned();
+    }
     // Who speaks on this machine may write the line himself; a peer may not write it in another's name.
     let ours = matches!(delivery.origin, Origin::Local | Origin::Task);
     if ours && body.trim_start().starts_with("Relay message from ") {
@@ -503,9 +573,10 @@ fn relay_line(delivery: &Delivery, workspace: Option<&str>) -> String {
             .strip_prefix("human:")
             .unwrap_or(&delivery.from),
     );
+    let id = plain(delivery.msg_id.as_str());
     let context = match workspace {
-        Some(workspace) => format!("{workspace} / {}", delivery.msg_id),
-        None => delivery.msg_id.to_string(),
+        Some(workspace) => format!("{workspace} / {id}"),
+        None => id,
     };
     match delivery.target.strip_prefix('#') {
         Some(channel) => {
@@ -514,4 +585,9 @@ fn relay_line(delivery: &Delivery, workspace: Option<&str>) -> String {
         }
         None => format!("Relay message from {sender} [{context}]: {body}"),
     }
+}
+
+/// Why a message waits whose turn has not come.
+fn behind(first: &MsgId) -> String {
+    format!("it waits behind message {first}, which is held up")
 }

@@ -169,6 +169,7 @@ impl Dispatcher {
             body: fields::body(&frame.payload),
             thread_id: fields::thread_id(&frame.payload),
             mode: frame.mode,
+            raw: false,
             queued_at: now.wall,
         };
         let id = delivery.id.clone();

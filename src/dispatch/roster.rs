@@ -1,12 +1,13 @@
 //! Who runs here: what their threads report, and their release.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::admission::Admission;
 use super::blocked::Block;
 use super::pace::Pace;
 use super::{Dispatcher, Out};
-use crate::ids::{AgentId, AgentName, InvocationId, Run, Ticket};
+use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Run, Ticket};
 use crate::msg::{
     AgentCommand, AgentReport, AgentSpec, Answer, Effect, How, Refusal, RefusalKind, Reply,
     RestCall, Secret, SpawnSource,
@@ -28,7 +29,9 @@ pub(super) struct Member {
     pub token: Option<Secret>,
     pub pid: Option<u32>,
     /// The delivery its thread is typing.
-    pub in_flight: Option<crate::ids::DeliveryId>,
+    pub in_flight: Option<DeliveryId>,
+    /// What it took lately and has not been seen to act on.
+    pub took: VecDeque<(DeliveryId, MsgId)>,
     pub stalled: Option<String>,
     /// How long it has taken no messages.
     pub block: Block,
@@ -56,6 +59,8 @@ pub(super) struct Member {
     pub admission: Admission,
 }
 
+/// How many messages that landed are remembered until their turns begin; most programs never say that one did.
+const REMEMBERED: usize = 16;
 /// How long a program that the engine asked for must live to count as started (as upstream has it since 11.x).
 const SETTLES_AFTER: Duration = Duration::from_millis(250);
 
@@ -101,6 +106,7 @@ impl Member {
         self.source = SpawnSource::Restart;
         self.pid = None;
         self.in_flight = None;
+        self.took.clear();
         self.stalled = None;
         self.dialog = None;
         self.block = Block::default();
@@ -111,6 +117,20 @@ impl Member {
         self.pace = Pace::default();
         self.settles = None;
         self.again_at = None;
+    }
+
+    /// Remembers a message that landed, until its turn begins or many others came after it.
+    pub(super) fn took(&mut self, id: &DeliveryId, event_id: &MsgId) {
+        if self.took.len() >= REMEMBERED {
+            self.took.pop_front();
+        }
+        self.took.push_back((id.clone(), event_id.clone()));
+    }
+
+    /// The message of a delivery whose turn begins; told once.
+    pub(super) fn begins(&mut self, id: &DeliveryId) -> Option<MsgId> {
+        let at = self.took.iter().position(|(took, _)| took == id)?;
+        self.took.remove(at).map(|(_, event_id)| event_id)
     }
 
     /// Whether the engine should count it: for as long as its process runs.
@@ -144,6 +164,7 @@ impl Dispatcher {
             AgentReport::Landed(id, proof, reason) => {
                 self.landed(now, name, &id, proof, reason, out)
             }
+            AgentReport::TurnStarted(id, proof) => self.turn_started(now, name, &id, proof, out),
             AgentReport::Stalled(id, why) => self.stalled(now, name, &id, &why, out),
             AgentReport::Withdrawn(id) => self.withdrawn(now, name, &id, out),
             AgentReport::Blocked(dialog, rows) => self.blocked(name, dialog, rows, out),
@@ -335,6 +356,21 @@ impl Dispatcher {
             },
             out,
         );
+        self.say_if_blocked_on_send(now, name, out);
+    }
+
+    /// A silent agent for which messages wait, as other brokers have it.
+    pub(super) fn say_if_blocked_on_send(&mut self, now: Now, name: &AgentName, out: &mut Out) {
+        let since = self.members.get(name).and_then(|member| member.idle_since);
+        let waiting = self.ledger.mail().waiting(name) as u64;
+        if let Some(since) = since.filter(|_| waiting > 0) {
+            let event = BrokerEvent::AgentBlockedOnSend {
+                name: name.clone(),
+                blocked_secs: (now.wall - since).as_secs(),
+                pending_delivery_count: waiting,
+            };
+            self.publish(event, out);
+        }
     }
 
     fn exited(&mut self, now: Now, name: &AgentName, how: &How, out: &mut Out) {

@@ -142,6 +142,7 @@ impl Dispatcher {
             dialog: None,
             block: Block::default(),
             again_at: None,
+            took: std::collections::VecDeque::new(),
             flush_left: 0,
             ready: false,
             idle_since: None,

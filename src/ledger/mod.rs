@@ -326,6 +326,7 @@ mod tests {
             body: "hello".into(),
             thread_id: None,
             mode: Mode::Wait,
+            raw: false,
             queued_at: Wall(1),
         }
     }

@@ -3,7 +3,7 @@
 //! output by a scanner of our own, which keeps its place over reads that split them, and not by the emulator's callbacks:
 //! with those the emulator would be compiled into this crate, for size, at half its speed.
 
-use super::Screen;
+use super::{Screen, Told};
 
 /// The most that one piece of output can make us say; a flood of questions is a mistake or an attack.
 const ANSWERS_MAX: usize = 4096;
@@ -104,7 +104,7 @@ impl Scanner {
     }
 
     fn osc(&mut self) -> Option<Found> {
-        let ours = [&b"0;"[..], b"2;", b"10;?", b"11;?"];
+        let ours = [&b"0;"[..], b"2;", b"10;?", b"11;?", b"7501;", b"9;4;"];
         ours.iter()
             .any(|start| self.body.starts_with(start))
             .then(|| Found::Osc(std::mem::take(&mut self.body)))
@@ -125,7 +125,12 @@ impl Screen {
                         .filter(|c| !c.is_control())
                         .take(TITLE_MAX)
                         .collect();
+                    self.tell(Told::Title(self.title.chars().next()));
                 }
+                [b'7', b'5', b'0', b'1', b';', status @ ..] => {
+                    self.tell(Told::Status(String::from_utf8_lossy(status).into_owned()));
+                }
+                [b'9', b';', b'4', b';', state, ..] => self.tell(Told::Progress(*state != b'0')),
                 _ => {}
             },
         }
@@ -186,6 +191,7 @@ impl Screen {
 mod tests {
     use crate::msg::Size;
     use crate::screen::Screen;
+    use crate::screen::Told;
 
     fn ask(pieces: &[&str]) -> String {
         let mut screen = Screen::new(Size { rows: 10, cols: 40 });
@@ -251,6 +257,24 @@ mod tests {
         screen.feed(b"\x07z");
         assert_eq!(screen.title().chars().count(), super::TITLE_MAX);
         assert_eq!(screen.lines()[0], "xz");
+    }
+
+    #[test]
+    fn what_a_program_tells_of_itself_is_heard_in_its_order() {
+        let mut screen = Screen::new(Size { rows: 2, cols: 9 });
+        screen.feed("\x1b]0;✳ here\x07\x1b]7501;state=working:app=codex\x1b\\".as_bytes());
+        screen.feed(b"\x1b]9;4;3;\x07\x1b]9;4;0\x07\x1b]9;message\x07");
+        assert_eq!(
+            screen.take_told(),
+            [
+                Told::Title(Some('✳')),
+                Told::Status("state=working:app=codex".into()),
+                Told::Progress(true),
+                Told::Progress(false),
+            ]
+        );
+        screen.feed("\x1b]2;x\x07".repeat(10_000).as_bytes());
+        assert!(screen.take_told().len() <= crate::screen::TOLD_MAX);
     }
 
     #[test]

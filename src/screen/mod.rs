@@ -16,12 +16,27 @@ pub use picture::Cells;
 use crate::msg::Size;
 use answers::Scanner;
 
+/// The most of what a program tells of itself that is kept until somebody asks.
+const TOLD_MAX: usize = 32;
+
+/// What a program tells of itself, beside its picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Its window's title begins with this; OSC 0 and 2.
+    Title(Option<char>),
+    /// How it is, in its own words; OSC 7501.
+    Status(String),
+    /// Whether something is in progress; OSC 9;4.
+    Progress(bool),
+}
+
 /// One terminal's picture, without history: what scrolled away is gone.
 pub struct Screen {
     parser: vt100::Parser,
     scanner: Scanner,
     answers: Vec<u8>,
     title: String,
+    told: Vec<Told>,
     size: Size,
     offset: u64,
     resets: u32,
@@ -36,6 +51,7 @@ impl Screen {
             scanner: Scanner::default(),
             answers: Vec::new(),
             title: String::new(),
+            told: Vec::new(),
             size,
             offset: 0,
             resets: 0,
@@ -81,6 +97,19 @@ impl Screen {
     /// Bytes the program waits for as answers to its questions; each is given once.
     pub fn take_answers(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.answers)
+    }
+
+    /// What the program has told of itself, in order; each is given once.
+    pub fn take_told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.told)
+    }
+
+    /// The newest counts; a flood of titles is somebody's animation.
+    fn tell(&mut self, told: Told) {
+        if self.told.len() >= TOLD_MAX {
+            self.told.remove(0);
+        }
+        self.told.push(told);
     }
 
     /// Bytes of output so far.

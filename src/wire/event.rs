@@ -21,9 +21,15 @@ pub struct Numbered {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Proof {
+    /// The program itself told us what it was asked.
+    Hook,
+    /// The program wrote it into the file in which it keeps what it was asked.
+    Transcript,
+    /// Its text left the input line, and the program said by its title or a status sequence that it works now.
+    Osc,
     /// The terminal showed our text.
     Echo,
-    /// The program read it and the terminal changed afterwards.
+    /// Its text left the input line, or the program read it and the terminal changed afterwards.
     Screen,
     /// The program took every byte from its terminal and showed nothing.
     Read,
@@ -35,6 +41,9 @@ impl Proof {
     /// How a delivery ended, in the words that every place uses: `verified …` or `unverified`.
     pub fn words(self) -> &'static str {
         match self {
+            Proof::Hook => "verified by the program's own hook",
+            Proof::Transcript => "verified by the program's own history",
+            Proof::Osc => "verified by the program's own status",
             Proof::Echo => "verified by echo",
             Proof::Screen => "verified by the screen changing",
             Proof::Read => "verified as read",
@@ -46,8 +55,13 @@ impl Proof {
     pub fn verification(self) -> Verification {
         match self {
             Proof::None => Verification::TimeoutFallback,
-            Proof::Echo | Proof::Screen | Proof::Read => Verification::Echo,
+            _ => Verification::Echo,
         }
+    }
+
+    /// Whether anything was seen.
+    pub fn is_seen(self) -> bool {
+        self != Proof::None
     }
 }
 
@@ -169,6 +183,12 @@ pub enum BrokerEvent {
         idle_secs: u64,
         since: Wall,
     },
+    /// It is silent, and messages wait for it.
+    AgentBlockedOnSend {
+        name: AgentName,
+        blocked_secs: u64,
+        pending_delivery_count: u64,
+    },
     AgentExit {
         name: AgentName,
         reason: String,
@@ -233,6 +253,15 @@ pub enum BrokerEvent {
         proof: Proof,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        timestamp: Wall,
+    },
+    /// The program has begun to act on a message that it took; comes after `delivery_verified`, and only from programs that
+    /// say so: Claude Code by a hook, others by their title or status.
+    TurnStarted {
+        name: AgentName,
+        delivery_id: DeliveryId,
+        event_id: MsgId,
+        proof: Proof,
         timestamp: Wall,
     },
     /// The terminal does not show our text, so Enter was not pressed; it is looked at again when the screen changes.

@@ -243,6 +243,9 @@ pub struct SendRequest {
     /// `wait` or `steer`.
     #[serde(alias = "injectionMode")]
     pub mode: Option<String>,
+    /// Typed as it is, without the line that says who speaks; to agents of this broker only. An addition of ours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub raw: bool,
 }
 
 /// `POST /api/send`, answer.

@@ -3,6 +3,7 @@
 //! with 10 ms added to each fdatasync of the broker. All times are CLOCK_MONOTONIC of one machine.
 
 mod agent;
+mod api;
 mod disk;
 mod engine;
 mod node;
@@ -27,6 +28,8 @@ const DELAYED_SINGLES: usize = 50;
 const DELAYED_BURSTS: usize = 1;
 /// How often a broker is started in an empty folder.
 const COLD_STARTS: usize = 21;
+/// How often the local API is asked while a message waits.
+const ANSWERS: usize = 1000;
 /// Before each single message, so that nothing of the one before is still going on.
 const PAUSE: Duration = Duration::from_millis(3);
 
@@ -48,6 +51,7 @@ fn main() -> io::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
+        ["agent", log, "slow"] => agent::crawl(Path::new(log)),
         ["agent", log, terminal] => agent::run(Path::new(log), *terminal == "raw"),
         ["sync", file] => {
             println!("{}", Disk::open(Path::new(file), None)?.one()?);
@@ -130,6 +134,10 @@ fn run(folder: &Path, delay: Option<&Delay>) -> io::Result<Run> {
     let cold_start = (0..starts)
         .map(|n| node::cold_start(&folder.join(format!("cold-{n}"))))
         .collect::<io::Result<_>>()?;
+    let answers = match delay {
+        None => api::answers(&folder.join("slow"), ANSWERS)?,
+        Some(_) => Vec::new(),
+    };
     let mut terminals = Vec::new();
     for terminal in ["raw", "line"] {
         let begin = |count: usize| {
@@ -157,6 +165,7 @@ fn run(folder: &Path, delay: Option<&Delay>) -> io::Result<Run> {
     Ok(Run {
         added: delay.map(|delay| delay.added),
         cold_start,
+        answers,
         terminals,
     })
 }

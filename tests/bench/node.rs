@@ -13,7 +13,7 @@ use crate::engine::{Engine, deliver};
 use crate::now_ns;
 
 /// After this something has gone wrong.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Messages for each agent before anything is measured.
 const WARM_UP: usize = 20;
 

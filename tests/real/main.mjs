@@ -6,15 +6,15 @@ import path from 'node:path';
 
 import { CLIS } from './clis.mjs';
 import { PLAYS } from './plays.mjs';
-import { SHAPES, cleaned, comparable } from './shapes.mjs';
+import { PWNED, SHAPES, cleaned, comparable, resolved } from './shapes.mjs';
 import { World } from './world.mjs';
 
 const ROOT = process.env.REAL_CLIS;
 const RUNS = Number(process.env.RUNS ?? 0);
 /** How many messages a play sends unless RUNS says otherwise. */
-const USUAL = { idle: 3, burst: 20, busy: 5, start: 3, draft: 2, left: 1, dialog: 10, untrusted: 3, trust: 3, deny: 3 };
+const USUAL = { idle: 3, burst: 20, busy: 5, tool: 4, steer: 2, start: 3, draft: 2, left: 1, dialog: 10, untrusted: 3, trust: 3, deny: 3 };
 /** In which of them the agent asks something. */
-const ASKING = ['dialog', 'untrusted', 'trust', 'deny'];
+const ASKING = ['dialog', 'tool', 'untrusted', 'trust', 'deny'];
 const ENVELOPE = /^Relay message from tester \[[^\]]*\]: /;
 
 const asked = process.argv.slice(2);
@@ -47,6 +47,8 @@ async function one(cli, play, shape) {
   } catch (error) {
     troubles = [String(error.stack ?? error)];
   }
+  const made = world ? fs.readdirSync(world.project).filter((name) => name.startsWith(PWNED)) : [];
+  if (made.length) troubles.push(`A MESSAGE PRESSED KEYS: ${made}`);
   screen = await world?.screen().catch(String) ?? '';
   if (!ASKING.includes(play)) {
     for (const { dialog } of world?.events.filter(({ kind }) => kind === 'agent_blocked') ?? []) troubles.push(`a dialog is told that is none: ${dialog}`);
@@ -60,17 +62,22 @@ async function one(cli, play, shape) {
 }
 
 function judge(world, troubles) {
-  const row = { sent: 0, exact: 0, changed: 0, glued: 0, doubled: 0, lost: 0, wrong: 0, unaccepted: 0, untrue: 0, order: true, times: [] };
+  const row = { sent: 0, exact: 0, changed: 0, glued: 0, doubled: 0, lost: 0, wrong: 0, unaccepted: 0, untrue: 0, order: true, times: [], proofs: {} };
   if (!world) return row;
   const turns = [...world.models.turns];
   const asks = (message) => message.text.includes('<<run');
   const messages = world.sent;
   for (const message of messages) {
     row.sent += 1;
-    const told = turns.filter((turn) => turn.includes(message.mark));
+    const about = (turn) => turn.includes(message.mark);
+    const standing = turns.filter(about);
+    const told = standing.length ? standing : [...world.models.heard].filter(about);
     if (!message.acceptedAt) row.unaccepted += 1;
-    else row.times.push(message.acceptedAt - message.sentAt);
-    message.verdict = verdict(message, told, messages);
+    else {
+      row.times.push(message.acceptedAt - message.sentAt);
+      row.proofs[message.proof] = (row.proofs[message.proof] ?? 0) + 1;
+    }
+    message.verdict = verdict(world.cli, message, told, messages);
     row[message.verdict] += 1;
     if (message.verdict === 'lost' && message.acceptedAt) row.untrue += 1;
   }
@@ -83,7 +90,7 @@ function judge(world, troubles) {
   return row;
 }
 
-function verdict(message, told, messages) {
+function verdict(cli, message, told, messages) {
   if (told.length === 0) return 'lost';
   if (told.length > 1) return 'doubled';
   const [turn] = told;
@@ -91,7 +98,7 @@ function verdict(message, told, messages) {
   if (turn.split('Relay message from').length > 2) return 'doubled';
   if (!ENVELOPE.test(turn.trimStart())) return 'glued';
   const body = turn.trimStart().replace(ENVELOPE, '');
-  return comparable(body) === comparable(cleaned(message.text)) ? 'exact' : 'changed';
+  return comparable(body) === comparable(resolved(cli, cleaned(message.text))) ? 'exact' : 'changed';
 }
 
 function good(row) {
@@ -120,6 +127,7 @@ function cells(row) {
   return [
     row.cli, row.name, `${row.exact}/${row.sent}`, row.changed, row.glued, row.doubled, row.lost, row.wrong, row.unaccepted,
     row.order ? 'kept' : 'BROKEN', quantile(row.times, 0.5), quantile(row.times, 0.99), good(row) ? 'ok' : 'FAILED',
+    Object.entries(row.proofs).map(([proof, count]) => `${proof} ${count}`).join(', '),
   ];
 }
 
@@ -128,8 +136,8 @@ function print(row) {
 }
 
 function report() {
-  console.log('\n| CLI | play | exact | changed | glued | doubled | lost | wrong turns | not accepted | order | p50 ms | p99 ms | |');
-  console.log('|---|---|---|---|---|---|---|---|---|---|---|---|---|');
+  console.log('\n| CLI | play | exact | changed | glued | doubled | lost | wrong turns | not accepted | order | p50 ms | p99 ms | | proofs |');
+  console.log('|---|---|---|---|---|---|---|---|---|---|---|---|---|---|');
   for (const row of rows) console.log(`| ${cells(row).join(' | ')} |`);
   const sum = (key) => rows.reduce((total, row) => total + row[key], 0);
   console.log(`\n${sum('exact')} of ${sum('sent')} messages became exactly one turn with exactly their text; send to accepted p50 `

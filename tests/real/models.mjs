@@ -10,10 +10,11 @@ const SHELLS = ['Bash', 'exec_command', 'shell_command', 'shell', 'bash', 'run_s
 const OWN = new RegExp([
   String.raw`^\s*<(system-reminder|environment_context|user_instructions|permissions|session_context|collaboration_mode|skills_instructions`,
   String.raw`|INSTRUCTIONS|turn_aborted|apps_instructions|plugins_instructions|recommended_plugins|model_switch|local-command|command-name)`,
-  String.raw`|^# AGENTS\.md|^This is the Gemini CLI|^\[SUGGESTION MODE|^\[Request interrupted by user`,
+  String.raw`|^\n--- (Content from|End of content)|^\nContent from @|^# a project$|^# AGENTS\.md|^\[Request interrupted by user|^This is the Gemini CLI|^\[SUGGESTION MODE`,
 ].join(''));
 /** How Claude Code passes on what it is told while a tool runs. */
-const MEANWHILE = /The user sent a new message while you were working:\n([\s\S]*?)\n\nIMPORTANT:[\s\S]*/;
+const MEANWHILE = /The user sent a new message while you were working:\n([\s\S]*?)\n\nIMPORTANT:/g;
+const meanwhile = (text) => [...text.matchAll(MEANWHILE)].map(([, said]) => said);
 
 const texts = (content) => {
   if (typeof content === 'string') return [content];
@@ -51,6 +52,8 @@ export class Models {
   pace = { think: 0, tell: 0, pieces: 1 };
   /** User texts of the conversation, oldest first, from the longest that was sent. */
   turns = [];
+  /** All user texts that were ever told: some CLIs forget a turn that was interrupted. */
+  heard = new Set();
   /** How many answers are being told. */
   busy = 0;
   #longest = 0;
@@ -80,6 +83,7 @@ export class Models {
   /** Another conversation begins. */
   forget() {
     this.turns = [];
+    this.heard.clear();
     this.#longest = 0;
   }
 
@@ -109,8 +113,11 @@ export class Models {
     if (!main) return { main };
     if (entries.length >= this.#longest) {
       this.#longest = entries.length;
-      this.turns = entries.filter(({ role }) => role === 'user').flatMap((entry) => entry.texts)
-        .map((text) => (MEANWHILE.exec(text)?.[1] ?? text)).filter((text) => !OWN.test(text));
+      this.turns = entries.flatMap(({ role, texts: said }) => said.flatMap((text) => {
+        const among = meanwhile(text);
+        return among.length || role !== 'user' ? among : text;
+      })).filter((text) => !OWN.test(text));
+      for (const turn of this.turns) this.heard.add(turn);
       for (const listener of this.#listeners) listener();
     }
     const last = entries.findLastIndex(({ role, tool }) => role === 'model' && !tool);
@@ -184,6 +191,7 @@ const tell = {
       for (const text of words) {
         say('content_block_delta', { index: 0, delta: { type: 'text_delta', text } });
         if (gap) await later(gap);
+        if (response.destroyed) return;
       }
     }
     say('content_block_stop', { index: 0 });
@@ -205,6 +213,7 @@ const tell = {
       for (const delta of words) {
         say('response.output_text.delta', { item_id: item.id, output_index: 0, content_index: 0, delta });
         if (gap) await later(gap);
+        if (response.destroyed) return;
       }
     }
     say('response.output_item.done', { output_index: 0, item });
@@ -227,6 +236,7 @@ const tell = {
       for (const content of words) {
         say({ role: 'assistant', content });
         if (gap) await later(gap);
+        if (response.destroyed) return;
       }
     }
     say({}, call ? 'tool_calls' : 'stop');
@@ -248,6 +258,7 @@ const tell = {
       for (const [at, text] of words.entries()) {
         put(part([{ text }], at + 1 === words.length));
         if (gap) await later(gap);
+        if (response.destroyed) return;
       }
     }
     response.end();

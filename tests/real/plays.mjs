@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import { command } from './models.mjs';
 import { SHAPES } from './shapes.mjs';
 import { PATIENCE, later } from './world.mjs';
+import { until } from '../clients/support.mjs';
 
 /** What the permission dialogs say. */
 export const DIALOG = /Do you want to proceed\?|Would you like to run the following|Allow execution|Permission required/i;
@@ -54,6 +55,49 @@ async function busy(world, { runs }) {
     messages.push(await world.send(SHAPES[['s40', 's300', 'l40', 'wide'][run % 4]]));
   }
   await all(world, messages);
+}
+
+/** While a tool runs that a person has allowed. */
+async function tool(world, { runs }) {
+  await world.ready();
+  await later(300);
+  const [began, ended] = ['began', 'ended'].map((name) => world.files(name));
+  const messages = [await world.send((mark) => `${mark} ${command(`touch ${began} && sleep 5 && touch ${ended}`)} done.`)];
+  await world.accepted(messages[0]);
+  await world.shows(DIALOG);
+  await world.type('\r');
+  await until(() => fs.existsSync(began), 'the tool to begin');
+  for (let run = 0; run < runs; run += 1) {
+    await later(200);
+    messages.push(await world.send(SHAPES[['s40', 's300', 'l40', 'wide'][run % 4]]));
+  }
+  const early = !fs.existsSync(ended);
+  await all(world, messages);
+  return early ? [] : ['the tool ended before all messages were sent'];
+}
+
+/** While the model tells an answer without end: a message that interrupts is heard at once. */
+async function steer(world, { runs }) {
+  await world.ready();
+  const messages = [];
+  const troubles = [];
+  for (let run = 0; run < runs; run += 1) {
+    world.models.pace = { think: 200, tell: 60_000, pieces: 600 };
+    const first = await world.send(short('first'));
+    await world.accepted(first);
+    const told = new RegExp(`${first.mark}[^]*answer \\d+ part 9`);
+    await world.shows(told);
+    world.models.pace = { think: 0, tell: 0, pieces: 1 };
+    const began = performance.now();
+    const urgent = await world.send(short('stop that'), 'steer');
+    messages.push(first, urgent);
+    await world.accepted(urgent, 20_000);
+    await world.answered(urgent, 20_000);
+    const took = performance.now() - began;
+    if (took > 15_000) troubles.push(`it was heard after ${Math.round(took / 1000)} s only`);
+  }
+  await all(world, messages);
+  return troubles;
 }
 
 /** Before the agent has drawn anything. */
@@ -126,6 +170,9 @@ async function dialog(world, { runs }) {
   const { pending_deliveries: pending } = await world.broker.api('GET', '/api/status');
   const silent = messages.filter(({ id }) => !pending.some((row) => row.event_id === id && row.last_error));
   if (silent.length) troubles.push(`${silent.length} of ${messages.length} are not shown as blocked`);
+  const told = new Set(world.events.filter(({ kind }) => kind === 'delivery_blocked').map(({ event_id: id }) => id));
+  const untold = messages.filter(({ id }) => !told.has(id));
+  if (untold.length) troubles.push(`of ${untold.length} of ${messages.length} no event told that they are blocked`);
   const { phase } = await world.state();
   if (phase !== 'blocked') troubles.push(`the agent counts as ${phase}`);
   await world.type('\r');
@@ -198,4 +245,4 @@ function asked(screen) {
   return rows.slice(from).filter((row) => /\d\.|\?/.test(row)).map((row) => row.trim()).join('\n');
 }
 
-export const PLAYS = { idle, burst, busy, start, draft, left, dialog, untrusted, trust, deny };
+export const PLAYS = { idle, burst, busy, tool, steer, start, draft, left, dialog, untrusted, trust, deny };

@@ -92,13 +92,13 @@ export class World {
     return this.heard(({ kind }) => kind === 'worker_ready');
   }
 
-  /** Writes to the agent through the engine, as any peer does; `shape` makes the text. */
-  async send(shape) {
+  /** Writes to the agent through the engine, as any peer does; `shape` makes the text, `mode` says whether it interrupts. */
+  async send(shape, mode) {
     marks += 1;
     const mark = `mark${String(marks).padStart(4, '0')}x`;
     const message = { mark, text: shape(mark), sentAt: performance.now() };
     this.sent.push(message);
-    message.id = (await this.me.dm('agent', message.text)).id;
+    message.id = (await this.me.dm('agent', message.text, mode && { mode })).id;
     return message;
   }
 

@@ -164,6 +164,9 @@ impl World {
         for text in &acted.accepted {
             self.took(name, text);
         }
+        for text in acted.told {
+            self.feed(life, name, run, Event::Prompted(text));
+        }
         self.settle(life, name, run);
         if let Some(how) = acted.exit {
             self.agent_died(life, name, run, how);
@@ -222,6 +225,12 @@ impl World {
                     Effect::Probe => core.step(now, Event::Tty(seat.facts()), &mut thread.out),
                     Effect::Report(report) => reports.push(report),
                     Effect::Signal(ending) => seat.hang_up(now.mono.0, ending == Ending::Kill),
+                    Effect::NoteHistory(_) => seat.note_history(),
+                    Effect::AskHistory(head) => {
+                        if seat.history().iter().any(|text| head.is_in(text)) {
+                            core.step(now, Event::InHistory, &mut thread.out);
+                        }
+                    }
                     Effect::Keys(..) | Effect::Resize(_) => {}
                 }
                 // A probe's answer comes before everything else, and so does what follows from it.

@@ -11,6 +11,7 @@ mod network;
 mod peer;
 mod people;
 mod plays;
+mod screens;
 mod swarm;
 mod tui;
 mod world;

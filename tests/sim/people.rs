@@ -417,6 +417,7 @@ impl World {
             text: message.body.clone(),
             from: Some("human:ann".into()),
             mode: message.steer.then(|| "steer".to_owned()),
+            raw: false,
             ..SendRequest::default()
         };
         self.call(ApiCall::Send(request), Caller::Sender(index));

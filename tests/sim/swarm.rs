@@ -211,6 +211,9 @@ fn manner(prng: &mut Prng, trouble: u64) -> Manner {
     manner.deaf_us = 1 + some(90_000_000);
     manner.swallows = some(400);
     manner.dialogs = some(100);
+    manner.keeps = some(1000);
+    manner.tells = some(1000);
+    manner.signs = some(1000);
     manner.chatter_us = some(3) * 100_000;
     manner.dies = some(100);
     manner.flushes = some(2) == 1;

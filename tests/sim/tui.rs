@@ -49,6 +49,12 @@ pub struct Manner {
     pub dialogs: u64,
     /// Says something this often; 0 for never.
     pub chatter_us: u64,
+    /// Writes what it took into its history.
+    pub keeps: u64,
+    /// Tells by its hook what it took.
+    pub tells: u64,
+    /// Says by a status sequence that it works.
+    pub signs: u64,
     /// Ends when it has taken an input.
     pub dies: u64,
     /// Goes on when its terminal hangs up.
@@ -70,6 +76,9 @@ impl Manner {
             swallows: 0,
             dialogs: 0,
             chatter_us: 0,
+            keeps: 0,
+            tells: 0,
+            signs: 0,
             dies: 0,
             stubborn: false,
         }
@@ -89,6 +98,8 @@ impl Manner {
 pub struct Acted {
     /// What the program takes as one input of its user.
     pub accepted: Vec<String>,
+    /// What its hook tells of it.
+    pub told: Vec<String>,
     pub exit: Option<How>,
 }
 
@@ -108,6 +119,9 @@ pub struct Seat {
     dies_at: Option<u64>,
     draft: Draft,
     cols: usize,
+    history: Vec<String>,
+    /// How long the history was when somebody looked.
+    noted: usize,
 }
 
 #[derive(Debug, Default)]
@@ -136,6 +150,35 @@ impl Seat {
             dies_at: None,
             draft: Draft::default(),
             cols: usize::from(cols),
+            history: Vec::new(),
+            noted: 0,
+        }
+    }
+
+    /// Remembers how long its history is.
+    pub fn note_history(&mut self) {
+        self.noted = self.history.len();
+    }
+
+    /// What it wrote into its history since then.
+    pub fn history(&self) -> &[String] {
+        &self.history[self.noted..]
+    }
+
+    /// It speaks of what it took, in the ways that CLIs have.
+    fn speak(&mut self, acted: &mut Acted, prng: &mut Prng) {
+        let mut often = |chance: u64| chance > 0 && prng.below(1000) < chance;
+        for text in &acted.accepted {
+            if often(self.manner.keeps) {
+                self.history.push(text.clone());
+            }
+            if often(self.manner.tells) {
+                acted.told.push(text.clone());
+            }
+            if often(self.manner.signs) {
+                let signs = b"\x1b]7501;state=working\x1b\\\x1b]7501;state=done\x1b\\";
+                self.output.extend(signs);
+            }
         }
     }
 
@@ -275,6 +318,7 @@ impl Seat {
                 self.read(byte, prng, &mut acted);
             }
             if let Kind::Composer { .. } = self.manner.kind {
+                self.speak(&mut acted, prng);
                 self.draw();
             }
             if !acted.accepted.is_empty() && prng.below(1000) < self.manner.dies {

@@ -124,6 +124,15 @@ impl Drop for Process {
     }
 }
 
+/// Makes a shell script that can be run under that name; its path.
+pub fn script(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("a script");
+    let made = Command::new("chmod").arg("+x").arg(&path).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    path.to_str().expect("a path").to_owned()
+}
+
 /// Sends a signal by name.
 pub fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill")

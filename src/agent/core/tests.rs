@@ -1,10 +1,12 @@
 //! The core against made-up terminals, in made-up time.
 
-mod withdrawing;
+mod hostile; // bodies made of trouble
+mod withdrawing; // messages to be forgotten
 
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::agent::rows::Rows;
 use crate::ids::{AgentName, DeliveryId};
 use crate::msg::Treatment;
 use crate::time::Wall;
@@ -17,6 +19,10 @@ trait Program {
     fn settings(&self) -> Facts;
     /// It reads: what it shows in answer.
     fn read(&mut self, bytes: &[u8]) -> Vec<u8>;
+    /// What it keeps of what it was asked.
+    fn history(&self) -> &[String] {
+        &[]
+    }
 }
 
 const COOKED: Facts = Facts {
@@ -82,6 +88,10 @@ struct Composer {
     /// So many Enters only begin another row.
     newlines: usize,
     stash: String,
+    /// It writes down what is submitted.
+    keeps_history: bool,
+    /// What it says of itself when something is submitted.
+    says: &'static str,
 }
 
 impl Composer {
@@ -140,7 +150,17 @@ impl Program for Composer {
                 }
             }
         }
-        self.draw()
+        let mut shown = self.draw();
+        if bytes.ends_with(b"\r") {
+            shown.extend_from_slice(self.says.as_bytes());
+        }
+        shown
+    }
+    fn history(&self) -> &[String] {
+        match self.keeps_history {
+            true => &self.submitted,
+            false => &[],
+        }
     }
 }
 
@@ -154,10 +174,15 @@ struct World<P> {
     writes: Vec<Vec<u8>>,
     reports: Vec<(Mono, AgentReport)>,
     keys: Vec<(u64, Result<usize, String>)>,
+    /// The terminal is full: what is written waits outside. So much does.
+    full: bool,
+    outside: usize,
     /// The program reads at all.
     reading: bool,
     /// Whether reading can be observed.
     observed: bool,
+    /// How long the program's history was before Enter.
+    noted: usize,
 }
 
 fn spec() -> AgentSpec {
@@ -184,8 +209,11 @@ impl<P: Program> World<P> {
             writes: Vec::new(),
             reports: Vec::new(),
             keys: Vec::new(),
+            full: false,
+            outside: 0,
             reading: true,
             observed: true,
+            noted: 0,
         };
         world.event(Event::Output(greeting.to_vec()));
         world.event(Event::Output(b"\x1b[s->pty:ready\x1b[2K\r".to_vec()));
@@ -219,12 +247,25 @@ impl<P: Program> World<P> {
                     self.unread.extend_from_slice(&bytes);
                     self.writes.push(bytes);
                 }
+                Effect::NoteHistory(_) => self.noted = self.program.history().len(),
+                Effect::AskHistory(head) => {
+                    let since = &self.program.history()[self.noted..];
+                    if since.iter().any(|text| head.is_in(text)) {
+                        let mut out = Out::default();
+                        self.core.step(now, Event::InHistory, &mut out);
+                        for effect in out.effects.into_iter().rev() {
+                            todo.push_front(effect);
+                        }
+                    }
+                }
                 Effect::Report(report) => self.reports.push((self.now, report)),
                 Effect::Keys(number, result) => self.keys.push((number, result)),
                 Effect::Resize(_) | Effect::Signal(_) => {}
             }
         }
-        if wrote > 0 {
+        if self.full {
+            self.outside += wrote;
+        } else if wrote > 0 {
             self.event(Event::Wrote(wrote));
             let settings = self.program.settings();
             if settings.line_mode && settings.echo {
@@ -267,6 +308,7 @@ impl<P: Program> World<P> {
             delivery_id: DeliveryId::new("d1"),
             text: text.into(),
             mode,
+            raw: false,
         }))));
     }
 
@@ -326,6 +368,36 @@ fn an_unread_message_is_said_to_be_unread_and_never_settled_by_the_clock() {
 }
 
 #[test]
+fn a_message_that_does_not_fit_into_the_terminal_is_said_to_be_unread_once() {
+    fn play(mut world: World<impl Program>) {
+        (world.reading, world.full) = (false, true);
+        world.inject(TEXT, Mode::Wait);
+        world.run(1900);
+        assert!(world.reports.is_empty());
+        world.run(3_600_000);
+        let reports = world.reported();
+        assert!(
+            matches!(reports[..], [AgentReport::Stalled(_, why)] if why.contains("has not read")),
+            "{reports:?}"
+        );
+        (world.reading, world.full) = (true, false);
+        world.event(Event::Wrote(world.outside));
+        world.run(1000);
+        assert!(
+            matches!(
+                world.reported()[1..],
+                [AgentReport::Typed(_), AgentReport::Landed(_, _, None)]
+            ),
+            "{:?}",
+            world.reports
+        );
+    }
+    play(World::ready(Lines, b""));
+    play(World::ready(Parrot, b""));
+    play(World::ready(Composer::default(), COMPOSER));
+}
+
+#[test]
 fn without_sight_of_reading_the_window_closes_without_proof() {
     let mut world = World::ready(Lines, b"");
     world.observed = false;
@@ -368,7 +440,7 @@ fn a_raw_program_that_shows_nothing_gets_its_enter_after_a_pause() {
 #[test]
 fn a_steering_message_presses_escape_first() {
     let mut world = World::ready(Parrot, b"");
-    world.core.profile.escape_interrupts = true;
+    world.core.profile.interrupts = 1;
     world.inject(TEXT, Mode::Steer);
     world.run(90);
     assert_eq!(world.written(), ["\x1b"]);
@@ -394,7 +466,7 @@ fn a_composer_gets_a_paste_and_then_enter_once_it_is_drawn() {
     assert_eq!(world.written(), ["\x1b[200~two\nlines 42\x1b[201~"]);
     world.run(200);
     assert_eq!(world.program.submitted, ["two\nlines 42"]);
-    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Screen)]);
 }
 
 #[test]
@@ -403,7 +475,7 @@ fn hostile_text_reaches_a_composer_as_text() {
     world.inject("before\x1b[201~\rEVIL\r", Mode::Wait);
     world.run(1000);
     assert_eq!(world.program.submitted, ["before\nEVIL"]);
-    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Screen)]);
 }
 
 #[test]
@@ -444,7 +516,7 @@ fn a_text_that_is_drawn_late_is_entered_then_and_not_typed_again() {
     world.run(1000);
     assert_eq!(world.program.submitted, [TEXT]);
     assert_eq!(world.writes.len(), 2);
-    assert_eq!(world.reported()[1..], [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.reported()[1..], [&typed(), &landed(Proof::Screen)]);
 }
 
 #[test]
@@ -459,7 +531,7 @@ fn a_swallowed_enter_is_pressed_again_and_the_text_is_not_typed_again() {
     world.inject(TEXT, Mode::Wait);
     world.run(10_000);
     assert_eq!(world.program.submitted, [TEXT]);
-    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Screen)]);
     assert_eq!(world.writes.len(), 4);
 }
 
@@ -482,7 +554,7 @@ fn a_draft_that_will_not_go_is_reported_and_not_settled() {
     world.program.swallow = 0;
     world.event(Event::Keys(1, b"\r".to_vec()));
     world.run(1000);
-    assert_eq!(world.reported()[2], &landed(Proof::Echo));
+    assert_eq!(world.reported()[2], &landed(Proof::Screen));
 }
 
 #[test]
@@ -584,7 +656,7 @@ fn a_quiet_agent_needs_no_wake_ups() {
 #[test]
 fn a_known_cli_without_its_composer_is_not_typed_to() {
     let mut world = World::ready(Lines, b"");
-    world.core.profile = profile::of(&["claude".into()]);
+    world.core.profile = Rows::default().by_command(&["claude".into()]);
     world.inject(TEXT, Mode::Wait);
     world.run(60_000);
     assert!(world.writes.is_empty());
@@ -596,7 +668,7 @@ fn a_known_cli_without_its_composer_is_not_typed_to() {
 /// A composer that the broker knows, with its input line drawn.
 fn known() -> World<Composer> {
     let mut world = World::ready(Composer::default(), COMPOSER);
-    world.core.profile = profile::of(&["claude".into()]);
+    world.core.profile = Rows::default().by_command(&["claude".into()]);
     world.event(Event::Output(world.program.draw()));
     world
 }
@@ -623,7 +695,7 @@ fn nothing_is_typed_into_an_open_dialog_and_the_message_arrives_once_it_is_answe
     world.run(5000);
     assert_eq!(world.program.submitted, [TEXT]);
     assert_eq!(world.program.answered, b"2");
-    let arrived = [&typed(), &landed(Proof::Echo)];
+    let arrived = [&typed(), &landed(Proof::Screen)];
     assert!(
         world.reported().ends_with(&arrived),
         "{:?}",
@@ -699,7 +771,7 @@ fn an_enter_that_only_begins_another_row_is_not_taken_for_a_submission() {
     assert_eq!(world.reported(), [&typed()]);
     world.run(2000);
     assert_eq!(world.program.submitted, [format!("{TEXT}\n")]);
-    assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Screen)]);
 }
 
 #[test]
@@ -715,3 +787,5 @@ fn a_composer_that_merges_what_is_queued_gets_a_message_only_when_it_is_idle() {
     world.run(1000);
     assert_eq!(world.program.submitted, [TEXT]);
 }
+
+mod proofs;

@@ -3,17 +3,24 @@
 
 use std::time::Duration;
 
-use super::{AgentCore, Effects, Facts, Next, State};
-use crate::agent::draft::{Check, Draft, Stage, Swallowed, Typing};
+use super::{AgentCore, Effect, Effects, Facts, Next, State};
+use crate::agent::draft::{Check, DRAWN_WITHIN, Draft, Stage, Swallowed, Typing};
 use crate::agent::gate::{Answer, Gate, Scene};
 use crate::agent::inject::{self, Frame};
 use crate::agent::prompt::Focus;
+use crate::agent::proof::Head;
+use crate::agent::signs::Sign;
 use crate::agent::verify::{Before, Drawn, Echo, Key, Looks};
 use crate::ids::DeliveryId;
 use crate::msg::AgentReport;
 use crate::time::{Mono, soonest};
 use crate::wire::down::Mode;
+use crate::wire::event::Proof;
 
+/// How often in a row the program's history may say nothing until it is no longer waited for.
+const SILENCES: u8 = 3;
+/// How many messages are remembered until their turns begin.
+const UNSTARTED: usize = 16;
 /// Between Escape and the text, when a message interrupts.
 const INTERRUPT: Duration = Duration::from_millis(100);
 
@@ -22,16 +29,23 @@ impl AgentCore {
         let Some(injection) = self.waiting.pop_front() else {
             return Next::Stay(State::Ready);
         };
-        let text = inject::sanitise(&injection.text);
+        let mut text = inject::sanitise(&injection.text);
+        if self.profile.one_line {
+            text = inject::one_line(&text);
+        }
         let Some(key) = Key::of(&text) else {
             let why = "the message is empty once control characters are removed".to_owned();
             Self::report(out, AgentReport::Failed(injection.delivery_id, why));
             return Next::Go(State::Ready);
         };
         self.look(out);
+        let steer = injection.mode == Mode::Steer;
         Next::Stay(State::Injecting(Box::new(Draft {
             id: injection.delivery_id,
-            interrupt: injection.mode == Mode::Steer,
+            steer,
+            escapes: if steer { self.profile.interrupts } else { 0 },
+            head: Head::of(&text),
+            raw: injection.raw,
             text,
             echo: Echo::new(key.clone()),
             key,
@@ -89,7 +103,9 @@ impl AgentCore {
         if facts.line_mode {
             return self.type_lines(now, facts, draft, out);
         }
-        if std::mem::take(&mut draft.interrupt) && self.profile.escape_interrupts {
+        // At an idle program Escape does something else: two in a row open Claude Code's list of earlier questions.
+        if draft.escapes > 0 && self.sign != Some(Sign::Idle) {
+            draft.escapes -= 1;
             self.write(vec![0x1b], out);
             draft.stage = Stage::Interrupted {
                 until: now + INTERRUPT,
@@ -103,11 +119,12 @@ impl AgentCore {
         };
         let before = Before::of(&self.screen, &draft.key);
         draft.echo.start_over();
-        let mark = self.write(inject::framed(&draft.text, frame), out);
-        draft.wake = None;
+        let mark = self.write(inject::framed(&draft.text, frame, draft.raw), out);
+        draft.wake = Some(now + DRAWN_WITHIN);
         draft.stage = Stage::Typing(Typing {
             frame,
             mark,
+            queued_at: now,
             before,
             typed_at: None,
             read_at: None,
@@ -135,7 +152,7 @@ impl AgentCore {
             profile: &self.profile,
             last_output: self.last_output,
             hands: self.hands,
-            steer: draft.interrupt,
+            steer: draft.steer,
             known: self.prompt_known,
         });
         let (wake, why) = match answer {
@@ -174,7 +191,7 @@ impl AgentCore {
             Self::report(out, AgentReport::Failed(draft.id.clone(), why));
             return Next::Go(State::Ready);
         }
-        let mut bytes = inject::framed(&draft.text, Frame::Lines);
+        let mut bytes = inject::framed(&draft.text, Frame::Lines, draft.raw);
         bytes.push(enter(facts));
         draft.echo.start_over();
         let mark = self.write(bytes, out);
@@ -203,6 +220,9 @@ impl AgentCore {
             };
             let frame = typing.frame;
             let before = typing.before.clone();
+            if let Some(source) = self.profile.history {
+                out.effects.push(Effect::NoteHistory(source));
+            }
             let mark = self.write(
                 vec![if facts.line_mode { enter(facts) } else { b'\r' }],
                 out,
@@ -237,7 +257,13 @@ impl AgentCore {
         out: &mut Effects,
     ) -> Next {
         if self.written < check.mark {
+            let verdict = check.waits(now);
+            self.say_stalled(&check, verdict.stall, out);
+            check.draft.wake = verdict.wake;
             return Next::Stay(State::Verifying(check));
+        }
+        if check.proven == Some(Proof::Hook) {
+            return self.landed(&check, Proof::Hook, None, out);
         }
         if check.entered_at.is_none() {
             check.entered(now);
@@ -250,27 +276,109 @@ impl AgentCore {
         let Some(facts) = self.facts else {
             return Next::Stay(State::Verifying(check));
         };
-        let verdict = check.judge(now, facts, &self.screen, self.profile.prompt);
+        let history = self.profile.history.is_some() && check.proven.is_none();
+        if let Some(head) = check.draft.head.clone().filter(|_| history)
+            && check.asks(now)
+        {
+            out.effects.push(Effect::AskHistory(head));
+        }
+        let hope = history && self.silences < SILENCES && check.draft.head.is_some();
+        let verdict = check.judge(now, facts, &self.screen, self.profile.prompt, hope);
         if let Some((proof, note)) = verdict.landed {
-            Self::report(
-                out,
-                AgentReport::Landed(check.draft.id.clone(), proof, note),
-            );
-            return Next::Go(State::Ready);
+            match proof {
+                Proof::Transcript => self.silences = 0,
+                Proof::Screen if hope => self.silences += 1,
+                _ => {}
+            }
+            return self.landed(&check, proof, note, out);
         }
+        let ask_at = check.asks_at().filter(|_| history);
+        check.draft.wake = soonest(verdict.wake, ask_at);
         if verdict.press_again {
-            check.mark = self.write(vec![b'\r'], out);
-            check.entered_at = None;
-            check.presses += 1;
+            let mark = self.write(vec![b'\r'], out);
+            check.again(now, mark);
         }
-        if let Some(why) = verdict.stall {
+        self.say_stalled(&check, verdict.stall, out);
+        Next::Stay(State::Verifying(check))
+    }
+
+    fn say_stalled(&self, check: &Check, why: Option<String>, out: &mut Effects) {
+        if let Some(why) = why {
+            let why = format!("{why}; {}", self.shown());
+            Self::report(out, AgentReport::Stalled(check.draft.id.clone(), why));
+        }
+    }
+
+    fn landed(
+        &mut self,
+        check: &Check,
+        proof: Proof,
+        note: Option<String>,
+        out: &mut Effects,
+    ) -> Next {
+        let id = &check.draft.id;
+        Self::report(out, AgentReport::Landed(id.clone(), proof, note));
+        match check.turn {
+            Some(proof) => Self::report(out, AgentReport::TurnStarted(id.clone(), proof)),
+            None if self.profile.composer => {
+                if self.unstarted.len() >= UNSTARTED {
+                    self.unstarted.pop_front();
+                }
+                self.unstarted
+                    .push_back((id.clone(), check.draft.head.clone()));
+            }
+            None => {}
+        }
+        Next::Go(State::Ready)
+    }
+
+    /// The program said itself what it was asked. A person may have pressed Enter on our text, too.
+    pub(super) fn prompted(&mut self, prompt: &str, out: &mut Effects) {
+        let asked = |head: &Option<Head>| head.as_ref().is_some_and(|head| head.is_in(prompt));
+        // Of two messages with the same words the earlier one is meant.
+        let earlier = |head: &Option<Head>| self.unstarted.iter().any(|(_, other)| other == head);
+        if let State::Verifying(check) = &mut self.state
+            && asked(&check.draft.head)
+            && !earlier(&check.draft.head)
+        {
+            check.proven = Some(Proof::Hook);
+            check.turn = Some(Proof::Hook);
+        }
+        let typed = match &self.state {
+            State::Injecting(draft) | State::Stalled(draft) => {
+                matches!(draft.stage, Stage::Typing(_)) && asked(&draft.head)
+            }
+            _ => false,
+        };
+        if typed
+            && let State::Injecting(draft) | State::Stalled(draft) =
+                std::mem::replace(&mut self.state, State::Ready)
+        {
             Self::report(
                 out,
-                AgentReport::Stalled(check.draft.id.clone(), format!("{why}; {}", self.shown())),
+                AgentReport::Landed(draft.id.clone(), Proof::Hook, None),
             );
+            Self::report(out, AgentReport::TurnStarted(draft.id, Proof::Hook));
         }
-        check.draft.wake = verdict.wake;
-        Next::Stay(State::Verifying(check))
+        while let Some(at) = self.unstarted.iter().position(|(_, head)| asked(head)) {
+            if let Some((id, _)) = self.unstarted.remove(at) {
+                Self::report(out, AgentReport::TurnStarted(id, Proof::Hook));
+            }
+        }
+    }
+
+    /// The program began to work: on what was just submitted, or on what it had queued.
+    pub(super) fn began(&mut self, out: &mut Effects) {
+        if let State::Verifying(check) = &mut self.state
+            && check.entered_at.is_some()
+            && self.unstarted.is_empty()
+        {
+            check.turn.get_or_insert(Proof::Osc);
+            check.proven.get_or_insert(Proof::Osc);
+        }
+        for (id, _) in self.unstarted.drain(..) {
+            Self::report(out, AgentReport::TurnStarted(id, Proof::Osc));
+        }
     }
 }
 

@@ -65,7 +65,11 @@ impl World {
                     self.event(Event::Wrote(len));
                 }
                 Effect::Report(report) => self.reports.push(report),
-                Effect::Keys(..) | Effect::Resize(_) | Effect::Signal(_) => {}
+                Effect::NoteHistory(_)
+                | Effect::AskHistory(_)
+                | Effect::Keys(..)
+                | Effect::Resize(_)
+                | Effect::Signal(_) => {}
             }
         }
     }

@@ -1,0 +1,154 @@
+//! What a program itself says of the messages it took, and that the screen decides where it says nothing.
+
+use super::*;
+
+fn d(id: &str) -> DeliveryId {
+    DeliveryId::new(id)
+}
+
+#[test]
+fn a_message_in_the_programs_own_history_has_landed_at_once() {
+    let mut world = known();
+    world.program.keeps_history = true;
+    world.inject(TEXT, Mode::Wait);
+    world.run(2000);
+    assert_eq!(world.program.submitted, [TEXT]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Transcript)]);
+    let took = world.reports[1].0.since(world.reports[0].0);
+    assert!(took < Duration::from_millis(40), "{took:?} after Enter");
+}
+
+#[test]
+fn a_program_that_keeps_no_history_is_believed_by_its_screen_and_soon_not_asked_any_more() {
+    let mut world = known();
+    let mut waits = Vec::new();
+    for count in 1..=5 {
+        world.reports.clear();
+        world.inject(&format!("{TEXT} {count}"), Mode::Wait);
+        world.run(2000);
+        assert_eq!(world.reported(), [&typed(), &landed(Proof::Screen)]);
+        waits.push(world.reports[1].0.since(world.reports[0].0));
+    }
+    assert!(waits[0] > Duration::from_millis(150), "{waits:?}");
+    assert!(waits[4] < Duration::from_millis(100), "{waits:?}");
+}
+
+#[test]
+fn a_history_proves_nothing_while_the_text_still_stands_in_the_input_line() {
+    let mut world = known();
+    world.program.swallow = 1;
+    world.inject(TEXT, Mode::Wait);
+    world.run(300);
+    // As when another program with the same history was told the same.
+    world.event(Event::InHistory);
+    assert_eq!(world.reported(), [&typed()]);
+    world.run(2000);
+    assert_eq!(world.program.submitted, [TEXT]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Transcript)]);
+}
+
+#[test]
+fn a_program_that_says_it_works_has_taken_the_message_and_begun_with_it() {
+    let mut world = known();
+    world.program.says = "\x1b]7501;state=working:app=codex\x1b\\";
+    world.event(Event::Output("\x1b]7501;state=idle\x1b\\".into()));
+    world.inject(TEXT, Mode::Wait);
+    world.run(2000);
+    let begun = AgentReport::TurnStarted(d("d1"), Proof::Osc);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Osc), &begun]);
+}
+
+#[test]
+fn a_hook_proves_the_message_it_names_and_no_other() {
+    let mut world = known();
+    world.program.swallow = 9;
+    world.inject(TEXT, Mode::Wait);
+    world.run(300);
+    world.event(Event::Prompted(
+        "Relay message from bob [ws / evt_2]: hello 42".into(),
+    ));
+    assert_eq!(world.reported(), [&typed()]);
+    world.event(Event::Prompted(format!("{TEXT}\n")));
+    let begun = AgentReport::TurnStarted(d("d1"), Proof::Hook);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Hook), &begun]);
+}
+
+#[test]
+fn a_message_that_was_queued_begins_later_and_that_is_told_once() {
+    let mut world = known();
+    world.event(Event::Output("\x1b]0;⠂ busy\x07".into()));
+    world.inject(TEXT, Mode::Wait);
+    world.run(2000);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Screen)]);
+    world.event(Event::Prompted(TEXT.into()));
+    world.event(Event::Prompted(TEXT.into()));
+    world.event(Event::Output("\x1b]0;✳ idle\x07\x1b]0;⠂ busy\x07".into()));
+    let begun = AgentReport::TurnStarted(d("d1"), Proof::Hook);
+    assert_eq!(world.reported()[2..], [&begun]);
+}
+
+#[test]
+fn a_text_that_a_person_submits_has_landed_too() {
+    let mut world = known();
+    world.program.ambush = true;
+    world.inject(TEXT, Mode::Wait);
+    world.run(5000);
+    assert_eq!(blocked(&world.reported()).len(), 1);
+    world.event(Event::Prompted(TEXT.into()));
+    let begun = AgentReport::TurnStarted(d("d1"), Proof::Hook);
+    let arrived = [&landed(Proof::Hook), &begun];
+    assert!(world.reported().ends_with(&arrived), "{:?}", world.reports);
+    world.run(60_000);
+    assert_eq!(world.writes.len(), 1, "nothing is typed again");
+}
+
+#[test]
+fn a_program_that_says_it_works_is_not_idle_however_silent_it_is() {
+    let mut world = known();
+    world.core.idle_after = Some(Duration::from_secs(1));
+    world.event(Event::Output("\x1b]0;⠂ busy\x07".into()));
+    world.run(60_000);
+    assert_eq!(world.reported(), Vec::<&AgentReport>::new());
+    world.event(Event::Output("\x1b]0;✳ idle\x07".into()));
+    world.run(5000);
+    assert!(matches!(world.reported()[..], [AgentReport::Idle { .. }]));
+}
+
+#[test]
+fn an_idle_program_is_not_interrupted_and_a_busy_one_only_until_it_stops() {
+    let escapes = |sign: &str, answers: bool| {
+        let mut world = known();
+        world.core.profile.interrupts = 2;
+        world.event(Event::Output(sign.into()));
+        world.inject(TEXT, Mode::Steer);
+        world.run(50);
+        if answers {
+            world.event(Event::Output("\x1b]0;✳ idle\x07".into()));
+        }
+        world.run(3000);
+        assert_eq!(world.program.submitted, [TEXT]);
+        world
+            .written()
+            .iter()
+            .filter(|text| **text == "\x1b")
+            .count()
+    };
+    assert_eq!(escapes("\x1b]0;✳ idle\x07", false), 0);
+    assert_eq!(escapes("\x1b]0;⠂ busy\x07", true), 1);
+    assert_eq!(escapes("\x1b]0;⠂ busy\x07", false), 2);
+}
+
+#[test]
+fn of_two_messages_with_the_same_words_a_hook_means_the_one_that_came_first() {
+    let mut world = known();
+    world.event(Event::Output("\x1b]0;⠂ busy\x07".into()));
+    world.inject(TEXT, Mode::Wait);
+    world.run(2000);
+    world.program.swallow = 9;
+    world.inject(TEXT, Mode::Wait);
+    world.run(300);
+    world.reports.clear();
+    world.event(Event::Prompted(TEXT.into()));
+    let begun = AgentReport::TurnStarted(d("d1"), Proof::Hook);
+    assert_eq!(world.reported(), [&begun], "the second is not taken yet");
+}

@@ -1,0 +1,59 @@
+//! Whether a program works or rests, by its own signs: the title of its window, a status sequence, a progress report.
+//! Programs that give none have none; silence is judged elsewhere. Decides nothing.
+
+use crate::screen::Told;
+
+/// What a program says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// A turn runs.
+    Busy,
+    /// It waits for somebody.
+    Idle,
+}
+
+/// What one sequence says; `None` if it is about something else. Measured on Claude Code, Codex and Gemini CLI
+/// (injection, "The CLIs").
+pub fn of(told: &Told) -> Option<Sign> {
+    match told {
+        Told::Title(Some('✳' | '◇')) | Told::Progress(false) => Some(Sign::Idle),
+        Told::Title(Some('✦' | '\u{2800}'..='\u{28ff}')) | Told::Progress(true) => {
+            Some(Sign::Busy)
+        }
+        Told::Title(_) => None,
+        Told::Status(status) => {
+            let mut fields = status.split(':');
+            match fields.find_map(|field| field.strip_prefix("state=")) {
+                Some("working") => Some(Sign::Busy),
+                Some("idle" | "done") => Some(Sign::Idle),
+                _ => None,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn titles_and_states_of_known_clis_say_whether_they_work() {
+        for (told, sign) in [
+            (Told::Title(Some('⠂')), Some(Sign::Busy)),
+            (Told::Title(Some('✳')), Some(Sign::Idle)),
+            (Told::Title(Some('p')), None),
+            (Told::Title(None), None),
+            (
+                Told::Status("state=working:app=codex".into()),
+                Some(Sign::Busy),
+            ),
+            (
+                Told::Status("app=codex:state=done".into()),
+                Some(Sign::Idle),
+            ),
+            (Told::Status("state=dreaming".into()), None),
+        ] {
+            assert_eq!(of(&told), sign, "{told:?}");
+        }
+    }
+}

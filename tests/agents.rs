@@ -16,7 +16,7 @@ use relay_broker::sys::thread::Handle;
 use relay_broker::wire::down::Mode;
 use relay_broker::wire::event::Proof;
 
-use crate::support::Scratch;
+use crate::support::{Scratch, until};
 
 /// Generous: only a broken test waits this long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -449,17 +449,18 @@ fn the_last_words_of_an_agent_are_heard_before_its_end() {
         events,
     )
     .expect("thread");
-    while !matches!(
-        reports.recv_timeout(PATIENCE).expect("reports"),
-        AgentReport::Exited(_)
-    ) {}
     let mut text = String::new();
-    while let Ok(event) = heard.items.try_recv() {
-        let event: serde_json::Value = serde_json::from_str(&event).expect("JSON");
-        assert_eq!(event["kind"], "worker_stream");
-        text += event["chunk"].as_str().expect("text");
-        assert!(event.get("seq").is_none());
-    }
+    until("the end", || {
+        let ended = matches!(reports.try_recv(), Ok(AgentReport::Exited(_)));
+        // Read as it comes: who lets too much wait is cut off.
+        while let Ok(event) = heard.items.try_recv() {
+            let event: serde_json::Value = serde_json::from_str(&event).expect("JSON");
+            assert_eq!(event["kind"], "worker_stream");
+            text += event["chunk"].as_str().expect("text");
+            assert!(event.get("seq").is_none());
+        }
+        ended.then_some(())
+    });
     assert!(text.ends_with("漢字 499\r\nthe end\r\n"), "{text:?}");
     assert!(!text.contains('\u{fffd}'));
 }

@@ -1,7 +1,7 @@
 //! The core against made-up terminals, in made-up time.
 
 mod hostile; // bodies made of trouble
-mod withdrawing;
+mod withdrawing; // messages to be forgotten
 
 use std::collections::BTreeMap;
 

@@ -32,6 +32,8 @@ use crate::wire::event::{BrokerEvent, Numbered};
 
 /// The most output one round takes before orders get their turn.
 const ROUND: usize = 64 * 1024;
+/// The most that a hook's program may tell in one round.
+const PROMPTS: usize = 16;
 /// How long the new process has to become the program.
 const BIRTH: Duration = Duration::from_secs(5);
 /// How long what a dead program left behind may go on writing into its terminal.
@@ -98,7 +100,7 @@ fn hook(job: &mut Job, exe: &Path) -> Option<Hook> {
     if !job.profile.hook {
         return None;
     }
-    let hook = Hook::open(&job.hooks, &job.spec.name, exe)
+    let hook = Hook::open(&job.hooks, exe)
         .inspect_err(|e| log::info!("{} gets no hook: {e}", job.spec.name))
         .ok()?;
     hook.join(&mut job.spec.argv, &job.profile.program)
@@ -159,6 +161,13 @@ fn await_program(
     }
 }
 
+/// What there is to do.
+struct Wake {
+    terminal: bool,
+    mailbox: bool,
+    hook: bool,
+}
+
 struct Actor {
     name: AgentName,
     core: AgentCore,
@@ -214,13 +223,16 @@ impl Actor {
         }
         self.perform();
         while self.ended.get().is_none() {
-            let (terminal, mailbox) = self.wait();
+            let Wake {
+                terminal,
+                mailbox,
+                hook,
+            } = self.wait();
             if mailbox {
                 self.orders();
             }
-            while let Some(prompt) = self.hook.as_ref().and_then(Hook::next) {
-                self.core
-                    .step(clock::now(), Event::Prompted(prompt), &mut self.out);
+            if hook {
+                self.prompts();
             }
             if terminal {
                 self.pump(&mut buffer);
@@ -235,7 +247,7 @@ impl Actor {
     }
 
     /// Sleeps until something happens: output, room, an order, or the core's deadline.
-    fn wait(&self) -> (bool, bool) {
+    fn wait(&self) -> Wake {
         let timeout = if self.more_orders {
             Some(Duration::ZERO)
         } else {
@@ -259,14 +271,30 @@ impl Actor {
         // A terminal that hung up stays "ready" for ever.
         let watched = if self.hung_up { 2 } else { 3 };
         match poll(&mut fds[..watched], timeout.as_ref()) {
-            Ok(_) => (
-                fds[2]
+            Ok(_) => Wake {
+                terminal: fds[2]
                     .revents()
                     .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
-                self.more_orders || !fds[0].revents().is_empty(),
-            ),
+                mailbox: self.more_orders || !fds[0].revents().is_empty(),
+                hook: fds[1].revents().contains(PollFlags::IN),
+            },
             // Interrupted, or out of memory for a moment: look at everything.
-            Err(_) => (!self.hung_up, true),
+            Err(_) => Wake {
+                terminal: !self.hung_up,
+                mailbox: true,
+                hook: true,
+            },
+        }
+    }
+
+    /// What the program's hook told, but no more than a round's worth.
+    fn prompts(&mut self) {
+        for _ in 0..PROMPTS {
+            let Some(prompt) = self.hook.as_mut().and_then(Hook::next) else {
+                return;
+            };
+            self.core
+                .step(clock::now(), Event::Prompted(prompt), &mut self.out);
         }
     }
 
@@ -396,11 +424,11 @@ impl Actor {
                     .get_or_insert_with(|| History::of(source, pid))
                     .note();
             }
-            Effect::AskHistory(head) => {
+            Effect::AskHistory(head, long) => {
                 if self
                     .history
                     .as_ref()
-                    .is_some_and(|history| history.has(&head))
+                    .is_some_and(|history| history.has(&head, long))
                 {
                     self.core
                         .step(clock::now(), Event::InHistory, &mut self.out);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::agent::dialog;
 use crate::agent::draft::{Check, Draft, Stage};
 use crate::agent::gate::Hands;
-use crate::agent::profile::{self, Profile, Source};
+use crate::agent::profile::{Profile, Source};
 use crate::agent::prompt::{self, Focus};
 use crate::agent::proof::Head;
 use crate::agent::ready::{Judgement, Sight, Watch};
@@ -71,8 +71,8 @@ pub enum Effect {
     Probe,
     /// Remember how far the program's history goes.
     NoteHistory(Source),
-    /// Look whether the message was added to it; [`Event::InHistory`] if so.
-    AskHistory(Head),
+    /// Look whether the message was added to it; [`Event::InHistory`] if so. It may stand there as a placeholder.
+    AskHistory(Head, bool),
     /// Tell the dispatcher.
     Report(AgentReport),
     /// Those keys are in the terminal, or will never be.
@@ -146,6 +146,8 @@ pub struct AgentCore {
     sign: Option<Sign>,
     /// What landed, and was not seen to be acted on.
     unstarted: VecDeque<(DeliveryId, Option<Head>)>,
+    /// Its hook works.
+    hooked: bool,
     /// How often in a row its history said nothing of a message that landed.
     silences: u8,
     dialogs: dialog::Watch,
@@ -175,6 +177,7 @@ impl AgentCore {
             prompt_known: false,
             sign: None,
             unstarted: VecDeque::new(),
+            hooked: false,
             silences: 0,
             dialogs: dialog::Watch::default(),
             kill_at: None,
@@ -293,7 +296,11 @@ impl AgentCore {
 
     /// What has the keyboard now.
     fn focus(&mut self) -> Focus {
-        let focus = prompt::focus(&self.screen, self.profile.prompt);
+        let mut focus = prompt::focus(&self.screen, self.profile.prompt);
+        let input_line = matches!(focus, Focus::Empty | Focus::Draft | Focus::Home);
+        if input_line && dialog::stands(&self.screen, &self.profile) {
+            focus = Focus::Away;
+        }
         self.prompt_known |= matches!(focus, Focus::Empty | Focus::Draft | Focus::Home);
         focus
     }
@@ -311,10 +318,6 @@ impl AgentCore {
         let sight = self.sight();
         match watch.judge(now, &self.profile, self.screen.modes(), sight, self.facts) {
             Judgement::Ready(evidence) => {
-                if watch.marked() {
-                    // A program that says so itself needs none of the care that is taken of one that does not.
-                    self.profile = profile::GENERIC;
-                }
                 Self::report(out, AgentReport::Ready { evidence });
                 Next::Go(State::Ready)
             }

@@ -94,6 +94,12 @@ pub struct Seen {
     rows: Vec<String>,
 }
 
+/// Whether one that is known stands there. Where a CLI hides its cursor in a dialog, the cursor may seem to be in an input line.
+pub fn stands(screen: &Screen, profile: &Profile) -> bool {
+    let mut known = profile.dialogs.iter();
+    known.any(|known| rows_of(known, screen).is_some())
+}
+
 /// Looks for one, where something else than the input line has the keyboard. `prompt_known`: the input line was seen before.
 pub fn seen(screen: &Screen, profile: &Profile, focus: Focus, prompt_known: bool) -> Option<Seen> {
     if focus != Focus::Away {

@@ -31,6 +31,8 @@ const UNECHOED: Duration = Duration::from_millis(150);
 const SHOWN_WITHIN: Duration = Duration::from_millis(250);
 /// How long anything is waited for where reading cannot be observed.
 const WINDOW: Duration = Duration::from_secs(5);
+/// A picture without the input line that stands for so long is not half drawn.
+const DRAWING: Duration = Duration::from_millis(300);
 /// An input line that stays empty this long after a dialog went holds no text of ours.
 const SETTLED: Duration = Duration::from_secs(1);
 /// A program that goes on drawing, and has not drawn a text it read within this, has dropped it.
@@ -40,8 +42,8 @@ const GONE: Duration = Duration::from_millis(50);
 /// Where something else than the empty input line has the keyboard after Enter, it must stay away this long: a picture may be
 /// half drawn, and some composers take an Enter for a line's end.
 const STAYS_AWAY: Duration = Duration::from_millis(600);
-/// How long a program's own proof is waited for once the text is gone, if it gave such proofs before: they come within 100 ms
-/// (injection, "Proof of submission outside the screen").
+/// How long a program's own proof is waited for once the text is gone: they come within 100 ms (injection, "Proof of
+/// submission outside the screen").
 const HOPE: Duration = Duration::from_millis(200);
 /// How often a program's history is looked into.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
@@ -98,7 +100,9 @@ pub struct Typing {
     pub typed_at: Option<Mono>,
     pub read_at: Option<Mono>,
     pub drawn_at: Option<Mono>,
-    /// Something else had the keyboard after the text was read.
+    /// Since when something else has had the keyboard, the text being read.
+    pub away_since: Option<Mono>,
+    /// It had it for longer than a picture takes to be drawn.
     pub away: bool,
     pub looks: Looks,
 }
@@ -150,8 +154,14 @@ impl Draft {
             return Swallowed::No;
         };
         if focus == Focus::Away {
-            typing.away = true;
+            let since = *typing.away_since.get_or_insert(now);
+            typing.away |= now >= since + DRAWING;
+            return match typing.away {
+                true => Swallowed::No,
+                false => Swallowed::Ask(since + DRAWING),
+            };
         }
+        typing.away_since = None;
         if focus != Focus::Empty || typing.drawn_at.is_some() {
             return Swallowed::No;
         }
@@ -367,7 +377,8 @@ impl Check {
 
     /// Whether to look into the program's history now.
     pub fn asks(&mut self, now: Mono) -> bool {
-        let due = self.asked_at.is_none_or(|at| now >= at + ASK_AGAIN);
+        let early = self.entered_at.is_none_or(|at| now < at + ASK_UNTIL);
+        let due = early && self.asked_at.is_none_or(|at| now >= at + ASK_AGAIN);
         if due {
             self.asked_at = Some(now);
         }
@@ -447,6 +458,22 @@ impl Check {
         }
     }
 
+    /// The program may yet say that it took the text. A dialog that came up at Enter may have taken the key instead, so while
+    /// one stands only such a word counts.
+    fn hopes(&mut self, now: Mono, gone_at: Mono, sure: Mono, focus: Focus) -> Judged {
+        let sure = sure.max(gone_at + HOPE);
+        match focus {
+            _ if now < sure => Judged::wait(sure),
+            Focus::Away => Judged {
+                stall: (!std::mem::replace(&mut self.stalled, true)).then(|| {
+                    "something else has the keyboard since Enter, and may have taken it".to_owned()
+                }),
+                ..Judged::default()
+            },
+            _ => Judged::landed(Proof::Screen),
+        }
+    }
+
     /// The draft stood in the input line: it is submitted once it is gone from there.
     fn draft_gone(
         &mut self,
@@ -463,22 +490,20 @@ impl Check {
             .is_some_and(|(place, before)| before.compare(screen, key) >= *place);
         let standing = prompt.and_then(|prompt| prompt::standing(screen, prompt));
         if !as_before && !standing.is_some_and(|words| key.ends(&words)) {
-            if let Some(proof) = self.proven {
-                return Judged::landed(proof);
-            }
             let gone_at = *self.gone_at.get_or_insert(now);
-            let sure = match prompt::focus(screen, prompt) {
+            let focus = prompt::focus(screen, prompt);
+            let sure = match focus {
                 Focus::Empty | Focus::Home | Focus::Unknown => gone_at + GONE,
                 Focus::Draft | Focus::Away => gone_at + STAYS_AWAY,
             };
-            let sure = match hope {
-                true => sure.max(gone_at + HOPE),
-                false => sure,
+            // Programs that share a home write into one history, so the picture must have settled as well.
+            return match self.proven {
+                Some(proof) if now >= sure => Judged::landed(proof),
+                Some(_) => Judged::wait(sure),
+                None if hope => self.hopes(now, gone_at, sure, focus),
+                None if now >= sure => Judged::landed(Proof::Screen),
+                None => Judged::wait(sure),
             };
-            if now >= sure {
-                return Judged::landed(Proof::Screen);
-            }
-            return Judged::wait(sure);
         }
         self.gone_at = None;
         match AGAIN.get(self.presses - 1) {

@@ -53,8 +53,8 @@ impl History {
         self.before = self.states();
     }
 
-    /// Whether the message was written since then.
-    pub fn has(&self, head: &Head) -> bool {
+    /// Whether the message was written since then; a `long` one as a placeholder, too.
+    pub fn has(&self, head: &Head, long: bool) -> bool {
         self.states().iter().any(|now| {
             let old = self.before.iter().find(|old| old.path == now.path);
             if old == Some(now) {
@@ -68,7 +68,7 @@ impl History {
             };
             let from = from.max(now.bytes.saturating_sub(READ_MAX));
             // In a file that was written anew any placeholder may be an old one.
-            let placeholder = self.source.placeholder.filter(|_| grown);
+            let placeholder = self.source.placeholder.filter(|_| grown && long);
             read(&now.path, from).is_some_and(|text| head.is_in_json(&text, placeholder))
         })
     }
@@ -139,20 +139,27 @@ mod tests {
         let (mut history, folder) = history("appended", "history.jsonl");
         let file = folder.join("history.jsonl");
         let head = Head::of("Relay message from bob [ws / 42]: hello").expect("letters");
-        assert!(!history.has(&head), "no file yet");
+        assert!(!history.has(&head, true), "no file yet");
         fs::write(&file, line("Relay message from bob [ws / 42]: hello")).expect("written");
         history.note();
-        assert!(!history.has(&head), "an older one");
+        assert!(!history.has(&head, true), "an older one");
         let two = [
             line("Relay message from bob [ws / 42]: hello"),
             line("other words"),
         ]
         .concat();
         fs::write(&file, &two).expect("written");
-        assert!(!history.has(&head));
+        assert!(!history.has(&head, true));
         let three = two + &line("Relay message from bob [ws / 42]: hello");
         fs::write(&file, three).expect("written");
-        assert!(history.has(&head));
+        assert!(history.has(&head, true));
+        history.note();
+        let pasted = fs::read_to_string(&file).expect("text") + &line("[Pasted text #1 +9 lines]");
+        fs::write(&file, pasted).expect("written");
+        assert!(
+            history.has(&head, true) && !history.has(&head, false),
+            "drawn in full, written in full"
+        );
         fs::remove_dir_all(folder).expect("removed");
     }
 
@@ -172,9 +179,9 @@ mod tests {
             r#"[{"m":"Relay message from bob [ws / 42]: hello"}]"#,
         )
         .expect("written");
-        assert!(history.has(&head));
+        assert!(history.has(&head, true));
         fs::write(&file, r#"[{"m":"[Pasted"}]"#).expect("written");
-        assert!(!history.has(&head), "an old placeholder");
+        assert!(!history.has(&head, true), "an old placeholder");
         fs::remove_dir_all(folder).expect("removed");
     }
 }

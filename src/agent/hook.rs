@@ -9,11 +9,10 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::exit;
 
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-
-use crate::ids::{AgentName, to_hex};
+use crate::agent::rows;
 use crate::sys::disk::{create_private_dir, write_private};
+use crate::sys::entropy;
+use serde_json::{Value, json};
 
 /// The folder of sockets and settings, in the state folder.
 pub const FOLDER: &str = "hooks";
@@ -33,62 +32,67 @@ const TIMEOUT: u32 = 5;
 pub struct Hook {
     socket: UnixDatagram,
     address: PathBuf,
-    settings: PathBuf,
+    settings: String,
+    buffer: Vec<u8>,
 }
 
 impl Hook {
     /// Makes socket and settings file in `dir`, which is made if missing; `exe` is our own binary.
     ///
     /// # Errors
-    /// When they cannot be made, for example because the path is too long for a socket (about 100 bytes).
-    pub fn open(dir: &Path, agent: &AgentName, exe: &Path) -> io::Result<Self> {
+    /// When they cannot be made, for example because the path is too long for a socket (about 100 bytes) or is not text.
+    pub fn open(dir: &Path, exe: &Path) -> io::Result<Self> {
         create_private_dir(dir)?;
-        // Names may hold any letters and be of any length; a socket's path may not.
-        let name = to_hex(&Sha256::digest(agent.as_str())[..8]);
+        // Of an agent's two lives the earlier one may still be putting its own away, so the name is not the agent's.
+        let name = entropy::hex::<4>()?;
         let (address, settings) = (dir.join(&name), dir.join(format!("{name}.json")));
-        let _ = std::fs::remove_file(&address);
+        let (Some(exe), Some(to), Some(path)) = (exe.to_str(), address.to_str(), settings.to_str())
+        else {
+            return Err(io::Error::other("a path is not UTF-8 text"));
+        };
         let socket = UnixDatagram::bind(&address)?;
         socket.set_nonblocking(true)?;
-        let words = [
-            exe.to_string_lossy(),
-            SUBCOMMAND.into(),
-            address.to_string_lossy(),
-        ];
-        let command = shell_words::join(words);
+        let command = shell_words::join([exe, SUBCOMMAND, to]);
         let hook = json!({"type": "command", "command": command, "timeout": TIMEOUT});
         let text = json!({"hooks": {"UserPromptSubmit": [{"hooks": [hook]}]}});
-        write_private(&settings, text.to_string().as_bytes())?;
-        Ok(Self {
+        let path = path.to_owned();
+        let hook = Self {
             socket,
             address,
-            settings,
-        })
+            settings: path,
+            buffer: vec![0; PASSED_MAX],
+        };
+        write_private(Path::new(&hook.settings), text.to_string().as_bytes())?;
+        Ok(hook)
     }
 
-    /// Puts the settings into a command line behind the program. One that has settings of its own keeps them alone:
-    /// the program takes one such file.
+    /// Puts the settings into a command line behind the program, if that is the one that takes them. One that has settings of
+    /// its own keeps them alone: the program takes one such file.
     ///
     /// Returns whether it could.
     pub fn join(&self, argv: &mut Vec<String>, program: &str) -> bool {
-        let is_program = |word: &String| {
-            Path::new(word)
-                .file_name()
-                .is_some_and(|name| name == program)
-        };
         let own = |word: &String| word == FLAG || word.starts_with("--settings=");
-        let (Some(at), false) = (argv.iter().position(is_program), argv.iter().any(own)) else {
+        let (name, args) = rows::started(argv);
+        if name != program || argv.iter().any(own) {
             return false;
-        };
-        let path = self.settings.to_string_lossy().into_owned();
-        argv.splice(at + 1..at + 1, [FLAG.to_owned(), path]);
+        }
+        let at = argv.len() - args.len();
+        argv.splice(at..at, [FLAG.to_owned(), self.settings.clone()]);
         true
     }
 
     /// The next question; `None` if there is none now.
-    pub fn next(&self) -> Option<String> {
-        let mut bytes = vec![0; PASSED_MAX];
-        let length = self.socket.recv(&mut bytes).ok()?;
-        Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
+    pub fn next(&mut self) -> Option<String> {
+        let length = self.socket.recv(&mut self.buffer).ok()?;
+        Some(String::from_utf8_lossy(&self.buffer[..length]).into_owned())
+    }
+}
+
+/// Removes what an earlier broker has left in the folder.
+pub fn sweep(dir: &Path) {
+    let left = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in left {
+        let _ = std::fs::remove_file(entry.path());
     }
 }
 
@@ -132,13 +136,13 @@ mod tests {
 
     fn hook(name: &str) -> (Hook, PathBuf) {
         let dir = std::env::temp_dir().join(format!("relay-{name}-{}", std::process::id()));
-        let hook = Hook::open(&dir, &AgentName::new("ada"), Path::new("/a b/relay-broker"));
+        let hook = Hook::open(&dir, Path::new("/a b/relay-broker"));
         (hook.expect("a temporary folder"), dir)
     }
 
     #[test]
     fn what_the_program_was_asked_comes_through_the_hook() {
-        let (hook, dir) = hook("asked");
+        let (mut hook, dir) = hook("asked");
         let said = json!({"hook_event_name": "UserPromptSubmit", "prompt": "do\n\"this\" é"});
         pass_on(&mut said.to_string().as_bytes(), &hook.address).expect("passed on");
         assert_eq!(hook.next().as_deref(), Some("do\n\"this\" é"));
@@ -151,7 +155,7 @@ mod tests {
         let text = std::fs::read_to_string(&settings).expect("a file");
         assert!(text.contains("'/a b/relay-broker' __prompt "), "{text}");
         drop(hook);
-        assert!(!settings.exists());
+        assert!(!Path::new(&settings).exists());
         let _ = std::fs::remove_dir_all(dir);
     }
 
@@ -159,20 +163,41 @@ mod tests {
     fn settings_go_behind_the_program_unless_somebody_gave_others() {
         let (hook, dir) = hook("joined");
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let mut argv = words("env A=1 /bin/claude --resume");
-        assert!(hook.join(&mut argv, "claude"));
-        assert_eq!(argv[2..4], ["/bin/claude", "--settings"]);
-        assert_eq!(argv[5], "--resume");
+        for (line, at) in [
+            ("env A=/bin/claude /bin/claude --resume", 3),
+            ("claude", 1),
+            ("npx -y @anthropic-ai/claude-code@2 --resume", 3),
+        ] {
+            let mut argv = words(line);
+            assert!(hook.join(&mut argv, "claude"), "{line}");
+            assert_eq!(argv[at..at + 2], [FLAG.to_owned(), hook.settings.clone()]);
+            assert_eq!(argv.len(), words(line).len() + 2);
+        }
         for other in [
             "claude --settings mine.json",
             "claude --settings={}",
             "wrapper",
+            "./wrapper --kind claude",
         ] {
             let mut argv = words(other);
             assert!(!hook.join(&mut argv, "claude"));
             assert_eq!(argv, words(other));
         }
         drop(hook);
+        let _ = std::fs::remove_dir_all(dir);
+    }
+
+    #[test]
+    fn two_lives_of_one_agent_do_not_take_each_other_anything_away() {
+        let (old, dir) = hook("lives");
+        let (mut new, _) = hook("lives");
+        drop(old);
+        let said = json!({"prompt": "hello"}).to_string();
+        pass_on(&mut said.as_bytes(), &new.address).expect("passed on");
+        assert_eq!(new.next().as_deref(), Some("hello"));
+        assert!(Path::new(&new.settings).exists());
+        sweep(&dir);
+        assert!(std::fs::read_dir(&dir).expect("a folder").next().is_none());
         let _ = std::fs::remove_dir_all(dir);
     }
 }

@@ -2,8 +2,8 @@
 //! is known by its first letters, because the envelope with the message's id stands there. Pure: `agent::history` and
 //! `agent::hook` bring the texts.
 
-/// Letters of a text's begin by which it is known; with the envelope, its id is among them.
-const HEAD: usize = 96;
+/// Letters of a text's begin by which it is known; with the longest envelope, its id is among them.
+const HEAD: usize = 512;
 /// Fewer letters than this prove nothing.
 const LEAST: usize = 8;
 

@@ -12,6 +12,11 @@ use crate::time::Mono;
 /// Letters of a message's end that are looked for anywhere near the cursor. With a short message this includes the
 /// message's number, so that two like ones are told apart.
 const KEY: usize = 32;
+/// Composers draw what is shorter in full, and longer ones, of this many characters or more than a few lines, as placeholders
+/// (injection, "The CLIs").
+const SHORT: usize = 400;
+/// And so many lines.
+const LINES: usize = 3;
 /// Letters that must end at the cursor.
 const TAIL: usize = 12;
 /// Rows above the cursor in which a wrapped tail may begin.
@@ -163,6 +168,11 @@ impl Before {
             .iter()
             .any(|(name, count)| *count > self.placeholders.get(name).copied().unwrap_or(0))
     }
+}
+
+/// Whether a composer may draw the text as a placeholder.
+pub fn is_long(text: &str) -> bool {
+    text.len() > SHORT || text.matches('\n').count() >= LINES
 }
 
 /// `[Pasted text #1 +40 lines]`, `[Pasted Content 3073 chars]`, …: how composers draw a long paste.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
-use crate::agent::{mark, rows::Rows};
+use crate::agent::{hook, mark, rows::Rows};
 use crate::api;
 use crate::dispatch::{Dispatcher, Facts, Limits, Out};
 use crate::handlers::{Handlers, News};
@@ -256,6 +256,7 @@ impl Parts {
             addr,
             listener,
         } = self;
+        hook::sweep(&settings.state_dir.join(hook::FOLDER));
         let started = clock::now();
         let facts = facts(&settings, &identity, &opened, pid);
         let mind = Mind::wake(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::agent::console;
 use crate::agent::dialog;
 use crate::agent::profile::{self, GENERIC, Profile};
 use crate::agent::prompt::Prompt;
@@ -161,7 +162,8 @@ pub(super) fn known_dialogs(
 
 fn base(name: &str, like: Option<&str>) -> Result<Profile, String> {
     let Some(like) = like else {
-        return Ok(profile::known(name).unwrap_or(GENERIC));
+        let row = profile::known(name).or_else(|| console::of(name, &[]));
+        return Ok(row.unwrap_or(GENERIC));
     };
     // What it looks like is alike, not what it keeps or what options it takes.
     let alike = |row| Profile {
@@ -255,6 +257,8 @@ mod tests {
         assert_eq!((slow.prompt, slow.stash), (claude.prompt, claude.stash));
         assert_eq!(slow.ready_within, Duration::from_secs(90));
         assert!(!read("").expect("a row").composer, "nothing is known");
+        let shell = toml::from_str("ready_within = \"9s\"").expect("a table");
+        assert!(row("bash", shell).expect("a row").one_line);
     }
 
     #[test]

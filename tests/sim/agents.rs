@@ -226,7 +226,7 @@ impl World {
                     Effect::Report(report) => reports.push(report),
                     Effect::Signal(ending) => seat.hang_up(now.mono.0, ending == Ending::Kill),
                     Effect::NoteHistory(_) => seat.note_history(),
-                    Effect::AskHistory(head) => {
+                    Effect::AskHistory(head, _) => {
                         if seat.history().iter().any(|text| head.is_in(text)) {
                             core.step(now, Event::InHistory, &mut thread.out);
                         }

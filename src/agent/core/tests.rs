@@ -6,6 +6,7 @@ mod withdrawing; // messages to be forgotten
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::agent::profile;
 use crate::agent::rows::Rows;
 use crate::ids::{AgentName, DeliveryId};
 use crate::msg::Treatment;
@@ -248,7 +249,7 @@ impl<P: Program> World<P> {
                     self.writes.push(bytes);
                 }
                 Effect::NoteHistory(_) => self.noted = self.program.history().len(),
-                Effect::AskHistory(head) => {
+                Effect::AskHistory(head, _) => {
                     let since = &self.program.history()[self.noted..];
                     if since.iter().any(|text| head.is_in(text)) {
                         let mut out = Out::default();

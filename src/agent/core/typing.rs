@@ -10,7 +10,7 @@ use crate::agent::inject::{self, Frame};
 use crate::agent::prompt::Focus;
 use crate::agent::proof::Head;
 use crate::agent::signs::Sign;
-use crate::agent::verify::{Before, Drawn, Echo, Key, Looks};
+use crate::agent::verify::{self, Before, Drawn, Echo, Key, Looks};
 use crate::ids::DeliveryId;
 use crate::msg::AgentReport;
 use crate::time::{Mono, soonest};
@@ -129,6 +129,7 @@ impl AgentCore {
             typed_at: None,
             read_at: None,
             drawn_at: None,
+            away_since: None,
             away: false,
             looks: Looks::new(now),
         });
@@ -232,6 +233,18 @@ impl AgentCore {
             return Next::Stay(State::Verifying(Box::new(check)));
         }
         draft.wake = verdict.wake.filter(|_| !elsewhere);
+        let mut stall = verdict.stall;
+        if let Stage::Typing(Typing {
+            typed_at: Some(at), ..
+        }) = &draft.stage
+            && elsewhere
+        {
+            let limit = *at + DRAWN_WITHIN;
+            match now < limit {
+                true => draft.wake = Some(limit),
+                false => stall = Some("something else has the keyboard"),
+            }
+        }
         let focus = self.focus();
         match draft.is_swallowed(now, facts, focus, self.last_output) {
             Swallowed::Yes => {
@@ -242,7 +255,7 @@ impl AgentCore {
             Swallowed::Ask(at) => draft.wake = soonest(draft.wake, Some(at)),
             Swallowed::No => {}
         }
-        let Some(why) = verdict.stall.filter(|_| !stalled) else {
+        let Some(why) = stall.filter(|_| !stalled) else {
             return stay(draft, stalled);
         };
         let why = format!("{why}, so Enter was not pressed; {}", self.shown());
@@ -280,7 +293,8 @@ impl AgentCore {
         if let Some(head) = check.draft.head.clone().filter(|_| history)
             && check.asks(now)
         {
-            out.effects.push(Effect::AskHistory(head));
+            let long = verify::is_long(&check.draft.text);
+            out.effects.push(Effect::AskHistory(head, long));
         }
         let hope = history && self.silences < SILENCES && check.draft.head.is_some();
         let verdict = check.judge(now, facts, &self.screen, self.profile.prompt, hope);
@@ -334,6 +348,7 @@ impl AgentCore {
 
     /// The program said itself what it was asked. A person may have pressed Enter on our text, too.
     pub(super) fn prompted(&mut self, prompt: &str, out: &mut Effects) {
+        self.hooked = true;
         let asked = |head: &Option<Head>| head.as_ref().is_some_and(|head| head.is_in(prompt));
         // Of two messages with the same words the earlier one is meant.
         let earlier = |head: &Option<Head>| self.unstarted.iter().any(|(_, other)| other == head);
@@ -346,7 +361,9 @@ impl AgentCore {
         }
         let typed = match &self.state {
             State::Injecting(draft) | State::Stalled(draft) => {
-                matches!(draft.stage, Stage::Typing(_)) && asked(&draft.head)
+                matches!(draft.stage, Stage::Typing(_))
+                    && asked(&draft.head)
+                    && !earlier(&draft.head)
             }
             _ => false,
         };
@@ -367,8 +384,11 @@ impl AgentCore {
         }
     }
 
-    /// The program began to work: on what was just submitted, or on what it had queued.
+    /// The program began to work: on what was just submitted, or on the first of what it had queued. A hook knows better.
     pub(super) fn began(&mut self, out: &mut Effects) {
+        if self.hooked {
+            return;
+        }
         if let State::Verifying(check) = &mut self.state
             && check.entered_at.is_some()
             && self.unstarted.is_empty()
@@ -376,9 +396,11 @@ impl AgentCore {
             check.turn.get_or_insert(Proof::Osc);
             check.proven.get_or_insert(Proof::Osc);
         }
-        for (id, _) in self.unstarted.drain(..) {
+        if let Some((id, _)) = self.unstarted.pop_front() {
             Self::report(out, AgentReport::TurnStarted(id, Proof::Osc));
         }
+        // Whether the others are a part of this turn, nobody can say.
+        self.unstarted.clear();
     }
 }
 

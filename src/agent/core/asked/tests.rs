@@ -66,7 +66,7 @@ impl World {
                 }
                 Effect::Report(report) => self.reports.push(report),
                 Effect::NoteHistory(_)
-                | Effect::AskHistory(_)
+                | Effect::AskHistory(..)
                 | Effect::Keys(..)
                 | Effect::Resize(_)
                 | Effect::Signal(_) => {}
@@ -172,4 +172,24 @@ fn a_program_without_an_input_line_that_we_know_has_no_dialogs() {
     world.shows(ASKS);
     assert_eq!(world.run(60_000), []);
     assert_eq!((world.written.len(), world.core.deadline()), (0, None));
+}
+
+#[test]
+fn a_dialog_is_known_wherever_a_hidden_cursor_was_left() {
+    let rows = [
+        "  ┃  △ Permission required",
+        "  ┃    # Shell command",
+        "  ┃",
+        "  ┃  $ touch a-file",
+        "  ┃",
+        "  ┃   Allow once   Allow always   Reject",
+    ];
+    for cursor in ["", "\x1b[4;6H", "\x1b[4;12H", "\x1b[5;6H"] {
+        let mut world = World::new("opencode", policy(Policy::Hold, Policy::Deny));
+        world.shows("\x1b[?2004h\x1b[2J\x1b[H  ┃  \x1b[1;6H");
+        world.run(1000);
+        world.shows(&format!("\x1b[2J\x1b[H{}{cursor}", rows.join("\r\n")));
+        world.run(3000);
+        assert_eq!(world.written, ["\x1b"], "{cursor:?}");
+    }
 }

@@ -290,7 +290,7 @@ impl Actor {
     /// What the program's hook told, but no more than a round's worth.
     fn prompts(&mut self) {
         for _ in 0..PROMPTS {
-            let Some(prompt) = self.hook.as_mut().and_then(Hook::next) else {
+            let Some(prompt) = self.hook.as_mut().and_then(Hook::told) else {
                 return;
             };
             self.core

@@ -59,12 +59,14 @@ fn console(program: &'static str) -> Profile {
 
 /// The row of such a program; `None` for all others, and for an interpreter that is given a program to run.
 pub fn of(program: &str, args: &[String]) -> Option<Profile> {
+    let bare = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let is = |name: &str| name == program || name == bare;
     let interpreter = INTERPRETERS
         .into_iter()
-        .find(|(name, letters)| *name == program && reads_commands(args, letters));
+        .find(|(name, letters)| is(name) && reads_commands(args, letters));
     CONSOLES
         .into_iter()
-        .find(|name| *name == program)
+        .find(|name| is(name))
         .or(interpreter.map(|(name, _)| name))
         .map(console)
 }
@@ -102,6 +104,8 @@ mod tests {
             "sh -i",
             "bash -e --norc --rcfile mine -o vi",
             "python3 -q",
+            "python3.12",
+            "ipython3",
             "node -i",
             "psql -h there base",
             "sqlite3 file.db",

@@ -82,7 +82,7 @@ impl Hook {
     }
 
     /// The next question; `None` if there is none now.
-    pub fn next(&mut self) -> Option<String> {
+    pub fn told(&mut self) -> Option<String> {
         let length = self.socket.recv(&mut self.buffer).ok()?;
         Some(String::from_utf8_lossy(&self.buffer[..length]).into_owned())
     }
@@ -145,11 +145,11 @@ mod tests {
         let (mut hook, dir) = hook("asked");
         let said = json!({"hook_event_name": "UserPromptSubmit", "prompt": "do\n\"this\" é"});
         pass_on(&mut said.to_string().as_bytes(), &hook.address).expect("passed on");
-        assert_eq!(hook.next().as_deref(), Some("do\n\"this\" é"));
-        assert_eq!(hook.next(), None);
+        assert_eq!(hook.told().as_deref(), Some("do\n\"this\" é"));
+        assert_eq!(hook.told(), None);
         let long = json!({"prompt": "é".repeat(PASSED_MAX)});
         pass_on(&mut long.to_string().as_bytes(), &hook.address).expect("passed on");
-        assert!(hook.next().is_some_and(|text| text.starts_with('é')));
+        assert!(hook.told().is_some_and(|text| text.starts_with('é')));
         assert!(pass_on(&mut &b"no json"[..], &hook.address).is_err());
         let settings = hook.settings.clone();
         let text = std::fs::read_to_string(&settings).expect("a file");
@@ -194,7 +194,7 @@ mod tests {
         drop(old);
         let said = json!({"prompt": "hello"}).to_string();
         pass_on(&mut said.as_bytes(), &new.address).expect("passed on");
-        assert_eq!(new.next().as_deref(), Some("hello"));
+        assert_eq!(new.told().as_deref(), Some("hello"));
         assert!(Path::new(&new.settings).exists());
         sweep(&dir);
         assert!(std::fs::read_dir(&dir).expect("a folder").next().is_none());

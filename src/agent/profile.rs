@@ -38,6 +38,8 @@ pub struct Profile {
     /// How many Escapes interrupt what it does; 0 where Escape is the first half of some other key, and would eat the
     /// message's first letter.
     pub interrupts: u8,
+    /// What its screen says while it works, where its title does not: Escape is for nothing else.
+    pub busy_words: Option<&'static str>,
     /// From the moment a paste is drawn to Enter, at least.
     pub enter_after: Duration,
     /// After this the agent counts as ready whatever it shows.
@@ -82,6 +84,7 @@ pub const GENERIC: Profile = Profile {
     hook: false,
     merges_while: None,
     interrupts: 0,
+    busy_words: None,
     enter_after: Duration::from_millis(150),
     ready_within: Duration::from_secs(5),
 };
@@ -128,6 +131,7 @@ pub fn table() -> [Profile; 4] {
             }),
             // The first only asks for the second.
             interrupts: 2,
+            busy_words: Some("esc interrupt"),
             ..tui("opencode", 150, '┃', 3, dialog::OPENCODE)
         },
     ]
@@ -153,6 +157,7 @@ fn tui(
         hook: false,
         merges_while: None,
         interrupts: 1,
+        busy_words: None,
         enter_after: Duration::from_millis(enter_after_ms),
         ready_within: Duration::from_secs(30),
     }

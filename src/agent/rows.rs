@@ -74,15 +74,25 @@ pub fn started(argv: &[String]) -> (&str, &[String]) {
     let mut words = argv.iter();
     let mut word = words.next().map_or("", String::as_str);
     if file_name(word) == "env" {
-        word = words
-            .find(|word| !word.contains('=') && !word.starts_with('-'))
-            .map_or("", String::as_str);
+        word = behind_env(&mut words);
     }
     if file_name(word) == "npx" {
         let flag = |word: &str| matches!(word, "-y" | "--yes" | "-q" | "--quiet" | "--");
         word = program_of(words.find(|word| !flag(word)).map_or("", String::as_str));
     }
     (file_name(word), words.as_slice())
+}
+
+/// The program that `env` becomes.
+fn behind_env<'a>(words: &mut std::slice::Iter<'a, String>) -> &'a str {
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "-u" | "-C" | "--unset" | "--chdir" => _ = words.next(),
+            flag if flag.starts_with('-') || flag.contains('=') => {}
+            program => return program,
+        }
+    }
+    ""
 }
 
 /// The program that a package brings.
@@ -129,6 +139,7 @@ mod tests {
             "npx @anthropic-ai/claude-code",
             "npx -y @anthropic-ai/claude-code@2.1.197 --resume",
             "env -i A=1 claude",
+            "env -u VARIABLE -C /claude claude",
             "env A=1 npx --yes claude@latest",
         ] {
             assert_eq!(program(line), "claude", "{line}");

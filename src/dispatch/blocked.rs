@@ -39,6 +39,15 @@ impl Dispatcher {
         }
     }
 
+    /// Without mail nothing is held back, whatever stands in the terminal.
+    fn end_block_if_none_waits(&mut self, name: &AgentName) {
+        if self.ledger.mail().waiting(name) == 0
+            && let Some(member) = self.members.get_mut(name)
+        {
+            member.block = Block::default();
+        }
+    }
+
     /// It is time to give up the message in flight.
     pub(super) fn block_due(&mut self, now: Now, name: &AgentName, out: &mut Out) {
         let Some(member) = self.members.get_mut(name) else {
@@ -71,6 +80,7 @@ impl Dispatcher {
         );
         self.counters.deliveries_blocked += 1;
         self.bury(now, id, &why, out);
+        self.end_block_if_none_waits(name);
         self.type_next(now, name, out);
     }
 }

@@ -222,6 +222,10 @@ impl Dispatcher {
         log::warn!("message {event_id} is held back from {name}: {why}");
         let reason = behind(&event_id);
         self.say_blocked(name, id, event_id, why.to_owned(), out);
+        let member = self.members.get_mut(name);
+        if member.is_none_or(|member| std::mem::replace(&mut member.told_blocked, true)) {
+            return;
+        }
         let waiting = self.ledger.mail().of(name).map(|pending| &pending.delivery);
         let others: Vec<_> = waiting
             .filter(|delivery| delivery.id != *id)
@@ -247,6 +251,7 @@ impl Dispatcher {
             return;
         };
         member.block = Block::default();
+        member.told_blocked = false;
         match proof.is_seen() {
             true => member.pace.verified(now),
             false => member.pace.unverified(now),

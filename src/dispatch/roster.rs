@@ -33,6 +33,8 @@ pub(super) struct Member {
     /// What it took lately and has not been seen to act on.
     pub took: VecDeque<(DeliveryId, MsgId)>,
     pub stalled: Option<String>,
+    /// Those behind the message in flight were told that they wait.
+    pub told_blocked: bool,
     /// How long it has taken no messages.
     pub block: Block,
     /// What stands in its terminal instead of its input line.
@@ -43,6 +45,8 @@ pub(super) struct Member {
     pub flush_left: u64,
     pub ready: bool,
     pub idle_since: Option<Wall>,
+    /// How it was when its thread last reported, and since when.
+    pub state: (&'static str, Wall),
     pub last_activity: Wall,
     pub started: Now,
     /// Who waits for the spawn.
@@ -110,6 +114,7 @@ impl Member {
         self.in_flight = None;
         self.took.clear();
         self.stalled = None;
+        self.told_blocked = false;
         self.dialog = None;
         self.block = Block::default();
         self.flush_left = 0;
@@ -133,6 +138,27 @@ impl Member {
     pub(super) fn begins(&mut self, id: &DeliveryId) -> Option<MsgId> {
         let at = self.took.iter().position(|(took, _)| took == id)?;
         self.took.remove(at).map(|(_, event_id)| event_id)
+    }
+
+    /// In the words clients know.
+    pub(super) fn current_state(&self, waiting: u64) -> &'static str {
+        match (self.idle_since, waiting) {
+            _ if self.stalled.is_some() => "blocked_on_send",
+            _ if self.dialog.is_some() && waiting > 0 => "blocked_on_send",
+            (None, _) => "working",
+            (Some(_), 0) => "idle",
+            (Some(_), _) => "blocked_on_send",
+        }
+    }
+
+    /// Since when it is as it is.
+    pub(super) fn state_since(&self, now: Now, waiting: u64) -> Wall {
+        let (word, since) = self.state;
+        match (word == self.current_state(waiting), self.idle_since) {
+            (true, _) => since,
+            (false, Some(idle)) if waiting == 0 => idle,
+            (false, _) => now.wall,
+        }
     }
 
     /// Whether the engine should count it: for as long as its process runs.
@@ -193,6 +219,11 @@ impl Dispatcher {
             }
             AgentReport::Idle { silent } => self.idle(now, name, silent, out),
             AgentReport::Exited(how) => self.exited(now, name, &how, out),
+        }
+        let waiting = self.ledger.mail().waiting(name) as u64;
+        if let Some(member) = self.members.get_mut(name) {
+            let since = member.state_since(now, waiting);
+            member.state = (member.current_state(waiting), since);
         }
     }
 
@@ -384,6 +415,9 @@ impl Dispatcher {
             log::warn!("agent {name} ended by itself: {how}");
         }
         self.never_settled(&member, how, out);
+        if let Some(dialog) = member.dialog {
+            self.unblocked(name, dialog, out);
+        }
         for ticket in &member.pictures {
             let gone = Refusal::new(
                 RefusalKind::UnknownAgent,

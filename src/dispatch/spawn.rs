@@ -143,6 +143,8 @@ impl Dispatcher {
             block: Block::default(),
             again_at: None,
             took: std::collections::VecDeque::new(),
+            told_blocked: false,
+            state: ("working", now.wall),
             flush_left: 0,
             ready: false,
             idle_since: None,

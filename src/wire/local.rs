@@ -204,6 +204,9 @@ pub struct AgentView {
     pub context_budget_pct: Option<u64>,
     /// `working`, `idle` or `blocked_on_send`, the words clients know.
     pub current_state: String,
+    /// Since when (ours).
+    #[serde(default)]
+    pub state_since: String,
     pub pending_messages: u64,
     /// `starting`, `ready`, `blocked`, `restarting` or `stopping`: our finer word (ours).
     pub phase: String,

@@ -21,6 +21,8 @@ use crate::wire::event::Proof;
 const SILENCES: u8 = 3;
 /// How many messages are remembered until their turns begin.
 const UNSTARTED: usize = 16;
+/// How many of the last rows are searched for the words of a program that works.
+const BUSY_ROWS: usize = 4;
 /// Between Escape and the text, when a message interrupts.
 const INTERRUPT: Duration = Duration::from_millis(100);
 
@@ -53,6 +55,20 @@ impl AgentCore {
             stage: Stage::Measuring,
             wake: None,
         })))
+    }
+
+    /// Whether the program works, as far as it says.
+    fn may_work(&self) -> bool {
+        match (self.sign, self.profile.busy_words) {
+            (Some(sign), _) => sign == Sign::Busy,
+            (None, None) => true,
+            (None, Some(words)) => {
+                let rows = self.screen.last_lines(BUSY_ROWS);
+                // Once Escape was pressed it says so in other words.
+                rows.iter()
+                    .any(|row| row.contains(words) || row.contains("esc again"))
+            }
+        }
     }
 
     /// Forgets a message of which nothing is typed.
@@ -104,7 +120,7 @@ impl AgentCore {
             return self.type_lines(now, facts, draft, out);
         }
         // At an idle program Escape does something else: two in a row open Claude Code's list of earlier questions.
-        if draft.escapes > 0 && self.sign != Some(Sign::Idle) {
+        if draft.escapes > 0 && self.may_work() {
             draft.escapes -= 1;
             self.write(vec![0x1b], out);
             draft.stage = Stage::Interrupted {

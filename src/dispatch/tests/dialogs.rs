@@ -71,3 +71,26 @@ fn an_agent_that_asks_something_is_blocked_until_it_is_answered() {
     let counters = w.d.counters;
     assert_eq!((counters.agents_blocked, counters.dialogs_answered), (1, 1));
 }
+
+#[test]
+fn how_an_agent_is_comes_with_since_when() {
+    let mut w = World::new();
+    w.link_up();
+    let run = w.spawn("w1");
+    let begun = view(&mut w).state_since;
+    w.pass(Duration::from_secs(60));
+    assert_eq!(
+        (
+            view(&mut w).current_state.as_str(),
+            view(&mut w).state_since
+        ),
+        ("working", begun)
+    );
+    let silent = Duration::from_secs(30);
+    w.report("w1", run, AgentReport::Idle { silent });
+    w.pass(Duration::from_secs(60));
+    let seen = view(&mut w);
+    assert_eq!(seen.current_state, "idle");
+    let ago = |secs: u64| Wall(w.now.wall.0 - secs * 1000).iso();
+    assert_eq!(seen.state_since, ago(90));
+}

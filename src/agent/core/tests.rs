@@ -89,6 +89,8 @@ struct Composer {
     /// So many Enters only begin another row.
     newlines: usize,
     stash: String,
+    /// What stands below its input line.
+    footer: &'static str,
     /// It writes down what is submitted.
     keeps_history: bool,
     /// What it says of itself when something is submitted.
@@ -105,6 +107,9 @@ impl Composer {
             text += "Do you want to proceed?\r\n❯ 1. Yes\r\n  2. No\x1b[1A\x1b[3G";
         } else {
             text += &format!("────────\r\n❯ {}", self.draft.replace('\n', "\r\n  "));
+            if !self.footer.is_empty() {
+                text += &format!("\x1b7\r\n{}\x1b8", self.footer);
+            }
         }
         text.into_bytes()
     }

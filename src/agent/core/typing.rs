@@ -45,7 +45,7 @@ impl AgentCore {
         Next::Stay(State::Injecting(Box::new(Draft {
             id: injection.delivery_id,
             steer,
-            escapes: if steer { self.profile.interrupts } else { 0 },
+            escapes: if steer { self.escapes() } else { 0 },
             head: Head::of(&text),
             raw: injection.raw,
             text,
@@ -55,6 +55,13 @@ impl AgentCore {
             stage: Stage::Measuring,
             wake: None,
         })))
+    }
+
+    /// How often Escape may be pressed. Where the screen shows whether it helped, it is tried again; elsewhere one too many could
+    /// do something else.
+    fn escapes(&self) -> u8 {
+        let twice = self.profile.busy_words.is_some();
+        self.profile.interrupts * (1 + u8::from(twice))
     }
 
     /// Whether the program works, as far as it says.

@@ -228,3 +228,30 @@ fn a_look_at_a_half_drawn_picture_does_not_have_a_text_typed_again() {
     world.run(5000);
     assert_eq!(world.writes.len(), 1, "{:?}", world.written());
 }
+
+#[test]
+fn a_program_whose_screen_says_that_it_works_is_interrupted_until_it_does_not() {
+    let escapes = |rows: &'static str, stops_after: usize| {
+        let mut world = known();
+        world.core.profile.interrupts = 2;
+        world.core.profile.busy_words = Some("esc interrupt");
+        world.program.footer = rows;
+        world.event(Event::Output(world.program.draw()));
+        world.inject(TEXT, Mode::Steer);
+        for _ in 0..stops_after {
+            world.run(100);
+        }
+        world.program.footer = "";
+        world.event(Event::Output(world.program.draw()));
+        world.run(3000);
+        assert_eq!(world.program.submitted, [TEXT]);
+        world
+            .written()
+            .iter()
+            .filter(|text| **text == "\x1b")
+            .count()
+    };
+    assert_eq!(escapes("", 0), 0);
+    assert_eq!(escapes("esc interrupt", 1), 2);
+    assert_eq!(escapes("esc interrupt", 9), 4);
+}

@@ -157,6 +157,31 @@ pub fn too_long_line(text: &str) -> Option<(usize, usize)> {
         .find(|(_, bytes)| *bytes > LINE_MAX)
 }
 
+/// The text with line ends put in, so that no line is longer than a terminal in line mode takes; between words where there is
+/// a blank.
+pub fn wrapped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + text.len() / LINE_MAX);
+    for (at, line) in text.split('\n').enumerate() {
+        if at > 0 {
+            out.push('\n');
+        }
+        let mut rest = line;
+        while rest.len() >= LINE_MAX {
+            let mut most = LINE_MAX - 1;
+            while !rest.is_char_boundary(most) {
+                most -= 1;
+            }
+            let blank = rest[..most].rfind(' ').map(|at| at + 1);
+            let (line, left) = rest.split_at(blank.unwrap_or(most));
+            out.push_str(line.trim_end_matches(' '));
+            out.push('\n');
+            rest = left;
+        }
+        out.push_str(rest);
+    }
+    out
+}
+
 /// The bytes of the text in its frame, without Enter. The ends of a `raw` text may be commands to the program.
 pub fn framed(text: &str, frame: Frame, raw: bool) -> Vec<u8> {
     match frame {
@@ -277,6 +302,25 @@ mod tests {
         assert_eq!(too_long_line(&"x".repeat(LINE_MAX - 1)), None);
         let long = format!("ok\n{}", "x".repeat(LINE_MAX));
         assert_eq!(too_long_line(&long), Some((2, LINE_MAX + 1)));
+    }
+
+    #[test]
+    fn long_lines_are_wrapped_between_words_and_lose_none() {
+        let words = "漢字 and words ".repeat(1000);
+        let text = format!("short\n{words}\n{}", "x".repeat(2 * LINE_MAX));
+        let lines = wrapped(&text);
+        assert_eq!(too_long_line(&lines), None);
+        let letters = |text: &str| text.replace([' ', '\n'], "");
+        assert_eq!(letters(&lines), letters(&text));
+        assert!(lines.starts_with("short\n漢字 and words "));
+        let ends = |line: &str| ["漢字", "and", "words"].iter().any(|w| line.ends_with(w));
+        let prose = lines.lines().filter(|line| !line.contains('x'));
+        assert!(
+            prose
+                .skip(1)
+                .all(|line| line.is_empty() || ends(line.trim_end()))
+        );
+        assert_eq!(wrapped("as it is\n"), "as it is\n");
     }
 
     #[test]

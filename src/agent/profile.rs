@@ -19,6 +19,8 @@ pub struct Profile {
     /// It runs what it reads line by line, so a message comes as one line: each of several would be a turn of its own, and
     /// what a message says would be run as if somebody had typed it.
     pub one_line: bool,
+    /// In line mode, lines that are longer than the terminal takes are cut into several instead of refused.
+    pub wraps: bool,
     /// How its input line is drawn.
     pub prompt: Option<Prompt>,
     /// The dialogs it is known to have.
@@ -75,6 +77,7 @@ pub const GENERIC: Profile = Profile {
     program: Cow::Borrowed(""),
     composer: false,
     one_line: false,
+    wraps: false,
     prompt: None,
     dialogs: &[],
     trust_folder: Policy::Hold,
@@ -148,6 +151,7 @@ fn tui(
         program: Cow::Borrowed(program),
         composer: true,
         one_line: false,
+        wraps: false,
         prompt: Some(Prompt { mark, gap }),
         dialogs,
         trust_folder: Policy::Hold,

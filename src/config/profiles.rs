@@ -28,6 +28,7 @@ pub(super) struct ProfileTable {
     stash: Option<String>,
     merges_while: Option<String>,
     one_line: Option<bool>,
+    wraps: Option<bool>,
     interrupts: Option<u8>,
     hook: Option<bool>,
     enter_after: Option<String>,
@@ -92,6 +93,7 @@ pub(super) fn row(name: &str, table: ProfileTable) -> Result<Profile, String> {
     row.program = Cow::Owned(name.to_owned());
     row.composer = table.composer.unwrap_or(row.composer);
     row.one_line = table.one_line.unwrap_or(row.one_line);
+    row.wraps = table.wraps.unwrap_or(row.wraps);
     row.interrupts = table.interrupts.unwrap_or(row.interrupts);
     row.hook = table.hook.unwrap_or(row.hook);
     if let Some(table) = table.prompt {

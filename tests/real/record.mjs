@@ -14,9 +14,13 @@ import { World, later } from './world.mjs';
 
 const INTO = fileURLToPath(new URL('../../fixtures/screens/', import.meta.url));
 const wanted = process.argv.slice(2);
+/** The states to keep, if not all. */
+const states = process.env.STATES?.split(',');
 
 for (const cli of CLIS.filter((name) => !wanted.length || wanted.includes(name))) {
   await life(cli, {}, async (world, keep) => {
+    await until(() => world.output.length > 0, 'its first output');
+    await keep('start', 'away');
     await world.ready();
     await later(1500);
     await keep('idle', 'prompt');
@@ -57,6 +61,7 @@ async function life(cli, how, live) {
   const anonymous = (text) => text.replaceAll(dir, like('/home/tester', dir.length))
     .replaceAll(path.basename(dir), like('tester', path.basename(dir).length));
   const keep = async (state, expect) => {
+    if (states && !states.includes(state)) return;
     const { screen, rows, cols, cursor, offset } = await world.broker.api('GET', '/api/spawned/agent/snapshot?format=plain');
     const into = path.join(INTO, `${cli}-${state}`);
     fs.mkdirSync(into, { recursive: true });

@@ -207,6 +207,9 @@ impl AgentCore {
         mut draft: Box<Draft>,
         out: &mut Effects,
     ) -> Next {
+        if self.profile.wraps {
+            draft.text = inject::wrapped(&draft.text);
+        }
         if let Some((line, bytes)) = inject::too_long_line(&draft.text) {
             let most = inject::LINE_MAX;
             let why = format!(

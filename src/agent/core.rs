@@ -98,6 +98,8 @@ const WAITING: usize = 64;
 const KEYS_MAX: usize = 64 * 1024;
 /// With more than this unwritten, the program is not reading and gets no answers to its queries.
 const BACKLOG: usize = 64 * 1024;
+/// A program that works moves something every second or so; a sign of work without a word for so long was left behind.
+const STALE: Duration = Duration::from_secs(60);
 /// Between two kills, for what started meanwhile.
 const KILL_AGAIN: Duration = Duration::from_secs(1);
 
@@ -238,11 +240,13 @@ impl AgentCore {
         }
     }
 
-    /// When silence counts as idle. A program that says it works is not idle, however silent.
+    /// When silence counts as idle. A program that says it works is not idle, as long as it goes on saying so.
     fn idle_at(&self) -> Option<Mono> {
-        let after = self.idle_after?;
-        let working = self.idle || self.sign == Some(Sign::Busy);
-        (!working).then(|| self.last_output.unwrap_or(self.started) + after)
+        let after = match self.sign {
+            Some(Sign::Busy) => self.idle_after?.max(STALE),
+            _ => self.idle_after?,
+        };
+        (!self.idle).then(|| self.last_output.unwrap_or(self.started) + after)
     }
 
     fn write(&mut self, bytes: Vec<u8>, out: &mut Effects) -> u64 {

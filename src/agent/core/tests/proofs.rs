@@ -103,15 +103,21 @@ fn a_text_that_a_person_submits_has_landed_too() {
 }
 
 #[test]
-fn a_program_that_says_it_works_is_not_idle_however_silent_it_is() {
+fn a_program_that_says_it_works_is_not_idle_until_it_has_said_nothing_for_a_minute() {
     let mut world = known();
     world.core.idle_after = Some(Duration::from_secs(1));
     world.event(Event::Output("\x1b]0;⠂ busy\x07".into()));
-    world.run(60_000);
+    world.run(59_000);
     assert_eq!(world.reported(), Vec::<&AgentReport>::new());
     world.event(Event::Output("\x1b]0;✳ idle\x07".into()));
-    world.run(5000);
+    world.run(1100);
     assert!(matches!(world.reported()[..], [AgentReport::Idle { .. }]));
+    world.event(Event::Output("\x1b]0;⠂ busy\x07".into()));
+    world.run(61_000);
+    assert!(matches!(
+        world.reported()[1..],
+        [AgentReport::Working, AgentReport::Idle { .. }]
+    ));
 }
 
 #[test]

@@ -144,6 +144,8 @@ pub struct AgentCore {
     hands: Hands,
     /// The program's input line was seen.
     prompt_known: bool,
+    /// Nothing is typed before; set by the first message that lands.
+    rests_until: Option<Mono>,
     /// What it last said of itself.
     sign: Option<Sign>,
     /// What landed, and was not seen to be acted on.
@@ -177,6 +179,7 @@ impl AgentCore {
             keys_waiting: 0,
             hands: Hands::default(),
             prompt_known: false,
+            rests_until: None,
             sign: None,
             unstarted: VecDeque::new(),
             hooked: false,

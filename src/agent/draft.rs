@@ -35,6 +35,8 @@ const WINDOW: Duration = Duration::from_secs(5);
 const DRAWING: Duration = Duration::from_millis(300);
 /// An input line that stays empty this long after a dialog went holds no text of ours.
 const SETTLED: Duration = Duration::from_secs(1);
+/// As `SETTLED`, where nobody can say whether the text was thrown away or is not drawn yet.
+const CALM: Duration = Duration::from_secs(5);
 /// A program that goes on drawing, and has not drawn a text it read within this, has dropped it.
 const DROPPED: Duration = Duration::from_secs(30);
 /// A draft must stay away this long to be gone: composers erase before they redraw.
@@ -104,6 +106,8 @@ pub struct Typing {
     pub away_since: Option<Mono>,
     /// It had it for longer than a picture takes to be drawn.
     pub away: bool,
+    /// It had it for a moment at least.
+    pub glimpsed: bool,
     pub looks: Looks,
 }
 
@@ -154,6 +158,7 @@ impl Draft {
             return Swallowed::No;
         };
         if focus == Focus::Away {
+            typing.glimpsed = true;
             let since = *typing.away_since.get_or_insert(now);
             typing.away |= now >= since + DRAWING;
             return match typing.away {
@@ -168,6 +173,8 @@ impl Draft {
         let drew = last_output.unwrap_or(typed_at).max(typed_at);
         let at = match typing.away {
             true => drew + SETTLED,
+            // Half a picture, or one view that took the place of another and took the text with it.
+            false if typing.glimpsed => drew + CALM,
             // It must have drawn something since, or it may just be busy with what it read.
             false if drew < typed_at + SETTLED => return Swallowed::No,
             false => (drew + SETTLED).max(typed_at + DROPPED),

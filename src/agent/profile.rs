@@ -44,6 +44,8 @@ pub struct Profile {
     pub busy_words: Option<&'static str>,
     /// From the moment a paste is drawn to Enter, at least.
     pub enter_after: Duration,
+    /// After the first message of its life it shows another view, and takes nothing until that is there.
+    pub first_rest: Duration,
     /// After this the agent counts as ready whatever it shows.
     pub ready_within: Duration,
 }
@@ -89,6 +91,7 @@ pub const GENERIC: Profile = Profile {
     interrupts: 0,
     busy_words: None,
     enter_after: Duration::from_millis(150),
+    first_rest: Duration::ZERO,
     ready_within: Duration::from_secs(5),
 };
 
@@ -135,6 +138,7 @@ pub fn table() -> [Profile; 4] {
             // The first only asks for the second.
             interrupts: 2,
             busy_words: Some("esc interrupt"),
+            first_rest: Duration::from_secs(1),
             ..tui("opencode", 150, '┃', 3, dialog::OPENCODE)
         },
     ]
@@ -163,6 +167,7 @@ fn tui(
         interrupts: 1,
         busy_words: None,
         enter_after: Duration::from_millis(enter_after_ms),
+        first_rest: Duration::ZERO,
         ready_within: Duration::from_secs(30),
     }
 }

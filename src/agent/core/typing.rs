@@ -114,6 +114,12 @@ impl AgentCore {
             self.look(out);
             return stay(draft, stalled);
         }
+        if let Some(until) = self.rests_until.filter(|until| now < *until)
+            && matches!(draft.stage, Stage::Measuring)
+        {
+            draft.wake = Some(until);
+            return stay(draft, stalled);
+        }
         let Some(facts) = self.facts else {
             return stay(draft, stalled);
         };
@@ -154,6 +160,7 @@ impl AgentCore {
             drawn_at: None,
             away_since: None,
             away: false,
+            glimpsed: false,
             looks: Looks::new(now),
         });
         Next::Stay(State::Injecting(draft))
@@ -302,7 +309,7 @@ impl AgentCore {
             return Next::Stay(State::Verifying(check));
         }
         if check.proven == Some(Proof::Hook) {
-            return self.landed(&check, Proof::Hook, None, out);
+            return self.landed(now, &check, Proof::Hook, None, out);
         }
         if check.entered_at.is_none() {
             check.entered(now);
@@ -330,7 +337,7 @@ impl AgentCore {
                 Proof::Screen if hope => self.silences += 1,
                 _ => {}
             }
-            return self.landed(&check, proof, note, out);
+            return self.landed(now, &check, proof, note, out);
         }
         let ask_at = check.asks_at().filter(|_| history);
         check.draft.wake = soonest(verdict.wake, ask_at);
@@ -351,6 +358,7 @@ impl AgentCore {
 
     fn landed(
         &mut self,
+        now: Mono,
         check: &Check,
         proof: Proof,
         note: Option<String>,
@@ -358,6 +366,8 @@ impl AgentCore {
     ) -> Next {
         let id = &check.draft.id;
         Self::report(out, AgentReport::Landed(id.clone(), proof, note));
+        self.rests_until
+            .get_or_insert(now + self.profile.first_rest);
         match check.turn {
             Some(proof) => Self::report(out, AgentReport::TurnStarted(id.clone(), proof)),
             None if self.profile.composer => {

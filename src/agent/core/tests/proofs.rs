@@ -231,8 +231,12 @@ fn a_look_at_a_half_drawn_picture_does_not_have_a_text_typed_again() {
     world.event(Event::Output(b"\x1b[2J\x1b[Hhalf".to_vec()));
     world.run(5);
     world.event(Event::Output(world.program.draw()));
-    world.run(5000);
+    world.run(4500);
     assert_eq!(world.writes.len(), 1, "{:?}", world.written());
+    // It stays calm, so the other picture has taken the text with it.
+    world.reading = true;
+    world.run(3000);
+    assert_eq!(world.program.submitted, [TEXT]);
 }
 
 #[test]
@@ -260,4 +264,26 @@ fn a_program_whose_screen_says_that_it_works_is_interrupted_until_it_does_not() 
     assert_eq!(escapes("", 0), 0);
     assert_eq!(escapes("esc interrupt", 1), 2);
     assert_eq!(escapes("esc interrupt", 9), 4);
+}
+
+#[test]
+fn a_program_that_changes_its_view_after_the_first_message_is_left_alone_meanwhile() {
+    let mut world = known();
+    world.core.profile.first_rest = Duration::from_secs(1);
+    for (count, soonest) in [(1, 0), (2, 900), (3, 0)] {
+        let began = world.now;
+        world.inject(&format!("{TEXT} {count}"), Mode::Wait);
+        while world.program.submitted.len() < count {
+            world.run(10);
+        }
+        let took = world.now.since(began).as_millis();
+        assert!(
+            (soonest..soonest + 600).contains(&took),
+            "{count}: {took} ms"
+        );
+        while !matches!(world.reports.last(), Some((_, AgentReport::Landed(..)))) {
+            world.run(10);
+        }
+        world.reports.clear();
+    }
 }

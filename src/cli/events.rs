@@ -125,6 +125,85 @@ fn words(event: &BrokerEvent) -> String {
             format!("{name} ended: {how}")
         }
         E::AgentReleased { name } => format!("{name} released"),
+        E::AgentBlocked { name, reason, .. } => format!("{name} is blocked: {}", clean(reason)),
+        E::AgentUnblocked { name, dialog } => {
+            format!("{name}: the dialog is gone ({})", dialog.word())
+        }
+        E::DialogAnswered {
+            name,
+            dialog,
+            policy,
+            keys,
+        } => format!(
+            "{name}: {} dialog answered with {} ({})",
+            dialog.word(),
+            clean(keys),
+            policy.word()
+        ),
+        E::AgentRestarting {
+            name,
+            restart_count,
+            delay_ms,
+            ..
+        } => format!("{name} is started again in {delay_ms} ms (restart {restart_count})"),
+        E::AgentRestarted {
+            name,
+            restart_count,
+        } => format!("{name} runs again (restart {restart_count})"),
+        E::AgentPermanentlyDead { name, reason } => {
+            format!("{name} is given up: {}", clean(reason))
+        }
+        E::RelayInbound { .. }
+        | E::DeliveryQueued { .. }
+        | E::DeliveryInjected { .. }
+        | E::DeliveryAck { .. }
+        | E::MessageDeliveryConfirmed { .. }
+        | E::DeliveryVerified { .. }
+        | E::TurnStarted { .. }
+        | E::DeliveryBlocked { .. }
+        | E::DeliveryFailed { .. }
+        | E::MessageDeliveryFailed { .. }
+        | E::DeliveryDeferred { .. }
+        | E::DeadLetterRedelivered { .. }
+        | E::DeliveryDropped { .. }
+        | E::DeadLetterAdded { .. }
+        | E::AgentPendingDrained { .. }
+        | E::AgentInboundDeliveryModeChanged { .. } => mail_words(event),
+        E::NodeLink { .. } | E::NodeRegistered { .. } | E::ReplayGap { .. } => node_words(event),
+    }
+}
+
+/// As `words`, of events about the node and the stream itself.
+fn node_words(event: &BrokerEvent) -> String {
+    use BrokerEvent as E;
+    match event {
+        E::NodeLink {
+            connected: true, ..
+        } => "connected to the engine".to_owned(),
+        E::NodeLink { reason, .. } => {
+            format!(
+                "not connected to the engine: {}",
+                clean(reason.as_deref().unwrap_or("lost"))
+            )
+        }
+        E::NodeRegistered { node_id, node_name } => {
+            format!(
+                "node registered as {} ({})",
+                clean(node_name),
+                clean(node_id)
+            )
+        }
+        E::ReplayGap {
+            oldest_available, ..
+        } => format!("events before {oldest_available} are no longer kept"),
+        _ => String::new(),
+    }
+}
+
+/// As `words`, of events about messages.
+fn mail_words(event: &BrokerEvent) -> String {
+    use BrokerEvent as E;
+    match event {
         E::RelayInbound {
             from, target, body, ..
         } => {
@@ -163,21 +242,6 @@ fn words(event: &BrokerEvent) -> String {
         }
         E::TurnStarted { name, event_id, .. } => format!("{name} acts on {event_id}"),
         E::DeliveryBlocked { name, reason, .. } => format!("waits for {name}: {}", clean(reason)),
-        E::AgentBlocked { name, reason, .. } => format!("{name} is blocked: {}", clean(reason)),
-        E::AgentUnblocked { name, dialog } => {
-            format!("{name}: the dialog is gone ({})", dialog.word())
-        }
-        E::DialogAnswered {
-            name,
-            dialog,
-            policy,
-            keys,
-        } => format!(
-            "{name}: {} dialog answered with {} ({})",
-            dialog.word(),
-            clean(keys),
-            policy.word()
-        ),
         E::DeliveryFailed { name, reason, .. } => {
             format!("{name}: failed: {}", clean(reason))
         }
@@ -189,19 +253,6 @@ fn words(event: &BrokerEvent) -> String {
         E::DeliveryDeferred { reason, .. } => clean(reason),
         E::DeadLetterRedelivered { name, event_id, .. } => {
             format!("dead letter redelivered to {name} ({event_id})")
-        }
-        E::AgentRestarting {
-            name,
-            restart_count,
-            delay_ms,
-            ..
-        } => format!("{name} is started again in {delay_ms} ms (restart {restart_count})"),
-        E::AgentRestarted {
-            name,
-            restart_count,
-        } => format!("{name} runs again (restart {restart_count})"),
-        E::AgentPermanentlyDead { name, reason } => {
-            format!("{name} is given up: {}", clean(reason))
         }
         E::DeliveryDropped {
             name,
@@ -220,25 +271,7 @@ fn words(event: &BrokerEvent) -> String {
             }
             crate::wire::event::DeliveryMode::ManualFlush => format!("{name}'s messages are held"),
         },
-        E::NodeLink {
-            connected: true, ..
-        } => "connected to the engine".to_owned(),
-        E::NodeLink { reason, .. } => {
-            format!(
-                "not connected to the engine: {}",
-                clean(reason.as_deref().unwrap_or("lost"))
-            )
-        }
-        E::NodeRegistered { node_id, node_name } => {
-            format!(
-                "node registered as {} ({})",
-                clean(node_name),
-                clean(node_id)
-            )
-        }
-        E::ReplayGap {
-            oldest_available, ..
-        } => format!("events before {oldest_available} are no longer kept"),
+        _ => String::new(),
     }
 }
 

@@ -52,6 +52,7 @@ fn console(program: &'static str) -> Profile {
     Profile {
         program: Cow::Borrowed(program),
         one_line: true,
+        interrupts: 0,
         enter_after: Duration::ZERO,
         ..GENERIC
     }

@@ -25,6 +25,8 @@ const UNSTARTED: usize = 16;
 const BUSY_ROWS: usize = 4;
 /// Between Escape and the text, when a message interrupts.
 const INTERRUPT: Duration = Duration::from_millis(100);
+/// The same where nobody knows how long the program waits for a key that begins with Escape: half a second is usual.
+const ESCAPE_ALONE: Duration = Duration::from_millis(700);
 
 impl AgentCore {
     pub(super) fn ready(&mut self, out: &mut Effects) -> Next {
@@ -132,20 +134,22 @@ impl AgentCore {
         if facts.line_mode {
             return self.type_lines(now, facts, draft, out);
         }
-        // At an idle program Escape does something else: two in a row open Claude Code's list of earlier questions.
-        if draft.escapes > 0 && self.may_work() {
-            draft.escapes -= 1;
-            self.write(vec![0x1b], out);
-            draft.stage = Stage::Interrupted {
-                until: now + INTERRUPT,
-            };
-            return Next::Go(State::Injecting(draft));
-        }
         let frame = if self.screen.modes().bracketed_paste {
             Frame::Paste
         } else {
             Frame::Plain
         };
+        // At an idle program Escape does something else: two in a row open Claude Code's list of earlier questions.
+        if draft.escapes > 0 && frame == Frame::Paste && self.may_work() {
+            draft.escapes -= 1;
+            self.write(vec![0x1b], out);
+            let pause = match self.profile.composer {
+                true => INTERRUPT,
+                false => ESCAPE_ALONE,
+            };
+            draft.stage = Stage::Interrupted { until: now + pause };
+            return Next::Go(State::Injecting(draft));
+        }
         let before = Before::of(&self.screen, &draft.key);
         draft.echo.start_over();
         let mark = self.write(inject::framed(&draft.text, frame, draft.raw), out);

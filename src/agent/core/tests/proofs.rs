@@ -287,3 +287,18 @@ fn a_program_that_changes_its_view_after_the_first_message_is_left_alone_meanwhi
         world.reports.clear();
     }
 }
+
+#[test]
+fn an_unknown_program_with_an_input_line_is_interrupted_once_and_a_console_is_not() {
+    let mut world = World::ready(Composer::default(), COMPOSER);
+    world.inject(TEXT, Mode::Steer);
+    world.run(600);
+    assert_eq!(world.written(), ["\x1b"], "Escape is a key of its own");
+    world.run(2000);
+    assert_eq!(world.program.submitted, [TEXT]);
+    let mut world = World::ready(Composer::default(), COMPOSER);
+    world.core.profile = Rows::default().by_command(&["bash".into()]);
+    world.inject(TEXT, Mode::Steer);
+    world.run(2000);
+    assert!(!world.written().contains(&"\x1b"));
+}

@@ -182,7 +182,8 @@ fn an_engine_behind_a_proxy_is_reached_through_it_over_http_and_websocket() {
         ("NO_PROXY", "other.invalid"),
     ];
     let node = Node::up_in(folder.path(), &flags, &variables);
-    engine.link().register();
+    let mut link = engine.link();
+    link.register();
     until("ready", || {
         (node.get("/health")["nodeConnected"] == true).then_some(())
     });

@@ -163,6 +163,17 @@ mod tests {
     }
 
     #[test]
+    fn a_known_cli_that_shows_somebodys_marker_is_not_ready_for_that() {
+        let claude = Rows::default().by_command(&["claude".into()]);
+        let mut watch = Watch::new(at(0));
+        watch.saw(at(1), MARKER);
+        let modes = Modes::default();
+        let judge = |row| watch.judge(at(2), row, modes, Sight::Other, RAW);
+        assert!(matches!(judge(&GENERIC), Judgement::Ready(_)));
+        assert!(matches!(judge(&claude), Judgement::Wait(_)));
+    }
+
+    #[test]
     fn a_silent_program_is_ready_after_half_a_second() {
         let watch = Watch::new(at(0));
         let modes = Modes::default();

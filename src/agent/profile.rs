@@ -154,21 +154,11 @@ fn tui(
     Profile {
         program: Cow::Borrowed(program),
         composer: true,
-        one_line: false,
-        wraps: false,
         prompt: Some(Prompt { mark, gap }),
         dialogs,
-        trust_folder: Policy::Hold,
-        permission: Policy::Hold,
-        stash: None,
-        history: None,
-        hook: false,
-        merges_while: None,
-        interrupts: 1,
-        busy_words: None,
         enter_after: Duration::from_millis(enter_after_ms),
-        first_rest: Duration::ZERO,
         ready_within: Duration::from_secs(30),
+        ..GENERIC
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use support::until;
+use support::{Node, until};
 use world::{Seen, Starts, World};
 
 /// So many tokens in a row are asked for; then a node only looks now and then whether it is taken again.
@@ -221,12 +221,14 @@ mod play {
         assert_eq!(starts.nodes(), ["two"]);
     }
 
-    pub fn a_link_that_is_cut_in_mid_spawn_is_answered_over_the_next_one(
+    /// All links are cut while a program that the engine wants starts; returns once the engine counts the spawn as done.
+    fn cut_in_mid_spawn<const N: usize>(
         age: Option<&'static str>,
-    ) {
+        names: [&str; N],
+    ) -> (World, [Node; N], Starts) {
         let world = World::of(age);
         let lead = world.engine.register("lead");
-        let nodes = [world.node("one")];
+        let nodes = names.map(|name| world.node(name));
         let starts = Starts::of(&world);
         let (status, body) = world.invoke(&lead, "spawn", starts.spawn());
         assert_eq!(status, 201, "{body}");
@@ -236,24 +238,20 @@ mod play {
         world.cut(&nodes);
         let over = world.ended("spawn", &body);
         assert_eq!(over["status"], "completed", "{over}");
+        (world, nodes, starts)
+    }
+
+    pub fn a_link_that_is_cut_in_mid_spawn_is_answered_over_the_next_one(
+        age: Option<&'static str>,
+    ) {
+        let (_world, nodes, starts) = cut_in_mid_spawn(age, ["one"]);
         nodes[0].ready("w1");
         assert_eq!((starts.nodes(), starts.running()), (vec!["one"], 1));
     }
 
     pub fn links_that_are_cut_in_mid_spawn_leave_one_program_in_the_end(age: Option<&'static str>) {
-        let world = World::of(age);
-        let lead = world.engine.register("lead");
-        let nodes = [world.node("one"), world.node("two")];
-        let starts = Starts::of(&world);
-        let (status, body) = world.invoke(&lead, "spawn", starts.spawn());
-        assert_eq!(status, 201, "{body}");
-        until("the program to run", || {
-            (starts.all().len() == 1).then_some(())
-        });
         // The engine takes an open spawn back as soon as a link is lost, and gives it to whoever comes first.
-        world.cut(&nodes);
-        let over = world.ended("spawn", &body);
-        assert_eq!(over["status"], "completed", "{over}");
+        let (_world, _nodes, starts) = cut_in_mid_spawn(age, ["one", "two"]);
         until("one program, whichever node it is on", || {
             (starts.running() == 1).then_some(())
         });

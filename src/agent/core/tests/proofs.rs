@@ -6,6 +6,15 @@ fn d(id: &str) -> DeliveryId {
     DeliveryId::new(id)
 }
 
+/// A message landed at a program that works, and waits there for its turn.
+fn queued() -> World<Composer> {
+    let mut world = known();
+    world.event(Event::Output("\x1b]0;⠂ busy\x07".into()));
+    world.inject(TEXT, Mode::Wait);
+    world.run(2000);
+    world
+}
+
 #[test]
 fn a_message_in_the_programs_own_history_has_landed_at_once() {
     let mut world = known();
@@ -75,10 +84,7 @@ fn a_hook_proves_the_message_it_names_and_no_other() {
 
 #[test]
 fn a_message_that_was_queued_begins_later_and_that_is_told_once() {
-    let mut world = known();
-    world.event(Event::Output("\x1b]0;⠂ busy\x07".into()));
-    world.inject(TEXT, Mode::Wait);
-    world.run(2000);
+    let mut world = queued();
     assert_eq!(world.reported(), [&typed(), &landed(Proof::Screen)]);
     world.event(Event::Prompted(TEXT.into()));
     world.event(Event::Prompted(TEXT.into()));
@@ -146,10 +152,7 @@ fn an_idle_program_is_not_interrupted_and_a_busy_one_only_until_it_stops() {
 
 #[test]
 fn of_two_messages_with_the_same_words_a_hook_means_the_one_that_came_first() {
-    let mut world = known();
-    world.event(Event::Output("\x1b]0;⠂ busy\x07".into()));
-    world.inject(TEXT, Mode::Wait);
-    world.run(2000);
+    let mut world = queued();
     world.program.swallow = 9;
     world.inject(TEXT, Mode::Wait);
     world.run(300);
@@ -161,10 +164,7 @@ fn of_two_messages_with_the_same_words_a_hook_means_the_one_that_came_first() {
 
 #[test]
 fn a_hook_for_an_earlier_message_does_not_submit_a_like_one_that_only_stands_there() {
-    let mut world = known();
-    world.event(Event::Output("\x1b]0;⠂ busy\x07".into()));
-    world.inject(TEXT, Mode::Wait);
-    world.run(2000);
+    let mut world = queued();
     world.inject(TEXT, Mode::Wait);
     world.run(30);
     assert_eq!(world.program.draft, TEXT);

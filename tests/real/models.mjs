@@ -47,6 +47,23 @@ const toolNames = {
   gemini: ({ tools = [] }) => tools.flatMap(({ functionDeclarations = [] }) => functionDeclarations.map(({ name }) => name)),
 };
 
+/** Until what the listeners are told is wanted, or for so long; whether it is. */
+export async function comes(listeners, wanted, ms) {
+  let listener;
+  let timer;
+  const came = new Promise((ok) => {
+    listener = (news) => wanted(news) && ok(true);
+    listeners.add(listener);
+    timer = setTimeout(() => ok(false), ms);
+  });
+  try {
+    return await came;
+  } finally {
+    clearTimeout(timer);
+    listeners.delete(listener);
+  }
+}
+
 export class Models {
   /** Before an answer begins, and while it is told, in ms; and in how many pieces it is told. */
   pace = { think: 0, tell: 0, pieces: 1 };
@@ -89,20 +106,7 @@ export class Models {
 
   /** Until the conversation satisfies `wanted`, or for so long; whether it does. */
   async until(wanted, ms) {
-    if (wanted(this.turns)) return true;
-    let listener;
-    let timer;
-    const came = new Promise((ok) => {
-      listener = () => wanted(this.turns) && ok(true);
-      this.#listeners.add(listener);
-      timer = setTimeout(() => ok(false), ms);
-    });
-    try {
-      return await came;
-    } finally {
-      clearTimeout(timer);
-      this.#listeners.delete(listener);
-    }
+    return wanted(this.turns) || comes(this.#listeners, () => wanted(this.turns), ms);
   }
 
   #hear(dialect, body) {

@@ -5,7 +5,7 @@ import path from 'node:path';
 
 import { register, startBroker, until, workspace } from '../clients/support.mjs';
 import { seed } from './clis.mjs';
-import { Models } from './models.mjs';
+import { Models, comes } from './models.mjs';
 
 const WebSocket = createRequire(new URL('../clients/package.json', import.meta.url))('ws');
 
@@ -72,20 +72,7 @@ export class World {
 
   /** Whether an event like that came or comes in time. */
   async heard(wanted, ms = PATIENCE) {
-    if (this.events.some(wanted)) return true;
-    let listener;
-    let timer;
-    const came = new Promise((ok) => {
-      listener = (event) => wanted(event) && ok(true);
-      this.#listeners.add(listener);
-      timer = setTimeout(() => ok(false), ms);
-    });
-    try {
-      return await came;
-    } finally {
-      clearTimeout(timer);
-      this.#listeners.delete(listener);
-    }
+    return this.events.some(wanted) || comes(this.#listeners, wanted, ms);
   }
 
   ready() {

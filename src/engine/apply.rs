@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::actions::{Invocation, Status};
 use super::directory::{
-    Agent, Channel, ChannelKind, DEFAULT_PROVIDER, Id, Member, Node, Owner, Provider, State,
-    Workspace, direct_node,
+    Agent, Channel, ChannelKind, DEFAULT_PROVIDER, Id, Member, Node, Observer, Owner, Provider,
+    State, Workspace, direct_node,
 };
 use super::history::Message;
 use super::limits;
@@ -15,7 +15,8 @@ use super::record::EngineRecord;
 use crate::time::Wall;
 
 impl State {
-    /// Applies one fact.
+    /// Applies one fact. Names every kind of it, so that one that nobody applies does not compile: it would be lost on
+    /// replay.
     pub fn apply(&mut self, record: &EngineRecord) {
         use EngineRecord as R;
         match record {
@@ -58,17 +59,7 @@ impl State {
                     self.tokens.remove(&hash);
                 }
             }
-            R::ObserverSaved { ws, observer } => {
-                self.saw(observer.id);
-                let owner = Owner::Observer(*ws, observer.id);
-                self.tokens.retain(|_, o| *o != owner);
-                if observer.revoked_at.is_none() {
-                    self.tokens.insert(observer.token_hash.clone(), owner);
-                }
-                self.with(*ws, |w| {
-                    w.observers.insert(observer.id, (**observer).clone());
-                });
-            }
+            R::ObserverSaved { ws, observer } => self.save_observer(*ws, observer),
             R::ChannelCreated { ws, channel } => {
                 self.saw(channel.id);
                 self.with(*ws, |w| w.create_channel(channel));
@@ -77,7 +68,27 @@ impl State {
                 self.saw(message.id);
                 self.with(*ws, |w| w.post(message));
             }
-            other => self.apply_within(other),
+            R::WorkspaceChanged { .. }
+            | R::AgentChanged { .. }
+            | R::AgentBound { .. }
+            | R::AgentUnbound { .. }
+            | R::NodeDescribed { .. }
+            | R::ProviderRemoved { .. } => self.apply_within(record),
+            R::ActionDefined { .. }
+            | R::ActionRemoved { .. }
+            | R::Invoked { .. }
+            | R::Dispatched { .. }
+            | R::Requeued { .. }
+            | R::InvocationEnded { .. } => self.apply_invocation(record),
+            R::ChannelChanged { .. }
+            | R::Joined { .. }
+            | R::Left { .. }
+            | R::Muted { .. }
+            | R::Reacted { .. }
+            | R::Unreacted { .. } => self.apply_talk(record),
+            R::Read { .. } | R::Acked { .. } | R::DeliveryClosed { .. } | R::Expired { .. } => {
+                self.apply_mail(record);
+            }
         }
     }
 
@@ -149,13 +160,7 @@ impl State {
                     n.providers.remove(provider);
                 }
             }),
-            R::ActionDefined { .. }
-            | R::ActionRemoved { .. }
-            | R::Invoked { .. }
-            | R::Dispatched { .. }
-            | R::Requeued { .. }
-            | R::InvocationEnded { .. } => self.apply_invocation(record),
-            other => self.apply_talk(other),
+            other => unapplied(other),
         }
     }
 
@@ -224,7 +229,7 @@ impl State {
                 });
                 self.with(*ws, |w| w.finish(invocation));
             }
-            _ => {}
+            other => unapplied(other),
         }
     }
 
@@ -296,7 +301,7 @@ impl State {
                 m.reactions
                     .retain(|r| !(r.agent == *agent && r.emoji == *emoji));
             }),
-            other => self.apply_mail(other),
+            other => unapplied(other),
         }
     }
 
@@ -318,7 +323,7 @@ impl State {
             } => self.with(*ws, |w| w.ack(*agent, *up_to, *at)),
             R::DeliveryClosed { ws, agent, seq } => self.with(*ws, |w| w.close(*agent, *seq)),
             R::Expired { ws, at } => self.with(*ws, |w| w.expire(*at)),
-            _ => {}
+            other => unapplied(other),
         }
     }
 
@@ -386,6 +391,18 @@ impl State {
         self.workspaces.insert(id, w);
     }
 
+    fn save_observer(&mut self, ws: Id, observer: &Observer) {
+        self.saw(observer.id);
+        let owner = Owner::Observer(ws, observer.id);
+        self.tokens.retain(|_, o| *o != owner);
+        if observer.revoked_at.is_none() {
+            self.tokens.insert(observer.token_hash.clone(), owner);
+        }
+        self.with(ws, |w| {
+            w.observers.insert(observer.id, observer.clone());
+        });
+    }
+
     fn create_node(&mut self, ws: Id, node: &Node) {
         let Some(w) = self.workspaces.get_mut(&ws) else {
             return;
@@ -424,6 +441,11 @@ impl State {
             self.tokens.insert(hash.to_owned(), owner.clone());
         }
     }
+}
+
+/// [`State::apply`] sent a fact to the part that does not know it.
+fn unapplied(record: &EngineRecord) {
+    debug_assert!(false, "{record:?} is applied nowhere");
 }
 
 fn owner_workspace(owner: &Owner) -> Id {

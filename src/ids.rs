@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::words;
+
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -76,8 +78,8 @@ impl AgentName {
     /// Takes a name from outside.
     ///
     /// # Errors
-    /// Says what is wrong with an empty name, one over [`AGENT_NAME_MAX`] bytes, one with control characters or
-    /// slashes, and one that starts with `@` or `#` (these mark targets, not names).
+    /// Says what is wrong with an empty name, one over [`AGENT_NAME_MAX`] bytes, one with control characters,
+    /// slashes or anything that nobody sees, and one that starts with `@` or `#` (these mark targets, not names).
     pub fn check(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("the agent name is empty; give one, for example `worker-1`".into());
@@ -94,6 +96,11 @@ impl AgentName {
         {
             return Err(format!(
                 "the agent name {text:?} has a slash or control character; use letters, digits, `-`, `_` or `.`"
+            ));
+        }
+        if words::visible(text) != text {
+            return Err(format!(
+                "the agent name {text:?} has characters that nobody sees or that turn the direction of reading; leave them out"
             ));
         }
         if text == "." || text == ".." {
@@ -163,4 +170,28 @@ pub fn to_hex(bytes: &[u8]) -> String {
             let _ = write!(text, "{byte:02x}");
             text
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_what_a_person_reads() {
+        for name in ["worker-1", "漢字", "סוכן", "👩\u{200d}💻", "❤\u{fe0f}"] {
+            assert_eq!(AgentName::check(name), Ok(AgentName::new(name)));
+        }
+        for name in [
+            "ada\u{202e}ssob",
+            "ada\u{200f}",
+            "\u{61c}ada",
+            "a\u{200b}da",
+            "ad\u{ad}a",
+            "ada\u{e0041}",
+            "ada\u{fe0f}",
+        ] {
+            let why = AgentName::check(name).expect_err("hidden letters");
+            assert!(why.contains("nobody sees"), "{why}");
+        }
+    }
 }

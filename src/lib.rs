@@ -41,7 +41,7 @@
 //!  3  net, journal, hub, lines, sys                                            machinery that knows no domain
 //!  2  dispatch | agent::core.. | uplink::core | engine::core                   cores, side by side, pure
 //!  1  msg, ledger, screen, machine, identity::derive                           pure
-//!  0  wire, ids, time, prng                                                    vocabulary
+//!  0  wire, ids, words, time, prng                                                  vocabulary
 //! ```
 //!
 //! - Cores never import each other; they meet in [`msg`] and [`wire`].
@@ -80,3 +80,4 @@ pub mod sys;
 pub mod time;
 pub mod uplink;
 pub mod wire;
+pub mod words;

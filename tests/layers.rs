@@ -11,6 +11,7 @@ const LEVELS: &[(&str, u8)] = &[
     // vocabulary
     ("wire", 0),
     ("ids", 0),
+    ("words", 0),
     ("time", 0),
     ("prng", 0),
     // pure

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::failure::Failure;
 use crate::config::Env;
+use crate::words;
 
 /// Colours or none.
 #[derive(Clone, Copy, Debug)]
@@ -75,12 +76,13 @@ pub fn note(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Text from others made harmless for a terminal: control characters and turns of direction become `·`, so that a message
-/// cannot move the cursor, change colours or stand here in another order than it was written.
+/// Text from others made harmless for a terminal: control characters, turns of direction and what is seen by nobody become
+/// `·`, so that a message cannot move the cursor, change colours, stand here in another order than it was written, or hide.
 pub fn clean(text: &str) -> String {
-    text.chars()
+    words::marked(text, "·")
+        .chars()
         .map(|c| match c {
-            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '·',
+            '\u{2028}' | '\u{2029}' => '·',
             c if c.is_control() => '·',
             c => c,
         })

@@ -9,6 +9,7 @@ use crate::msg::{
 use crate::time::Now;
 use crate::wire::down::Mode;
 use crate::wire::local::{self, SendRequest, TEXT_MAX};
+use crate::words::{self, NO_WORDS};
 
 /// How many pending deliveries the status lists.
 const STATUS_PENDING: usize = 100;
@@ -196,6 +197,9 @@ impl Dispatcher {
             return Err(invalid(
                 "`text` is missing or blank; there is nothing to send".into(),
             ));
+        }
+        if words::is_nothing_but_controls(&request.text) {
+            return Err(invalid(format!("the text has {NO_WORDS}")));
         }
         if request.text.len() > TEXT_MAX {
             let size = request.text.len();

@@ -13,6 +13,7 @@ use crate::wire::down::Mode;
 use crate::wire::event::{BrokerEvent, DeliveryMode, Proof};
 use crate::wire::local;
 use crate::wire::up::{DeliveryAck, Up};
+use crate::words;
 
 /// How long a thread that takes no orders is left alone.
 const GIVE_AGAIN: Duration = Duration::from_secs(1);
@@ -23,6 +24,13 @@ const BLOCKED_TOLD: usize = 256;
 impl Dispatcher {
     /// Takes responsibility for a delivery: from its record on it is ours to bring to an end.
     pub(super) fn accept(&mut self, now: Now, delivery: Delivery, out: &mut Out) {
+        let name = delivery.agent.clone();
+        self.take_on(now, delivery, out);
+        self.type_next(now, &name, out);
+    }
+
+    /// As [`Self::accept`], and typing is left to the caller.
+    pub(super) fn take_on(&mut self, now: Now, delivery: Delivery, out: &mut Out) {
         self.counters.deliveries_accepted += 1;
         let name = delivery.agent.clone();
         self.publish(
@@ -42,7 +50,6 @@ impl Dispatcher {
         if !self.members.contains_key(&name) {
             self.watch_absent(now);
         }
-        self.type_next(now, &name, out);
     }
 
     /// Tells that a delivery waits, and whether it is parked.
@@ -540,11 +547,15 @@ fn plain(name: &str) -> String {
     let letter = |c: char| match c {
         '[' => '(',
         ']' => ')',
-        '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => ' ',
+        '\u{2028}' | '\u{2029}' => ' ',
         c if c.is_control() => ' ',
         c => c,
     };
-    name.chars().take(NAME_SHOWN).map(letter).collect()
+    words::marked(name, " ")
+        .chars()
+        .take(NAME_SHOWN)
+        .map(letter)
+        .collect()
 }
 
 /// What a terminal is given for a delivery.

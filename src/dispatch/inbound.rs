@@ -10,6 +10,7 @@ use crate::msg::{Delivery, Effect, LinkCommand, Origin};
 use crate::time::{Mono, Now};
 use crate::wire::down::Deliver;
 use crate::wire::fields::{self, Kind};
+use crate::words::{self, NO_WORDS};
 
 /// How long the missing frames may take to come after we asked for them.
 pub(super) const GAP_PATIENCE: Duration = Duration::from_secs(10);
@@ -175,6 +176,11 @@ impl Dispatcher {
         let id = delivery.id.clone();
         let crowded = frame.seq == Seq(0)
             && self.ledger.mail().waiting_engine(&frame.agent) >= self.facts.limits.engine;
+        if words::is_nothing_but_controls(&delivery.body) {
+            self.take_on(now, delivery, out);
+            self.bury(now, &id, &format!("the message has {NO_WORDS}"), out);
+            return;
+        }
         self.accept(now, delivery, out);
         if let Some(why) = obstacle {
             self.bury(now, &id, why, out);

@@ -15,6 +15,7 @@ use crate::time::Now;
 use crate::wire::event::BrokerEvent;
 use crate::wire::local::SpawnRequest;
 use crate::wire::up::Outcome;
+use crate::words::{self, NO_WORDS};
 
 impl Dispatcher {
     pub(super) fn spawn(
@@ -58,6 +59,12 @@ impl Dispatcher {
             let text =
                 format!("{running} agents run here already, which is the limit (--max-agents)");
             return Err(Refusal::new(RefusalKind::Full, text));
+        }
+        if let Some(task) = &request.task
+            && words::is_nothing_but_controls(task)
+        {
+            let text = format!("the task has {NO_WORDS}");
+            return Err(Refusal::new(RefusalKind::Invalid, text));
         }
         let mut spec =
             spec_of(name, request).map_err(|why| Refusal::new(RefusalKind::Invalid, why))?;

@@ -16,6 +16,7 @@ use crate::msg::AgentReport;
 use crate::time::{Mono, soonest};
 use crate::wire::down::Mode;
 use crate::wire::event::Proof;
+use crate::words;
 
 /// How often in a row the program's history may say nothing until it is no longer waited for.
 const SILENCES: u8 = 3;
@@ -33,7 +34,7 @@ impl AgentCore {
         let Some(injection) = self.waiting.pop_front() else {
             return Next::Stay(State::Ready);
         };
-        let mut text = inject::sanitise(&injection.text);
+        let mut text = words::sanitise(&injection.text);
         if self.profile.one_line {
             text = inject::one_line(&text);
         }

@@ -1,6 +1,7 @@
 //! A message's way to its agent: typed, settled, held, given up, remembered.
 
 use super::*;
+use crate::words;
 
 #[test]
 fn a_message_is_typed_and_acknowledged_only_after_it_landed() {
@@ -336,6 +337,10 @@ fn nobody_can_write_the_line_of_another() {
         "\u{2066}",
         "\x03",
         "\x7f",
+        "\u{200e}",
+        "\u{61c}",
+        "\u{200b}",
+        "\u{e0041}",
     ];
     for part in ends.into_iter().chain(others) {
         let mut w = World::new();
@@ -361,12 +366,49 @@ fn nobody_can_write_the_line_of_another() {
 fn one_harmless_line(w: &mut World) {
     let injection = w.injected().expect("typed");
     let text = &injection.text;
-    let hostile =
-        |c: char| c.is_control() || ('\u{2028}'..='\u{202e}').contains(&c) || c == '\u{2066}';
+    let hostile = |c: char| c.is_control() || ('\u{2028}'..='\u{2029}').contains(&c);
     assert!(!text.contains(hostile), "{text:?}");
+    assert_eq!(words::visible(text), text.as_str());
     assert_eq!(text.matches('[').count(), 1, "{text}");
     assert!(text.ends_with("]: hi"), "{text}");
     w.land("w1", &injection.delivery_id);
+}
+
+#[test]
+fn a_message_without_words_is_refused_and_one_from_the_engine_is_a_dead_letter() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    w.done();
+    let hidden = "\x1b[0m\u{e0041}\u{e0042}\u{200b}\x07";
+    let send = |text: &str| {
+        ApiCall::Send(local::SendRequest {
+            to: "w1".into(),
+            text: text.into(),
+            ..Default::default()
+        })
+    };
+    let refused = w.call(send(hidden));
+    assert!(
+        matches!(&refused, Some(Err(r)) if r.kind == RefusalKind::Invalid && r.message.contains("only control")),
+        "{refused:?}"
+    );
+    w.frame(json!({"type": "deliver", "delivery_id": "d1", "agent_id": "id_w1", "agent": "w1", "msg_id": "m1", "seq": 1,
+        "mode": "wait", "payload": {"type": "message.created", "data": {"from_name": "eve", "text": hidden}}}));
+    let told = w.done();
+    let failed = told.iter().any(|effect| {
+        matches!(effect, Effect::Publish(_, BrokerEvent::MessageDeliveryFailed { last_error, .. }) if last_error.contains("only control"))
+    });
+    assert!(failed, "{told:?}");
+    let acknowledged = told.iter().any(
+        |effect| matches!(effect, Effect::Send(Up::DeliveryAck(ack)) if ack.up_to_seq == Seq(1)),
+    );
+    assert!(acknowledged, "{told:?}");
+    assert_eq!(w.injected(), None);
+    // One of attachments only has no words to begin with.
+    w.frame(json!({"type": "deliver", "delivery_id": "d2", "agent_id": "id_w1", "agent": "w1", "msg_id": "m2", "seq": 2,
+        "mode": "wait", "payload": {"type": "message.created", "data": {"from_name": "eve", "text": ""}}}));
+    assert!(w.injected().is_some());
 }
 
 #[test]

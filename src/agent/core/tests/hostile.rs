@@ -2,8 +2,8 @@
 //! of our own frame.
 
 use super::*;
-use crate::agent::inject;
 use crate::prng::Prng;
+use crate::words;
 
 /// How many bodies for each kind of terminal.
 const BODIES: u64 = 3000;
@@ -11,7 +11,7 @@ const OPEN: &str = "\x1b[200~";
 const CLOSE: &str = "\x1b[201~";
 
 /// What bodies are put together from, besides single controls and halves of the marks.
-const PARTS: [&str; 50] = [
+const PARTS: [&str; 54] = [
     "touch x",
     "42",
     " ",
@@ -53,6 +53,10 @@ const PARTS: [&str; 50] = [
     "\u{2069}",
     "\u{2028}",
     "\u{2029}",
+    "\u{200b}",
+    "\u{e0041}",
+    "\u{e007f}",
+    "🏴",
     "\u{200d}",
     "\u{feff}",
     "漢",
@@ -81,13 +85,14 @@ fn body(prng: &mut Prng) -> String {
     body
 }
 
-/// No key and nothing that turns the direction; LF and TAB only where they are text.
+/// No key and nothing that is not seen; LF and TAB only where they are text.
 fn is_text(written: &str, lines: bool) -> bool {
-    !written.chars().any(|c| match c {
+    let key = |c: char| match c {
         '\n' | '\t' => !lines,
-        '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
-        c => c.is_control(),
-    })
+        '\u{2028}' | '\u{2029}' => true,
+        c => c.is_control() || words::turns(c),
+    };
+    !written.contains(key) && words::visible(written) == written
 }
 
 /// Gives one body after the other to a program of its own; what was written to each, and the world afterwards.
@@ -163,7 +168,7 @@ fn no_body_leaves_its_paste() {
                 .unwrap_or_else(|| panic!("{body:?} became {written:?}; {:?}", world.reports));
             assert!(is_text(text, true), "{body:?} became {written:?}");
             assert_eq!(world.program.submitted, [text], "{body:?}");
-            assert_eq!(text.trim_end(), inject::sanitise(body).trim_end());
+            assert_eq!(text.trim_end(), words::sanitise(body).trim_end());
             assert!(world.program.draft.is_empty() && world.program.stash.is_empty());
         },
     );

@@ -25,7 +25,7 @@ const KNOWN_HARNESSES: [&str; 7] = [
 
 /// Every variable that is read here, each also as `NAME_FILE`, and those that clients of other brokers set: whoever
 /// starts a broker that must not inherit any of it removes these.
-pub const VARIABLES: [&str; 18] = [
+pub const VARIABLES: [&str; 19] = [
     "AGENT_RELAY_NODE_HARNESSES",
     "RELAYCAST_BASE_URL",
     "RELAY_BASE_URL",
@@ -41,6 +41,7 @@ pub const VARIABLES: [&str; 18] = [
     "AGENT_RELAY_STATE_DIR",
     "RELAY_AGENT_NAME",
     "RELAY_AGENT_TOKEN",
+    "RELAY_SKIP_BOOTSTRAP",
     "RELAY_WORKSPACE_ID",
     "RELAY_WORKSPACES_JSON",
     "RUST_LOG",

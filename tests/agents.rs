@@ -403,13 +403,14 @@ fn a_directory_that_does_not_exist_is_named() {
     );
 }
 
+/// N12: with its token an agent is told that it has no need to register; without one it is not.
 #[test]
 fn an_agent_runs_in_its_directory_with_its_environment() {
     let folder = Folder::new();
     let mut wanted = spec(&[
         "sh",
         "-c",
-        "{ pwd; echo $PWD $RELAY_AGENT_NAME $RELAY_AGENT_TOKEN $EXTRA $TERM $COLUMNS; stty size; ls /proc/self/fd | tr '\\n' ' '; } > out",
+        "{ pwd; echo $PWD $RELAY_AGENT_NAME $RELAY_AGENT_TOKEN $RELAY_SKIP_BOOTSTRAP $EXTRA $TERM $COLUMNS; stty size; ls /proc/self/fd | tr '\\n' ' '; } > out",
     ]);
     wanted.cwd = Some(folder.0.to_str().expect("text").to_owned());
     wanted.env.insert("EXTRA".into(), "more".into());
@@ -421,7 +422,7 @@ fn an_agent_runs_in_its_directory_with_its_environment() {
     let out = std::fs::read_to_string(folder.0.join("out")).expect("file");
     assert_eq!(
         out,
-        format!("{dir}\n{dir} w1 at_live_x more xterm-256color\n40 120\n0 1 2 3 ")
+        format!("{dir}\n{dir} w1 at_live_x 1 more xterm-256color\n40 120\n0 1 2 3 ")
     );
 }
 

@@ -305,6 +305,10 @@ fn command(spec: &AgentSpec, exe: &Path, status: OsString) -> CommandBuilder {
     for name in proc::WITHHELD.iter().chain(&FOREIGN) {
         command.env_remove(name);
     }
+    // Those of an agent that started this broker are not this agent's.
+    for name in ["RELAY_AGENT_TOKEN", "RELAY_SKIP_BOOTSTRAP"] {
+        command.env_remove(name);
+    }
     command.env("TERM", "xterm-256color");
     for (name, value) in &spec.env {
         command.env(name, value);
@@ -312,6 +316,8 @@ fn command(spec: &AgentSpec, exe: &Path, status: OsString) -> CommandBuilder {
     command.env("RELAY_AGENT_NAME", spec.name.as_str());
     if let Some(token) = &spec.token {
         command.env("RELAY_AGENT_TOKEN", token.reveal());
+        // Clients in the agent have no need to register, which would kill this token on older engines (engine-wire 3.4).
+        command.env("RELAY_SKIP_BOOTSTRAP", "1");
     }
     command
 }

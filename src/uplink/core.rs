@@ -16,7 +16,8 @@ const RESTART: Duration = Duration::from_secs(60);
 const FAILURES_IN_RESTART: u32 = 4;
 /// Without any inbound byte for this long the link is black-holed (engine-wire 3.1: what upstream uses).
 pub const READ_IDLE: Duration = Duration::from_secs(48);
-/// After this many refused tokens in a row no more are asked for: each kills the one before it, and the fault is elsewhere.
+/// After this many refused tokens without an established link between them no more are asked for: each kills the one
+/// before it, and the fault is elsewhere.
 const REFUSALS_MOST: u32 = 5;
 /// What people are told when another process has our node id.
 const SUPERSEDED: &str = "another process took this node's place at the engine: it has the same node id, from a copy of \
@@ -146,7 +147,6 @@ impl UplinkCore {
                 self.wait(now, true, refused);
             }
             (State::Opening, Input::Opened) => {
-                self.refusals = 0;
                 self.state = State::Open { heard: now.mono };
                 out.push(Output::Report(LinkReport::Up));
             }
@@ -155,6 +155,7 @@ impl UplinkCore {
             }
             (State::Open { .. }, Input::Heard { frame }) => {
                 if frame {
+                    self.refusals = 0;
                     self.failures = 0;
                     self.away_since = None;
                 }
@@ -192,7 +193,6 @@ impl UplinkCore {
 
     fn not_opened(&mut self, now: Now, why: String, unauthorized: bool, out: &mut Vec<Output>) {
         if !unauthorized {
-            self.refusals = 0;
             out.push(Output::Report(LinkReport::Lost(why)));
             self.wait(now, false, false);
             return;
@@ -449,10 +449,52 @@ mod tests {
         assert_eq!(minted, REFUSALS_MOST);
     }
 
+    /// How many tokens are asked for while every fresh one is refused, with `between` after each.
+    fn minted_with(between: &[Input]) -> u32 {
+        let mut core = UplinkCore::new(1, false);
+        step(&mut core, at(0), Input::Start { has_token: true });
+        let mut now = Mono(0);
+        let mut minted = 0;
+        for _ in 0..20 {
+            refused(&mut core, now);
+            let (due, mut orders) = next(&mut core);
+            now = due;
+            if orders == [Output::Mint] {
+                minted += 1;
+                orders = step(&mut core, at(0), Input::Minted);
+            }
+            for input in between {
+                assert_eq!(orders, [Output::Open]);
+                step(&mut core, Now { mono: now, ..at(0) }, input.clone());
+                if matches!(core.state, State::Waiting { .. }) {
+                    (now, orders) = next(&mut core);
+                }
+            }
+        }
+        minted
+    }
+
+    /// N4: the count begins anew with an established link, and with nothing less.
     #[test]
-    fn the_count_of_refused_tokens_begins_anew_after_a_link_that_opened_or_an_engine_that_was_away()
-    {
-        for opened in [true, false] {
+    fn only_an_established_link_lets_more_tokens_be_asked_for() {
+        let unavailable = Input::OpenFailed {
+            why: "503".into(),
+            unauthorized: false,
+        };
+        assert_eq!(
+            minted_with(std::slice::from_ref(&unavailable)),
+            REFUSALS_MOST
+        );
+        assert_eq!(
+            minted_with(&[unavailable.clone(), unavailable]),
+            REFUSALS_MOST
+        );
+    }
+
+    /// N4: a socket that opens, and closes again before the engine has said a word, proves nothing of the token.
+    #[test]
+    fn a_link_that_was_never_registered_is_not_established() {
+        for (registered, more) in [(false, false), (true, true)] {
             let mut core = UplinkCore::new(1, false);
             step(&mut core, at(0), Input::Start { has_token: true });
             let mut now = Mono(0);
@@ -461,26 +503,44 @@ mod tests {
                 now = next(&mut core).0;
                 step(&mut core, at(0), Input::Minted);
             }
-            let closed = |why: &str| Input::Closed {
-                why: why.into(),
+            step(&mut core, at(0), Input::Opened);
+            step(&mut core, at(0), Input::Heard { frame: registered });
+            let closed = Input::Closed {
+                why: "go away".into(),
                 superseded: false,
             };
-            let failed = Input::OpenFailed {
-                why: "no route".into(),
-                unauthorized: false,
-            };
-            let inputs = if opened {
-                vec![Input::Opened, closed("reset")]
-            } else {
-                vec![failed]
-            };
-            for input in inputs {
-                step(&mut core, at(0), input);
-            }
+            step(&mut core, at(0), closed);
             assert_eq!(next(&mut core).1, [Output::Open]);
             refused(&mut core, now);
-            assert_eq!(next(&mut core).1, [Output::Mint], "opened: {opened}");
+            let asks = next(&mut core).1 == [Output::Mint];
+            assert_eq!(asks, more, "registered: {registered}");
         }
+    }
+
+    /// N4: an engine that gives no token for a while does not make it forget how many were refused.
+    #[test]
+    fn a_token_that_is_not_to_be_had_does_not_count_as_one_that_was_taken() {
+        let mut core = UplinkCore::new(1, false);
+        step(&mut core, at(0), Input::Start { has_token: true });
+        let (mut now, mut minted) = (Mono(0), 0);
+        for _ in 0..20 {
+            refused(&mut core, now);
+            let (due, orders) = next(&mut core);
+            now = due;
+            if orders != [Output::Mint] {
+                continue;
+            }
+            let failed = Input::MintFailed {
+                why: "no".into(),
+                refused: false,
+            };
+            step(&mut core, Now { mono: now, ..at(0) }, failed);
+            let (due, orders) = next(&mut core);
+            (now, minted) = (due, minted + 1);
+            assert_eq!(orders, [Output::Mint]);
+            step(&mut core, at(0), Input::Minted);
+        }
+        assert_eq!(minted, REFUSALS_MOST);
     }
 
     #[test]

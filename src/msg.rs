@@ -582,6 +582,8 @@ pub struct Wanted {
     pub node_id: NodeId,
     /// The name is known to be taken: it is to be had from whoever bears it.
     pub exists: bool,
+    /// The agent exists and this is its token, which stays: only the place is still to be had.
+    pub token: Option<Secret>,
 }
 
 /// An identity, and the place that goes with it.

@@ -406,3 +406,40 @@ fn an_agent_that_gets_no_place_on_this_node_is_not_started_and_leaves_nothing_at
     );
     assert!(node.agent("w1").is_none() && !folder.path().join("token").exists());
 }
+
+/// N13, on the wire: who the token belongs to is asked with it, and then the agent is bound; nothing else is asked.
+#[test]
+fn an_agent_with_a_token_of_its_own_keeps_it_and_one_with_somebody_elses_is_not_started() {
+    for (owner, runs) in [("w1", true), ("w2", false)] {
+        let engine = without_sockets(move |asked| match asked {
+            "GET /v1/agent" => given(json!({"id": "2001", "name": owner, "status": "active"})),
+            "POST /v1/nodes/box/agents" => given(json!({"agent_id": "2001"})),
+            _ => refused(404, "not_found"),
+        });
+        let folder = Scratch::new();
+        let node = Node::up(
+            folder.path(),
+            &[&["--name", "box"][..], &engine.flags()].concat(),
+        );
+        let mut wish = writes_its_token();
+        wish["agentToken"] = json!("at_live_given");
+        let (status, body) = node.call("POST", "/api/spawn", Some(wish));
+        assert_eq!(engine.requests("/v1/agent"), ["GET /v1/agent"]);
+        if !runs {
+            assert!(
+                status >= 400 && body["message"].to_string().contains("agent w2"),
+                "{body}"
+            );
+            assert!(node.agent("w1").is_none());
+            continue;
+        }
+        assert_eq!(status, 200, "{body}");
+        let file = folder.path().join("token");
+        until("its token", || {
+            let token = std::fs::read_to_string(&file).ok()?;
+            (token == "at_live_given").then_some(())
+        });
+        let bound = engine.requests("/v1/nodes/");
+        assert_eq!(bound, ["POST /v1/nodes/box/agents"]);
+    }
+}

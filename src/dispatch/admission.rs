@@ -81,6 +81,11 @@ impl Dispatcher {
     }
 
     fn register(&mut self, name: &AgentName, out: &mut Out) {
+        let given = |m: &Member| m.given_token().is_some();
+        if self.members.get(name).is_some_and(given) {
+            self.ask_by_http(name, false, out);
+            return;
+        }
         let known = self.ledger.bound(name).cloned();
         if let Some(agent_id) = known.filter(|_| self.link.age >= Age::EightNine) {
             self.recover(name, agent_id, out);
@@ -240,7 +245,6 @@ impl Dispatcher {
         };
         member.admission = Admission::default();
         member.agent_id = Some(agent_id);
-        // Registering an existing name gives it a new token; one that was given with the request is dead by now.
         if let Some(token) = token {
             member.token = Some(Secret::new(token));
         }
@@ -325,6 +329,7 @@ impl Dispatcher {
             node_name: self.facts.node_name.clone(),
             node_id: self.facts.node_id.clone(),
             exists,
+            token: member.given_token(),
         };
         let run = member.run;
         let why = Errand::Identify {
@@ -449,6 +454,13 @@ impl Dispatcher {
 }
 
 impl Member {
+    /// The token that came with the wish, while the agent has no identity of the engine's.
+    fn given_token(&self) -> Option<Secret> {
+        let given = self.request.agent_token.as_deref();
+        let given = given.filter(|token| !token.is_empty() && self.agent_id.is_none());
+        given.map(Secret::new)
+    }
+
     fn invocation_id(&self) -> Option<crate::ids::InvocationId> {
         match &self.source {
             SpawnSource::Invocation(id) => Some(id.clone()),
@@ -472,6 +484,10 @@ fn refusal(name: &AgentName, code: &str, message: &str) -> Refusal {
         "agent_already_exists" | "agent_identity_conflict" | "agent_identity_mismatch" => (
             RefusalKind::NameTaken,
             "the name belongs to another agent of this workspace; take another name",
+        ),
+        "agent_token_invalid" => (
+            RefusalKind::Engine,
+            "the engine does not know the token that was given; give a valid one, or none to get a new one",
         ),
         "node_capacity_exceeded" => (
             RefusalKind::Full,

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::rest::{CallError, Client};
+use super::rest::{CallError, Client, With};
 use crate::ids::{AgentId, NodeId, Seq};
 use crate::msg::{Identified, Secret, Wanted};
 use crate::net::http::encode;
@@ -25,14 +25,9 @@ impl Client {
     /// As any call; `agent_location_conflict` for an agent that runs on another node.
     pub(super) fn identify(&self, wanted: &Wanted) -> Result<Identified, CallError> {
         let name = wanted.name.as_str();
-        let made = if wanted.exists {
-            None
-        } else {
-            self.create_agent(name, "agent")?
-        };
-        let taken = match made {
-            Some(taken) => taken,
-            None => self.retake(name, Some(wanted))?,
+        let taken = match &wanted.token {
+            Some(token) => self.bearer_of(token, wanted)?,
+            None => self.take(name, wanted)?,
         };
         let path = format!("/v1/nodes/{}/agents", encode(&wanted.node_name));
         let mut body = json!({ "agent_name": name, "priority": 0 });
@@ -52,6 +47,39 @@ impl Client {
                 Err(e)
             }
         }
+    }
+
+    fn take(&self, name: &str, wanted: &Wanted) -> Result<Taken, CallError> {
+        let made = if wanted.exists {
+            None
+        } else {
+            self.create_agent(name, "agent")?
+        };
+        made.map_or_else(|| self.retake(name, Some(wanted)), Ok)
+    }
+
+    /// The agent that a given token acts as. Registering it again would kill that token (engine-wire 3.4).
+    fn bearer_of(&self, token: &Secret, wanted: &Wanted) -> Result<Taken, CallError> {
+        let with = With {
+            token,
+            key: None,
+            proof: None,
+        };
+        let facts: AgentFacts = self.call("GET", "/v1/agent", with, None::<&()>)?;
+        if let Some(other) = facts.name.filter(|name| name != wanted.name.as_str()) {
+            return Err(CallError::Refused {
+                status: 409,
+                error: ApiError {
+                    code: "agent_identity_mismatch".into(),
+                    message: format!("the token that was given belongs to agent {other}"),
+                },
+            });
+        }
+        Ok(Taken {
+            agent_id: facts.id,
+            token: token.clone(),
+            created: false,
+        })
     }
 
     /// The token of the broker's own agent, its voice for what comes from no agent.
@@ -158,6 +186,7 @@ mod tests {
     fn facts(status: &str, node: &str) -> AgentFacts {
         AgentFacts {
             id: AgentId::new("2001"),
+            name: None,
             status: Some(status.into()),
             metadata: json!({"fleet": {"node_id": node}}),
         }

@@ -106,11 +106,14 @@ pub struct RetakenAgent {
     pub token: String,
 }
 
-/// `GET /v1/agents/:name`, as far as it says whose the name is.
+/// `GET /v1/agents/:name` and `GET /v1/agent`, as far as they say whose the name is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AgentFacts {
     /// Its identity.
     pub id: AgentId,
+    /// Its name.
+    #[serde(default)]
+    pub name: Option<String>,
     /// `offline`, `released`, or one of several words for being there.
     #[serde(default)]
     pub status: Option<String>,

@@ -1,7 +1,7 @@
 //! How agents come by their identity, on every engine and without a link.
 
 use super::*;
-use crate::msg::{Identified, Refusal, RestCall, RestDone, Secret, Wanted};
+use crate::msg::{Refusal, RestCall, Secret, Wanted};
 use crate::wire::up::{AgentRecover, AgentRegister};
 
 fn ask(w: &mut World, name: &str) {
@@ -357,4 +357,70 @@ fn an_agent_that_is_started_again_keeps_its_identity_and_the_token_that_its_firs
         reason: None,
     });
     assert_eq!(farewells(&mut w), 1);
+}
+
+fn ask_with_token(w: &mut World) {
+    let wish = local::SpawnRequest {
+        agent_token: Some("at_live_given".into()),
+        ..request("w1")
+    };
+    w.call(ApiCall::Spawn(Box::new(wish), SpawnSource::Api));
+}
+
+/// N13: the agent exists already, and registering it again would kill its token on engines of the 5 to 8.1 lines.
+#[test]
+fn a_token_that_comes_with_the_wish_is_used_and_its_agent_only_bound_to_this_node() {
+    let mut w = World::new();
+    w.link_up();
+    w.done();
+    ask_with_token(&mut w);
+    let effects = w.done();
+    let registers = |e: &Effect| {
+        matches!(
+            e,
+            Effect::Send(Up::AgentRegister(_)) | Effect::Send(Up::AgentRecover(_))
+        )
+    };
+    assert!(!effects.iter().any(registers), "{effects:?}");
+    w.effects = effects;
+    let (id, wanted) = errand(&mut w).expect("by HTTP");
+    assert_eq!(wanted.token, Some(Secret::new("at_live_given")));
+    w.tell(Event::Errand(id, identity("at_live_given")));
+    assert_eq!(programs(&mut w), ["at_live_given"]);
+}
+
+/// N13: neither a link that comes nor one that breaks meanwhile leads to a registration.
+#[test]
+fn a_given_token_outlives_links_that_come_and_go_before_its_agent_has_a_place() {
+    let mut w = World::new();
+    ask_with_token(&mut w);
+    w.link_up();
+    w.tell(Event::Link(LinkReport::Lost("reset".into())));
+    w.link_up();
+    w.pass(Duration::from_secs(6));
+    let effects = w.done();
+    let registers = |e: &&Effect| matches!(e, Effect::Send(Up::AgentRegister(_)));
+    assert_eq!(effects.iter().filter(registers).count(), 0);
+    w.effects = effects;
+    let (id, wanted) = errand(&mut w).expect("by HTTP");
+    assert!(wanted.token.is_some());
+    w.tell(Event::Errand(id, identity("at_live_given")));
+    assert_eq!(programs(&mut w), ["at_live_given"]);
+}
+
+/// N16: what is wrong with the token is said, and nothing is started.
+#[test]
+fn a_given_token_that_is_no_good_refuses_the_spawn_with_the_code() {
+    let mut w = World::new();
+    w.link_up();
+    w.done();
+    ask_with_token(&mut w);
+    let (id, _) = errand(&mut w).expect("by HTTP");
+    w.tell(Event::Errand(id, failed(Some(401), "agent_token_invalid")));
+    let said = refusal(&w.done()).expect("the caller hears").message;
+    assert!(
+        said.contains("agent_token_invalid") && said.contains("token that was given"),
+        "{said}"
+    );
+    assert!(w.d.members.is_empty());
 }

@@ -18,7 +18,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::ids::{AgentId, DeliveryId, MsgId, Seq, Ticket};
-use crate::msg::{AgentCommand, AgentReport, How, Injection, RefusalKind, SpawnSource};
+use crate::msg::{
+    AgentCommand, AgentReport, How, Identified, Injection, RefusalKind, RestDone, SpawnSource,
+};
 use crate::time::Wall;
 use crate::wire::down::{ActionInvoke, Deliver};
 use crate::wire::event::{DeliveryMode, Proof};
@@ -175,6 +177,21 @@ impl World {
     }
 
     fn registered(&mut self, name: &str) {
+        let bound = self.effects.iter().rev().find_map(|e| match e {
+            Effect::Errand(id, RestCall::Identify(wanted)) if wanted.name.as_str() == name => {
+                Some((*id, wanted.token.clone()?))
+            }
+            _ => None,
+        });
+        if let Some((id, token)) = bound {
+            let identity = Identified {
+                agent_id: AgentId::new(format!("id_{name}")),
+                token,
+                acked: None,
+            };
+            self.tell(Event::Errand(id, RestDone::Identified(identity)));
+            return;
+        }
         let id = self
             .effects
             .iter()

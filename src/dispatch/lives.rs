@@ -199,6 +199,16 @@ impl Dispatcher {
         }
     }
 
+    /// Whether there is nothing to wait for before the next run, which begins then.
+    pub(super) fn comes_back_at_once(&mut self, now: Now, name: &AgentName, out: &mut Out) -> bool {
+        let due = |m: &Member| matches!(m.phase, Phase::Cooling { until } if until <= now.mono);
+        let due = self.members.get(name).is_some_and(due);
+        if due {
+            self.restart(now, name, out);
+        }
+        due
+    }
+
     /// Its time to cool down has passed.
     pub(super) fn restart(&mut self, now: Now, name: &AgentName, out: &mut Out) {
         let Some(member) = self.members.get_mut(name) else {

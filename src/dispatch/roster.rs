@@ -459,7 +459,8 @@ impl Dispatcher {
         if let Some(agent_id) = agent_id.filter(|_| !goes_on && !told_by_goodbye && !moved) {
             self.deregister(agent_id, Some(name.clone()), out);
         }
-        if self.stopping.is_none() {
+        // Who comes back at once was never away: what the engine is told then is told when it runs.
+        if self.stopping.is_none() && !self.comes_back_at_once(now, name, out) {
             self.announce(now, out);
         }
         self.answer_releasers(name, &releasing, out);

@@ -215,7 +215,7 @@ impl Dispatcher {
         let Some(member) = self.members.remove(name) else {
             return;
         };
-        let agent_id = member.agent_id.clone();
+        let (agent_id, source) = (member.agent_id.clone(), member.source.clone());
         self.answer_releasers(name, &member.releasing, out);
         self.refuse_spawn(
             member.caller,
@@ -236,6 +236,10 @@ impl Dispatcher {
         }
         if let Some(agent_id) = agent_id.filter(|_| !goes_on) {
             self.deregister(agent_id, Some(name.clone()), out);
+        }
+        let was_counted = source == SpawnSource::Restart && self.stopping.is_none();
+        if was_counted && !self.comes_back_at_once(now, name, out) {
+            self.announce(now, out);
         }
         self.leave_if_empty(out);
     }

@@ -291,3 +291,65 @@ fn stopping_leaves_the_same_lives_as_a_crash() {
         "it comes back"
     );
 }
+
+/// How many agents each heartbeat since the last look counted.
+fn counted(w: &mut World) -> Vec<u64> {
+    let beats = w.sent().into_iter().filter_map(|up| match up {
+        Up::NodeHeartbeat(beat) => Some(beat.active_agents),
+        _ => None,
+    });
+    beats.collect()
+}
+
+/// H3: one snapshot for a crash with its restart, and never a node that seems to be empty in between.
+#[test]
+fn an_agent_that_comes_back_at_once_never_seems_to_be_away() {
+    let mut w = World::new();
+    w.link_up();
+    let at_once = RestartPolicy {
+        cooldown_ms: 0,
+        ..policy()
+    };
+    let run = started(&mut w, "w1", Some(at_once));
+    assert_eq!(counted(&mut w).last(), Some(&1));
+    w.report("w1", run, ended(1));
+    w.pass(Duration::ZERO);
+    assert_eq!(counted(&mut w), [0; 0], "not before it is back");
+    runs_again(&mut w, "w1");
+    assert_eq!(counted(&mut w), [1]);
+}
+
+/// H3: a restart that comes to nothing is a change, and told at once.
+#[test]
+fn an_agent_that_cannot_be_started_again_at_once_is_away_from_then_on() {
+    let mut w = World::new();
+    w.link_up();
+    let once = RestartPolicy {
+        cooldown_ms: 0,
+        max_consecutive_failures: 2,
+        ..policy()
+    };
+    let run = started(&mut w, "w1", Some(once));
+    w.done();
+    w.report("w1", run, ended(1));
+    let run = w.run_of("w1");
+    let why = "no such program".into();
+    w.report("w1", run, AgentReport::NotStarted { why });
+    assert_eq!(counted(&mut w), [0]);
+}
+
+/// H3: while it cools down it does not run, and the engine knows at once and once; the others are counted on.
+#[test]
+fn an_agent_that_comes_back_later_is_away_until_then() {
+    let mut w = World::new();
+    w.link_up();
+    started(&mut w, "w2", None);
+    let run = started(&mut w, "w1", Some(policy()));
+    w.done();
+    w.report("w1", run, ended(1));
+    assert_eq!(counted(&mut w), [1]);
+    w.pass(Duration::from_secs(1));
+    assert_eq!(counted(&mut w), [0; 0]);
+    runs_again(&mut w, "w1");
+    assert_eq!(counted(&mut w), [2]);
+}

@@ -244,6 +244,10 @@ pub struct Flags {
     /// Most messages of this machine that wait for one agent; one more is refused [default: 256]
     #[arg(long, value_name = "N")]
     pub max_pending_local: Option<NonZeroUsize>,
+    /// Most bytes of messages that wait for one agent, of the engine's and of this machine's each, and four times as many for
+    /// all agents [default: 8388608]
+    #[arg(long, value_name = "BYTES")]
+    pub max_pending_bytes: Option<NonZeroUsize>,
     /// How long messages wait for an agent that is not here; 0s for ever [default: 1h]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub message_ttl: Option<Duration>,
@@ -407,7 +411,12 @@ pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError
 
 fn limits(flags: &Flags) -> Limits {
     let usual = Limits::default();
+    let bytes = flags
+        .max_pending_bytes
+        .map_or(usual.bytes, NonZeroUsize::get);
     Limits {
+        bytes,
+        total_bytes: bytes.saturating_mul(4),
         engine: flags.max_pending.map_or(usual.engine, NonZeroUsize::get),
         local: flags
             .max_pending_local

@@ -22,6 +22,8 @@ struct Listener<T> {
 
 struct Inner<T> {
     ring: VecDeque<(u64, T)>,
+    /// What the ring weighs.
+    weight: usize,
     listeners: Vec<Listener<T>>,
     newest: u64,
     closed: bool,
@@ -31,6 +33,8 @@ struct Inner<T> {
 pub struct Topic<T> {
     inner: Mutex<Inner<T>>,
     keep: usize,
+    weigh: fn(&T) -> usize,
+    most: usize,
     listening: AtomicUsize,
 }
 
@@ -65,13 +69,23 @@ impl<T: Clone> Topic<T> {
         Self {
             inner: Mutex::new(Inner {
                 ring: VecDeque::new(),
+                weight: 0,
                 listeners: Vec::new(),
                 newest,
                 closed: false,
             }),
             keep,
+            weigh: |_| 0,
+            most: usize::MAX,
             listening: AtomicUsize::new(0),
         }
+    }
+
+    /// The same topic, whose kept items weigh at most `most` together; the newest is always kept.
+    #[must_use]
+    pub fn at_most(mut self, most: usize, weigh: fn(&T) -> usize) -> Self {
+        (self.most, self.weigh) = (most, weigh);
+        self
     }
 
     /// Whether anybody listens to what is not kept: lets a publisher skip making such an item.
@@ -84,9 +98,7 @@ impl<T: Clone> Topic<T> {
         let mut inner = self.inner.lock();
         if let Some(number) = number {
             inner.newest = number;
-            if inner.ring.len() >= self.keep {
-                inner.ring.pop_front();
-            }
+            self.make_room(&mut inner, (self.weigh)(item));
             inner.ring.push_back((number, item.clone()));
         }
         inner.listeners.retain(|listener| {
@@ -104,6 +116,16 @@ impl<T: Clone> Topic<T> {
             }
         });
         self.count(&inner);
+    }
+
+    fn make_room(&self, inner: &mut Inner<T>, weight: usize) {
+        inner.weight += weight;
+        while inner.ring.len() >= self.keep || inner.weight > self.most {
+            let Some((_, oldest)) = inner.ring.pop_front() else {
+                return;
+            };
+            inner.weight -= (self.weigh)(&oldest);
+        }
     }
 
     fn count(&self, inner: &Inner<T>) {
@@ -210,6 +232,22 @@ mod tests {
         topic.publish(Some(6), &6);
         topic.publish(None, &99);
         assert_eq!(drain(&s), [6, 99]);
+    }
+
+    #[test]
+    fn large_items_make_the_ring_short_and_a_returning_subscriber_hears_of_the_gap() {
+        let topic = Topic::new(100).at_most(1000, String::len);
+        for n in 1..=5 {
+            topic.publish(Some(n), &"x".repeat(300));
+        }
+        topic.publish(Some(6), &"x".repeat(5000));
+        let s = topic.subscribe(Some(4)).expect("descriptors");
+        assert_eq!(s.replay.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [6]);
+        assert_eq!(s.gap, Some(6));
+        topic.publish(Some(7), &"x".repeat(300));
+        topic.publish(Some(8), &"x".repeat(300));
+        let s = topic.subscribe(Some(0)).expect("descriptors");
+        assert_eq!(s.replay.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [7, 8]);
     }
 
     #[test]

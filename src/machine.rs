@@ -24,6 +24,12 @@ pub trait Machine {
     /// without durable state.
     fn snapshot(&self) -> Option<Self::Record>;
 
+    /// About how many bytes [`Machine::snapshot`] would take in the journal. Asked after each commit, so the answer must
+    /// cost next to nothing.
+    fn snapshot_size(&self) -> u64 {
+        0
+    }
+
     /// When it wants to be called with its tick event, if nothing else happens before.
     fn deadline(&self) -> Option<Mono>;
 }
@@ -59,8 +65,8 @@ pub trait Log<R> {
     /// [`Trouble`] when they are not (full disk, failed fsync); the log may be offered the same records again.
     fn commit(&mut self, records: &[R]) -> Result<(), Trouble>;
 
-    /// Whether the log has grown so long that a snapshot should replace it.
-    fn is_long(&self) -> bool;
+    /// Whether the log has grown so long that a snapshot of about `snapshot_size` bytes should replace it.
+    fn is_long(&self, snapshot_size: u64) -> bool;
 
     /// Whether its file can no longer be trusted (a failed fsync), so that it takes a snapshot before anything else.
     fn needs_replacement(&self) -> bool {
@@ -115,7 +121,7 @@ pub fn persist<M: Machine, L: Log<M::Record>>(
     }
     log.commit(&out.records)?;
     out.records.clear();
-    if log.is_long()
+    if log.is_long(machine.snapshot_size())
         && let Some(snapshot) = machine.snapshot()
     {
         // The batch itself is durable; a failed rotation must not hold its effects back.
@@ -184,7 +190,7 @@ mod tests {
             self.lines.extend_from_slice(records);
             Ok(())
         }
-        fn is_long(&self) -> bool {
+        fn is_long(&self, _: u64) -> bool {
             self.long
         }
         fn needs_replacement(&self) -> bool {

@@ -40,6 +40,8 @@ use shell::{Inbound, Shell};
 const INBOX: usize = 1024;
 /// How many events are kept for subscribers that come back (local-api 3.1).
 const EVENTS_KEPT: usize = 1000;
+/// How many bytes they may take together; the oldest go first.
+const EVENTS_BYTES: usize = 4 * 1024 * 1024;
 /// How long a hurried end may take.
 const HURRY: Duration = Duration::from_millis(500);
 /// Beyond the agents' grace, for putting everything away.
@@ -267,7 +269,10 @@ impl Parts {
         )?;
 
         let (inbox, events_in) = bounded::<Inbound>(INBOX);
-        let events = Arc::new(Topic::after(EVENTS_KEPT, mind.numbered));
+        let events = Arc::new(
+            Topic::after(EVENTS_KEPT, mind.numbered)
+                .at_most(EVENTS_BYTES, |event: &Arc<str>| event.len()),
+        );
         let lines = Arc::new(Lines::default());
         let sidecars = Arc::new(Sidecars::default());
         let degraded = Arc::new(Mutex::new(None));

@@ -1,5 +1,6 @@
 //! Requests from the local API: messages to send, views of what is, and the HTTP calls to the engine they need.
 
+use super::limits::Side;
 use super::{Dispatcher, Out};
 use crate::ids::{AgentName, DeliveryId, ErrandId, MsgId, Run, Ticket};
 use crate::ledger::Pending;
@@ -139,10 +140,8 @@ impl Dispatcher {
             self.errand(call, Errand::Post { ticket, to }, out);
             return None;
         };
-        let most = self.facts.limits.local;
-        if self.ledger.mail().waiting_local(&name) >= most {
+        if let Some(reason) = self.crowd(&name, Side::Local, request.text.len()) {
             self.counters.deliveries_refused += 1;
-            let reason = format!("{most} messages from this machine wait for '{name}' already");
             let dropped = crate::wire::event::BrokerEvent::DeliveryDropped {
                 name: name.clone(),
                 count: 1,

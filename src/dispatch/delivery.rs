@@ -403,8 +403,8 @@ impl Dispatcher {
     pub(super) fn ended(&mut self, now: Now, delivery: &Delivery, out: &mut Out) {
         if let Origin::Engine { agent_id, .. } = &delivery.origin {
             self.acknowledge(&delivery.agent, agent_id, out);
-            self.drained(now, &delivery.agent, out);
         }
+        self.drained(now, out);
     }
 
     /// Acknowledges the longest finished prefix. Without a link nothing is sent: the engine sends the frames again on the

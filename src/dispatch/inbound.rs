@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::limits::Side;
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, DeliveryId, Seq};
 use crate::ledger::{Record, Verdict, known_as};
@@ -55,7 +56,7 @@ impl Gap {
     }
 }
 
-fn size(frame: &Deliver) -> usize {
+pub(super) fn size(frame: &Deliver) -> usize {
     frame.payload.to_string().len()
 }
 
@@ -174,19 +175,18 @@ impl Dispatcher {
             queued_at: now.wall,
         };
         let id = delivery.id.clone();
-        let crowded = frame.seq == Seq(0)
-            && self.ledger.mail().waiting_engine(&frame.agent) >= self.facts.limits.engine;
         if words::is_nothing_but_controls(&delivery.body) {
             self.take_on(now, delivery, out);
             self.bury(now, &id, &format!("the message has {NO_WORDS}"), out);
             return;
         }
+        // Outside the sequence it never comes again, so it cannot be left to the engine.
+        let crowd = (frame.seq == Seq(0))
+            .then(|| self.crowd(&frame.agent, Side::Engine, size(&frame)))
+            .flatten();
         self.accept(now, delivery, out);
-        if let Some(why) = obstacle {
-            self.bury(now, &id, why, out);
-        } else if crowded {
-            // It never comes again, so it cannot be left to the engine.
-            self.bury(now, &id, "too much waits for the agent already", out);
+        if let Some(why) = obstacle.map(str::to_owned).or(crowd) {
+            self.bury(now, &id, &why, out);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Deliveries that were given up, and their second chance.
 
+use super::limits::{MIB, Side};
 use super::{Dispatcher, Out};
 use crate::ids::DeliveryId;
 use crate::ledger::{Dead, Record, dead};
@@ -14,6 +15,7 @@ impl Dispatcher {
         let Some(pending) = self.ledger.mail().get(id).cloned() else {
             return;
         };
+        let weight = pending.weight();
         let (delivery, attempts) = (pending.delivery, pending.attempts);
         self.counters.deliveries_dead += 1;
         log::warn!(
@@ -21,7 +23,7 @@ impl Dispatcher {
             delivery.msg_id,
             delivery.agent
         );
-        self.say_forgotten(out);
+        self.say_forgotten(weight, out);
         self.record(
             Record::DeadLettered {
                 id: id.clone(),
@@ -52,24 +54,27 @@ impl Dispatcher {
     }
 
     /// Only so many dead letters are kept, and none goes in silence.
-    fn say_forgotten(&mut self, out: &mut Out) {
-        let Some(dead) = self.ledger.dead().next_forgotten() else {
-            return;
+    fn say_forgotten(&mut self, weight: usize, out: &mut Out) {
+        let forgotten = self.ledger.dead().next_forgotten(weight);
+        let told = |dead: &Dead| {
+            let letter = &dead.pending.delivery;
+            let reason = format!(
+                "{} dead letters of at most {} MiB together are kept; the oldest, message {} from {}, is forgotten",
+                dead::KEPT,
+                dead::KEPT_BYTES / MIB,
+                letter.msg_id,
+                letter.from
+            );
+            log::warn!("{reason}");
+            BrokerEvent::DeliveryDropped {
+                name: letter.agent.clone(),
+                count: 1,
+                reason,
+            }
         };
-        let letter = &dead.pending.delivery;
-        let reason = format!(
-            "{} dead letters are kept; the oldest, message {} from {}, is forgotten",
-            dead::KEPT,
-            letter.msg_id,
-            letter.from
-        );
-        log::warn!("{reason}");
-        let event = BrokerEvent::DeliveryDropped {
-            name: letter.agent.clone(),
-            count: 1,
-            reason,
-        };
-        self.publish(event, out);
+        for event in forgotten.map(told).collect::<Vec<_>>() {
+            self.publish(event, out);
+        }
     }
 
     /// One dead letter, or all, are put behind what waits for their agents.
@@ -115,9 +120,8 @@ impl Dispatcher {
                 "no agent named '{name}' runs here; spawn it, then redeliver"
             ));
         }
-        let most = self.facts.limits.local;
-        (self.ledger.mail().waiting_local(name) >= most)
-            .then(|| format!("{most} messages wait for '{name}' already; try again later"))
+        let crowd = self.crowd(name, Side::Local, dead.pending.weight())?;
+        Some(format!("{crowd}; try again later"))
     }
 
     fn raise(&mut self, now: Now, dead: Dead, out: &mut Out) -> RedeliveredLetter {

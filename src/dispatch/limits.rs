@@ -18,10 +18,26 @@ pub struct Limits {
     pub engine: usize,
     /// Messages of this machine; one more is refused (local-api 4.7).
     pub local: usize,
+    /// Bytes of messages, for those of the engine and those of this machine each. A single message is always taken.
+    pub bytes: usize,
+    /// Bytes of messages for all agents together; beyond it an agent gets one more only when nothing waits for it.
+    pub total_bytes: usize,
     /// How long mail waits for an agent that is not here; `None` for ever.
     pub ttl: Option<Duration>,
     /// How long mail is held back from an agent that is here and cannot take it; `None` for ever.
     pub blocked: Option<Duration>,
+}
+
+/// Bytes in a MiB.
+pub(super) const MIB: usize = 1024 * 1024;
+
+/// Who would have to take a message back that finds no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// It stays the engine's.
+    Engine,
+    /// Its sender on this machine is refused.
+    Local,
 }
 
 impl Default for Limits {
@@ -29,6 +45,8 @@ impl Default for Limits {
         Self {
             engine: 1024,
             local: 256,
+            bytes: 8 * MIB,
+            total_bytes: 32 * MIB,
             ttl: Some(Duration::from_secs(3600)),
             blocked: None,
         }
@@ -44,17 +62,21 @@ impl Dispatcher {
     /// Whether the engine still has to keep this frame: too much waits for its agent. Frames outside the sequence never
     /// come again, so they are taken all the same.
     pub(super) fn defer(&mut self, frame: &Deliver, out: &mut Out) -> bool {
-        let waiting = self.ledger.mail().waiting_engine(&frame.agent);
-        if frame.seq == Seq(0) || waiting < self.facts.limits.engine {
+        if frame.seq == Seq(0) {
             return false;
         }
+        let Some(crowd) = self.crowd(&frame.agent, Side::Engine, super::inbound::size(frame))
+        else {
+            return false;
+        };
+        let waiting = self.ledger.mail().waiting_engine(&frame.agent);
         self.counters.deliveries_refused += 1;
         let (id, name) = (frame.agent_id.clone(), frame.agent.clone());
         self.gaps.remove(&id);
         self.leave_to_engine(frame);
         if self.full.insert(id, name.clone()).is_none() {
             let reason = format!(
-                "{waiting} messages wait for '{name}'; what comes now is left to the engine until half of them are read"
+                "{crowd}; what comes now is left to the engine until half of them are read"
             );
             log::warn!("{reason}");
             let event = BrokerEvent::DeliveryDeferred {
@@ -65,6 +87,44 @@ impl Dispatcher {
             self.publish(event, out);
         }
         true
+    }
+
+    /// What is in the way of a further message of about `weight` bytes, in words; `None` while there is room for it.
+    pub(super) fn crowd(&self, name: &AgentName, side: Side, weight: usize) -> Option<String> {
+        let (mail, limits) = (self.ledger.mail(), &self.facts.limits);
+        let (count, bytes, most) = match side {
+            Side::Engine => (
+                mail.waiting_engine(name),
+                mail.bytes_engine(name),
+                limits.engine,
+            ),
+            Side::Local => (
+                mail.waiting_local(name),
+                mail.bytes_local(name),
+                limits.local,
+            ),
+        };
+        if count >= most {
+            return Some(format!("{count} messages wait for '{name}' already"));
+        }
+        if count > 0 && bytes + weight > limits.bytes {
+            let kib = bytes / 1024;
+            return Some(format!("{kib} KiB of messages wait for '{name}' already"));
+        }
+        (count > 0 && mail.bytes() + weight > limits.total_bytes).then(|| {
+            let kib = mail.bytes() / 1024;
+            format!("{kib} KiB of messages wait for the agents of this node already")
+        })
+    }
+
+    /// Whether so much has been read that the engine may be asked for what was left to it.
+    fn has_room_again(&self, name: &AgentName) -> bool {
+        let (mail, limits) = (self.ledger.mail(), &self.facts.limits);
+        let count = mail.waiting_engine(name);
+        count == 0
+            || count <= limits.engine / 2
+                && mail.bytes_engine(name) <= limits.bytes / 2
+                && mail.bytes() <= limits.total_bytes / 2
     }
 
     /// Of an agent without a base the first number that was left must be remembered: what comes next would be its base.
@@ -88,13 +148,10 @@ impl Dispatcher {
         self.full.contains_key(agent_id)
     }
 
-    /// Something ended: there may be room again. Mail waits by name, so it may have been an earlier bearer's, and the one
-    /// who bears the name now whose mail was left to the engine.
-    pub(super) fn drained(&mut self, now: Now, name: &AgentName, out: &mut Out) {
-        if self.ledger.mail().waiting_engine(name) > self.facts.limits.engine / 2 {
-            return;
-        }
-        let full = self.full.iter().filter(|(_, of)| *of == name);
+    /// Something ended: there may be room again, also for agents that the mail of others kept out. Mail waits by name, so
+    /// it may have been an earlier bearer's, and the one who bears the name now whose mail was left to the engine.
+    pub(super) fn drained(&mut self, now: Now, out: &mut Out) {
+        let full = self.full.iter().filter(|(_, of)| self.has_room_again(of));
         let full: Vec<AgentId> = full.map(|(agent_id, _)| agent_id.clone()).collect();
         if full.is_empty() {
             return;

@@ -233,6 +233,10 @@ impl Machine for Dispatcher {
         Some(Record::Snapshot(Box::new(self.ledger.image())))
     }
 
+    fn snapshot_size(&self) -> u64 {
+        (self.ledger.mail().bytes() + self.ledger.dead().bytes()) as u64
+    }
+
     fn deadline(&self) -> Option<Mono> {
         let members = self
             .members

@@ -64,9 +64,13 @@ impl State {
                 self.saw(channel.id);
                 self.with(*ws, |w| w.create_channel(channel));
             }
-            R::MessagePosted { ws, message } => {
+            R::MessagePosted {
+                ws,
+                message,
+                left_out,
+            } => {
                 self.saw(message.id);
-                self.with(*ws, |w| w.post(message));
+                self.with(*ws, |w| w.post(message, left_out));
             }
             R::WorkspaceChanged { .. }
             | R::AgentChanged { .. }
@@ -539,13 +543,14 @@ impl Workspace {
     }
 
     /// Puts a message into the history and into the mailbox of every recipient that has room.
-    fn post(&mut self, message: &Message) {
+    fn post(&mut self, message: &Message, left_out: &[Id]) {
         let kind = self
             .channels
             .get(&message.channel)
             .map_or(ChannelKind::Public, |c| c.kind);
         let mut waiting = 0;
-        for recipient in self.recipients(message.channel, message.from) {
+        let recipients = self.recipients(message.channel, message.from);
+        for recipient in recipients.into_iter().filter(|r| !left_out.contains(r)) {
             let name = self.agents.get(&recipient).map(|a| a.name.as_str());
             let reason = match (message.thread, kind) {
                 (Some(_), _) => Reason::ThreadReply,

@@ -219,6 +219,11 @@ impl Machine for EngineCore {
         Some(EngineRecord::Snapshot(Box::new(self.state.clone())))
     }
 
+    fn snapshot_size(&self) -> u64 {
+        let workspaces = self.state.workspaces.values();
+        workspaces.map(|w| w.history.bytes() as u64).sum()
+    }
+
     fn deadline(&self) -> Option<Mono> {
         self.sweep_at
     }

@@ -285,13 +285,12 @@ impl Workspace {
         })
     }
 
-    /// Which of its recipients have no room in their mailboxes.
-    pub fn overfull(&self, recipients: &[Id]) -> Vec<Id> {
-        recipients
-            .iter()
-            .copied()
-            .filter(|r| self.mailboxes.get(r).is_some_and(Mailbox::is_full))
-            .collect()
+    /// Which of its recipients have no room in their mailboxes for a message of that weight: by number, or because the
+    /// mailboxes of the workspace hold too much together.
+    pub fn overfull(&self, recipients: &[Id], weight: usize) -> Vec<Id> {
+        let crowded = !self.history.has_room(weight);
+        let full = |r: &Id| crowded || self.mailboxes.get(r).is_some_and(Mailbox::is_full);
+        recipients.iter().copied().filter(full).collect()
     }
 
     /// Rebuilds what is derived after a snapshot was read.

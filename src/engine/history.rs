@@ -78,15 +78,28 @@ pub struct History {
     /// What all messages weigh.
     #[serde(skip)]
     bytes: usize,
+    /// What those weigh that wait in a mailbox.
+    #[serde(skip)]
+    waiting_bytes: usize,
 }
 
 /// About how many bytes a message holds on to.
-fn weight(m: &Message) -> usize {
+pub fn weight(m: &Message) -> usize {
     let written = |v: &Value| if v.is_null() { 0 } else { v.to_string().len() };
     256 + m.text.len() + written(&m.blocks) + written(&m.data)
 }
 
 impl History {
+    /// About how many bytes all messages hold on to.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether a further message of that weight may wait in mailboxes (see [`limits::WAITING_BYTES`]).
+    pub fn has_room(&self, weight: usize) -> bool {
+        self.waiting_bytes == 0 || self.waiting_bytes + weight <= limits::WAITING_BYTES
+    }
+
     /// The message of that id.
     pub fn get(&self, id: Id) -> Option<&Message> {
         self.messages.get(&id)
@@ -151,6 +164,9 @@ impl History {
     pub fn add(&mut self, message: Message, waiting: u32) {
         let id = message.id;
         self.index(&message);
+        if waiting > 0 {
+            self.waiting_bytes += weight(&message);
+        }
         self.messages.insert(id, message);
         if waiting == 0 {
             self.free.insert(id);
@@ -169,6 +185,7 @@ impl History {
         if *count == 0 {
             self.waiting.remove(&id);
             self.free.insert(id);
+            self.waiting_bytes -= self.messages.get(&id).map_or(0, weight);
             self.trim();
         }
     }
@@ -189,7 +206,9 @@ impl History {
     }
 
     fn trim(&mut self) {
-        while self.messages.len() > limits::HISTORY || self.bytes > limits::HISTORY_BYTES {
+        while self.messages.len() > limits::HISTORY
+            || self.bytes - self.waiting_bytes > limits::HISTORY_BYTES
+        {
             let Some(oldest) = self.free.pop_first() else {
                 return;
             };
@@ -226,7 +245,9 @@ impl History {
         }
         for message in messages.values() {
             self.index(message);
-            if !self.waiting.contains_key(&message.id) {
+            if self.waiting.contains_key(&message.id) {
+                self.waiting_bytes += weight(message);
+            } else {
                 self.free.insert(message.id);
             }
         }

@@ -50,8 +50,11 @@ pub mod limits {
 
     /// Messages kept per workspace; beyond it the oldest that nobody still has to receive is forgotten.
     pub const HISTORY: usize = 10_000;
-    /// Bytes of messages kept per workspace, in the same way.
-    pub const HISTORY_BYTES: usize = 64 * 1024 * 1024;
+    /// Bytes of messages kept per workspace that nobody still has to receive; beyond it the oldest is forgotten.
+    pub const HISTORY_BYTES: usize = 16 * 1024 * 1024;
+    /// Bytes of messages per workspace that somebody still has to receive. Beyond it the post succeeds, nobody gets it who
+    /// has not read it yet, and the sender hears `delivery.failed`, as for a full mailbox.
+    pub const WAITING_BYTES: usize = 64 * 1024 * 1024;
     /// Bytes of one message's text; more answers 400 `invalid_request`.
     pub const TEXT_BYTES: usize = 1024 * 1024;
     /// Reactions on one message; more answers 400 `invalid_request`.

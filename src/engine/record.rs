@@ -120,10 +120,12 @@ pub enum EngineRecord {
         agent: Id,
         muted: bool,
     },
-    /// Said, and put into every recipient's mailbox that had room.
+    /// Said, and put into every recipient's mailbox that had room; `left_out` had none.
     MessagePosted {
         ws: Id,
         message: Box<Message>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        left_out: Vec<Id>,
     },
     Reacted {
         ws: Id,

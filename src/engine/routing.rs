@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::directory::{Agent, Channel, ChannelKind, Id, Workspace};
-use super::history::{Idem, Message};
+use super::history::{Idem, Message, weight};
 use super::mailbox::Row;
 use super::record::EngineRecord;
 use super::turn::Turn;
@@ -214,7 +214,6 @@ impl Turn<'_> {
         let sender = w.agents.get(&draft.from);
         let mentions = mentions(&draft.text, |name| w.agent_names.contains_key(name));
         let recipients = w.recipients(draft.channel, draft.from);
-        let overfull = w.overfull(&recipients);
         let message = Message {
             id,
             channel: draft.channel,
@@ -238,9 +237,11 @@ impl Turn<'_> {
             .map_or((Value::Null, "messages:read"), |c| {
                 stream_event(c, &message)
             });
+        let overfull = w.overfull(&recipients, weight(&message));
         self.record(EngineRecord::MessagePosted {
             ws,
             message: Box::new(message),
+            left_out: overfull.clone(),
         });
         for recipient in &recipients {
             if !overfull.contains(recipient) {

@@ -454,12 +454,16 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
         Ok(())
     }
 
-    fn is_long(&self) -> bool {
+    fn is_long(&self, snapshot_size: u64) -> bool {
         match &self.state {
             State::Writing(current) => {
+                let least = self.options.rotate_bytes;
                 // At least as much as the snapshot itself, or a large one would be rewritten at each commit.
-                let limit = self.options.rotate_bytes.max(current.base);
-                current.length - current.base >= limit
+                let limit = least.max(current.base.min(2 * snapshot_size));
+                // A snapshot that was large is not worth its place once most of what it holds has ended. Escapes make a
+                // text at most six times as long in the file, so that alone never counts as "most".
+                let hollow = current.length >= 2 * least + 8 * snapshot_size;
+                hollow || current.length - current.base >= limit
             }
             State::Poisoned(_) => true,
         }

@@ -10,6 +10,8 @@ use crate::time::Wall;
 
 /// How many are kept; the oldest go first (what upstream keeps, local-api 5.1).
 pub const KEPT: usize = 500;
+/// What all that are kept may weigh together, in bytes; the oldest go first, but never the newest.
+pub const KEPT_BYTES: usize = 16 * 1024 * 1024;
 
 /// One delivery that was given up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,9 +50,20 @@ impl DeadLetters {
         self.iter().find(|dead| dead.pending.delivery.id == *id)
     }
 
-    /// The one that the next burial pushes out, once as many are kept as may be.
-    pub fn next_forgotten(&self) -> Option<&Dead> {
-        self.0.front().filter(|_| self.0.len() >= KEPT)
+    /// What all that are kept weigh, in bytes (see [`Pending::weight`]).
+    pub fn bytes(&self) -> usize {
+        self.iter().map(|dead| dead.pending.weight()).sum()
+    }
+
+    /// Those that the burial of a delivery of that weight pushes out, the oldest first.
+    pub fn next_forgotten(&self, weight: usize) -> impl Iterator<Item = &Dead> {
+        let (mut count, mut bytes) = (self.0.len(), self.bytes() + weight);
+        self.iter().take_while(move |oldest| {
+            let goes = count >= KEPT || bytes > KEPT_BYTES;
+            count -= 1;
+            bytes -= oldest.pending.weight();
+            goes
+        })
     }
 
     pub(super) fn take(&mut self, id: &DeliveryId) -> Option<Dead> {
@@ -61,9 +74,8 @@ impl DeadLetters {
     }
 
     pub(super) fn push(&mut self, dead: Dead) {
-        if self.0.len() >= KEPT {
-            self.0.pop_front();
-        }
+        let forgotten = self.next_forgotten(dead.pending.weight()).count();
+        self.0.drain(..forgotten);
         self.0.push_back(dead);
     }
 }

@@ -21,6 +21,7 @@ pub struct Pending {
 pub struct Mailboxes {
     order: BTreeMap<AgentName, Queue>,
     pending: HashMap<DeliveryId, Pending>,
+    bytes: usize,
 }
 
 /// One agent's mail.
@@ -29,6 +30,18 @@ struct Queue {
     ids: VecDeque<DeliveryId>,
     /// How many of them the engine keeps a copy of.
     engine: usize,
+    /// What those weigh.
+    engine_bytes: usize,
+    /// What all of them weigh.
+    bytes: usize,
+}
+
+impl Pending {
+    /// About how many bytes a delivery takes in memory, and in the journal as plain text.
+    pub fn weight(&self) -> usize {
+        const REST: usize = 512;
+        REST + self.delivery.body.len()
+    }
 }
 
 impl Mailboxes {
@@ -59,6 +72,22 @@ impl Mailboxes {
         self.order
             .iter()
             .filter_map(|(name, queue)| Some((name, self.pending.get(queue.ids.front()?)?)))
+    }
+
+    /// What everything that waits weighs, in bytes (see [`Pending::weight`]).
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What the engine's mail for one agent weighs, in bytes.
+    pub fn bytes_engine(&self, agent: &AgentName) -> usize {
+        self.order.get(agent).map_or(0, |queue| queue.engine_bytes)
+    }
+
+    /// What this machine's own mail for one agent weighs, in bytes.
+    pub fn bytes_local(&self, agent: &AgentName) -> usize {
+        let queue = self.order.get(agent);
+        queue.map_or(0, |queue| queue.bytes - queue.engine_bytes)
     }
 
     /// How much waits in all.
@@ -99,7 +128,13 @@ impl Mailboxes {
         let queue = self.order.entry(pending.delivery.agent.clone());
         let queue = queue.or_default();
         queue.ids.push_back(id.clone());
-        queue.engine += usize::from(pending.delivery.origin.is_engine());
+        let weight = pending.weight();
+        queue.bytes += weight;
+        self.bytes += weight;
+        if pending.delivery.origin.is_engine() {
+            queue.engine += 1;
+            queue.engine_bytes += weight;
+        }
         self.pending.insert(id, pending);
     }
 
@@ -111,12 +146,17 @@ impl Mailboxes {
 
     pub(super) fn take(&mut self, id: &DeliveryId) -> Option<Pending> {
         let pending = self.pending.remove(id)?;
-        let agent = &pending.delivery.agent;
+        let (agent, weight) = (&pending.delivery.agent, pending.weight());
+        self.bytes -= weight;
         if let Some(queue) = self.order.get_mut(agent) {
             // Almost always the front one, so this is no search.
             if let Some(at) = queue.ids.iter().position(|other| other == id) {
                 queue.ids.remove(at);
-                queue.engine -= usize::from(pending.delivery.origin.is_engine());
+                queue.bytes -= weight;
+                if pending.delivery.origin.is_engine() {
+                    queue.engine -= 1;
+                    queue.engine_bytes -= weight;
+                }
             }
             if queue.ids.is_empty() {
                 self.order.remove(agent);

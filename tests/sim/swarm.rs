@@ -171,7 +171,10 @@ fn limits(prng: &mut Prng) -> Limits {
     let dice = prng.below(16) as usize;
     let ttl = [None, Some(30), Some(90), Some(3600)][dice % 4];
     let blocked = [None, None, Some(3), Some(30)][dice / 4];
+    let bytes = [8 << 20, 1500, 4000][prng.below(3) as usize];
     Limits {
+        bytes,
+        total_bytes: 2 * bytes,
         engine: [1024, 4, 12][prng.below(3) as usize],
         local: [256, 3, 20][prng.below(3) as usize],
         ttl: ttl.map(Duration::from_secs),

@@ -247,3 +247,124 @@ fn mail_of_an_earlier_bearer_of_the_name_does_not_keep_the_new_ones_away_for_eve
     w.frame(mail);
     assert_eq!(w.d.ledger().received(&AgentId::new("id_new")), Seq(1));
 }
+
+/// Mail of the engine whose words weigh so many bytes.
+fn heavy(w: &mut World, name: &str, seq: u64, bytes: usize) {
+    w.frame(json!({"type":"deliver","delivery_id":format!("del_m{seq}_{name}"),"agent_id":format!("id_{name}"),
+        "agent":name,"msg_id":format!("m{seq}"),"seq":seq,"mode":"wait",
+        "payload":{"type":"dm.received","data":{"from_name":"lead","text":"x".repeat(bytes)}}}));
+}
+
+fn by_bytes(bytes: usize) -> World {
+    facts_with(Limits {
+        bytes,
+        total_bytes: 2 * bytes,
+        ..Limits::default()
+    })
+}
+
+/// D5: the limit in bytes speaks, and what it keeps out stays the engine's.
+#[test]
+fn engine_mail_beyond_the_limit_in_bytes_stays_the_engines_until_half_is_read() {
+    let mut w = by_bytes(100_000);
+    w.spawn("w1");
+    w.done();
+    (1..=5).for_each(|n| heavy(&mut w, "w1", n, 30_000));
+    let said: Vec<_> = w
+        .done()
+        .into_iter()
+        .filter_map(|e| match e {
+            Effect::Publish(_, BrokerEvent::DeliveryDeferred { reason, .. }) => Some(reason),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(said.len(), 1, "said once: {said:?}");
+    assert!(
+        said[0].contains("89 KiB of messages wait for 'w1'"),
+        "{said:?}"
+    );
+    assert_eq!(w.d.ledger().mail().len(), 3);
+    w.land("w1", &DeliveryId::new("del_m1_w1"));
+    let sync = |sent: &[Up]| sent.iter().any(|up| matches!(up, Up::InventorySync(_)));
+    assert!(!sync(&w.sent()), "60 KB still wait");
+    w.land("w1", &DeliveryId::new("del_m2_w1"));
+    assert!(sync(&w.sent()), "half is read");
+}
+
+#[test]
+fn a_message_heavier_than_the_limit_is_taken_when_nothing_else_waits() {
+    let mut w = by_bytes(1_000);
+    w.spawn("w1");
+    heavy(&mut w, "w1", 1, 500_000);
+    heavy(&mut w, "w1", 2, 10);
+    assert_eq!(w.d.ledger().mail().len(), 1);
+    assert_eq!(w.d.ledger().received(&AgentId::new("id_w1")), Seq(1));
+}
+
+#[test]
+fn mail_of_others_leaves_room_for_one_message_and_makes_room_when_it_is_read() {
+    let mut w = by_bytes(100_000);
+    ["w1", "w2", "w3"].into_iter().for_each(|name| {
+        w.spawn(name);
+    });
+    for name in ["w1", "w2"] {
+        (1..=3).for_each(|n| heavy(&mut w, name, n, 30_000));
+    }
+    (1..=2).for_each(|n| heavy(&mut w, "w3", n, 30_000));
+    assert_eq!(w.d.ledger().mail().waiting(&AgentName::new("w3")), 1);
+    w.done();
+    let sync = |sent: &[Up]| sent.iter().any(|up| matches!(up, Up::InventorySync(_)));
+    for n in 1..=3 {
+        w.land("w1", &DeliveryId::new(format!("del_m{n}_w1")));
+    }
+    assert!(!sync(&w.sent()), "120 KB of 200 still wait");
+    w.land("w2", &DeliveryId::new("del_m1_w2"));
+    assert!(sync(&w.sent()), "less than half waits, whosever it is");
+}
+
+#[test]
+fn a_local_message_beyond_the_limit_in_bytes_is_refused_and_the_sender_told() {
+    let mut w = by_bytes(100_000);
+    w.spawn("w1");
+    let send = || {
+        ApiCall::Send(local::SendRequest {
+            to: "w1".into(),
+            text: "x".repeat(60_000),
+            ..Default::default()
+        })
+    };
+    assert!(matches!(w.call(send()), Some(Ok(_))));
+    match w.call(send()) {
+        Some(Err(refusal)) => {
+            assert_eq!(refusal.kind, RefusalKind::Full);
+            assert!(refusal.message.contains("KiB"), "{}", refusal.message);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(w.d.ledger().mail().len(), 1);
+}
+
+#[test]
+fn large_dead_letters_push_the_oldest_out_and_each_is_told() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    let third = crate::ledger::dead::KEPT_BYTES / 3;
+    let mut told = 0;
+    for n in 1..=4 {
+        heavy(&mut w, "w1", n, third);
+        let id = DeliveryId::new(format!("del_m{n}_w1"));
+        // Past the pause after a failure.
+        w.pass(Duration::from_secs(60));
+        let run = w.run_of("w1");
+        w.report("w1", run, AgentReport::Failed(id, "too long".into()));
+        let effects = w.done();
+        told += count(
+            &effects,
+            |e| matches!(e, BrokerEvent::DeliveryDropped { reason, .. } if reason.contains("forgotten")),
+        );
+    }
+    let dead = w.d.ledger().dead();
+    assert_eq!((dead.len(), told), (2, 2));
+    assert!(dead.bytes() <= crate::ledger::dead::KEPT_BYTES);
+}

@@ -196,6 +196,8 @@ fn mail_for_an_agent_that_was_released_is_acknowledged_and_a_dead_letter_that_sa
 #[test]
 fn an_engine_that_sends_much_out_of_order_cannot_make_us_hold_more_than_we_can() {
     let mut w = ready("w1");
+    w.d.facts.limits.bytes = usize::MAX;
+    w.d.facts.limits.total_bytes = usize::MAX;
     w.mail("w1", 1);
     let words = "x".repeat(3 << 20);
     for seq in 3..20 {

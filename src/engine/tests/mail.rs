@@ -87,6 +87,31 @@ fn a_full_mailbox_costs_the_sender_a_notice_and_the_post_still_succeeds() {
 }
 
 #[test]
+fn mailboxes_that_weigh_too_much_together_are_full_and_the_sender_hears_it_also_after_a_restart() {
+    let mut w = World::new();
+    let (lead, _) = w.agent("lead");
+    w.agent("w1");
+    let (away, _) = w.agent("w2");
+    let text = "x".repeat(limits::TEXT_BYTES);
+    let fit = limits::WAITING_BYTES / limits::TEXT_BYTES;
+    let stream = w.socket(SocketKind::Stream, KEY).expect("admitted");
+    for _ in 0..fit {
+        w.dm(&lead, "w1", &text);
+    }
+    let failed = |events: &[Value]| {
+        let failed = events.iter().filter(|e| e["type"] == "delivery.failed");
+        failed.count()
+    };
+    let before = failed(&w.heard(stream));
+    w.dm(&lead, "w2", &text);
+    assert_eq!(failed(&w.heard(stream)), 1);
+    assert!(before <= 1, "the rows themselves weigh a little: {before}");
+    w.restart();
+    let inbox = w.ok("GET", "/v1/deliveries", &away, json!({}));
+    assert_eq!(inbox, json!([]), "left out is left out");
+}
+
+#[test]
 fn mail_that_nobody_fetches_dies_after_an_hour_and_then_the_engine_sleeps() {
     let mut w = World::new();
     let (lead, _) = w.agent("lead");

@@ -60,7 +60,7 @@ fn a_failed_sync_ends_trust_in_the_file_until_a_snapshot_stands_elsewhere() {
     diary.step(Now::default(), 2, &mut out);
     disk.fail(1, Fault::Refused);
     persist(&diary, &mut journal, &mut out).expect_err("the sync fails");
-    assert!(journal.needs_replacement() && journal.is_long());
+    assert!(journal.needs_replacement() && journal.is_long(0));
     disk.repair();
     journal
         .commit(&[Note::Said(2)])
@@ -127,13 +127,13 @@ fn a_long_journal_is_shortened_but_a_large_snapshot_is_not_rewritten_at_each_com
         ..Options::default()
     };
     let mut journal = open_with(&disk, options).expect("opens").journal;
-    assert!(!journal.is_long());
+    assert!(!journal.is_long(0));
     journal.commit(&[Note::Said(1)]).expect("room");
     journal.commit(&[Note::Said(2)]).expect("room");
-    assert!(journal.is_long());
+    assert!(journal.is_long(0));
     journal.replace(&Note::All(vec![7; 1000])).expect("room");
     let mut commits = 0;
-    while !journal.is_long() {
+    while !journal.is_long(2500) {
         journal.commit(&[Note::Said(3)]).expect("room");
         commits += 1;
     }
@@ -141,6 +141,24 @@ fn a_long_journal_is_shortened_but_a_large_snapshot_is_not_rewritten_at_each_com
         commits > 5,
         "as many bytes of commits as of snapshot, but {commits} were enough"
     );
+}
+
+#[test]
+fn the_file_becomes_small_again_once_most_of_a_large_snapshot_has_ended() {
+    let disk = FakeDisk::default();
+    let options = Options {
+        rotate_bytes: 400,
+        ..Options::default()
+    };
+    let mut journal = open_with(&disk, options).expect("opens").journal;
+    journal.replace(&Note::All(vec![7; 5000])).expect("room");
+    journal.commit(&[Note::Said(1)]).expect("room");
+    assert!(!journal.is_long(10_000), "all of it is still needed");
+    assert!(
+        !journal.is_long(2_000),
+        "escapes may have made it that long, so nothing is known to have ended"
+    );
+    assert!(journal.is_long(100), "hardly any of it is still needed");
 }
 
 /// One life: opens, says `5 * life + 1..=5`, one batch each, and is asked to shorten the file all the time. Gives what

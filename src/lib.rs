@@ -21,6 +21,7 @@
 //! |---|---|---|
 //! | `main`, `signals` | the end; signals | the [`broker::Broker`] and the order of stopping |
 //! | `progress` | events | the lines `up` prints |
+//! | `stderr` | lines of the log, then standard error | nothing |
 //! | `reaper` | SIGCHLD | every wait for a child |
 //! | `dispatch` | its inbox, its deadline, the disk | dispatcher, ledger, journal |
 //! | `uplink` | one `poll` over its socket and its wake descriptor | the WebSocket and the node token |

@@ -10,6 +10,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, exit};
 
+use crate::sys::signal;
+
 /// The subcommand's name.
 pub const SUBCOMMAND: &str = "__exec";
 
@@ -20,6 +22,7 @@ const NOT_FOUND: i32 = 127;
 /// Becomes the program named after `--`. `args` are those after [`SUBCOMMAND`].
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ! {
     close_inherited();
+    signal::forget();
     let mut args = args.into_iter();
     let (mut status, mut dir) = (None, None);
     while let Some(arg) = args.next() {
@@ -59,7 +62,6 @@ fn become_program(argv: &[OsString], dir: Option<&OsStr>) -> (i32, String) {
             Err(_) => command.env_remove("PWD"),
         };
     }
-    // Also resets the signal mask and SIGPIPE.
     let e = command.exec();
     let code = if e.kind() == ErrorKind::NotFound {
         NOT_FOUND

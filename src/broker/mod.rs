@@ -26,7 +26,7 @@ use crate::machine::{Machine, persist};
 use crate::msg::{ActionSpec, Event, Harness, Refusal, RefusalKind, Secret};
 use crate::sys::disk::{create_private_dir, write_private};
 use crate::sys::reap::Reaper;
-use crate::sys::{clock, entropy, failpoint, thread};
+use crate::sys::{clock, entropy, failpoint, stdio, thread};
 use crate::time::Now;
 use crate::uplink::proxy::Proxy;
 use crate::uplink::rest::Errands;
@@ -560,6 +560,7 @@ struct AbortOnPanic;
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            stdio::flush(HURRY);
             std::process::abort();
         }
     }

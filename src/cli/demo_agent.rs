@@ -12,7 +12,7 @@ use serde_json::json;
 use super::args;
 use super::failure::Failure;
 use super::run::Context;
-use crate::sys::clock;
+use crate::sys::{clock, stdio};
 use crate::wire::local::SendRequest;
 
 /// Asks an agent to read nothing for a while.
@@ -69,9 +69,8 @@ pub fn run(c: &Context, args: &args::DemoAgent) -> Result<(), Failure> {
 }
 
 fn say(line: &str) {
-    let mut out = io::stdout().lock();
     // A terminal that is gone shows at the next read.
-    let _ = write!(out, "{line}\n> ").and_then(|()| out.flush());
+    let _ = stdio::output().write_all(format!("{line}\n> ").as_bytes());
 }
 
 fn write_down(receipts: &mut File, line: &str) -> io::Result<()> {

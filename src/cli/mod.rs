@@ -22,13 +22,19 @@ mod up;
 mod wait;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use failure::Failure;
 
 use crate::agent::{exec, hook};
+use crate::sys::{signal, stdio};
+
+/// How long the last lines may take when nobody reads them.
+const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    signal::settle();
     let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
     // Agents are started through this very program; that way must not depend on the command line's grammar.
     if args.get(1).is_some_and(|word| word == exec::SUBCOMMAND) {
@@ -37,7 +43,14 @@ pub fn main() -> ExitCode {
     if args.get(1).is_some_and(|word| word == hook::SUBCOMMAND) {
         hook::run(args.into_iter().skip(2));
     }
-    match args::parse(args).and_then(run::run) {
+    let code = finish(args::parse(args).and_then(run::run));
+    stdio::flush(LAST_LINES);
+    code
+}
+
+/// What is left to say, and the exit code.
+fn finish(result: Result<(), Failure>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code: 0, text }) => {
             let _ = render::print(&text);

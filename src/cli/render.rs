@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::failure::Failure;
 use crate::config::Env;
+use crate::sys::stdio;
 use crate::words;
 
 /// Colours or none.
@@ -62,18 +63,17 @@ impl Paint {
 /// # Errors
 /// When the text cannot be written.
 pub fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
+    stdio::output()
+        .write_all(text.as_bytes())
         .map_err(|e| match e.kind() {
             io::ErrorKind::BrokenPipe => Failure::silent(0),
             _ => Failure::new(format!("cannot write to standard output: {e}")),
         })
 }
 
-/// One line on standard error; if even that is closed there is nobody to tell.
+/// One line on standard error.
 pub fn note(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    stdio::complain(format!("{line}\n").as_bytes());
 }
 
 /// Text from others made harmless for a terminal: control characters, turns of direction and what is seen by nobody become

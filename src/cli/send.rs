@@ -12,7 +12,7 @@ use super::client::{Heard, Stream, typed};
 use super::failure::Failure;
 use super::render::{clean, note, print, span};
 use super::run::Context;
-use crate::sys::clock;
+use crate::sys::{clock, stdio};
 use crate::time::Mono;
 use crate::wire::event::{BrokerEvent, Numbered, Proof};
 use crate::wire::local::{SendRequest, Sent, TEXT_MAX};
@@ -20,7 +20,7 @@ use crate::wire::local::{SendRequest, Sent, TEXT_MAX};
 /// `send`.
 pub fn send(c: &Context, args: &args::Send) -> Result<(), Failure> {
     let text = match args.text.as_slice() {
-        [dash] if dash == "-" => read_text(std::io::stdin().lock())?,
+        [dash] if dash == "-" => read_text(stdio::input())?,
         words => words.join(" "),
     };
     check(&text)?;

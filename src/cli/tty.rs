@@ -9,6 +9,7 @@ use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize,
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
 
 use crate::msg::Size;
+use crate::sys::{signal, stdio};
 
 /// Undoes what a program may have switched on: alternate screen, mouse, paste marks, focus reports, hidden cursor,
 /// application keys, keyboard protocol, colours, scroll region.
@@ -77,9 +78,7 @@ impl Drop for Raw {
 /// # Errors
 /// When the terminal is gone.
 pub fn write(bytes: &[u8]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(bytes)?;
-    out.flush()
+    stdio::output().write_all(bytes)
 }
 
 /// Signals that can be polled.
@@ -105,8 +104,8 @@ impl Signals {
 fn pipe(signals: &[i32]) -> io::Result<UnixStream> {
     let (read, write) = UnixStream::pair()?;
     read.set_nonblocking(true)?;
-    for signal in signals {
-        signal_hook::low_level::pipe::register(*signal, write.try_clone()?)?;
+    for signal in signal::heeded(signals) {
+        signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
     }
     Ok(read)
 }

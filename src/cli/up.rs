@@ -21,7 +21,7 @@ use crate::journal::Lock;
 use crate::msg::Secret;
 use crate::sys::disk::{create_private_dir, write_private};
 use crate::sys::signal::Stops;
-use crate::sys::{clock, thread};
+use crate::sys::{clock, stdio, thread};
 use crate::wire::event::{BrokerEvent, Numbered};
 
 /// Where an embedded engine listens when nobody else does: the port self-hosted engines use.
@@ -35,7 +35,7 @@ const THREAD_KIB: usize = 256;
 /// `up`.
 pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
     let plan = config::plan(flags, &c.env, &place()?)?;
-    start_log(&c.env, plan.log_format);
+    start_log(&c.env, plan.log_format)?;
     #[cfg(debug_assertions)]
     if let Some(faults) = c.env.faults() {
         crate::sys::failpoint::arm(&faults).map_err(Failure::new)?;
@@ -95,7 +95,7 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
 
 /// `engine`.
 pub fn engine(c: &Context, args: &args::Engine) -> Result<(), Failure> {
-    start_log(&c.env, LogFormat::Text);
+    start_log(&c.env, LogFormat::Text)?;
     config::check_listen("--listen", args.listen, args.allow_plain_http)?;
     let behave = Behave::parse(args.behave.iter().map(String::as_str))
         .map_err(|why| Failure::usage(format!("--behave: {why}")))?;
@@ -246,8 +246,10 @@ fn obey(mut stops: Stops, stopper: &Stopper, voice: &Voice) {
 }
 
 /// Log lines on standard error: warnings for people, more for services, `RUST_LOG` for whoever asks.
-fn start_log(env: &Env, format: LogFormat) {
+fn start_log(env: &Env, format: LogFormat) -> Result<(), Failure> {
     use io::{IsTerminal, Write};
+    stdio::queue(move |count| losses(format, count))
+        .map_err(|e| Failure::new(format!("cannot start a thread: {e}")))?;
     let usual = if io::stderr().is_terminal() {
         "warn"
     } else {
@@ -260,27 +262,47 @@ fn start_log(env: &Env, format: LogFormat) {
         builder.filter_module(library, log::LevelFilter::Info);
     }
     builder.format(move |out, record| {
-        let at = clock::now().wall.iso();
         let text = record.args().to_string();
-        match format {
-            LogFormat::Json => {
-                writeln!(
-                    out,
-                    "{}",
-                    log_object(&at, record.level().as_str(), record.target(), &text)
-                )
-            }
-            LogFormat::Text => writeln!(
-                out,
-                "{at} {:<5} {}: {}",
-                record.level(),
-                record.target(),
-                clean(&text)
-            ),
-        }
+        let line = log_line(format, record.level(), record.target(), &text);
+        out.write_all(line.as_bytes())
     });
+    builder.target(env_logger::Target::Pipe(Box::new(LogLines)));
     // A second logger in one process is a programming mistake that costs only log lines.
     let _ = builder.try_init();
+    // The usual hook would wait for whoever reads standard error, and the thread with it.
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("nameless");
+        log::error!(target: "panic", "thread {name} failed: {panic}");
+    }));
+    Ok(())
+}
+
+/// Where the logger's lines go, each in one write.
+struct LogLines;
+
+impl io::Write for LogLines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        stdio::complain(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn losses(format: LogFormat, count: u64) -> String {
+    let text = format!("{count} lines before this are lost: nobody read standard error");
+    log_line(format, log::Level::Warn, "relay_broker::up", &text)
+}
+
+fn log_line(format: LogFormat, level: log::Level, target: &str, text: &str) -> String {
+    let at = clock::now().wall.iso();
+    match format {
+        LogFormat::Json => format!("{}\n", log_object(&at, level.as_str(), target, text)),
+        LogFormat::Text => format!("{at} {level:<5} {target}: {}\n", clean(text)),
+    }
 }
 
 fn log_object(at: &str, level: &str, target: &str, text: &str) -> serde_json::Value {

@@ -7,5 +7,6 @@ pub mod failpoint;
 pub mod proc;
 pub mod reap;
 pub mod signal;
+pub mod stdio;
 pub mod thread;
 pub mod wake;

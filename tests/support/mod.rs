@@ -6,6 +6,6 @@ mod program; // the real program as child processes
 mod scratch; // folders that go away
 mod scripted; // an engine that does as it is told
 
-pub use program::{Engine, Node, Process, http, run, script, signal, try_http, until};
+pub use program::{Engine, Node, Process, command, http, run, script, signal, try_http, until};
 pub use scratch::{Scratch, fixture};
 pub use scripted::{Asked, KEY, Link, Scripted, Upgrade, created, refused};

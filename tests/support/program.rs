@@ -62,15 +62,21 @@ impl Process {
         Self::launch(dir, command)
     }
 
-    fn launch(dir: &Path, mut command: Command) -> Result<Self, (Option<i32>, String)> {
+    /// Starts a [`command`] and waits for its first line on stdout.
+    pub fn launch(dir: &Path, mut command: Command) -> Result<Self, (Option<i32>, String)> {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(dir.join("stderr.log"))
             .expect("a log file");
+        command.stderr(log);
+        Self::launch_as_is(dir, command)
+    }
+
+    /// As [`Process::launch`], with whatever standard error the command has.
+    pub fn launch_as_is(dir: &Path, mut command: Command) -> Result<Self, (Option<i32>, String)> {
         let mut child = command
             .stdout(Stdio::piped())
-            .stderr(log)
             .spawn()
             .expect("the program starts");
         let mut out = BufReader::new(child.stdout.take().expect("piped"));
@@ -141,7 +147,8 @@ pub fn signal(pid: u32, name: &str) {
     assert!(sent.is_ok_and(|s| s.success()), "kill -{name} {pid}");
 }
 
-fn command(dir: &Path, args: &[&str]) -> Command {
+/// The program in `dir` with a clean environment, not started.
+pub fn command(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_relay-broker"));
     command
         .args(args)
@@ -225,6 +232,11 @@ impl Node {
         let process = Process::try_start_in(dir, &all, variables).unwrap_or_else(|(code, text)| {
             panic!("relay-broker {all:?} ended with {code:?}: {text}")
         });
+        Self::of(dir, process)
+    }
+
+    /// The broker that runs in `dir` as that process.
+    pub fn of(dir: &Path, process: Process) -> Self {
         let file = std::fs::read_to_string(dir.join(".relay-broker/connection.json"))
             .expect("connection.json");
         let file: Value = serde_json::from_str(&file).expect("JSON");

@@ -1,0 +1,244 @@
+//! Standard input, output and error, as others leave them to us: perhaps non-blocking, because a parent shares them, and
+//! perhaps read by nobody. [`Patient`] waits where the stream says "not now". Lines for standard error can be queued
+//! ([`queue`]), so that a reader who stopped reading stops a thread that does nothing else.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use crate::sys::thread;
+
+/// A stream that is waited for, also when somebody made it non-blocking: the flag belongs to all who share the stream, so
+/// it cannot be taken away. It has no buffer.
+#[derive(Debug)]
+pub struct Patient<T>(T);
+
+/// Standard input.
+pub fn input() -> Patient<io::Stdin> {
+    Patient(io::stdin())
+}
+
+/// Standard output.
+pub fn output() -> Patient<io::Stdout> {
+    Patient(io::stdout())
+}
+
+/// Standard error.
+pub fn error() -> Patient<io::Stderr> {
+    Patient(io::stderr())
+}
+
+impl<T: AsFd> Patient<T> {
+    fn until_done<R>(
+        &self,
+        interest: PollFlags,
+        mut work: impl FnMut(&T) -> Result<R, Errno>,
+    ) -> io::Result<R> {
+        loop {
+            match work(&self.0) {
+                Err(Errno::AGAIN) => {
+                    // Whatever this finds, the next try says it better.
+                    let _ = poll(&mut [PollFd::new(&self.0, interest)], None);
+                }
+                Err(Errno::INTR) => {}
+                done => return Ok(done?),
+            }
+        }
+    }
+}
+
+impl<T: AsFd> Read for Patient<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.until_done(PollFlags::IN, |stream| {
+            rustix::io::read(stream, &mut *buffer)
+        })
+    }
+}
+
+impl<T: AsFd> Write for Patient<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.until_done(PollFlags::OUT, |stream| rustix::io::write(stream, bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How many lines wait for the writer. Full means that a line is lost, and counted.
+const LINES: usize = 4096;
+/// How many bytes they may have together, likewise.
+const BYTES: usize = 1024 * 1024;
+
+enum Item {
+    Line(Vec<u8>),
+    /// Everything before it is written once this is dropped.
+    Mark(#[allow(dead_code)] Sender<()>),
+}
+
+/// Lines on their way to a stream, and what became of those for which there was no room.
+struct Queue {
+    items: Sender<Item>,
+    bytes: AtomicUsize,
+    lost: AtomicU64,
+}
+
+impl Queue {
+    fn new() -> (Self, Receiver<Item>) {
+        let (items, rest) = bounded(LINES);
+        let queue = Self {
+            items,
+            bytes: AtomicUsize::new(0),
+            lost: AtomicU64::new(0),
+        };
+        (queue, rest)
+    }
+
+    /// Takes a line if there is room for it. Never waits.
+    fn line(&self, line: Vec<u8>) {
+        let length = line.len();
+        let before = self.bytes.fetch_add(length, Ordering::AcqRel);
+        if before + length > BYTES || self.items.try_send(Item::Line(line)).is_err() {
+            self.bytes.fetch_sub(length, Ordering::AcqRel);
+            self.lost.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Waits until everything so far is written, for a time.
+    fn flush(&self, limit: Duration) {
+        let (mark, written) = bounded(0);
+        if self.items.send_timeout(Item::Mark(mark), limit).is_ok() {
+            let _ = written.recv_timeout(limit);
+        }
+    }
+
+    /// Writes what comes, for ever. Losses are told when everything that was taken before them is written.
+    fn write_all(&self, items: &Receiver<Item>, to: &mut dyn Write, lost: &dyn Fn(u64) -> String) {
+        for item in items {
+            if let Item::Line(line) = item {
+                // A stream that is broken is told nothing; there is nobody else to tell.
+                let _ = to.write_all(&line);
+                self.bytes.fetch_sub(line.len(), Ordering::AcqRel);
+            }
+            if items.is_empty() {
+                let count = self.lost.swap(0, Ordering::AcqRel);
+                if count > 0 {
+                    let _ = to.write_all(lost(count).as_bytes());
+                }
+            }
+        }
+    }
+}
+
+/// The queue of this process's standard error, once there is one.
+static ERROR: OnceLock<Queue> = OnceLock::new();
+
+/// From now on lines for standard error are written by a thread of their own. `lost` makes the line that says how many
+/// there was no room for.
+///
+/// # Errors
+/// When there is no thread to be had.
+pub fn queue(lost: impl Fn(u64) -> String + Send + 'static) -> io::Result<()> {
+    let (queue, items) = Queue::new();
+    if ERROR.set(queue).is_err() {
+        return Ok(());
+    }
+    thread::start("stderr", 128, move || {
+        if let Some(queue) = ERROR.get() {
+            queue.write_all(&items, &mut error(), &lost);
+        }
+    })
+    .map(drop)
+}
+
+/// Bytes for standard error, whole lines with their ends: queued if there is a queue.
+pub fn complain(lines: &[u8]) {
+    match ERROR.get() {
+        Some(queue) => queue.line(lines.to_vec()),
+        None => {
+            // If even that is closed there is nobody to tell.
+            let _ = error().write_all(lines);
+        }
+    }
+}
+
+/// Gives what was queued so far the time to be written.
+pub fn flush(limit: Duration) {
+    if let Some(queue) = ERROR.get() {
+        queue.flush(limit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn pipe() -> (std::os::fd::OwnedFd, std::os::fd::OwnedFd) {
+        rustix::pipe::pipe().expect("a pipe")
+    }
+
+    #[test]
+    fn a_non_blocking_stream_is_waited_for_in_both_directions() {
+        let (from, to) = pipe();
+        rustix::io::ioctl_fionbio(&from, true).expect("ours");
+        rustix::io::ioctl_fionbio(&to, true).expect("ours");
+        // More than any pipe holds.
+        let much = vec![b'x'; 3 << 20];
+        let expected = much.clone();
+        let writer = std::thread::spawn(move || Patient(to).write_all(&much));
+        let mut read = Vec::new();
+        Patient(from).read_to_end(&mut read).expect("all of it");
+        writer.join().expect("no panic").expect("all of it");
+        assert!(read == expected);
+    }
+
+    #[test]
+    fn lines_that_nobody_reads_hold_nobody_up_and_their_number_is_told_later() {
+        let (from, to) = pipe();
+        let (queue, items) = Queue::new();
+        let queue = Arc::new(queue);
+        let (offered, kept) = (LINES * 2, queue.clone());
+        let writer = std::thread::spawn(move || {
+            let lost = |count| format!("lost {count}\n");
+            kept.write_all(&items, &mut Patient(to), &lost);
+        });
+        let line = [&[b'x'; 199][..], b"\n"].concat();
+        for _ in 0..offered {
+            queue.line(line.clone());
+        }
+        queue.flush(Duration::from_millis(10));
+        let mut reader = io::BufReader::new(Patient(from));
+        let (mut read, mut told) = (0, None);
+        while told.is_none() {
+            let mut text = String::new();
+            io::BufRead::read_line(&mut reader, &mut text).expect("a line");
+            match text.strip_prefix("lost ") {
+                Some(count) => told = count.trim().parse::<usize>().ok(),
+                None => read += 1,
+            }
+        }
+        assert!(read < offered, "a pipe holds less");
+        assert_eq!(told, Some(offered - read));
+        drop(reader);
+        queue.flush(Duration::from_secs(10));
+        drop(queue);
+        drop(writer);
+    }
+
+    #[test]
+    fn few_large_lines_are_bounded_too() {
+        let (queue, items) = Queue::new();
+        for _ in 0..10 {
+            queue.line(vec![b'x'; BYTES / 4]);
+        }
+        assert_eq!(items.len(), 4);
+        assert_eq!(queue.lost.load(Ordering::Acquire), 6);
+    }
+}

@@ -1,0 +1,196 @@
+//! Whatever a parent leaves to the program: signals it had blocked or ignored, streams that nobody reads or that are
+//! non-blocking.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::support::{Node, Process, Scratch, command, script, signal, try_http, until};
+
+const UP: [&str; 5] = ["up", "--engine-listen", "127.0.0.1:0", "--grace", "2s"];
+
+/// `up`, started by way of a shell that first does as it is told.
+fn up_after(folder: &Scratch, shell: &str) -> Node {
+    let program = command(folder.path(), &UP);
+    let mut by_way = Command::new("/bin/sh");
+    by_way.arg("-c").arg(format!("{shell}; exec \"$0\" \"$@\""));
+    by_way.arg(program.get_program()).args(program.get_args());
+    by_way.env_clear();
+    for (name, value) in program.get_envs() {
+        by_way.env(name, value.unwrap_or_default());
+    }
+    by_way.current_dir(folder.path()).stdin(Stdio::null());
+    node(folder, Process::launch(folder.path(), by_way))
+}
+
+fn node(folder: &Scratch, process: Result<Process, (Option<i32>, String)>) -> Node {
+    let process = process.unwrap_or_else(|(code, text)| panic!("ended with {code:?}: {text}"));
+    Node::of(folder.path(), process)
+}
+
+/// A pipe that takes nothing more until it is read.
+fn full_pipe() -> (OwnedFd, OwnedFd) {
+    let (from, to) = rustix::pipe::pipe().expect("a pipe");
+    for end in [&from, &to] {
+        rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC).expect("ours");
+    }
+    set_nonblocking(&to, true);
+    while rustix::io::write(&to, &[b'\n'; 4096]).is_ok() {}
+    set_nonblocking(&to, false);
+    (from, to)
+}
+
+fn set_nonblocking(stream: impl AsFd, yes: bool) {
+    rustix::io::ioctl_fionbio(stream, yes).expect("ours");
+}
+
+#[test]
+fn a_broker_whose_standard_error_nobody_reads_answers_and_stops() {
+    let folder = Scratch::new();
+    let (from, to) = full_pipe();
+    let mut up = command(folder.path(), &UP);
+    up.env("RUST_LOG", "trace").stderr(to);
+    let node = node(&folder, Process::launch_as_is(folder.path(), up));
+    node.spawn("ada", &["cat"]);
+    let (status, body) = node.call(
+        "POST",
+        "/api/send",
+        Some(json!({"to": "ada", "text": "hello"})),
+    );
+    assert_eq!(status, 200, "{body}");
+    until("the message typed", || node.events("delivery_ack").pop());
+    assert_eq!(node.process.stop(), Some(0));
+    drop(from);
+}
+
+#[test]
+fn signals_that_a_parent_had_blocked_are_heard() {
+    let folder = Scratch::new();
+    let mut up = command(folder.path(), &UP);
+    let block = || {
+        // SAFETY: both calls may be made between fork and exec, and the set outlives them.
+        unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+        }
+        Ok(())
+    };
+    // SAFETY: see above; the closure does nothing else.
+    unsafe { up.pre_exec(block) };
+    let node = node(&folder, Process::launch(folder.path(), up));
+    node.spawn(
+        "ada",
+        &[
+            "sh",
+            "-c",
+            "grep SigBlk /proc/self/status > blocked; read x",
+        ],
+    );
+    let (status, body) = node.call(
+        "POST",
+        "/api/send",
+        Some(json!({"to": "ada", "text": "go"})),
+    );
+    assert_eq!(status, 200, "{body}");
+    until("the end of an agent", || node.events("agent_exited").pop());
+    if cfg!(target_os = "linux") {
+        let blocked = std::fs::read_to_string(folder.path().join("blocked")).expect("written");
+        assert_eq!(blocked.trim(), "SigBlk:\t0000000000000000");
+    }
+    assert_eq!(node.process.stop(), Some(0));
+}
+
+/// As under `nohup`, and as a job that a script puts into the background.
+#[test]
+fn signals_that_a_parent_had_ignored_and_stray_ones_end_nothing() {
+    let folder = Scratch::new();
+    let node = up_after(&folder, "trap '' HUP INT QUIT CHLD TSTP USR1");
+    for name in ["HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "IO", "XFSZ"] {
+        signal(node.process.pid(), name);
+    }
+    let report = script(
+        folder.path(),
+        "report",
+        "grep SigIgn /proc/self/status > ignored; exec cat",
+    );
+    node.spawn("ada", &[&report]);
+    // What was ignored for the broker is not for its agents: a terminal that closes must end them.
+    if cfg!(target_os = "linux") {
+        let ignored = std::fs::read_to_string(folder.path().join("ignored")).expect("written");
+        let ignored = ignored.trim().trim_start_matches("SigIgn:\t");
+        // Those above 31 are the business of the C library.
+        let usual = u64::from_str_radix(ignored, 16).map(|set| set & 0x7fff_ffff);
+        assert_eq!(usual, Ok(0), "{ignored}");
+    }
+    assert_eq!(node.process.stop(), Some(0));
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_a_full_disk_and_not_the_end() {
+    let folder = Scratch::new();
+    let node = up_after(&folder, "ulimit -f 256");
+    node.spawn("ada", &["cat"]);
+    let mode = Some(json!({"mode": "manual_flush"}));
+    let (status, body) = node.call("PUT", "/api/spawned/ada/delivery-mode", mode);
+    assert_eq!(status, 200, "{body}");
+    let (url, key) = (format!("{}/api/send", node.api), node.key.clone());
+    std::thread::spawn(move || {
+        let body = json!({"to": "ada", "text": "x".repeat(20_000)});
+        // More than there is room for, and whoever comes then is told no.
+        (0..20).all(|_| try_http("POST", &url, &key, Some(body.clone())).is_ok())
+    });
+    until("a full disk", || {
+        (node.get("/health")["status"] == "degraded").then_some(())
+    });
+    drop(node);
+}
+
+/// Waits until a child of ours sleeps, or has ended.
+fn asleep(pid: u32) {
+    until("a process that waits", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        // Elsewhere than on Linux it is a matter of luck whether the test could fail.
+        let state = stat.map_or(Some('S'), |stat| {
+            stat.rsplit(')').next()?.trim().chars().next()
+        });
+        state.filter(|state| ['S', 'Z'].contains(state))
+    });
+}
+
+#[test]
+fn a_command_waits_for_a_standard_input_that_its_parent_made_non_blocking() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &["--agent", "ada=cat"]);
+    node.ready("ada");
+    let (input, typing) = rustix::pipe::pipe().expect("a pipe");
+    rustix::io::fcntl_setfd(&typing, rustix::io::FdFlags::CLOEXEC).expect("ours");
+    set_nonblocking(&input, true);
+    let mut send = command(folder.path(), &["send", "ada", "-"]);
+    let child = send.stdin(input).stdout(Stdio::null()).spawn();
+    drop(send);
+    let mut child = child.expect("the program starts");
+    asleep(child.id());
+    let _ = File::from(typing).write_all(b"from a pipe");
+    assert!(child.wait().expect("ours").success());
+}
+
+#[test]
+fn a_command_waits_for_a_standard_output_that_its_parent_made_non_blocking() {
+    let folder = Scratch::new();
+    let (from, to) = full_pipe();
+    set_nonblocking(&to, true);
+    let mut help = command(folder.path(), &["--help"]);
+    let child = help.stdout(to).spawn();
+    drop(help);
+    let mut child = child.expect("the program starts");
+    asleep(child.id());
+    let mut said = String::new();
+    File::from(from).read_to_string(&mut said).expect("text");
+    assert!(child.wait().expect("ours").success());
+    assert!(said.contains("Usage"), "{}", said.trim());
+}

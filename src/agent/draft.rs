@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use crate::agent::core::Facts;
+use crate::agent::drawn::{Before, Drawn};
 use crate::agent::gate::Gate;
 use crate::agent::inject::Frame;
 use crate::agent::profile::Profile;
 use crate::agent::prompt::{self, Focus, Prompt};
 use crate::agent::proof::Head;
-use crate::agent::verify::{Before, Drawn, Echo, Key, Looks};
+use crate::agent::verify::{Echo, Key, Looks};
 use crate::ids::DeliveryId;
 use crate::screen::Screen;
 use crate::time::Mono;
@@ -87,7 +88,7 @@ pub enum Stage {
     /// Escape was pressed; the program gets time to react.
     Interrupted { until: Mono },
     /// The text is on its way into a raw terminal.
-    Typing(Typing),
+    Typing(Box<Typing>),
 }
 
 /// A text on its way into a raw terminal.
@@ -268,7 +269,7 @@ pub struct Check {
     pub presses: usize,
     /// Line mode with ECHO: the kernel shows the text whether or not anybody reads it.
     pub kernel_echo: bool,
-    /// The text stood in the input line when Enter was pressed: where, and how it was before that.
+    /// Where the text stood when Enter was pressed, and how it was before that.
     pub stood: Option<(Drawn, Before)>,
     /// The program itself has shown that it took a text.
     pub proven: Option<Proof>,
@@ -429,7 +430,8 @@ impl Check {
             }
             return judged;
         }
-        if self.stood.is_some() || (prompt.is_some() && self.frame == Frame::Paste) {
+        let seen = matches!(self.stood, Some((drawn, _)) if drawn >= Drawn::Filled);
+        if seen || (prompt.is_some() && self.frame == Frame::Paste) {
             return self.draft_gone(now, entered_at, screen, prompt, hope);
         }
         let since = self.read_at.unwrap_or(entered_at);
@@ -481,6 +483,24 @@ impl Check {
         }
     }
 
+    /// Whether the text is still in the input line. What an empty one shows is no text, whatever words it has.
+    fn stands(&self, screen: &Screen, prompt: Option<Prompt>, focus: Focus) -> bool {
+        let key = &self.draft.key;
+        let Some((place, before)) = &self.stood else {
+            return false;
+        };
+        if *place >= Drawn::Filled && before.compare(screen, key) >= *place {
+            return true;
+        }
+        let in_line = match focus {
+            Focus::Draft => true,
+            Focus::Home => *place < Drawn::Cursor,
+            Focus::Empty | Focus::Away | Focus::Unknown => false,
+        };
+        let words = prompt.and_then(|prompt| prompt::standing(screen, prompt));
+        in_line && !before.is_row(screen) && words.is_some_and(|words| key.ends(&words))
+    }
+
     /// The draft stood in the input line: it is submitted once it is gone from there.
     fn draft_gone(
         &mut self,
@@ -490,15 +510,9 @@ impl Check {
         prompt: Option<Prompt>,
         hope: bool,
     ) -> Judged {
-        let key = &self.draft.key;
-        let as_before = self
-            .stood
-            .as_ref()
-            .is_some_and(|(place, before)| before.compare(screen, key) >= *place);
-        let standing = prompt.and_then(|prompt| prompt::standing(screen, prompt));
-        if !as_before && !standing.is_some_and(|words| key.ends(&words)) {
+        let focus = prompt::focus(screen, prompt);
+        if !self.stands(screen, prompt, focus) {
             let gone_at = *self.gone_at.get_or_insert(now);
-            let focus = prompt::focus(screen, prompt);
             let sure = match focus {
                 Focus::Empty | Focus::Home | Focus::Unknown => gone_at + GONE,
                 Focus::Draft | Focus::Away => gone_at + STAYS_AWAY,

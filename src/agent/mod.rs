@@ -7,6 +7,7 @@ pub mod console;
 pub mod core;
 pub mod dialog;
 mod draft;
+mod drawn;
 pub mod exec;
 mod gate;
 mod history;

@@ -113,7 +113,7 @@ fn above(screen: &Screen, prompt: Prompt) -> Focus {
 }
 
 /// `1. Yes`: a row of a menu.
-fn is_option(words: &str) -> bool {
+pub fn is_option(words: &str) -> bool {
     let words = words.trim_start();
     let rest = words.trim_start_matches(|c: char| c.is_ascii_digit());
     rest.len() < words.len() && rest.starts_with(['.', ')'])

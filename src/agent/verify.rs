@@ -2,11 +2,10 @@
 //! read its terminal. Comparisons go by letters and digits only: wrapping, tabs and widths differ from program to
 //! program, and a strict comparison leaves drafts stuck (injection, rule 6). Decides nothing about when to press Enter.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::agent::stream::Pieces;
-use crate::screen::Screen;
 use crate::time::Mono;
 
 /// Letters of a message's end that are looked for anywhere near the cursor. With a short message this includes the
@@ -19,8 +18,6 @@ const SHORT: usize = 400;
 const LINES: usize = 3;
 /// Letters that must end at the cursor.
 const TAIL: usize = 12;
-/// Rows above the cursor in which a wrapped tail may begin.
-const ABOVE: u16 = 6;
 
 /// Which characters are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,29 +35,39 @@ impl Letters {
             Letters::Marks => !c.is_whitespace() && !c.is_control(),
         }
     }
+
+    /// The last of a text that are looked for.
+    fn last_of(self, text: &str) -> String {
+        let kept = text.chars().rev().filter(|c| self.keep(*c));
+        let mut last: Vec<char> = kept.take(KEY).collect();
+        last.reverse();
+        last.into_iter().collect()
+    }
 }
 
 /// The end of a message, as it is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     letters: Letters,
+    /// As a screen shows it.
     text: String,
+    /// As it is echoed.
+    echoed: String,
+    /// With all that is no letter.
+    marks: String,
 }
 
 impl Key {
     /// `None` for a message of blanks.
     pub fn of(message: &str) -> Option<Self> {
+        let plain = plain(message);
         let enough = |letters: Letters, least: usize| {
-            let mut text: Vec<char> = message
-                .chars()
-                .rev()
-                .filter(|c| letters.keep(*c))
-                .take(KEY)
-                .collect();
-            text.reverse();
-            (text.len() >= least).then(|| Self {
+            let text = letters.last_of(&plain);
+            (text.chars().count() >= least).then(|| Self {
                 letters,
-                text: text.into_iter().collect(),
+                text,
+                echoed: letters.last_of(message),
+                marks: Letters::Marks.last_of(&plain),
             })
         };
         enough(Letters::Ascii, 4)
@@ -68,12 +75,10 @@ impl Key {
             .or_else(|| enough(Letters::Marks, 1))
     }
 
-    fn letters_of(&self, text: &str) -> String {
-        text.chars().filter(|c| self.letters.keep(*c)).collect()
-    }
-
-    fn count(&self, text: &str) -> usize {
-        self.letters_of(text).matches(&self.text).count()
+    /// The letters that are compared.
+    pub fn letters_of(&self, text: &str) -> String {
+        let keep = |c: &char| self.letters.keep(*c);
+        plain(text).chars().filter(keep).collect()
     }
 
     /// Whether the text ends as the message does.
@@ -81,109 +86,79 @@ impl Key {
         self.letters_of(text).ends_with(self.tail())
     }
 
+    /// Whether the message ends with `last`, its begin being in the rows above. Where a row has no letters, its marks count.
+    pub fn ends_rows(&self, above: &[String], last: &str) -> bool {
+        let row = plain(last);
+        if row.chars().any(|c| self.letters.keep(c)) {
+            return self.ends(&[&above.concat(), last].concat());
+        }
+        let bare = row.trim_start_matches('|');
+        !bare.is_empty() && self.marks.ends_with(bare) && self.ends(&above.concat())
+    }
+
+    /// The rows in which the message ends, as often as it does.
+    pub fn ends_in(&self, rows: &[String]) -> Vec<usize> {
+        let letters: Vec<usize> = rows.iter().map(|row| self.letters_of(row).len()).collect();
+        let row_of = |end: usize| {
+            let mut sum = 0;
+            let reaches = |len: &usize| {
+                sum += len;
+                sum >= end
+            };
+            letters.iter().position(reaches).unwrap_or_default()
+        };
+        let all = self.letters_of(&rows.concat());
+        let found = all.match_indices(&self.text);
+        found.map(|(at, text)| row_of(at + text.len())).collect()
+    }
+
     fn tail(&self) -> &str {
         let skip = self.text.chars().count().saturating_sub(TAIL);
         let from = self.text.char_indices().nth(skip).map_or(0, |(at, _)| at);
         &self.text[from..]
     }
+}
 
-    /// Whether the text ends exactly where the cursor is, and whether it ends on its row: some composers park the cursor.
-    /// A row without letters is not a draft's last one.
-    fn place(&self, screen: &Screen) -> Place {
-        let above = screen.text_before_cursor(ABOVE);
-        let part = screen.text_before_cursor(0);
-        let row = screen.text_around_cursor(0, 0);
-        let before = above.strip_suffix(&part).unwrap_or(&above);
-        let ends = |last: &str| {
-            !self.letters_of(last).is_empty()
-                && self
-                    .letters_of(&[before, last].concat())
-                    .ends_with(self.tail())
+/// What of a text is seen whoever draws it: without blanks, frames and invisible characters, and without what some programs draw
+/// for controls, such as `^I` or `<200d>`. A message that has such drawings in it loses them as well, so both sides are alike.
+pub fn plain(text: &str) -> String {
+    let seen: Vec<char> = text.chars().filter(|c| is_seen(*c)).collect();
+    let mut plain = String::with_capacity(seen.len());
+    let mut rest = &seen[..];
+    while let [first, more @ ..] = rest {
+        rest = match drawing(rest) {
+            0 => {
+                plain.push(*first);
+                more
+            }
+            length => &rest[length..],
         };
-        Place {
-            at_cursor: ends(&part),
-            on_row: ends(&row),
-        }
     }
+    plain
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Place {
-    at_cursor: bool,
-    on_row: bool,
+fn is_seen(c: char) -> bool {
+    let invisible = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}');
+    let frame = ('\u{2500}'..='\u{257f}').contains(&c);
+    !c.is_whitespace() && !c.is_control() && !invisible && !frame
 }
 
-/// What the screen showed before the message was typed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Before {
-    place: Place,
-    around: usize,
-    placeholders: BTreeMap<String, usize>,
-}
-
-/// Where a message is seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Drawn {
-    /// Nowhere near the cursor: something else has the focus.
-    No,
-    /// Near the cursor.
-    Near,
-    /// On the cursor's row, as its text or a placeholder: a draft with the cursor elsewhere.
-    Row,
-    /// It ends at the cursor: it is the draft.
-    Cursor,
-}
-
-impl Before {
-    /// Remembers how it was.
-    pub fn of(screen: &Screen, key: &Key) -> Self {
-        let around = screen.text_around_cursor(ABOVE, ABOVE);
-        Self {
-            place: key.place(screen),
-            around: key.count(&around),
-            placeholders: placeholders(&around),
+/// The length of the drawing of a control that the text begins with.
+fn drawing(text: &[char]) -> usize {
+    match text {
+        ['^', '@'..='_' | '?', ..] => 2,
+        ['<', rest @ ..] => {
+            let digits = rest.iter().take_while(|c| c.is_ascii_hexdigit()).count();
+            let closed = (2..=6).contains(&digits) && rest.get(digits) == Some(&'>');
+            if closed { digits + 2 } else { 0 }
         }
-    }
-
-    /// Whether the message is drawn now, and was not before.
-    pub fn compare(&self, screen: &Screen, key: &Key) -> Drawn {
-        let place = key.place(screen);
-        if place.at_cursor && !self.place.at_cursor {
-            return Drawn::Cursor;
-        }
-        if place.on_row && !self.place.on_row
-            || self.new_placeholder(&screen.text_around_cursor(1, 0))
-        {
-            return Drawn::Row;
-        }
-        let around = screen.text_around_cursor(ABOVE, ABOVE);
-        if key.count(&around) > self.around || self.new_placeholder(&around) {
-            return Drawn::Near;
-        }
-        Drawn::No
-    }
-
-    fn new_placeholder(&self, text: &str) -> bool {
-        placeholders(text)
-            .iter()
-            .any(|(name, count)| *count > self.placeholders.get(name).copied().unwrap_or(0))
+        _ => 0,
     }
 }
 
 /// Whether a composer may draw the text as a placeholder.
 pub fn is_long(text: &str) -> bool {
     text.len() > SHORT || text.matches('\n').count() >= LINES
-}
-
-/// `[Pasted text #1 +40 lines]`, `[Pasted Content 3073 chars]`, …: how composers draw a long paste.
-fn placeholders(text: &str) -> BTreeMap<String, usize> {
-    let mut found = BTreeMap::new();
-    for (at, _) in text.match_indices("[Pasted") {
-        let name = &text[at..];
-        let name = name.split_inclusive([']', '\n']).next().unwrap_or(name);
-        *found.entry(name.to_owned()).or_default() += 1;
-    }
-    found
 }
 
 /// Listens for the message in the program's output.
@@ -209,7 +184,7 @@ impl Echo {
     /// From now on.
     pub fn new(key: Key) -> Self {
         Self {
-            recent: VecDeque::with_capacity(key.text.len()),
+            recent: VecDeque::with_capacity(key.echoed.len()),
             key,
             pieces: Pieces::default(),
             escape: Escape::Out,
@@ -235,7 +210,7 @@ impl Echo {
         if self.heard {
             return;
         }
-        let wanted = self.key.text.chars().count();
+        let wanted = self.key.echoed.chars().count();
         for c in self.pieces.push(bytes).chars() {
             self.escape = match (self.escape, c) {
                 (_, '\x1b') => Escape::Begun,
@@ -252,7 +227,7 @@ impl Echo {
                         }
                         self.recent.push_back(c);
                         if self.recent.len() == wanted
-                            && self.recent.iter().copied().eq(self.key.text.chars())
+                            && self.recent.iter().copied().eq(self.key.echoed.chars())
                         {
                             self.heard = true;
                             return;
@@ -309,70 +284,6 @@ impl Looks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::msg::Size;
-
-    fn screen(text: &str) -> Screen {
-        let mut screen = Screen::new(Size { rows: 12, cols: 30 });
-        screen.feed(text.as_bytes());
-        screen
-    }
-
-    fn seen(before: &str, after: &str, message: &str) -> Drawn {
-        let key = Key::of(message).expect("letters");
-        let was = Before::of(&screen(before), &key);
-        was.compare(&screen(after), &key)
-    }
-
-    const MESSAGE: &str = "Relay message from bob [ws / evt_42]: please look, now!";
-
-    #[test]
-    fn a_draft_is_found_however_it_is_wrapped() {
-        let prompt = "welcome\r\n> ";
-        assert_eq!(seen(prompt, prompt, MESSAGE), Drawn::No);
-        assert_eq!(
-            seen(prompt, &format!("{prompt}{MESSAGE}"), MESSAGE),
-            Drawn::Cursor
-        );
-        let boxed = "╭────╮\r\n│ > Relay message from bob │\r\n│   [ws / evt_42]: please  │\r\n│   look, now! │\x1b[4;16H";
-        assert_eq!(seen(prompt, boxed, MESSAGE), Drawn::Cursor);
-        let cursor_parked = format!("{boxed}\x1b[4;2H");
-        assert_eq!(seen(prompt, &cursor_parked, MESSAGE), Drawn::Row);
-    }
-
-    #[test]
-    fn a_placeholder_counts_only_if_it_is_new() {
-        let old = "[Pasted text #1 +40 lines]\r\n> ";
-        assert_eq!(seen(old, old, MESSAGE), Drawn::No);
-        assert_eq!(
-            seen(old, &format!("{old}[Pasted text #2 +40 lines]"), MESSAGE),
-            Drawn::Row
-        );
-        assert_eq!(
-            seen(old, &format!("{old}[Pasted text #1 +40 lines]"), MESSAGE),
-            Drawn::Row
-        );
-    }
-
-    #[test]
-    fn an_earlier_message_with_the_same_words_is_not_taken_for_the_draft() {
-        let transcript =
-            format!("{MESSAGE}\r\n\r\nDo you want to proceed?\r\n> 1. Yes\r\n  2. No\x1b[5;3H");
-        assert_eq!(seen(&transcript, &transcript, MESSAGE), Drawn::No);
-    }
-
-    #[test]
-    fn a_submitted_message_in_the_transcript_is_no_longer_the_draft() {
-        let after = format!("> {MESSAGE}\r\n\r\n─────\r\n> ");
-        assert_eq!(seen("> ", &after, MESSAGE), Drawn::Near);
-    }
-
-    #[test]
-    fn messages_without_latin_letters_are_found_too() {
-        assert_eq!(seen("> ", "> 你好，世界", "你好，世界"), Drawn::Cursor);
-        assert_eq!(seen("> ", "> 🦀🦀", "🦀🦀"), Drawn::Cursor);
-        assert_eq!(Key::of(" \t\n"), None);
-    }
-
     #[test]
     fn an_echo_is_heard_through_colours_and_cuts() {
         let mut echo = Echo::new(Key::of("hello world 42").expect("letters"));

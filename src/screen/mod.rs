@@ -11,7 +11,7 @@ use std::num::NonZeroU16;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use modes::Modes;
-pub use picture::Cells;
+pub use picture::{Cells, Nearby};
 
 use crate::msg::Size;
 use answers::Scanner;

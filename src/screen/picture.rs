@@ -24,6 +24,19 @@ pub struct Cells {
     pub cursor: usize,
 }
 
+/// The rows around the cursor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nearby {
+    /// From the top.
+    pub rows: Vec<String>,
+    /// Which of them is the cursor's.
+    pub cursor_row: usize,
+    /// Of that row, what stands left of the cursor.
+    pub left: String,
+    /// The cursor's row and column on the screen, from 0.
+    pub cursor: (u16, u16),
+}
+
 impl Screen {
     /// The picture as the local API gives it (local-api 4.9).
     pub fn snapshot(&self, ansi: bool) -> Snapshot {
@@ -73,13 +86,6 @@ impl Screen {
         shown[shown.len().saturating_sub(count)..].to_vec()
     }
 
-    /// The text from `above` rows over the cursor up to the cursor.
-    pub fn text_before_cursor(&self, above: u16) -> String {
-        let screen = self.parser.screen();
-        let (row, col) = screen.cursor_position();
-        screen.contents_between(row.saturating_sub(above), 0, row, col)
-    }
-
     /// The rows over the cursor's, the nearest first.
     pub fn rows_above_cursor(&self, count: u16) -> Vec<String> {
         let screen = self.parser.screen();
@@ -111,14 +117,21 @@ impl Screen {
         }
     }
 
-    /// The text of the rows around the cursor.
-    pub fn text_around_cursor(&self, above: u16, below: u16) -> String {
+    /// The rows around the cursor, and its place.
+    pub fn nearby(&self, above: u16, below: u16) -> Nearby {
         let screen = self.parser.screen();
-        let (row, _) = screen.cursor_position();
-        let last = row
-            .saturating_add(below)
-            .min(self.size.rows.saturating_sub(1));
-        screen.contents_between(row.saturating_sub(above), 0, last, self.size.cols)
+        let (row, col) = screen.cursor_position();
+        let first = row.saturating_sub(above);
+        let last = row.saturating_add(below).min(self.size.rows - 1).max(row);
+        let upto = |row, col| screen.contents_between(row, 0, row, col);
+        Nearby {
+            rows: (first..=last)
+                .map(|row| upto(row, self.size.cols))
+                .collect(),
+            cursor_row: usize::from(row - first),
+            left: upto(row, col),
+            cursor: (row, col),
+        }
     }
 }
 
@@ -162,8 +175,10 @@ mod tests {
     fn the_rows_around_the_cursor_are_found() {
         let mut screen = Screen::new(SMALL);
         screen.feed(b"far\r\nabove\r\nhello wor\r\nbelow\x1b[3;6H");
-        assert_eq!(screen.text_before_cursor(1), "above\nhello");
-        assert_eq!(screen.text_around_cursor(0, 5), "hello wor\nbelow");
+        let nearby = screen.nearby(1, 5);
+        assert_eq!(nearby.rows, ["above", "hello wor", "below"]);
+        assert_eq!(nearby.left, "hello");
+        assert_eq!((nearby.cursor_row, nearby.cursor), (1, (2, 5)));
         assert_eq!(screen.last_lines(2), ["hello wor", "below"]);
         assert_eq!(screen.rows_above_cursor(9), ["above", "far"]);
     }

@@ -184,8 +184,7 @@ fn ask(screen: &mut Screen, prng: &mut Prng) {
     let _ = screen.modes();
     let size = screen.size();
     assert_eq!(screen.cursor_cells().text.len(), usize::from(size.cols));
-    let _ = screen.text_before_cursor(6);
-    let _ = screen.text_around_cursor(6, 6);
+    let _ = screen.nearby(6, 6);
     let _ = screen.rows_above_cursor(12);
     if prng.below(16) == 0 {
         assert!(!screen.title().contains(char::is_control));

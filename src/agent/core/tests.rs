@@ -1,5 +1,6 @@
 //! The core against made-up terminals, in made-up time.
 
+mod drawn; // drafts of every shape
 mod hostile; // bodies made of trouble
 mod withdrawing; // messages to be forgotten
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::{AgentCore, Effect, Effects, Facts, Next, State};
 use crate::agent::draft::{Check, DRAWN_WITHIN, Draft, Stage, Swallowed, Typing};
+use crate::agent::drawn::{Before, Drawn};
 use crate::agent::gate::{Answer, Gate, Scene};
 use crate::agent::inject::{self, Frame};
 use crate::agent::prompt::Focus;
 use crate::agent::proof::Head;
 use crate::agent::signs::Sign;
-use crate::agent::verify::{self, Before, Drawn, Echo, Key, Looks};
+use crate::agent::verify::{self, Echo, Key, Looks};
 use crate::ids::DeliveryId;
 use crate::msg::AgentReport;
 use crate::time::{Mono, soonest};
@@ -151,11 +152,11 @@ impl AgentCore {
             draft.stage = Stage::Interrupted { until: now + pause };
             return Next::Go(State::Injecting(draft));
         }
-        let before = Before::of(&self.screen, &draft.key);
+        let before = Before::of(&self.screen, &draft.key, &draft.text);
         draft.echo.start_over();
         let mark = self.write(inject::framed(&draft.text, frame, draft.raw), out);
         draft.wake = Some(now + DRAWN_WITHIN);
-        draft.stage = Stage::Typing(Typing {
+        draft.stage = Stage::Typing(Box::new(Typing {
             frame,
             mark,
             queued_at: now,
@@ -167,7 +168,7 @@ impl AgentCore {
             away: false,
             glimpsed: false,
             looks: Looks::new(now),
-        });
+        }));
         Next::Stay(State::Injecting(draft))
     }
 
@@ -267,17 +268,16 @@ impl AgentCore {
                 out,
             );
             let mut check = Check::new(draft, frame, mark, self.screen.offset(), now);
-            check.stood = (verdict.drawn >= Drawn::Row).then_some((verdict.drawn, before));
+            check.stood = (verdict.drawn > Drawn::No).then_some((verdict.drawn, before));
             return Next::Stay(State::Verifying(Box::new(check)));
         }
         draft.wake = verdict.wake.filter(|_| !elsewhere);
         let mut stall = verdict.stall;
-        if let Stage::Typing(Typing {
-            typed_at: Some(at), ..
-        }) = &draft.stage
+        if let Stage::Typing(typing) = &draft.stage
+            && let Some(at) = typing.typed_at
             && elsewhere
         {
-            let limit = *at + DRAWN_WITHIN;
+            let limit = at + DRAWN_WITHIN;
             match now < limit {
                 true => draft.wake = Some(limit),
                 false => stall = Some("something else has the keyboard"),

@@ -106,6 +106,31 @@ fn a_name_that_somebody_else_registered_is_taken_over_from_engines_of_every_age(
     }
 }
 
+/// The engine goes on saying that the agent was born on the other node.
+#[test]
+fn an_agent_of_another_node_is_had_here_once_that_node_gave_it_up_and_again_after_a_crash() {
+    for age in AGES {
+        let world = World::of(age);
+        let boss = world.engine.register("boss");
+        let elsewhere = Scratch::new();
+        let (url, key) = (&world.engine.url, &world.engine.key);
+        let flags = ["--engine", url, "--workspace-key", key, "--harness", "cat"];
+        let first = Node::up(elsewhere.path(), &flags);
+        world.connected(&first);
+        first.spawn("w1", &["cat"]);
+        world.reaches(&first, &boss, "there");
+        let (status, body) = first.call("DELETE", "/api/spawned/w1", None);
+        assert_eq!(status, 200, "{age}: {body}");
+        let node = world.up();
+        node.spawn("w1", &["cat"]);
+        world.reaches(&node, &boss, "here");
+        node.process.kill9();
+        let node = world.up();
+        node.spawn("w1", &["cat"]);
+        world.reaches(&node, &boss, "here again");
+    }
+}
+
 #[test]
 fn a_link_that_is_cut_comes_back_with_its_agents_under_engines_of_every_age() {
     for age in AGES {

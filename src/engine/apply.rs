@@ -75,6 +75,7 @@ impl State {
             R::WorkspaceChanged { .. }
             | R::AgentChanged { .. }
             | R::AgentBound { .. }
+            | R::OriginSet { .. }
             | R::AgentUnbound { .. }
             | R::NodeDescribed { .. }
             | R::ProviderRemoved { .. } => self.apply_within(record),
@@ -135,6 +136,9 @@ impl State {
                 a.session_ref.clone_from(session_ref);
                 a.priority = *priority;
                 a.bound_at = Some(*at);
+            }),
+            R::OriginSet { ws, agent, node } => self.agent(*ws, *agent, |a| {
+                a.origin.get_or_insert_with(|| node.clone());
             }),
             R::AgentUnbound { ws, agent } => self.agent(*ws, *agent, go_home),
             R::NodeDescribed {

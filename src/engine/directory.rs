@@ -102,6 +102,9 @@ pub struct Agent {
     pub session_ref: Option<String>,
     pub priority: i64,
     pub bound_at: Option<Wall>,
+    /// The first node that had it, for ever: the one that may have it back. A takeover changes nothing here.
+    #[serde(default)]
+    pub origin: Option<String>,
     pub created_at: Wall,
 }
 

@@ -113,7 +113,9 @@ impl Turn<'_> {
         let mut metadata = serde_json::Map::new();
         if let Some(a) = known {
             at_home = a.node == here.node && a.provider == here.provider;
-            if !at_home && !a.is_direct() && self.core.live.is_running(ws, a, self.now.mono) {
+            let runs = !a.is_direct() && self.core.live.is_running(ws, a, self.now.mono);
+            // Who proves that the agent is its own has it back from wherever it is.
+            if !at_home && runs && expected.is_none() {
                 return failure(
                     "agent_location_conflict",
                     format!("Agent \"{name}\" runs on another node"),
@@ -162,14 +164,10 @@ impl Turn<'_> {
         let Some(a) = known else {
             return failure("agent_not_found", "There is no such agent");
         };
-        if a.id.to_string() != expected {
-            return failure("agent_identity_mismatch", "The agent has another id");
-        }
-        let origin = a.metadata.get("fleet").and_then(|f| f["node_id"].as_str());
-        if a.node != here.node && origin != Some(here.node.as_str()) {
+        if a.id.to_string() != expected || a.origin.as_ref() != Some(&here.node) {
             return failure(
                 "agent_recovery_not_authorized",
-                "The agent comes from another node",
+                "The agent has another id, or comes from another node",
             );
         }
         Ok(())
@@ -210,6 +208,7 @@ impl Turn<'_> {
             priority: 0,
         };
         self.bind_agent(ws, agent, to);
+        self.set_origin(here, agent);
         let fleet = json!({
             "node_id": here.node,
             "invocation_id": claim.invocation,
@@ -225,6 +224,20 @@ impl Turn<'_> {
         });
         if !was {
             self.announce_presence(ws, claim.name, true);
+        }
+    }
+
+    /// An agent that no node has had yet comes from this one from now on.
+    fn set_origin(&mut self, here: &Here, agent: Id) {
+        if self
+            .agent(here.ws, agent)
+            .is_some_and(|a| a.origin.is_none())
+        {
+            self.record(EngineRecord::OriginSet {
+                ws: here.ws,
+                agent,
+                node: here.node.clone(),
+            });
         }
     }
 
@@ -434,6 +447,7 @@ impl Turn<'_> {
             self.bind_agent(ws, agent, to);
             report.rebound.push(agent.to_string());
         }
+        self.set_origin(here, agent);
         if !was {
             self.announce_presence(ws, &name, true);
         }

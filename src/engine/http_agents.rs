@@ -36,6 +36,7 @@ impl Turn<'_> {
             session_ref: None,
             priority: 0,
             bound_at: None,
+            origin: None,
             created_at: self.now.wall,
         };
         self.record(EngineRecord::AgentRegistered {
@@ -240,69 +241,54 @@ pub fn rotate(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, json!({"name": name, "token": token})))
 }
 
-/// A new token for an agent that lost its own, asked for by itself or by the node it comes from (engine-wire 2.3).
+/// A new token for an agent that lost its own, asked for by itself or by the node it comes from (engine-wire 2.3). Whatever
+/// is wrong with the proof, the answer is the same.
 pub fn recover(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     let agent = t.agent_named(call.ws(), call.at[0])?;
-    let origin = agent.metadata.get("fleet").map(|f| &f["node_id"]);
     let may = match &call.caller {
         Caller::Agent(_, me) => *me == agent.id,
-        Caller::Node(_, node) => {
-            agent.node == *node || origin.is_some_and(|o| o.as_str() == Some(node))
-        }
+        Caller::Node(_, node) => agent.origin.as_ref() == Some(node),
         _ => false,
     };
-    if !may {
+    if !may || agent.id.to_string() != call.need("expected_agent_id")? {
         return Err(refuse(
             403,
             "agent_recovery_not_authorized",
-            "Only the agent itself and the node it comes from may recover it",
+            "Only the agent itself and the node it comes from may recover it, by its id",
         ));
     }
-    renew_known(t, call, None)
+    let id = agent.id;
+    renewed(t, call.ws(), id)
 }
 
-/// A new token for an agent whatever became of the old one. The node that is named may recover the agent from now on.
+/// A new token for an agent whatever became of the old one. The agent stays where it is and comes from where it came: the
+/// node that is named is for the record only.
 pub fn take_over(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
-    call.need("actor")?;
-    call.need("reason")?;
-    renew_known(t, call, call.text("node_id")?)
-}
-
-fn renew_known(t: &mut Turn<'_>, call: &Call<'_>, origin: Option<&str>) -> Answer {
-    let ws = call.ws();
+    for key in ["actor", "reason", "session_ref", "node_id"] {
+        call.need(key)?;
+    }
     let expected = call.need("expected_agent_id")?;
-    let agent = t.agent_named(ws, call.at[0])?;
-    let (id, name) = (agent.id, agent.name.clone());
-    if id.to_string() != expected {
+    let agent = t.agent_named(call.ws(), call.at[0])?;
+    if agent.id.to_string() != expected {
         return Err(refuse(
             409,
             "agent_identity_conflict",
-            format!("Agent \"{name}\" has another id"),
+            format!("Agent \"{}\" has another id", agent.name),
         ));
     }
-    if let Some(node) = origin {
-        let mut metadata = agent.metadata.clone();
-        let fleet = json!({
-            "node_id": node,
-            "invocation_id": null,
-            "registered_at": t.now.wall.iso(),
-        });
-        metadata.insert("fleet".into(), fleet);
-        t.record(EngineRecord::AgentChanged {
-            ws,
-            agent: id,
-            status: None,
-            persona: None,
-            metadata: Some(metadata),
-        });
-    }
+    let id = agent.id;
+    renewed(t, call.ws(), id)
+}
+
+fn renewed(t: &mut Turn<'_>, ws: Id, id: Id) -> Answer {
+    let name = t.agent(ws, id).ok_or_else(gone)?.name.clone();
     let token = t.renew_agent_token(ws, id);
     let audit = t.fresh_id();
     let data = json!({
         "agent_id": id.to_string(),
         "name": name,
         "token": token,
-        "audit_id": format!("aud_{audit}"),
+        "audit_id": format!("aid_{audit}"),
     });
     Ok((200, data))
 }

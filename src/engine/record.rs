@@ -62,6 +62,12 @@ pub enum EngineRecord {
         priority: i64,
         at: Wall,
     },
+    /// The first node to have the agent, which had none.
+    OriginSet {
+        ws: Id,
+        agent: Id,
+        node: String,
+    },
     /// The agent is back on its direct node.
     AgentUnbound {
         ws: Id,

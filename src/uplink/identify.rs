@@ -118,11 +118,24 @@ impl Client {
         self.call("GET", &path, self.as_workspace(), None::<&()>)
     }
 
+    /// Whether the engine has the agent bound to this node, whatever it says of where the agent was born.
+    fn is_ours(&self, agent_id: &AgentId, wanted: &Wanted) -> bool {
+        let path = format!("/v1/nodes/{}/agents", encode(&wanted.node_name));
+        let bound: Result<Vec<BoundAgent>, _> =
+            self.call("GET", &path, self.as_workspace(), None::<&()>);
+        let bound = bound.unwrap_or_default();
+        bound.iter().any(|b| b.agent_id.as_ref() == Some(agent_id))
+    }
+
     /// An existing agent's identity: takeover where the engine has it (from 8.2), else a new token for it. What `wanted`
-    /// says is for agents of this node; one that runs on another node is left alone.
+    /// says is for agents of this node; one that runs on another node is left alone. A takeover wants all of its keys, and
+    /// does not make the agent this node's own: only being bound here does (engine-wire 11).
     fn retake(&self, name: &str, wanted: Option<&Wanted>) -> Result<Taken, CallError> {
         let facts = self.facts(name)?;
-        if let Some(node) = wanted.and_then(|wanted| elsewhere(&facts, &wanted.node_id)) {
+        if let Some(wanted) = wanted
+            && let Some(node) = elsewhere(&facts, &wanted.node_id)
+            && !self.is_ours(&facts.id, wanted)
+        {
             return Err(CallError::Refused {
                 status: 409,
                 error: ApiError {
@@ -135,18 +148,15 @@ impl Client {
             let path = format!("/v1/agents/{}/{what}", encode(name));
             self.call::<RetakenAgent>("POST", &path, self.as_workspace(), Some(body))
         };
-        let actor = wanted.map_or(name, |wanted| &wanted.node_name);
-        let mut body = json!({
+        let actor = wanted.map_or(name, |wanted| wanted.node_name.as_str());
+        let session = wanted.and_then(|wanted| wanted.session_ref.as_deref());
+        let body = json!({
             "expected_agent_id": facts.id,
             "actor": format!("broker:{actor}"),
             "reason": "restart",
+            "node_id": wanted.map_or(actor, |wanted| wanted.node_id.as_str()),
+            "session_ref": session.unwrap_or(name),
         });
-        if let Some(wanted) = wanted {
-            body["node_id"] = wanted.node_id.as_str().into();
-            if let Some(session) = &wanted.session_ref {
-                body["session_ref"] = session.as_str().into();
-            }
-        }
         let retaken = match call("takeover", &body) {
             Err(e) if is_no_such_route(&e) => call("rotate-token", &json!({}))?,
             taken => taken?,

@@ -31,10 +31,15 @@ fn taking_a_name_again_keeps_the_identity_and_kills_the_old_token() {
     let (_, moved) = w.hosted(b, "w1");
     assert_eq!(moved, id);
     let recover = |id: &str| json!({"type": "agent.recover", "id": "r", "name": "w1", "expected_agent_id": id});
-    w.send(b, recover("1"));
-    assert_eq!(w.heard(b)[0]["code"], "agent_identity_mismatch");
-    w.send(b, recover(&id));
-    assert_eq!(w.heard(b)[0]["data"]["agent_id"], id);
+    for (conn, expected) in [(b, id.as_str()), (b, "1")] {
+        w.send(conn, recover(expected));
+        let answer = &w.heard(conn)[0];
+        assert_eq!(answer["code"], "agent_recovery_not_authorized", "{answer}");
+    }
+    let a = w.broker(&one, "node_1", "a", &[]);
+    w.heard(a);
+    w.send(a, recover(&id));
+    assert_eq!(w.heard(a)[0]["data"]["agent_id"], id, "it came from there");
 }
 
 #[test]

@@ -355,7 +355,7 @@ fn who_may_renew_an_agents_token_depends_on_the_engines_age() {
         let (token, id) = w.hosted(conn, "w1");
         let (other, _) = w.agent("other");
         let recover = "/v1/agents/w1/recover";
-        let body = |id: &str| json!({"expected_agent_id": id, "reason": "restart", "actor": "test", "node_id": "node_1"});
+        let body = |id: &str| json!({"expected_agent_id": id, "reason": "restart", "actor": "test", "node_id": "node_1", "session_ref": "s"});
         if age < V8_2 {
             w.ok("POST", "/v1/agents/w1/rotate-token", KEY, none());
             let absent = (404, "not_found".into());
@@ -385,22 +385,6 @@ fn who_may_renew_an_agents_token_depends_on_the_engines_age() {
         let fresh = taken["token"].as_str().expect("a token").to_owned();
         w.ok("GET", "/v1/agent", &fresh, none());
     }
-}
-
-#[test]
-fn an_agent_taken_over_for_a_node_may_be_recovered_by_it() {
-    let (mut w, _, conn) = with_box(V8_2);
-    let (_, id) = w.agent("w1");
-    let recover =
-        json!({"type": "agent.recover", "id": "r", "name": "w1", "expected_agent_id": id});
-    w.heard(conn);
-    w.send(conn, recover.clone());
-    assert_eq!(w.heard(conn)[0]["code"], "agent_recovery_not_authorized");
-    let body =
-        json!({"expected_agent_id": id, "reason": "restart", "actor": "t", "node_id": "node_1"});
-    w.ok("POST", "/v1/agents/w1/takeover", KEY, body);
-    w.send(conn, recover);
-    assert_eq!(w.heard(conn)[0]["data"]["agent_id"], id);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod access;
 mod ages;
 mod mail;
 mod nodes;
+mod rules;
 mod trouble;
 mod work;
 

@@ -258,6 +258,9 @@ pub struct Flags {
     /// Log lines on stderr
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
+    /// Use the state folder although other users could write in it or replace it
+    #[arg(long)]
+    pub trust_state_dir: bool,
     /// Accepted for clients that pass it; agents name their own channels
     #[arg(long, hide = true)]
     pub channels: Option<String>,
@@ -309,6 +312,8 @@ pub struct Plan {
     pub log_format: LogFormat,
     /// The engine inside may listen beyond this machine.
     pub allow_plain_http: bool,
+    /// The state folder is used whoever else may write in it.
+    pub trust_state_dir: bool,
     usual_place: bool,
     draft: Settings,
 }
@@ -404,7 +409,9 @@ pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError
         engine,
         log_format: flags.log_format,
         allow_plain_http: flags.allow_plain_http,
-        usual_place: draft.state_dir == place.cwd.join(STATE_DIR),
+        trust_state_dir: flags.trust_state_dir,
+        // Commands pass a folder by that they do not trust, unless it is named.
+        usual_place: draft.state_dir == place.cwd.join(STATE_DIR) && !flags.trust_state_dir,
         draft,
     })
 }

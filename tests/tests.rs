@@ -10,6 +10,7 @@ mod embedded; // the engine that comes with the broker
 mod enrolling; // a node gets its identity and its token
 mod fleet; // several machines in one workspace
 mod formats; // fixtures of frames and journals
+mod guarding; // what other users of the machine prepare or try
 mod hostile; // senders that try to press keys
 mod journalling; // a look into the journal
 mod layers; // who imports whom

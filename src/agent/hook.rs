@@ -3,8 +3,10 @@
 //! the agent's thread and never holds the program up: it says nothing, and ends well whatever happens.
 
 use std::ffi::OsString;
+use std::fs::Permissions;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::exit;
@@ -51,6 +53,7 @@ impl Hook {
             return Err(io::Error::other("a path is not UTF-8 text"));
         };
         let socket = UnixDatagram::bind(&address)?;
+        std::fs::set_permissions(&address, Permissions::from_mode(0o600))?;
         socket.set_nonblocking(true)?;
         let command = shell_words::join([exe, SUBCOMMAND, to]);
         let hook = json!({"type": "command", "command": command, "timeout": TIMEOUT});
@@ -143,6 +146,10 @@ mod tests {
     #[test]
     fn what_the_program_was_asked_comes_through_the_hook() {
         let (mut hook, dir) = hook("asked");
+        let rights = std::fs::metadata(&hook.address)
+            .expect("a socket")
+            .permissions();
+        assert_eq!(rights.mode() & 0o777, 0o600);
         let said = json!({"hook_event_name": "UserPromptSubmit", "prompt": "do\n\"this\" é"});
         pass_on(&mut said.to_string().as_bytes(), &hook.address).expect("passed on");
         assert_eq!(hook.told().as_deref(), Some("do\n\"this\" é"));

@@ -12,7 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AgentName, DeliveryId};
-use crate::sys::disk::{create_private_dir, open_private};
+use crate::sys::disk::{create_private_dir, open_private, read_small};
 use crate::wire::event::Proof;
 
 /// The folder of all notes, in the state folder.
@@ -72,7 +72,7 @@ impl Mark {
 pub fn read_all(dir: &Path) -> Vec<(AgentName, DeliveryId, Proof)> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries
-        .filter_map(|entry| std::fs::read(entry.path()).ok())
+        .filter_map(|entry| read_small(&entry.path()).ok())
         .filter_map(|bytes| serde_json::from_slice::<Note>(&bytes).ok())
         .map(|note| (note.agent, note.delivery_id, note.proof))
         .collect()

@@ -24,7 +24,7 @@ use crate::ledger::Record;
 use crate::lines::{Lines, Sidecars};
 use crate::machine::{Machine, persist};
 use crate::msg::{ActionSpec, Event, Harness, Refusal, RefusalKind, Secret};
-use crate::sys::disk::{create_private_dir, write_private};
+use crate::sys::disk::{create_private_dir, read_small, sweep_drafts, write_private};
 use crate::sys::reap::Reaper;
 use crate::sys::{clock, entropy, failpoint, stdio, thread};
 use crate::time::Now;
@@ -166,6 +166,7 @@ impl Broker {
             .map_err(|e| StartError(format!("journal folder {}: {e}", journal_dir.display())))?;
         let pid = std::process::id();
         let lock = Lock::take(dir, pid).map_err(StartError::because)?;
+        sweep_drafts(dir, true);
         let listener = bind(settings.api_bind, settings.api_port)?;
         let addr = listener.local_addr().map_err(StartError::because)?;
         let mut options = journal::Options {
@@ -539,7 +540,7 @@ fn write_connection(
 
 /// Removes the file if it is still ours.
 fn remove_connection(path: &Path) {
-    let ours = std::fs::read(path)
+    let ours = read_small(path)
         .ok()
         .and_then(|bytes| serde_json::from_slice::<ConnectionFile>(&bytes).ok())
         .is_some_and(|file| file.pid == std::process::id());

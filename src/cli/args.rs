@@ -406,6 +406,9 @@ pub struct Engine {
     /// a TLS proxy
     #[arg(long)]
     pub allow_plain_http: bool,
+    /// Use the folder although other users could write in it or replace it
+    #[arg(long)]
+    pub trust_state_dir: bool,
     /// Behave as another version, or badly; see below
     #[arg(
         long,

@@ -3,7 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
+use super::render::note;
 use crate::config::{Env, STATE_DIR};
+use crate::sys::disk::read_small;
+pub use crate::sys::proc::alive;
+use crate::sys::trust;
 use crate::wire::local::ConnectionFile;
 
 /// The file's name in the state folder.
@@ -18,19 +22,19 @@ pub enum Place {
     Nowhere(PathBuf),
 }
 
-/// Flag, then variable, then the nearest `.relay-broker` upward.
+/// Flag, then variable, then the nearest `.relay-broker` upward that is taken.
 pub fn place(
     flag: Option<&Path>,
     variable: Option<&Path>,
     cwd: &Path,
-    is_dir: impl Fn(&Path) -> bool,
+    takes: impl Fn(&Path) -> bool,
 ) -> Place {
     if let Some(named) = flag.or(variable) {
         return Place::Dir(cwd.join(named));
     }
     cwd.ancestors()
         .map(|folder| folder.join(STATE_DIR))
-        .find(|dir| is_dir(dir))
+        .find(|dir| takes(dir))
         .map_or_else(|| Place::Nowhere(cwd.to_owned()), Place::Dir)
 }
 
@@ -65,7 +69,22 @@ pub fn state_dir(flag: Option<&Path>, env: &Env) -> Result<PathBuf, Failure> {
 fn looked(flag: Option<&Path>, env: &Env) -> Result<Place, Failure> {
     let cwd = std::env::current_dir()
         .map_err(|e| Failure::new(format!("cannot tell the working directory: {e}")))?;
-    Ok(place(flag, env.state_dir().as_deref(), &cwd, Path::is_dir))
+    Ok(place(flag, env.state_dir().as_deref(), &cwd, ours))
+}
+
+/// Whether a folder found on the way up is one to believe. Anybody can make one in `/tmp`, with the address of a broker of
+/// his own and a key for the engine of his choice.
+fn ours(dir: &Path) -> bool {
+    let trusted = || trust::own(dir).and_then(|()| trust::contents(dir, &[CONNECTION]));
+    dir.is_dir()
+        && trusted()
+            .inspect_err(|why| {
+                note(&format!(
+                    "relay-broker: passing over a state folder: {why}; if you know the broker there, say --state-dir {}",
+                    dir.display()
+                ));
+            })
+            .is_ok()
 }
 
 fn none(looked: &str) -> Failure {
@@ -76,19 +95,18 @@ fn none(looked: &str) -> Failure {
 
 fn read(dir: &Path) -> Result<ConnectionFile, Failure> {
     let path = dir.join(CONNECTION);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
+    let bytes = match read_small(&path) {
+        Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             return Err(none(&format!("looked in {}", dir.display())));
         }
         Err(e) => {
             return Err(Failure::new(format!(
-                "cannot read {}: {e}; it belongs to the user who started the broker",
-                path.display()
+                "{e}; the file is for the user who started the broker"
             )));
         }
     };
-    let file: ConnectionFile = serde_json::from_str(&text).map_err(|e| {
+    let file: ConnectionFile = serde_json::from_slice(&bytes).map_err(|e| {
         Failure::new(format!(
             "{} is not readable ({e}); start the broker again with `relay-broker up`",
             path.display()
@@ -103,26 +121,6 @@ fn read(dir: &Path) -> Result<ConnectionFile, Failure> {
         )));
     }
     Ok(file)
-}
-
-/// Whether a process of that id runs, whoever owns it. One that has ended but that its parent has not asked about yet
-/// runs no more.
-pub fn alive(pid: u32) -> bool {
-    if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // The name is in parentheses and may hold any character; the state is the first word after it.
-        let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
-        return !state.is_some_and(|state| state.starts_with(['Z', 'X']));
-    }
-    let Some(pid) = i32::try_from(pid)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw)
-    else {
-        return false;
-    };
-    !matches!(
-        rustix::process::test_kill_process(pid),
-        Err(rustix::io::Errno::SRCH)
-    )
 }
 
 #[cfg(test)]

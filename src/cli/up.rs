@@ -11,7 +11,8 @@ use serde_json::json;
 use super::failure::Failure;
 use super::render::{Paint, clean, note, print};
 use super::run::Context;
-use super::{args, events};
+use super::{args, events, find};
+use crate::agent::{hook, mark};
 use crate::broker::{Broker, Stopper};
 use crate::config::{self, EngineChoice, Env, Flags, LogFormat, Place, Plan};
 use crate::engine::server::{Engine, EngineSettings};
@@ -19,8 +20,9 @@ use crate::engine::trouble::Behave;
 use crate::hub::Topic;
 use crate::journal::Lock;
 use crate::msg::Secret;
-use crate::sys::disk::{create_private_dir, write_private};
+use crate::sys::disk::{create_private_dir, read_small, write_private};
 use crate::sys::signal::Stops;
+use crate::sys::trust::{self, Distrust};
 use crate::sys::{clock, stdio, thread};
 use crate::wire::event::{BrokerEvent, Numbered};
 
@@ -45,7 +47,7 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
         format: plan.log_format,
     };
     let stops = Stops::listen().map_err(|e| Failure::new(format!("cannot take signals: {e}")))?;
-    make_private(plan.state_dir())?;
+    make_private(plan.state_dir(), &STATE_NAMES, plan.trust_state_dir)?;
     let (engine, url, key) = match &own_engine(&plan).unwrap_or(plan.engine.clone()) {
         EngineChoice::Remote { url, key } => (None, url.clone(), key.clone()),
         EngineChoice::Embedded { listen } => {
@@ -110,7 +112,7 @@ pub fn engine(c: &Context, args: &args::Engine) -> Result<(), Failure> {
             .join(state_dir.unwrap_or_else(|| config::STATE_DIR.into()))
             .join(ENGINE_DIR),
     };
-    make_private(&dir)?;
+    make_private(&dir, &ENGINE_NAMES, args.trust_state_dir)?;
     let workspace_key = match c.env.workspace_key()? {
         Some((origin, key)) => {
             config::check_key(origin, &key)?;
@@ -153,9 +155,33 @@ fn place() -> Result<Place, Failure> {
     Ok(Place { cwd, exe })
 }
 
-/// A folder only its owner may read: keys live in it.
-fn make_private(dir: &Path) -> Result<(), Failure> {
-    create_private_dir(dir).map_err(|e| Failure::new(format!("{e}; pass another --state-dir")))
+/// A folder only its owner may write in, with nothing in it that somebody else prepared: keys live in it, and whoever chose
+/// them would decide what runs here.
+fn make_private(dir: &Path, names: &[&str], trusted: bool) -> Result<(), Failure> {
+    let made = || {
+        create_private_dir(dir).map_err(|e| Failure::new(format!("{e}; pass another --state-dir")))
+    };
+    if trusted {
+        return made();
+    }
+    // Before anything is made, so that a refusal leaves nothing behind.
+    trust::way(dir).map_err(|why| distrusted(dir, &why))?;
+    made()?;
+    trust::tighten(dir);
+    trust::own(dir)
+        .and_then(|()| trust::way(dir))
+        .and_then(|()| trust::contents(dir, names))
+        .map_err(|why| distrusted(dir, &why))
+}
+
+fn distrusted(dir: &Path, why: &Distrust) -> Failure {
+    let quoted = shell_words::quote(&dir.display().to_string()).into_owned();
+    Failure::new(format!(
+        "{why}: whoever can write there decides what runs here. Choose another folder with --state-dir; or, if you know \
+         who wrote all that is in it, make it yours alone (chown -R {} {quoted}; chmod -R go-w {quoted}), or pass \
+         --trust-state-dir",
+        trust::me()
+    ))
 }
 
 fn engine_failure(e: &dyn std::fmt::Display) -> Failure {
@@ -168,7 +194,7 @@ fn own_engine(plan: &Plan) -> Option<EngineChoice> {
     let EngineChoice::Remote { url, key } = &plan.engine else {
         return None;
     };
-    let read = |path: &Path| std::fs::read_to_string(path).ok();
+    let read = |path: &Path| String::from_utf8(read_small(path).ok()?).ok();
     let ours = read(&plan.state_dir().join(ENGINE_DIR).join("workspace-key"))?;
     let address = read(&plan.state_dir().join(LAST_ADDRESS))?;
     let address = address.trim();
@@ -181,13 +207,30 @@ fn own_engine(plan: &Plan) -> Option<EngineChoice> {
         })
 }
 
+/// What a state folder holds that is believed.
+const STATE_NAMES: [&str; 10] = [
+    ENGINE_DIR,
+    LAST_ADDRESS,
+    "broker.lock",
+    find::CONNECTION,
+    "workspace.json",
+    "journal",
+    hook::FOLDER,
+    mark::FOLDER,
+    // Where there is no home.
+    "machine-id",
+    "node-tokens",
+];
+/// What an engine's folder holds that is believed.
+const ENGINE_NAMES: [&str; 2] = ["workspace-key", "journal"];
+
 /// The engine inside this process, on the address that clients may still have from last time.
 fn embedded(plan: &Plan, listen: Option<SocketAddr>) -> Result<Engine, Failure> {
     let state_dir = plan.state_dir();
     let remembered = state_dir.join(LAST_ADDRESS);
-    let last = std::fs::read_to_string(&remembered)
+    let last = read_small(&remembered)
         .ok()
-        .and_then(|text| text.trim().parse().ok());
+        .and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok());
     let listen = listen.unwrap_or_else(|| choose(last, free));
     // Also where it listened last time: the risk is taken anew with every start.
     let origin = "--engine-listen (perhaps of last time)";

@@ -11,6 +11,7 @@ use super::profiles::{self, Permission, ProfileTable, TrustFolder};
 use super::{ConfigError, Env, Place};
 use crate::agent::rows::Rows;
 use crate::msg::{ActionSpec, Harness, Treatment};
+use crate::sys::trust;
 use crate::wire::event::Policy;
 
 /// The file's name in the folder where `up` is run.
@@ -78,6 +79,14 @@ pub fn read(flag: Option<&Path>, env: &Env, place: &Place) -> Result<Configured,
         .map(Path::to_owned)
         .or_else(|| env.path("RELAY_BROKER_CONFIG"));
     let path = place.cwd.join(named.as_deref().unwrap_or(Path::new(NAME)));
+    if named.is_none() {
+        let chosen = |why| {
+            ConfigError(format!(
+                "{why}, and it names programs to be run; if you mean it, say --config {NAME}"
+            ))
+        };
+        trust::chosen(&path).map_err(chosen)?;
+    }
     match std::fs::read_to_string(&path) {
         Ok(text) => parse(&text, &path),
         Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => {

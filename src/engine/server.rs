@@ -145,6 +145,7 @@ impl Engine {
         let journal_dir = settings.dir.join("journal");
         disk::create_private_dir(&journal_dir).map_err(EngineError::Folder)?;
         let lock = Lock::take(&journal_dir, std::process::id())?;
+        disk::sweep_drafts(&settings.dir, true);
         let key = workspace_key(&settings)?;
         let opened = Journal::<EngineRecord>::open(&journal_dir, "engine", Options::default())?;
         if let Some(warning) = opened.recovery.degraded() {

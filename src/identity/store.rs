@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::derive::{Enrolment, Kept, TokenScope};
 use crate::ids::{NodeId, WorkspaceId};
 use crate::msg::Secret;
-use crate::sys::disk::{create_private_dir, read_private, write_private};
+use crate::sys::disk::{self, create_private_dir, read_private, read_small, write_private};
 use crate::sys::entropy;
+
+/// The folder of the node tokens, in the data folder.
+const TOKENS: &str = "node-tokens";
 
 /// A file that cannot be read or written, named.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +38,8 @@ fn trouble(what: &'static str, path: &Path, why: impl ToString) -> StoreError {
 /// [`StoreError`] names the file.
 pub fn seed(data_dir: &Path) -> Result<String, StoreError> {
     let path = data_dir.join("machine-id");
+    disk::sweep_drafts(data_dir, false);
+    disk::sweep_drafts(&data_dir.join(TOKENS), false);
     if let Some(seed) = read_seed(&path)? {
         return Ok(seed);
     }
@@ -51,7 +56,8 @@ pub fn seed(data_dir: &Path) -> Result<String, StoreError> {
 
 /// `None` for a file that is missing, or holds nothing.
 fn read_seed(path: &Path) -> Result<Option<String>, StoreError> {
-    match std::fs::read(path) {
+    // Through a link, because seeds are kept in other places on purpose.
+    match path.canonicalize().and_then(|path| read_small(&path)) {
         Ok(bytes) => {
             let text = String::from_utf8(bytes)
                 .map_err(|_| trouble("machine seed", path, "not UTF-8 text"))?;
@@ -112,7 +118,7 @@ fn token_path(data_dir: &Path, node_id: &NodeId) -> PathBuf {
             }
         })
         .collect();
-    data_dir.join("node-tokens").join(format!("{safe}.json"))
+    data_dir.join(TOKENS).join(format!("{safe}.json"))
 }
 
 /// What is kept for exactly that scope. An unreadable or foreign cache counts as none: a token can always be had anew. A
@@ -188,7 +194,7 @@ struct WorkspaceFile {
 
 /// The workspace last seen under that engine and key fingerprint.
 pub fn known_workspace(state_dir: &Path, base_url: &str, key_sha256: &str) -> Option<WorkspaceId> {
-    let bytes = std::fs::read(state_dir.join("workspace.json")).ok()?;
+    let bytes = read_small(&state_dir.join("workspace.json")).ok()?;
     let file: WorkspaceFile = serde_json::from_slice(&bytes).ok()?;
     (file.base_url == base_url && file.key_sha256 == key_sha256).then_some(file.workspace_id)
 }

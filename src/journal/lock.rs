@@ -67,7 +67,7 @@ impl Lock {
     /// The pid written by whoever has, or had when it was killed, the lock of a folder. Takes no lock, for that could
     /// keep a broker from starting in this very moment.
     pub fn written(dir: &Path) -> Option<u32> {
-        pid_in(&disk::read_untouched(&dir.join(NAME)).ok()?)
+        pid_in(&disk::read_small(&dir.join(NAME)).ok()?)
     }
 }
 
@@ -119,6 +119,29 @@ mod tests {
         let _held = Lock::take(dir.path(), 7).expect("nobody holds it");
         let error = Lock::take(dir.path(), 8).expect_err("held");
         assert!(error.to_string().contains("(pid: 7, "), "{error}");
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_file_is_refused_and_what_it_leads_to_stays_as_it_is() {
+        let dir = Scratch::new();
+        let (precious, path) = (dir.path().join("precious"), dir.path().join(NAME));
+        std::fs::write(&precious, "mine").expect("room");
+        let before = std::fs::metadata(&precious).expect("there").permissions();
+        std::fs::hard_link(&precious, &path).expect("room");
+        let error = Lock::take(dir.path(), 7)
+            .expect_err("two names")
+            .to_string();
+        assert!(
+            error.contains("hard link") && error.contains(NAME),
+            "{error}"
+        );
+        std::fs::remove_file(&path).expect("ours");
+        std::os::unix::fs::symlink(&precious, &path).expect("room");
+        let error = Lock::take(dir.path(), 7).expect_err("a link").to_string();
+        assert!(error.contains(NAME), "{error}");
+        assert_eq!(std::fs::read(&precious).expect("there"), b"mine");
+        let after = std::fs::metadata(&precious).expect("there").permissions();
+        assert_eq!(after, before);
     }
 
     #[test]

@@ -11,12 +11,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
 
-use crate::sys::failpoint;
+use crate::sys::{failpoint, proc};
 
 /// Files are readable and writable by their owner alone.
 const FILE_MODE: u32 = 0o600;
 /// Folders likewise.
 const DIR_MODE: u32 = 0o700;
+
+/// Ends the names of files that are not yet in place.
+const DRAFT: &str = ".tmp";
+/// More than any file but a journal holds.
+const SMALL: u64 = 64 * 1024;
 
 /// What the journal asks of the folder it lives in. What is written is durable only after [`Disk::sync`]; what is
 /// created, renamed or removed only after [`Disk::sync_dir`].
@@ -123,7 +128,8 @@ impl Disk for RealDisk {
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        read_private(path)
+        let how = &mut OpenOptions::new();
+        read_whole(open(path, how.read(true)), None).map_err(|e| named("read", path, e))
     }
 
     fn create(&self, path: &Path) -> io::Result<RealFile> {
@@ -223,16 +229,24 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     RealDisk.sync_dir(dir)
 }
 
-/// All bytes of a private file. One that group or others could read or write is tightened to 0600 first.
+/// All bytes of a small private file. One that group or others could read or write is tightened to 0600 first.
 ///
 /// # Errors
-/// When it is not there, is no plain file, cannot be tightened or cannot be read. Names the path.
+/// When it is not there, is no plain file, is longer than any of ours, cannot be tightened or cannot be read. Names the
+/// path.
 pub fn read_private(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open(path, OpenOptions::new().read(true))
-        .and_then(|mut file| file.read_to_end(&mut bytes))
-        .map_err(|e| named("read", path, e))?;
-    Ok(bytes)
+    let file = open(path, OpenOptions::new().read(true));
+    read_whole(file, Some(SMALL)).map_err(|e| named("read", path, e))
+}
+
+/// All bytes of a small plain file, which stays as it was found, whoever may read it. Whatever stands in its place, a pipe,
+/// a device or a link to one, costs neither time nor memory.
+///
+/// # Errors
+/// When it is not there, is no plain file, is longer than any of ours or cannot be read. Names the path.
+pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    let file = open_as_is(path, OpenOptions::new().read(true));
+    read_whole(file, Some(SMALL)).map_err(|e| named("read", path, e))
 }
 
 /// All bytes of a plain file, which stays as it was found, whoever may read it.
@@ -240,20 +254,27 @@ pub fn read_private(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// When it is not there, is no plain file or cannot be read. Names the path.
 pub fn read_untouched(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open_as_is(path, OpenOptions::new().read(true))
-        .and_then(|mut file| file.read_to_end(&mut bytes))
-        .map_err(|e| named("read", path, e))?;
-    Ok(bytes)
+    let file = open_as_is(path, OpenOptions::new().read(true));
+    read_whole(file, None).map_err(|e| named("read", path, e))
 }
 
-/// Opens a private file for reading and writing, and makes it if it is not there. Tightened as in [`read_private`].
+/// Opens a private file for reading and writing, and makes it if it is not there. Tightened as in [`read_private`]. A file
+/// that has a second name is refused untouched: writing here would change what somebody keeps there.
 ///
 /// # Errors
-/// As [`read_private`].
+/// As [`read_private`], and when the file has several names.
 pub fn open_private(path: &Path) -> io::Result<File> {
-    open(path, OpenOptions::new().read(true).write(true).create(true))
-        .map_err(|e| named("open", path, e))
+    open_as_is(
+        path,
+        OpenOptions::new().read(true).write(true).create(true),
+    )
+    .and_then(|file| match file.metadata()?.nlink() {
+        0 | 1 => tightened(file),
+        _ => Err(io::Error::other(
+            "it is a hard link to a file that has another name, too; remove the link to have a file made here",
+        )),
+    })
+    .map_err(|e| named("open", path, e))
 }
 
 /// Makes a folder, and those above it that are missing, for this user alone (0700). One that is there already stays as
@@ -279,11 +300,30 @@ fn make_again(dir: &Path) -> io::Result<()> {
 
 /// Opens a plain file for its owner alone.
 fn open(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
-    let file = open_as_is(path, how)?;
+    open_as_is(path, how).and_then(tightened)
+}
+
+fn tightened(file: File) -> io::Result<File> {
     if file.metadata()?.permissions().mode() & 0o777 & !FILE_MODE != 0 {
         file.set_permissions(Permissions::from_mode(FILE_MODE))?;
     }
     Ok(file)
+}
+
+/// All bytes of a file, unless there are more than `limit`.
+fn read_whole(file: io::Result<File>, limit: Option<u64>) -> io::Result<Vec<u8>> {
+    let (mut file, mut bytes) = (file?, Vec::new());
+    match limit {
+        None => file.read_to_end(&mut bytes)?,
+        Some(limit) => file.take(limit + 1).read_to_end(&mut bytes)?,
+    };
+    match limit {
+        Some(limit) if bytes.len() as u64 > limit => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("it is longer than {limit} bytes, so it is none of ours"),
+        )),
+        _ => Ok(bytes),
+    }
 }
 
 /// Opens a plain file without following a link in its place, and without waiting for a pipe that has its name.
@@ -311,6 +351,35 @@ fn create_new(path: &Path) -> io::Result<File> {
     made.map_err(|e| named("make", path, e))
 }
 
+/// Removes what a killed process left of files it was replacing: keys may be in it. `ours` says whether the folder is this
+/// process's alone; in one that is shared, only what dead processes left is removed. Best effort, as there is always a
+/// next start.
+pub fn sweep_drafts(dir: &Path, ours: bool) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(writer) = name.to_str().and_then(drafted_by) else {
+            continue;
+        };
+        if ours || !(writer == std::process::id() || proc::alive(writer)) {
+            match fs::remove_file(entry.path()) {
+                Ok(()) => log::info!(
+                    "removed {}, left by a killed process",
+                    entry.path().display()
+                ),
+                Err(e) => log::warn!("{}: {e}", entry.path().display()),
+            }
+        }
+    }
+}
+
+/// The process that made a temporary file of [`write_private`], by the file's name.
+fn drafted_by(name: &str) -> Option<u32> {
+    let stem = name.strip_prefix('.')?.strip_suffix(DRAFT)?;
+    let (pid, count) = stem.rsplit_once('.')?.1.split_once('-')?;
+    count.parse::<u64>().ok()?;
+    pid.parse().ok()
+}
+
 /// The folder of a file, and a name in it that no other process uses.
 fn beside(path: &Path) -> io::Result<(&Path, PathBuf)> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -325,7 +394,7 @@ fn beside(path: &Path) -> io::Result<(&Path, PathBuf)> {
     let mut temp = OsString::from(".");
     temp.push(name);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    temp.push(format!(".{}-{count}.tmp", std::process::id()));
+    temp.push(format!(".{}-{count}{DRAFT}", std::process::id()));
     Ok((dir, dir.join(temp)))
 }
 

@@ -9,4 +9,5 @@ pub mod reap;
 pub mod signal;
 pub mod stdio;
 pub mod thread;
+pub mod trust;
 pub mod wake;

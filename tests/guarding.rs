@@ -1,0 +1,226 @@
+//! Other users of the machine: what they prepare is not believed, and what they try does not keep the owner out.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use crate::support::{Node, Process, Scratch, run, until};
+
+/// Somebody else on the machine.
+const MALLORY: u32 = 4711;
+
+const UP: [&str; 5] = ["up", "--grace", "2s", "--engine-listen", "127.0.0.1:0"];
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+}
+
+fn folder(at: PathBuf) -> PathBuf {
+    fs::create_dir_all(&at).expect("room");
+    at
+}
+
+/// Makes everything at a path somebody else's; `false` where that is not permitted, because root alone may.
+fn give_away(path: &Path) -> bool {
+    let inside = fs::read_dir(path).into_iter().flatten().flatten();
+    chown(path, Some(MALLORY), Some(MALLORY)).is_ok()
+        && inside.map(|e| e.path()).all(|p| give_away(&p))
+}
+
+/// What `up` says when it does not start.
+fn refusal(at: &Path, more: &[&str]) -> String {
+    let args = [&UP[..], more].concat();
+    let _ = fs::remove_file(at.join("stderr.log"));
+    match Process::try_start(at, &args) {
+        Ok(_) => panic!("it started"),
+        Err((code, words)) => {
+            assert_eq!(code, Some(1), "{words}");
+            words
+        }
+    }
+}
+
+fn starts(at: &Path, more: &[&str]) {
+    let args = [&UP[..], more].concat();
+    let process = Process::start(at, &args);
+    assert_eq!(process.stop(), Some(0));
+}
+
+#[test]
+fn a_state_folder_that_somebody_else_prepared_is_refused_with_the_way_out() {
+    let scratch = Scratch::new();
+    let shared = folder(scratch.path().join("shared"));
+    mode(&shared, 0o1777);
+    let state = shared.join(".relay-broker");
+    let key = folder(state.join("engine")).join("workspace-key");
+    fs::write(&key, "rk_live_00000000000000000000000000000000\n").expect("room");
+    if !give_away(&state) {
+        return;
+    }
+    let words = refusal(&shared, &[]);
+    for part in [
+        ".relay-broker belongs to user 4711",
+        "--trust-state-dir",
+        "chown -R 0 ",
+    ] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+    assert!(!state.join("engine/journal").exists(), "nothing was begun");
+    // Also where only the key, or the folder around it, is theirs.
+    for ours in [&state, &state.join("engine")] {
+        chown(ours, Some(0), Some(0)).expect("root may");
+        let words = refusal(&shared, &[]);
+        assert!(words.contains("belongs to user 4711"), "{words}");
+    }
+    starts(&shared, &["--trust-state-dir"]);
+}
+
+#[test]
+fn a_state_folder_that_anybody_could_replace_or_write_in_is_refused() {
+    let scratch = Scratch::new();
+    let shared = folder(scratch.path().join("shared"));
+    mode(&shared, 0o777);
+    let words = refusal(&shared, &[]);
+    assert!(
+        words.contains("every user may put something else in its place"),
+        "{words}"
+    );
+    assert!(!shared.join(".relay-broker").exists(), "nothing was made");
+    starts(&shared, &["--trust-state-dir"]);
+
+    let state = folder(scratch.path().join("open"));
+    mode(&state, 0o777);
+    let named = ["--state-dir", state.to_str().expect("text")];
+    let words = refusal(scratch.path(), &named);
+    assert!(
+        words.contains("is writable by other users (mode 777)"),
+        "{words}"
+    );
+    // A folder made under a common umask is its owner's alone from now on.
+    mode(&state, 0o775);
+    starts(scratch.path(), &named);
+    let now = fs::metadata(&state).expect("there").permissions().mode();
+    assert_eq!(now & 0o777, 0o755);
+}
+
+#[test]
+fn an_engine_alone_keeps_to_the_same_rule() {
+    let scratch = Scratch::new();
+    let dir = folder(scratch.path().join("e"));
+    mode(&dir, 0o777);
+    let args = ["engine", "--listen", "127.0.0.1:0", "--dir", "e"];
+    let (code, _, words) = run(scratch.path(), &args);
+    assert_eq!(code, Some(1));
+    assert!(words.contains("is writable by other users"), "{words}");
+    mode(&dir, 0o755);
+    drop(Process::start(scratch.path(), &args));
+}
+
+#[test]
+fn commands_pass_over_the_folder_of_somebody_else_on_the_way_up_and_say_so() {
+    let scratch = Scratch::new();
+    let node = Node::up(scratch.path(), &[]);
+    let shared = folder(scratch.path().join("shared"));
+    let theirs = folder(shared.join(".relay-broker"));
+    let ours = fs::read_to_string(scratch.path().join(".relay-broker/connection.json"));
+    let faked = ours
+        .expect("there")
+        .replace(&node.api, "http://127.0.0.1:9");
+    fs::write(theirs.join("connection.json"), faked).expect("room");
+    mode(&theirs, 0o777);
+    let answered = || {
+        let (code, out, words) = run(&shared, &["status", "--json"]);
+        assert_eq!(code, Some(0), "{words}");
+        assert!(out.contains(&node.engine.url), "{out}");
+        words
+    };
+    let words = answered();
+    assert!(
+        words.contains("passing over a state folder") && words.contains("writable by other users"),
+        "{words}"
+    );
+    mode(&theirs, 0o755);
+    if give_away(&theirs) {
+        let words = answered();
+        assert!(words.contains("belongs to user 4711"), "{words}");
+        // What is named is meant.
+        let named = ["status", "--state-dir", theirs.to_str().expect("text")];
+        let (_, _, words) = run(&shared, &named);
+        assert!(words.contains("127.0.0.1:9"), "{words}");
+    }
+}
+
+#[test]
+fn a_list_of_programs_that_somebody_else_left_here_is_not_run_unless_named() {
+    let scratch = Scratch::new();
+    let list = scratch.path().join("relay-broker.toml");
+    fs::write(&list, "[harness.x]\ncommand = \"true\"\n").expect("room");
+    mode(&list, 0o666);
+    let args = [&UP[..], &["--config", "relay-broker.toml"]].concat();
+    let (code, _, words) = run(scratch.path(), &UP);
+    assert_eq!(code, Some(2), "{words}");
+    assert!(words.contains("--config relay-broker.toml"), "{words}");
+    assert_eq!(Process::start(scratch.path(), &args).stop(), Some(0));
+    mode(&list, 0o644);
+    if chown(&list, Some(MALLORY), None).is_ok() {
+        let (_, _, words) = run(scratch.path(), &UP);
+        assert!(words.contains("belongs to user 4711"), "{words}");
+    }
+}
+
+#[test]
+fn pipes_and_endless_files_in_the_state_folder_do_not_hold_up_a_start() {
+    let scratch = Scratch::new();
+    starts(scratch.path(), &[]);
+    let state = scratch.path().join(".relay-broker");
+    for name in [
+        "workspace.json",
+        "engine-address",
+        "connection.json",
+        "landed/X",
+    ] {
+        let path = state.join(name);
+        folder(path.parent().expect("a folder").to_owned());
+        let _ = fs::remove_file(&path);
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.is_ok_and(|status| status.success()));
+        starts(scratch.path(), &[]);
+        let _ = fs::remove_file(&path);
+        std::os::unix::fs::symlink("/dev/zero", &path).expect("room");
+        starts(scratch.path(), &["--trust-state-dir"]);
+        fs::remove_file(&path)
+            .or_else(|e| match e.kind() {
+                // Files are replaced by others whatever they were.
+                std::io::ErrorKind::NotFound => Ok(()),
+                _ => Err(e),
+            })
+            .expect("ours");
+    }
+}
+
+#[test]
+fn what_a_killed_broker_left_of_a_key_file_is_gone_after_the_next_start() {
+    let scratch = Scratch::new();
+    starts(scratch.path(), &[]);
+    let state = scratch.path().join(".relay-broker");
+    let data = scratch.path().join(".local/share/agent-relay");
+    let dead = 2_147_483_646;
+    let left = [
+        state.join(format!(".connection.json.{dead}-0.tmp")),
+        state.join(format!("engine/.workspace-key.{dead}-0.tmp")),
+        data.join(format!("node-tokens/.node_x.json.{dead}-3.tmp")),
+        data.join(format!(".machine-id.{dead}.new.{dead}-0.tmp")),
+    ];
+    let others = [data.join(".mine.tmp"), state.join("notes.tmp")];
+    for path in left.iter().chain(&others) {
+        fs::write(path, "secret").expect("room");
+    }
+    starts(scratch.path(), &[]);
+    until("swept", || {
+        left.iter().all(|path| !path.exists()).then_some(())
+    });
+    assert!(
+        others.iter().all(|path| path.exists()),
+        "not ours to remove"
+    );
+}

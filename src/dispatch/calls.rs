@@ -146,6 +146,7 @@ impl Dispatcher {
                 name: name.clone(),
                 count: 1,
                 reason: reason.clone(),
+                senders: vec![from],
             };
             self.publish(dropped, out);
             let text = format!("{reason}; try again when it has read some");

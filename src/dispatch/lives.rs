@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::release::End;
 use super::roster::{Member, Phase};
 use super::{Dispatcher, Out};
 use crate::ids::{AgentName, DeliveryId};
@@ -40,7 +41,7 @@ impl Dispatcher {
                 self.spawn(now, None, request, SpawnSource::Restart, out);
                 continue;
             }
-            self.life_over(now, &name, false, out);
+            self.life_over(now, &name, End::Itself, out);
             let gone = BrokerEvent::AgentExited {
                 name,
                 code: None,
@@ -128,7 +129,7 @@ impl Dispatcher {
                 true
             }
             Next::Over(why) => {
-                self.life_over(now, &name, false, out);
+                self.life_over(now, &name, End::Itself, out);
                 if let Some(reason) = why {
                     log::error!("agent {name} is given up: {reason}");
                     self.publish(BrokerEvent::AgentPermanentlyDead { name, reason }, out);
@@ -173,8 +174,13 @@ impl Dispatcher {
         }
     }
 
-    /// A life is over for good, and with it the task it was started for. Other mail waits for whoever bears the name next.
-    pub(super) fn life_over(&mut self, now: Now, name: &AgentName, released: bool, out: &mut Out) {
+    /// A life is over for good, and with it the task it was started for. Other mail waits for whoever bears the name next,
+    /// unless the life was ended by somebody's wish: then nothing of it is left.
+    pub(super) fn life_over(&mut self, now: Now, name: &AgentName, end: End, out: &mut Out) {
+        let released = end != End::Itself;
+        if released {
+            self.clear(now, name, end, out);
+        }
         if self.ledger.lives().get(name).is_some() || released {
             self.record(
                 Record::Ended {

@@ -19,6 +19,7 @@ mod lives;
 mod pace;
 mod presence;
 mod registration;
+mod release;
 mod roster;
 mod sidecars;
 mod spawn;
@@ -96,6 +97,8 @@ pub struct Dispatcher {
     asked_anew: BTreeMap<AgentId, Seq>,
     /// For whom too much waits, so that the engine's mail is left to the engine.
     full: BTreeMap<AgentId, AgentName>,
+    /// What the engine calls agents that go by another name here, by their ids.
+    called: BTreeMap<AgentId, AgentName>,
     /// Of whom nothing was taken in yet: the first number that was left to the engine on this link.
     left: BTreeMap<AgentId, Seq>,
     /// Since when agents with mail are not here; absent for those that were not here when this life began.
@@ -133,6 +136,7 @@ impl Dispatcher {
             gaps: BTreeMap::new(),
             asked_anew: BTreeMap::new(),
             full: BTreeMap::new(),
+            called: BTreeMap::new(),
             left: BTreeMap::new(),
             absent_since: BTreeMap::new(),
             absent_check: None,

@@ -311,6 +311,15 @@ pub enum BrokerEvent {
         name: AgentName,
         count: u64,
         reason: String,
+        /// Who sent what was dropped, each once.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        senders: Vec<String>,
+    },
+    /// The broker stops, and what waits is kept for its next start.
+    DeliveriesKept {
+        count: u64,
+        /// For whom it waits, each once.
+        names: Vec<AgentName>,
     },
     DeadLetterAdded {
         name: AgentName,

@@ -232,8 +232,9 @@ fn a_frame_that_comes_twice_behind_a_lost_one_is_no_sign_that_the_lost_one_is_go
     }
 }
 
+/// N35: at a release through the engine, with more waiting than is taken in.
 #[test]
-fn mail_of_a_new_bearer_of_a_name_is_asked_for_when_what_waited_for_the_old_one_is_read() {
+fn the_next_bearer_of_a_released_name_gets_its_own_mail_and_none_of_the_last() {
     let mut options = Options::calm(vec![lines()]);
     options.limits.engine = 2;
     let mut world = stage_with(options);
@@ -245,17 +246,17 @@ fn mail_of_a_new_bearer_of_a_name_is_asked_for_when_what_waited_for_the_old_one_
     world.release(&w0());
     (world.options.from_engine, world.options.deletes) = (0, 0);
     world.run_ms(5000);
+    assert!(
+        old.iter()
+            .all(|tag| fate(&world, *tag).is_some_and(|f| f.dead))
+    );
     world.spawn(&w0());
     world.run_ms(3000);
     let new = post(&mut world);
-    world.run_ms(1000);
-    assert_eq!(typed(&world, new), 0, "too much waits");
-    world.set_mode(&w0(), DeliveryMode::AutoInject);
-    must(&mut world, MINUTE_MS, "the new one's mail comes", |w| {
-        ended(w, new)
-    });
+    must(&mut world, 5000, "it is not on hold", |w| ended(w, new));
     rest(&mut world);
-    assert!(old.iter().all(|tag| taken(&world, *tag) == 1));
+    assert_eq!(taken(&world, new), 1);
+    assert!(old.iter().all(|tag| taken(&world, *tag) == 0));
 }
 
 #[test]

@@ -277,8 +277,6 @@ pub struct Check {
     pub turn: Option<Proof>,
     /// When the program's history was last looked into.
     pub asked_at: Option<Mono>,
-    /// Output up to Enter.
-    offset: u64,
     read_at: Option<Mono>,
     gone_at: Option<Mono>,
     /// The program left line mode before it had read: whether it kept or discarded what waited cannot be known.
@@ -323,7 +321,7 @@ impl Judged {
 
 impl Check {
     /// With Enter queued, but not yet in the terminal.
-    pub fn new(mut draft: Box<Draft>, frame: Frame, mark: u64, offset: u64, now: Mono) -> Self {
+    pub fn new(mut draft: Box<Draft>, frame: Frame, mark: u64, now: Mono) -> Self {
         draft.wake = Some(now + WINDOW);
         Self {
             draft,
@@ -337,7 +335,6 @@ impl Check {
             proven: None,
             turn: None,
             asked_at: None,
-            offset,
             read_at: None,
             gone_at: None,
             switched: false,
@@ -435,7 +432,6 @@ impl Check {
             return self.draft_gone(now, entered_at, screen, prompt, hope);
         }
         let since = self.read_at.unwrap_or(entered_at);
-        let shown = screen.offset() > self.offset;
         if self.switched {
             return match (self.draft.echo.heard(), now >= since + WINDOW) {
                 (true, _) => Judged::landed(Proof::Echo),
@@ -446,22 +442,20 @@ impl Check {
             };
         }
         if self.read_at.is_none() {
-            return self.unobserved(now, entered_at, shown);
+            return self.unobserved(now, entered_at);
         }
-        match (self.frame == Frame::Paste || self.draft.echo.heard(), shown) {
-            (true, _) => Judged::landed(Proof::Echo),
-            (false, true) if !self.kernel_echo => Judged::landed(Proof::Screen),
-            (false, _) if now < since + SHOWN_WITHIN => Judged::wait(since + SHOWN_WITHIN),
-            (false, true) => Judged::landed(Proof::Screen),
-            (false, false) => Judged::landed(Proof::Read),
+        match self.frame == Frame::Paste || self.draft.echo.heard() {
+            true => Judged::landed(Proof::Echo),
+            false if now < since + SHOWN_WITHIN => Judged::wait(since + SHOWN_WITHIN),
+            // It may have shown something else, but any program that moves does.
+            false => Judged::landed(Proof::Read),
         }
     }
 
     /// Nobody can say whether the program has read: only what it shows counts, and the kernel's own echo does not.
-    fn unobserved(&self, now: Mono, entered_at: Mono, shown: bool) -> Judged {
-        match (self.frame == Frame::Paste || self.draft.echo.heard(), shown) {
-            (true, _) if !self.kernel_echo => Judged::landed(Proof::Echo),
-            (false, true) if !self.kernel_echo => Judged::landed(Proof::Screen),
+    fn unobserved(&self, now: Mono, entered_at: Mono) -> Judged {
+        match self.frame == Frame::Paste || self.draft.echo.heard() {
+            true if !self.kernel_echo => Judged::landed(Proof::Echo),
             _ if now < entered_at + WINDOW => Judged::wait(entered_at + WINDOW),
             _ => Judged::unproven("nothing was seen within 5s"),
         }

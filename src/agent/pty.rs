@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use rustix::termios::{InputModes, LocalModes, Winsize, tcgetattr, tcgetpgrp, tcsetwinsize};
 
-use crate::agent::core::{Ending, Facts};
+use crate::agent::core::{Ending, Facts, Front};
 use crate::agent::exec;
 use crate::msg::{AgentSpec, Size};
 use crate::sys::{entropy, proc};
@@ -139,8 +139,17 @@ impl Terminal {
         Facts {
             line_mode: local.contains(LocalModes::ICANON),
             echo: local.contains(LocalModes::ECHO),
-            cr_is_newline: input.contains(InputModes::ICRNL),
+            enter: enter(local, input),
             unread: self.slave.as_ref().and_then(unread),
+            front: self.front(),
+        }
+    }
+
+    fn front(&self) -> Front {
+        match tcgetpgrp(&self.master) {
+            Ok(group) if group == self.pid => Front::Own,
+            Ok(group) => Front::Other(group.as_raw_nonzero().get()),
+            Err(_) => Front::Unknown,
         }
     }
 
@@ -236,6 +245,19 @@ fn session(process: &Path) -> Option<Pid> {
     let stat = std::fs::read_to_string(process.join("stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
     Pid::from_raw(fields.split_whitespace().nth(3)?.parse().ok()?)
+}
+
+/// Carriage returns may be dropped or read as newlines, and newlines as carriage returns; a line ends in a newline.
+fn enter(local: LocalModes, input: InputModes) -> Option<u8> {
+    let has = |mode| input.contains(mode);
+    let cr = !has(InputModes::IGNCR);
+    let newline = (!has(InputModes::INLCR)).then_some(b'\n');
+    match local.contains(LocalModes::ICANON) {
+        true if cr && has(InputModes::ICRNL) => Some(b'\r'),
+        true => newline,
+        false if cr => Some(b'\r'),
+        false => newline,
+    }
 }
 
 /// Whether something lies in the terminal that the program has not taken. In line mode only whole lines count. `poll` has

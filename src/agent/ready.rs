@@ -132,14 +132,16 @@ fn has_marker(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::core::Front;
     use crate::agent::profile::GENERIC;
     use crate::agent::rows::Rows;
 
     const RAW: Option<Facts> = Some(Facts {
         line_mode: false,
         echo: false,
-        cr_is_newline: false,
+        enter: Some(b'\r'),
         unread: Some(false),
+        front: Front::Own,
     });
 
     fn at(ms: u64) -> Mono {

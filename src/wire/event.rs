@@ -29,9 +29,9 @@ pub enum Proof {
     Osc,
     /// The terminal showed our text.
     Echo,
-    /// Its text left the input line, or the program read it and the terminal changed afterwards.
+    /// Its text left the input line.
     Screen,
-    /// The program took every byte from its terminal and showed nothing.
+    /// The program took every byte from its terminal, and did not show them.
     Read,
     /// Nothing was seen within the window.
     None,

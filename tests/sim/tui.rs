@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use relay_broker::agent::core::Facts;
+use relay_broker::agent::core::{Facts, Front};
 use relay_broker::msg::How;
 use relay_broker::prng::Prng;
 
@@ -187,8 +187,9 @@ impl Seat {
         Facts {
             line_mode: self.line_mode,
             echo: self.line_mode,
-            cr_is_newline: self.line_mode,
+            enter: Some(b'\r'),
             unread: Some(self.readable() > 0),
+            front: Front::Own,
         }
     }
 

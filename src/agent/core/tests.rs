@@ -2,6 +2,7 @@
 
 mod drawn; // drafts of every shape
 mod hostile; // bodies made of trouble
+mod terminals; // who has the terminal, and with which settings
 mod withdrawing; // messages to be forgotten
 
 use std::collections::BTreeMap;
@@ -30,14 +31,16 @@ trait Program {
 const COOKED: Facts = Facts {
     line_mode: true,
     echo: true,
-    cr_is_newline: true,
+    enter: Some(b'\r'),
     unread: None,
+    front: Front::Own,
 };
 const RAW: Facts = Facts {
     line_mode: false,
     echo: false,
-    cr_is_newline: false,
+    enter: Some(b'\r'),
     unread: None,
+    front: Front::Own,
 };
 
 /// Reads lines and says nothing.
@@ -349,7 +352,7 @@ fn a_line_reader_gets_lines_and_enter_in_one_write_and_proof_comes_with_its_read
     world.run(10);
     assert_eq!(
         world.written(),
-        ["one hello\ntwo hello\r"],
+        ["one hello two hello\r"],
         "and no Escape in line mode"
     );
     assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);

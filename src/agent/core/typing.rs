@@ -36,7 +36,7 @@ impl AgentCore {
             return Next::Stay(State::Ready);
         };
         let mut text = words::sanitise(&injection.text);
-        if self.profile.one_line {
+        if self.profile.one_line == Some(true) {
             text = inject::one_line(&text);
         }
         let Some(key) = Key::of(&text) else {
@@ -188,9 +188,10 @@ impl AgentCore {
             screen: &self.screen,
             profile: &self.profile,
             last_output: self.last_output,
-            hands: self.hands,
+            hands: self.keyboard.hands(),
             steer: draft.steer,
             known: self.prompt_known,
+            foreign: self.is_foreign(facts),
         });
         let (wake, why) = match answer {
             Answer::Type => return None,
@@ -220,22 +221,30 @@ impl AgentCore {
         mut draft: Box<Draft>,
         out: &mut Effects,
     ) -> Next {
+        let Some(enter) = facts.enter else {
+            return stay(draft, false);
+        };
+        // A program that reads lines takes each for something of its own: a sender could write the line of another.
+        if self.profile.one_line != Some(false) {
+            draft.text = inject::one_line(&draft.text);
+        }
         if self.profile.wraps {
             draft.text = inject::wrapped(&draft.text);
         }
         if let Some((line, bytes)) = inject::too_long_line(&draft.text) {
             let most = inject::LINE_MAX;
             let why = format!(
-                "line {line} of the message has {bytes} bytes; a terminal in line mode takes at most {most} per line"
+                "line {line} of the message has {bytes} bytes; a terminal in line mode takes at most {most} per line \
+                 (`wraps = true` in the program's profile makes several of it)"
             );
             Self::report(out, AgentReport::Failed(draft.id.clone(), why));
             return Next::Go(State::Ready);
         }
         let mut bytes = inject::framed(&draft.text, Frame::Lines, draft.raw);
-        bytes.push(enter(facts));
+        bytes.push(enter);
         draft.echo.start_over();
         let mark = self.write(bytes, out);
-        let mut check = Check::new(draft, Frame::Lines, mark, self.screen.offset(), now);
+        let mut check = Check::new(draft, Frame::Lines, mark, now);
         check.kernel_echo = facts.echo;
         Next::Stay(State::Verifying(Box::new(check)))
     }
@@ -253,8 +262,13 @@ impl AgentCore {
         let (written, screen, profile) = (self.written, &self.screen, &self.profile);
         let verdict = draft.may_enter(now, facts, written, screen, profile, silent_since);
         // A text that is near the cursor while something else has the keyboard is no draft.
-        let elsewhere = verdict.drawn == Drawn::Near && self.focus() == Focus::Away;
-        if verdict.enter && !elsewhere {
+        let foreign = self.is_foreign(facts) && !facts.line_mode;
+        let elsewhere = match self.focus() {
+            Focus::Away => foreign || verdict.drawn == Drawn::Near,
+            Focus::Unknown => foreign,
+            Focus::Empty | Focus::Draft | Focus::Home => false,
+        };
+        if let Some(enter) = facts.enter.filter(|_| verdict.enter && !elsewhere) {
             let Stage::Typing(typing) = &draft.stage else {
                 return Next::Stay(State::Injecting(draft));
             };
@@ -263,11 +277,8 @@ impl AgentCore {
             if let Some(source) = self.profile.history {
                 out.effects.push(Effect::NoteHistory(source));
             }
-            let mark = self.write(
-                vec![if facts.line_mode { enter(facts) } else { b'\r' }],
-                out,
-            );
-            let mut check = Check::new(draft, frame, mark, self.screen.offset(), now);
+            let mark = self.write(vec![enter], out);
+            let mut check = Check::new(draft, frame, mark, now);
             check.stood = (verdict.drawn > Drawn::No).then_some((verdict.drawn, before));
             return Next::Stay(State::Verifying(Box::new(check)));
         }
@@ -452,9 +463,4 @@ fn stay(draft: Box<Draft>, stalled: bool) -> Next {
     } else {
         State::Injecting(draft)
     })
-}
-
-/// What ends a line in this terminal.
-fn enter(facts: Facts) -> u8 {
-    if facts.cr_is_newline { b'\r' } else { b'\n' }
 }

@@ -370,6 +370,81 @@ fn a_terminal_that_drops_carriage_returns_gets_another_enter() {
     }
 }
 
+/// Sets its terminal up and throws away what lies there, as full-screen programs do when they come up.
+const SET_UP: &str = "python3 -c 'import tty; tty.setraw(0)'; printf '> '";
+
+#[test]
+fn a_message_for_a_launcher_waits_until_it_has_become_its_program() {
+    let folder = Folder::new();
+    let (got, go) = (folder.file("got"), folder.file("go"));
+    let mut agent = Agent::sh(&format!(
+        "while ! [ -e {go} ]; do sleep 0.02; done; {SET_UP}; exec tee {got}"
+    ));
+    agent.inject("d1", "hello there");
+    // Longer than any silence that would count as readiness.
+    let early = agent.reports.recv_timeout(Duration::from_millis(1500));
+    assert!(
+        matches!(early, Ok(AgentReport::Started { .. })),
+        "{early:?}"
+    );
+    let early = agent.reports.recv_timeout(Duration::from_millis(1500));
+    assert!(early.is_err(), "{early:?}");
+    std::fs::write(&go, "").expect("file");
+    assert_eq!(agent.landed("d1"), Proof::Echo);
+    agent.stop();
+    assert_eq!(
+        std::fs::read_to_string(&got).expect("file"),
+        "hello there\r"
+    );
+}
+
+#[test]
+fn what_a_program_throws_away_when_it_comes_up_is_typed_again() {
+    let folder = Folder::new();
+    let (got, go) = (folder.file("got"), folder.file("go"));
+    let mut agent = Agent::sh(&format!(
+        "echo '->pty:ready'; while ! [ -e {go} ]; do sleep 0.02; done; {SET_UP}; exec tee {got}"
+    ));
+    agent.ready();
+    agent.inject("d1", "hello there");
+    agent.until(|r| matches!(r, AgentReport::Typed(_)).then_some(()));
+    std::fs::write(&go, "").expect("file");
+    let why = agent.held_back();
+    assert!(why.contains("typed again"), "{why}");
+    assert_eq!(agent.landed("d1"), Proof::Echo);
+    agent.stop();
+    assert_eq!(
+        std::fs::read_to_string(&got).expect("file"),
+        "hello there\r"
+    );
+}
+
+#[test]
+fn a_program_that_waits_for_a_line_in_whatever_way_is_ready() {
+    let select = "import select,sys\nselect.select([0],[],[])\nprint(sys.stdin.readline())";
+    let poll = "import select,sys\np=select.poll()\np.register(0,select.POLLIN)\np.poll()\nprint(sys.stdin.readline())";
+    let epoll = "import select,sys\np=select.epoll()\np.register(0,select.EPOLLIN)\np.poll()\nprint(sys.stdin.readline())";
+    let thread = "import threading\nthreading.Thread(target=lambda: print(input())).start()";
+    let other = "tty=open('/dev/tty')\nprint(tty.readline())";
+    let all: [&[&str]; 8] = [
+        &["cat"],
+        &["sh", "-c", "sleep 0.7; cat"],
+        &["sh", "-c", "while read line; do echo \"$line\"; done"],
+        &["python3", "-c", select],
+        &["python3", "-c", poll],
+        &["python3", "-c", epoll],
+        &["python3", "-c", thread],
+        &["python3", "-c", other],
+    ];
+    for argv in all {
+        let mut agent = Agent::start(spec(argv));
+        let evidence = agent.ready();
+        assert!(!evidence.contains("passed"), "{argv:?}: {evidence}");
+        agent.inject("d1", "hello there");
+        assert_eq!(agent.landed("d1"), Proof::Echo, "{argv:?}");
+    }
+}
+
 #[test]
 fn a_password_prompt_gets_a_persons_keys_and_no_message() {
     let folder = Folder::new();
@@ -457,10 +532,7 @@ fn a_dialog_never_gets_an_enter_and_a_person_can_answer_it() {
     let text = "Relay message from bob: hello 1234";
     assert_eq!(text.len() + 12, 46);
     agent.inject("d1", &text[3..]);
-    let why = agent.until(|r| match r {
-        AgentReport::Stalled(_, why) => Some(why.clone()),
-        _ => None,
-    });
+    let why = agent.held_back();
     assert!(why.contains("1. Yes  2. No"), "{why}");
     assert_eq!(agent.press(b"2"), Ok(1));
     agent.landed("d1");

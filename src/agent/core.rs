@@ -57,6 +57,10 @@ pub enum Event {
     Output(Vec<u8>),
     /// The answer to [`Effect::Probe`]; to be given before anything else.
     Tty(Facts),
+    /// The answer to [`Effect::Seek`]; `None` where nobody can tell.
+    Awaited(Option<bool>),
+    /// What was typed and not yet read has been thrown away.
+    Flushed,
     /// The message of the last [`Effect::AskHistory`] is in the program's history.
     InHistory,
     /// The program's hook told what it was asked.
@@ -82,6 +86,8 @@ pub enum Effect {
     Write(Vec<u8>),
     /// Look at the terminal's settings now.
     Probe,
+    /// Find out whether anybody waits for what is typed.
+    Seek,
     /// Remember how far the program's history goes.
     NoteHistory(Source),
     /// Look whether the message was added to it; [`Event::InHistory`] if so. It may stand there as a placeholder.
@@ -344,6 +350,7 @@ impl AgentCore {
 
     fn starting(&mut self, now: Mono, mut watch: Watch, out: &mut Effects) -> Next {
         let sight = self.sight();
+        watch.asks = prompt::is_behind_words(&self.screen);
         match watch.judge(now, &self.profile, self.screen.modes(), sight, self.facts) {
             Judgement::Ready(evidence) => {
                 Self::report(out, AgentReport::Ready { evidence });
@@ -352,6 +359,10 @@ impl AgentCore {
             }
             Judgement::Look => {
                 self.look(out);
+                Next::Stay(State::Starting(watch))
+            }
+            Judgement::Seek => {
+                out.effects.push(Effect::Seek);
                 Next::Stay(State::Starting(watch))
             }
             Judgement::Wait(at) => {
@@ -440,6 +451,12 @@ impl AgentCore {
             Self::report(out, AgentReport::Idle { silent });
         }
         self.look_for_dialogs(now, out);
+        if let State::Starting(watch) = &mut self.state
+            && watch.wake <= now
+        {
+            watch.look_again();
+            self.facts = None;
+        }
         let wake = match &self.state {
             State::Injecting(draft) | State::Stalled(draft) => draft.wake,
             State::Verifying(check) => check.draft.wake,
@@ -476,6 +493,12 @@ impl Machine for AgentCore {
                     self.home.get_or_insert(facts.front);
                 }
             }
+            Event::Awaited(awaited) => {
+                if let State::Starting(watch) = &mut self.state {
+                    watch.sought(now, awaited);
+                }
+            }
+            Event::Flushed => self.flushed(now, out),
             Event::InHistory => {
                 if let State::Verifying(check) = &mut self.state {
                     check.proven.get_or_insert(Proof::Transcript);

@@ -28,6 +28,8 @@ const RESTLESS: Duration = Duration::from_secs(1);
 const SPINNING: Duration = Duration::from_millis(250);
 /// From the last byte read to Enter where nothing is echoed.
 const UNECHOED: Duration = Duration::from_millis(150);
+/// A program that waits for a line takes it within this.
+const TAKEN_WITHIN: Duration = Duration::from_millis(5);
 /// How long an answer on the screen is waited for once everything is read.
 const SHOWN_WITHIN: Duration = Duration::from_millis(250);
 /// How long anything is waited for where reading cannot be observed.
@@ -279,6 +281,10 @@ pub struct Check {
     pub asked_at: Option<Mono>,
     read_at: Option<Mono>,
     gone_at: Option<Mono>,
+    /// It was seen to lie in the terminal a while after Enter, so nobody had waited for it.
+    lay: bool,
+    /// It is one line, which is read as a whole or not at all.
+    pub whole: bool,
     /// The program left line mode before it had read: whether it kept or discarded what waited cannot be known.
     switched: bool,
     stalled: bool,
@@ -337,6 +343,8 @@ impl Check {
             asked_at: None,
             read_at: None,
             gone_at: None,
+            lay: false,
+            whole: false,
             switched: false,
             stalled: false,
             told_unread: false,
@@ -351,6 +359,12 @@ impl Check {
         self.entered_at = None;
         self.presses += 1;
         self.draft.wake = Some(now + WINDOW);
+    }
+
+    /// The terminal was emptied: whether that took all of the message, unread. A program that had waited for the text would have
+    /// taken it before.
+    pub fn is_thrown_away(&self) -> bool {
+        self.frame == Frame::Lines && self.whole && self.lay && self.read_at.is_none()
     }
 
     /// Enter is not in the terminal, because it is full of what the program has not read.
@@ -420,6 +434,7 @@ impl Check {
             self.read_at.get_or_insert(now);
         }
         if facts.unread.is_some() && self.read_at.is_none() {
+            self.lay |= now >= entered_at + TAKEN_WITHIN;
             let late = now >= entered_at + WINDOW;
             let mut judged = Judged::wait(self.looks.next(now));
             if late {

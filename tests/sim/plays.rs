@@ -485,17 +485,50 @@ fn a_thread_that_takes_no_orders_for_a_while_is_given_the_message_again() {
     }
 }
 
-#[test]
-fn a_program_that_throws_away_what_was_typed_too_early_is_not_called_verified() {
-    let mut world = stage(Manner {
-        start_us: 6_000_000,
+/// Comes up after a while in line mode, and throws away what was typed until then.
+fn launcher(kind: Kind, start_s: u64) -> Manner {
+    Manner {
+        start_us: start_s * 1_000_000,
         flushes: true,
-        ..Manner::good(Kind::Raw { echo: false })
-    });
-    let tag = post(&mut world);
-    must(&mut world, MINUTE_MS, "it ends", |w| ended(w, tag));
-    let fate = fate(&world, tag).expect("it ended");
-    assert_eq!((fate.accepted, fate.proof), (0, Some(Proof::None)));
-    assert!(world.now > 5 * SECOND);
-    rest(&mut world);
+        ..Manner::good(kind)
+    }
+}
+
+const KINDS: [Kind; 3] = [
+    Kind::Raw { echo: false },
+    Kind::Raw { echo: true },
+    Kind::Composer { known: false },
+];
+
+#[test]
+fn a_message_for_a_launcher_is_typed_once_it_has_become_its_program() {
+    for kind in KINDS {
+        let mut world = stage(launcher(kind, 12));
+        let tags: Vec<u64> = (0..2).map(|_| post(&mut world)).collect();
+        world.run_ms(5000);
+        assert_eq!(typed(&world, tags[0]), 0, "{kind:?}");
+        rest(&mut world);
+        for tag in tags {
+            let fate = fate(&world, tag).expect("it ended");
+            assert_eq!((fate.injected, fate.accepted), (1, 1), "{kind:?}");
+            assert_ne!(fate.proof, Some(Proof::None), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_program_throws_away_unread_is_typed_again() {
+    for kind in KINDS {
+        let mut world = stage(Manner {
+            hidden: true,
+            ..launcher(kind, 12)
+        });
+        let tag = post(&mut world);
+        must(&mut world, MINUTE_MS, "it ends", |w| ended(w, tag));
+        assert!(world.now > 12 * SECOND, "{kind:?}");
+        rest(&mut world);
+        let fate = fate(&world, tag).expect("it ended");
+        assert_eq!(fate.accepted, 1, "{kind:?}");
+        assert_ne!(fate.proof, Some(Proof::None), "{kind:?}");
+    }
 }

@@ -19,6 +19,8 @@ use crate::wire::down::Mode;
 use crate::wire::event::Proof;
 use crate::words;
 
+/// How long a program that has emptied its terminal may take to set it up.
+const SET_UP: Duration = Duration::from_secs(1);
 /// How often in a row the program's history may say nothing until it is no longer waited for.
 const SILENCES: u8 = 3;
 /// How many messages are remembered until their turns begin.
@@ -225,13 +227,14 @@ impl AgentCore {
             return stay(draft, false);
         };
         // A program that reads lines takes each for something of its own: a sender could write the line of another.
-        if self.profile.one_line != Some(false) {
-            draft.text = inject::one_line(&draft.text);
-        }
+        let mut text = match self.profile.one_line {
+            Some(false) => draft.text.clone(),
+            _ => inject::one_line(&draft.text),
+        };
         if self.profile.wraps {
-            draft.text = inject::wrapped(&draft.text);
+            text = inject::wrapped(&text);
         }
-        if let Some((line, bytes)) = inject::too_long_line(&draft.text) {
+        if let Some((line, bytes)) = inject::too_long_line(&text) {
             let most = inject::LINE_MAX;
             let why = format!(
                 "line {line} of the message has {bytes} bytes; a terminal in line mode takes at most {most} per line \
@@ -240,12 +243,13 @@ impl AgentCore {
             Self::report(out, AgentReport::Failed(draft.id.clone(), why));
             return Next::Go(State::Ready);
         }
-        let mut bytes = inject::framed(&draft.text, Frame::Lines, draft.raw);
+        let mut bytes = inject::framed(&text, Frame::Lines, draft.raw);
         bytes.push(enter);
         draft.echo.start_over();
         let mark = self.write(bytes, out);
         let mut check = Check::new(draft, Frame::Lines, mark, now);
         check.kernel_echo = facts.echo;
+        check.whole = !text.contains('\n');
         Next::Stay(State::Verifying(Box::new(check)))
     }
 
@@ -363,6 +367,23 @@ impl AgentCore {
         }
         self.say_stalled(&check, verdict.stall, out);
         Next::Stay(State::Verifying(check))
+    }
+
+    /// The terminal was emptied. What nobody had read is typed again, once the program has had time to set itself up.
+    pub(super) fn flushed(&mut self, now: Mono, out: &mut Effects) {
+        let thrown_away = matches!(&self.state, State::Verifying(check) if check.is_thrown_away());
+        if !thrown_away {
+            return;
+        }
+        if let State::Verifying(check) = std::mem::replace(&mut self.state, State::Ready) {
+            let mut draft = check.draft;
+            let why = "the program threw away what was typed before it read it; it is typed again";
+            Self::report(out, AgentReport::Stalled(draft.id.clone(), why.to_owned()));
+            draft.stage = Stage::Measuring;
+            draft.wake = Some(now + SET_UP);
+            self.rests_until = Some(now + SET_UP);
+            self.state = State::Stalled(draft);
+        }
     }
 
     fn say_stalled(&self, check: &Check, why: Option<String>, out: &mut Effects) {

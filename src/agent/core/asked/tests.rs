@@ -66,7 +66,8 @@ impl World {
                     self.event(Event::Wrote(len));
                 }
                 Effect::Report(report) => self.reports.push(report),
-                Effect::NoteHistory(_)
+                Effect::Seek
+                | Effect::NoteHistory(_)
                 | Effect::AskHistory(..)
                 | Effect::Keys(..)
                 | Effect::Resize(_)

@@ -179,3 +179,126 @@ fn a_persons_paste_and_keys_told_in_numbers_are_waited_for_like_letters() {
         assert_eq!(world.written()[1..], [TEXT, "\r"], "{keys:?}");
     }
 }
+
+/// A line reader that goes raw before it has read, and throws away what waited.
+struct Flusher(bool);
+
+impl Program for Flusher {
+    fn settings(&self) -> Facts {
+        if self.0 { RAW } else { COOKED }
+    }
+    fn read(&mut self, _: &[u8]) -> Vec<u8> {
+        self.0 = true;
+        b"\r\n> ".to_vec()
+    }
+}
+
+#[test]
+fn what_a_program_may_have_thrown_away_is_not_called_proven() {
+    let mut world = World::ready(Flusher(false), b"");
+    world.inject(TEXT, Mode::Wait);
+    world.run(10_000);
+    assert!(
+        matches!(
+            world.reported()[1],
+            AgentReport::Landed(_, Proof::None, Some(_))
+        ),
+        "{:?}",
+        world.reports
+    );
+}
+
+/// Prepares in line mode what it is to become, and reads nothing before.
+struct Launcher {
+    up: bool,
+}
+
+impl Program for Launcher {
+    fn settings(&self) -> Facts {
+        if self.up { RAW } else { COOKED }
+    }
+    fn read(&mut self, bytes: &[u8]) -> Vec<u8> {
+        bytes.to_vec()
+    }
+    fn awaits(&self) -> Option<bool> {
+        Some(self.up)
+    }
+}
+
+/// One that says of itself that it is ready, so that it is typed to too early.
+fn hasty() -> World<Launcher> {
+    let mut world = World::ready(Launcher { up: false }, b"");
+    world.reading = false;
+    world
+}
+
+impl World<Launcher> {
+    /// It sets its terminal up, and throws away what lies there.
+    fn comes_up(&mut self) {
+        self.program.up = true;
+        self.unread.clear();
+        self.reading = true;
+        self.event(Event::Flushed);
+        self.event(Event::Output(b"\r\n> ".to_vec()));
+    }
+}
+
+#[test]
+fn a_message_for_a_launcher_waits_until_it_has_become_its_program() {
+    let mut world = World {
+        core: AgentCore::new(&spec(), profile::GENERIC, Mono(1)),
+        now: Mono(1),
+        ..hasty()
+    };
+    world.inject(TEXT, Mode::Wait);
+    world.inject("another one 43", Mode::Wait);
+    world.run(10_000);
+    assert!(world.writes.is_empty(), "{:?}", world.written());
+    world.comes_up();
+    world.run(1000);
+    assert_eq!(world.written(), [TEXT, "\r", "another one 43", "\r"]);
+}
+
+#[test]
+fn what_a_program_threw_away_unread_is_typed_again() {
+    let mut world = hasty();
+    world.inject(TEXT, Mode::Wait);
+    world.run(3000);
+    assert_eq!(world.written(), [format!("{TEXT}\r")]);
+    world.comes_up();
+    world.run(5000);
+    assert_eq!(world.written()[1..], [TEXT, "\r"]);
+    let reports = world.reported();
+    assert!(matches!(blocked(&reports)[..], [why] if why.contains("typed again")));
+    assert_eq!(reports.last(), Some(&&landed(Proof::Echo)));
+}
+
+#[test]
+fn what_a_program_has_read_is_not_typed_again_whatever_it_throws_away_then() {
+    let mut world = World::ready(Lines, b"");
+    world.inject(TEXT, Mode::Wait);
+    world.run(100);
+    world.event(Event::Flushed);
+    world.run(10_000);
+    assert_eq!(world.writes.len(), 1);
+    // Whoever waited for a line has it before anybody can look, and may throw away what follows.
+    let mut world = hasty();
+    world.inject(TEXT, Mode::Wait);
+    world.run(1);
+    world.comes_up();
+    world.run(10_000);
+    assert_eq!(world.writes.len(), 1);
+    let reports = world.reported();
+    assert!(matches!(
+        reports.last(),
+        Some(AgentReport::Landed(_, Proof::None, Some(_)))
+    ));
+    // Of several lines some may have been read.
+    let mut world = hasty();
+    world.core.profile.one_line = Some(false);
+    world.inject("one hello\ntwo hello", Mode::Wait);
+    world.run(3000);
+    world.comes_up();
+    world.run(10_000);
+    assert_eq!(world.writes.len(), 1);
+}

@@ -3,7 +3,7 @@
 use super::limits::Side;
 use super::{Dispatcher, Out};
 use crate::ids::{AgentName, DeliveryId, ErrandId, MsgId, Run, Ticket};
-use crate::ledger::Pending;
+use crate::ledger::{Departed, Pending};
 use crate::msg::{
     AgentCommand, Answer, Delivery, Effect, Origin, Refusal, RefusalKind, Reply, RestCall, RestDone,
 };
@@ -300,6 +300,22 @@ impl Dispatcher {
                 }
             })
             .collect()
+    }
+
+    /// Agents that ended without anybody's wish, in order of their names.
+    pub(super) fn departed_views(&self) -> Vec<local::DepartedView> {
+        let departed = self.ledger.lives().departed();
+        let view = |(name, d): (&AgentName, &Departed)| local::DepartedView {
+            name: name.clone(),
+            reason: d.reason.clone(),
+            given_up: d.given_up,
+            at: d.at.iso(),
+            command: d.command.clone(),
+            pending_messages: self.ledger.mail().waiting(name) as u64,
+        };
+        // One that is being started has its place among the others.
+        let away = departed.filter(|(name, _)| !self.members.contains_key(*name));
+        away.map(view).collect()
     }
 
     pub(super) fn status(&self, now: Now) -> local::Status {

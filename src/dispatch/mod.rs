@@ -309,6 +309,7 @@ impl Dispatcher {
             ApiCall::SetMode(name, mode) => Some(self.set_mode(now, &name, mode, out)),
             ApiCall::Agents => Some(Ok(Reply::Agents(local::AgentList {
                 agents: self.agent_views(now),
+                departed: self.departed_views(),
             }))),
             ApiCall::Pending(name) => Some(self.pending(&name)),
             ApiCall::Mode(name) => Some(self.mode(&name)),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cursor::{Cursor, Verdict};
 pub use dead::{Dead, DeadLetters};
-pub use lives::{Life, Lives};
+pub use lives::{Departed, Life, Lives};
 pub use mailbox::{Mailboxes, Pending};
 pub use record::Record;
 
@@ -113,6 +113,7 @@ impl Ledger {
             Record::Spawned { agent, request } => self.lives.begin(agent, request),
             Record::Restarted { agent, failures } => self.lives.restart(agent, *failures),
             Record::Ended { agent, released } => self.lives.end(agent, *released),
+            Record::Departed { agent, departed } => self.lives.depart(agent, departed),
             Record::Held {
                 agent,
                 mode: DeliveryMode::AutoInject,
@@ -368,6 +369,15 @@ mod tests {
             Record::Ended {
                 agent: AgentName::new("w1"),
                 released: true,
+            },
+            Record::Departed {
+                agent: AgentName::new("w2"),
+                departed: Departed {
+                    reason: "exit code 1".into(),
+                    given_up: true,
+                    at: Wall(3),
+                    command: "sh".into(),
+                },
             },
             Record::Invoked {
                 id: InvocationId::new("inv_1"),

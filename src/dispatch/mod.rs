@@ -297,6 +297,10 @@ impl Dispatcher {
             ApiCall::Send(request) => self.send(now, ticket, request, out),
             ApiCall::Snapshot { name, ansi } => self.snapshot_call(ticket, &name, ansi, out),
             ApiCall::Nodes => self.nodes_call(ticket, out),
+            ApiCall::Readers(message) => {
+                self.readers_call(ticket, message, out);
+                None
+            }
             ApiCall::Invoke { action, input } => {
                 self.invocation_call(ticket, RestCall::Invoke { action, input }, out);
                 None

@@ -183,6 +183,53 @@ fn a_torn_last_write_is_no_damage_and_a_flipped_bit_is_and_the_offset_is_told() 
 }
 
 #[test]
+fn a_start_says_aloud_that_a_last_write_was_torn() {
+    let folder = Scratch::new();
+    after_one_message(folder.path(), "hello");
+    let path = file(folder.path());
+    let bytes = fs::read(&path).expect("readable");
+    fs::write(&path, &bytes[..bytes.len() - 3]).expect("ours");
+    drop(Node::up(folder.path(), &[]));
+    let log = fs::read_to_string(folder.path().join("stderr.log")).expect("a log");
+    let said = log.lines().find(|line| line.contains("torn by a crash"));
+    assert!(said.is_some_and(|line| line.contains(" WARN ")), "{log}");
+}
+
+#[test]
+fn an_empty_file_beside_a_whole_journal_is_named_and_passed_over_by_a_look_and_a_start_alike() {
+    let folder = Scratch::new();
+    after_one_message(folder.path(), "hello");
+    let whole = file(folder.path());
+    let empty = journal_dir(folder.path()).join("journal.900");
+    fs::write(&empty, "").expect("room");
+    let (code, verdict) = check(folder.path());
+    assert_eq!((code, &verdict["verdict"]), (Some(0), &"whole".into()));
+    assert_eq!(verdict["file"], whole.to_str().expect("text"));
+    let (_, text, _) = run(folder.path(), &["journal", "check"]);
+    assert!(
+        text.contains("journal.900 is empty and is passed over"),
+        "{text}"
+    );
+    let node = Node::up(folder.path(), &[]);
+    assert_eq!(node.get("/health")["status"], "ok");
+    assert_eq!(
+        file(folder.path()).file_name(),
+        Some("journal.901".as_ref())
+    );
+    let log = fs::read_to_string(folder.path().join("stderr.log")).expect("a log");
+    let said = log
+        .lines()
+        .find(|line| line.contains("journal.900 is empty"));
+    assert!(said.is_some_and(|line| line.contains(" WARN ")), "{log}");
+    drop(node);
+    // With nothing beside it, an empty file is all there is of a history.
+    fs::remove_dir_all(journal_dir(folder.path())).expect("ours");
+    fs::create_dir(journal_dir(folder.path())).expect("room");
+    fs::write(&empty, "").expect("room");
+    assert_eq!(check(folder.path()).1["verdict"], "damaged");
+}
+
+#[test]
 fn a_journal_of_a_newer_program_is_refused_by_name() {
     let folder = Scratch::new();
     fs::create_dir_all(journal_dir(folder.path())).expect("room");

@@ -19,7 +19,7 @@ use crate::api;
 use crate::dispatch::{Dispatcher, Facts, Limits, Out};
 use crate::handlers::{Handlers, News};
 use crate::hub::Topic;
-use crate::journal::{self, Journal, Lock, Opened};
+use crate::journal::{self, Journal, Lock, Opened, Recovery};
 use crate::ledger::Record;
 use crate::lines::{Lines, Sidecars};
 use crate::machine::{Machine, persist};
@@ -178,8 +178,10 @@ impl Broker {
         }
         let opened = Journal::<Record>::open(&journal_dir, "broker", options)
             .map_err(StartError::because)?;
-        if let Some(reason) = opened.recovery.degraded() {
-            log::error!("{reason}");
+        match &opened.recovery {
+            Recovery::Damaged(damage) => log::error!("{damage}"),
+            torn @ Recovery::TailCut { .. } => log::warn!("{torn}"),
+            Recovery::Fresh | Recovery::Clean { .. } => {}
         }
         failpoint::hit("open.read");
         let identity = identify(&settings)?;

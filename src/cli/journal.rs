@@ -14,7 +14,7 @@ use super::render::{brief, clean, note, print, table};
 use super::run::Context;
 use super::up::ENGINE_DIR;
 use crate::engine::EngineRecord;
-use crate::journal::{Entry, Lock, Look, OpenError, Verdict};
+use crate::journal::{Emptied, Entry, Lock, Look, OpenError, Verdict};
 use crate::ledger::{Ledger, Record};
 use crate::msg::{Delivery, Origin};
 use crate::wire::event::DeliveryMode;
@@ -51,10 +51,6 @@ fn words(record: &Record) -> String {
             released: true,
         } => format!("{agent} was released"),
         Record::Ended { agent, .. } => format!("{agent} ended"),
-        Record::Departed { agent, departed } => {
-            let at = departed.at.iso();
-            format!("{agent} is away since {at}: {}", departed.reason)
-        }
         Record::Held { agent, mode } => match mode {
             DeliveryMode::AutoInject => format!("messages for {agent} are typed as they come"),
             DeliveryMode::ManualFlush => format!("messages for {agent} are held"),
@@ -265,6 +261,9 @@ fn report(look: &Look, records: usize) -> String {
         clean(&sentence(look)),
         look.commits()
     );
+    for path in look.empty() {
+        text.push_str(&format!("{}\n", clean(&Emptied(path).to_string())));
+    }
     for kept in look.kept() {
         text.push_str(&format!(
             "kept from damage found earlier: {}\n",

@@ -22,7 +22,7 @@ use super::live::ConnId;
 use super::record::EngineRecord;
 use super::trouble::{self, Behave, NO_GOODBYE, Orders};
 use crate::ids::Ticket;
-use crate::journal::{Journal, Lock, LockError, OpenError, Options};
+use crate::journal::{Journal, Lock, LockError, OpenError, Options, Recovery};
 use crate::machine::{Machine, Out, Trouble, turn};
 use crate::net::{Limits, Server};
 use crate::sys::{clock, disk, entropy, thread, wake};
@@ -148,8 +148,11 @@ impl Engine {
         disk::sweep_drafts(&settings.dir, true);
         let key = workspace_key(&settings)?;
         let opened = Journal::<EngineRecord>::open(&journal_dir, "engine", Options::default())?;
-        if let Some(warning) = opened.recovery.degraded() {
-            log::warn!("embedded engine: {warning}");
+        match &opened.recovery {
+            found @ (Recovery::Damaged(_) | Recovery::TailCut { .. }) => {
+                log::warn!("embedded engine: {found}");
+            }
+            Recovery::Fresh | Recovery::Clean { .. } => {}
         }
         let mut journal = opened.journal;
         for record in &opened.records {

@@ -321,4 +321,16 @@ impl Disk for FakeDisk {
             }
         })
     }
+
+    fn in_place(&self, file: &usize, path: &Path) -> io::Result<()> {
+        // Faults count what changes something; a look fails only where that is asked for.
+        let looks = |outage: &Outage| outage.what.contains(&"in_place");
+        if self.0.borrow().outage.as_ref().is_some_and(looks) {
+            self.ask("in_place", |_, _| ())?;
+        }
+        match self.0.borrow().names.get(path) {
+            Some(there) if there == file => Ok(()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
 }

@@ -83,10 +83,22 @@ pub(super) fn counts(found: &[Found]) -> Option<&Found> {
     found.iter().rev().find(|file| !file.seen.good.is_empty())
 }
 
-/// The newest damaged file, and where its damage begins.
+/// The newest damaged file, and where its damage begins. One without a single byte holds nothing that could be damaged;
+/// beside a file that counts it is passed over.
 pub(super) fn damaged(found: &[Found]) -> Option<(&Found, u64)> {
-    let mut newest_first = found.iter().rev();
-    newest_first.find_map(|file| Some((file, file.damage()?)))
+    let all_empty = counts(found).is_none();
+    let newest_first = found.iter().rev();
+    newest_first
+        .filter(|file| all_empty || !file.bytes.is_empty())
+        .find_map(|file| Some((file, file.damage()?)))
+}
+
+/// Files without a single byte, beside one that counts.
+pub(super) fn empty(found: &[Found]) -> impl Iterator<Item = &Found> {
+    let beside = counts(found).is_some();
+    found
+        .iter()
+        .filter(move |file| beside && file.bytes.is_empty())
 }
 
 /// How many commits damage has taken from the history that counts; `None` when that cannot be told. It can only if the

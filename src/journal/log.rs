@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::VERSION;
-use super::found::{Found, counts, damaged, decode, missing, number_in, read_all};
+use super::found::{Found, counts, damaged, decode, empty, missing, number_in, read_all};
 use super::frame::{self, Place};
 use crate::machine::{Log, Trouble};
 use crate::sys::disk::{self, Disk, RealDisk};
@@ -21,6 +21,8 @@ use crate::sys::failpoint;
 
 /// A new file's name until it is whole.
 const UNBORN: &str = "journal.new";
+/// How many files that cannot be trusted or found any more are remembered.
+const OWN: usize = 4;
 
 /// How a journal behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +132,19 @@ impl fmt::Display for Damage {
     }
 }
 
+/// What is said of a file without a single byte. Displays as one line.
+pub struct Emptied<'a>(pub &'a Path);
+
+impl fmt::Display for Emptied<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.0.display();
+        write!(
+            f,
+            "{path} is empty and is passed over: a journal never writes such a file, so if it ever held anything, that is lost"
+        )
+    }
+}
+
 /// Why a journal is not opened. The files are as they were.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -199,6 +214,9 @@ pub struct Journal<R, D: Disk = RealDisk> {
     state: State<D::File>,
     /// Files that no longer count.
     stale: Vec<(PathBuf, Fate)>,
+    /// Files that this process wrote and can no longer trust or find. They are known by being open, for a name says nothing
+    /// about whose file has it, and should one come back it must not be taken for another process's.
+    own: Vec<(PathBuf, D::File)>,
     records: PhantomData<fn(R) -> R>,
 }
 
@@ -261,6 +279,9 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
             let path = file.path.clone();
             return Err(OpenError::Damaged { path, offset });
         }
+        for file in empty(&found) {
+            ::log::warn!("{}", Emptied(&file.path));
+        }
         let stale = fates(&found, &names);
         let recovery = match (counts, damaged) {
             (_, Some((_, offset))) => Recovery::Damaged(damage(&found, counts, offset, &stale)),
@@ -275,6 +296,7 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
             number: found.last().map_or(0, |f| f.number),
             state: State::Poisoned("the journal is not begun".into()),
             stale,
+            own: Vec::new(),
             records: PhantomData,
         };
         match journal.begin(&records) {
@@ -295,6 +317,7 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
     /// Writes a file that begins with these records as its whole history, makes it the current one, and removes what
     /// it replaces.
     fn begin(&mut self, records: &[R]) -> io::Result<()> {
+        self.claim_own();
         self.check_alone()?;
         let number = self.number + 1;
         let (frame, next) =
@@ -356,13 +379,12 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             names => names?,
         };
-        let current = match &self.state {
-            State::Writing(current) => Some(&current.path),
-            State::Poisoned(_) => None,
+        let writing = |path: &PathBuf| match &self.state {
+            State::Writing(current) => current.path == *path && self.is_there(&current.file, path),
+            State::Poisoned(_) => false,
         };
-        let ours = |path: &PathBuf| {
-            current == Some(path) || self.stale.iter().any(|(stale, _)| stale == path)
-        };
+        let ours =
+            |path: &PathBuf| writing(path) || self.stale.iter().any(|(stale, _)| stale == path);
         let numbered = names.iter().filter(|name| number_in(name).is_some());
         match numbered
             .map(|name| self.dir.join(name))
@@ -373,6 +395,36 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
                 path.display()
             ))),
             None => Ok(()),
+        }
+    }
+
+    /// Whether the path leads to this file, as far as can be told: a look that fails says nothing.
+    fn is_there(&self, file: &D::File, path: &Path) -> bool {
+        let looked = self.disk.in_place(file, path);
+        !looked.is_err_and(|e| disk::is_gone(&e))
+    }
+
+    /// What has come back of this process's own files no longer counts, and goes once a new one stands.
+    fn claim_own(&mut self) {
+        self.own.retain(|(_, file)| self.disk.linked(file));
+        let own = std::mem::take(&mut self.own);
+        let (back, away): (Vec<_>, Vec<_>) = own
+            .into_iter()
+            .partition(|(path, file)| self.is_there(file, path));
+        self.own = away;
+        let stale = back.into_iter().map(|(path, _)| (path, Fate::Remove));
+        self.stale.extend(stale);
+    }
+
+    /// No commit goes to the current file any more. It stays until a new one stands.
+    fn poison(&mut self, why: String) {
+        if let State::Writing(current) = std::mem::replace(&mut self.state, State::Poisoned(why))
+            && self.disk.linked(&current.file)
+        {
+            self.own.push((current.path, current.file));
+            // Each is a descriptor; whoever takes the folder away more often than this has to start anew.
+            let old = self.own.len().saturating_sub(OWN);
+            self.own.drain(..old);
         }
     }
 
@@ -432,20 +484,19 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
         failpoint::hit("journal.appended");
         if let Err(e) = self.disk.sync(&mut current.file) {
             // The system may have dropped what it could not write, and call the next sync a success: nothing that is
-            // said about this file can be believed any more. It stays until a new one stands.
+            // said about this file can be believed any more.
             let why = about(&current.path, &e);
-            // Of a file that somebody has removed nothing stays; what has its name by now is not ours to remove.
-            if e.kind() != io::ErrorKind::NotFound {
-                self.stale.push((current.path.clone(), Fate::Remove));
-            }
-            self.state = State::Poisoned(format!("{why}; a new journal must be begun"));
+            self.poison(format!("{why}; a new journal must be begun"));
             return Err(Trouble(why));
         }
         failpoint::hit("journal.synced");
-        // Synced, and nowhere to be found after a crash, is as good as not written.
-        if let Err(e) = self.disk.in_place(&current.file, &current.path) {
+        // Synced, and nowhere to be found after a crash, is as good as not written. A look that fails for another reason
+        // says nothing about what was synced.
+        if let Err(e) = self.disk.in_place(&current.file, &current.path)
+            && disk::is_gone(&e)
+        {
             let why = about(&current.path, &e);
-            self.state = State::Poisoned(format!("{why}; a new journal must be begun"));
+            self.poison(format!("{why}; a new journal must be begun"));
             return Err(Trouble(why));
         }
         current.torn = false;
@@ -478,8 +529,12 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
             && let Err(e) = self.disk.in_place(&current.file, &current.path)
         {
             let why = about(&current.path, &e);
-            ::log::error!("{why}; a new journal is begun with all that is known");
-            self.state = State::Poisoned(why);
+            if disk::is_gone(&e) {
+                ::log::error!("{why}; a new journal is begun with all that is known");
+                self.poison(why);
+            } else {
+                ::log::debug!("{why}");
+            }
         }
     }
 
@@ -514,6 +569,7 @@ fn fates(found: &[Found], names: &[String]) -> Vec<(PathBuf, Fate)> {
         .map(|file| {
             let fate = match file.damage() {
                 None => Fate::Remove,
+                Some(_) if empty(found).any(|empty| empty.number == file.number) => Fate::Remove,
                 Some(_) => Fate::Keep(free_name(&file.path, names)),
             };
             (file.path.clone(), fate)

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use super::found::{Found, counts, damaged, decode, missing, read_all};
+use super::found::{Found, counts, damaged, decode, empty, missing, read_all};
 use super::log::OpenError;
 use crate::sys::disk::{self, Disk, RealDisk};
 
@@ -113,6 +113,11 @@ impl Look {
     /// [`OpenError::Record`] for the first that this program does not understand.
     pub fn records<R: DeserializeOwned>(&self) -> Result<Vec<R>, OpenError> {
         counts(&self.found).map_or(Ok(Vec::new()), decode)
+    }
+
+    /// Files without a single byte, which do not count.
+    pub fn empty(&self) -> impl Iterator<Item = &Path> {
+        empty(&self.found).map(|file| file.path.as_path())
     }
 
     /// Files that were damaged when an earlier start found them, and are kept.

@@ -17,7 +17,7 @@ mod recover;
 mod tests;
 
 pub use lock::{Lock, LockError};
-pub use log::{Damage, Journal, OpenError, Opened, Options, Recovery};
+pub use log::{Damage, Emptied, Journal, OpenError, Opened, Options, Recovery};
 pub use look::{Entry, Look, Verdict};
 
 /// The version of the format this program writes, and the only one it reads.

@@ -90,9 +90,14 @@ pub trait Disk {
     /// takes every write and every sync, and no later start will find any of it.
     ///
     /// # Errors
-    /// When it leads elsewhere, or nowhere.
+    /// [`is_gone`] when it leads elsewhere, or nowhere; any other error says nothing about the file.
     fn in_place(&self, _file: &Self::File, _path: &Path) -> io::Result<()> {
         Ok(())
+    }
+
+    /// Whether this open file still has a name anywhere. One without is gone when it is closed, and holds room until then.
+    fn linked(&self, _file: &Self::File) -> bool {
+        true
     }
 
     /// Makes the folder again if somebody has removed it.
@@ -187,13 +192,17 @@ impl Disk for RealDisk {
         let there = fs::symlink_metadata(path).map(identity);
         match (ours, there) {
             (Ok(ours), Ok(there)) if ours == there => Ok(()),
-            (_, Err(e)) if e.kind() != io::ErrorKind::NotFound => Err(because("cannot find", e)),
-            (Err(e), _) => Err(because("cannot find", e)),
+            (Err(e), _) => Err(io::Error::other(format!("cannot be looked at: {e}"))),
+            (_, Err(e)) if !is_gone(&e) => Err(because("cannot find", e)),
             _ => Err(io::Error::new(
                 io::ErrorKind::NotFound,
                 "somebody has removed, replaced or moved the file",
             )),
         }
+    }
+
+    fn linked(&self, file: &RealFile) -> bool {
+        file.file.metadata().is_ok_and(|found| found.nlink() > 0)
     }
 
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
@@ -209,6 +218,14 @@ pub fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// Whether an error means that nothing has that name.
+pub fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
     )
 }
 

@@ -139,7 +139,7 @@ fn foreign(path: &Path, owner: u32) -> Distrust {
 }
 
 fn writable(path: &Path, mode: u32) -> Distrust {
-    let why = format!("is writable by other users (mode {:o})", mode & 0o777);
+    let why = format!("is writable by other users (mode {:o})", mode & 0o7777);
     distrust(path, why)
 }
 

@@ -366,4 +366,12 @@ impl Disk for SimDisk {
             }
         })
     }
+
+    fn in_place(&self, file: &usize, path: &Path) -> io::Result<()> {
+        self.ask(|_, _| ())?;
+        match self.0.borrow().names.get(path) {
+            Some(there) if there == file => Ok(()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
 }

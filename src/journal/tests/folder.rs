@@ -110,3 +110,66 @@ fn a_journal_never_writes_over_one_that_another_process_began_in_its_place() {
     assert_eq!(told.on_disk(), [7], "left as it is");
     assert_eq!(RealDisk.list(&told.dir()).expect("there"), ["journal.1"]);
 }
+
+#[test]
+fn a_folder_that_was_moved_away_and_comes_back_is_known_as_our_own() {
+    let mut told = Told::one();
+    let (state, aside) = (
+        told.scratch.path().join("state"),
+        told.scratch.path().join("aside"),
+    );
+    for n in [2, 4] {
+        fs::rename(&state, &aside).expect("there");
+        told.say(n).expect_err("it would be written to nowhere");
+        told.again().expect_err("there is no place for it");
+        fs::rename(&aside, &state).expect("free");
+        told.again().expect("its own file is in the way of nothing");
+        told.say(n + 1).expect("and it goes on");
+    }
+    assert_eq!(told.on_disk(), [1, 2, 3, 4, 5]);
+    assert_eq!(RealDisk.list(&told.dir()).expect("there").len(), 1);
+}
+
+#[test]
+fn an_old_folder_put_back_in_place_of_the_one_made_meanwhile_is_known_too() {
+    let mut told = Told::one();
+    let aside = told.scratch.path().join("aside");
+    fs::rename(told.dir(), &aside).expect("there");
+    told.say(2).expect_err("it would be written to nowhere");
+    told.again().expect("in a folder made again");
+    fs::remove_dir_all(told.dir()).expect("there");
+    fs::rename(&aside, told.dir()).expect("free");
+    told.say(3).expect_err("it would be written to nowhere");
+    told.again().expect("its own file of before");
+    assert_eq!(told.on_disk(), [1, 2, 3]);
+}
+
+#[test]
+fn what_another_process_put_under_the_name_of_our_file_stays() {
+    let mut told = Told::one();
+    fs::rename(told.dir(), told.scratch.path().join("aside")).expect("there");
+    create_private_dir(&told.dir()).expect("room");
+    let mut other = Journal::<Note>::open(&told.dir(), "test", Options::default())
+        .expect("it knows of no other")
+        .journal;
+    other.commit(&[Note::Said(7)]).expect("room");
+    told.say(2).expect_err("it would be written to nowhere");
+    told.again().expect_err("not beside another");
+    let snapshot = told.diary.snapshot().expect("always");
+    told.journal.replace(&snapshot).expect_err("nor anew");
+    assert_eq!(told.on_disk(), [7]);
+}
+
+#[test]
+fn room_that_a_removed_file_holds_is_given_back() {
+    let mut told = Told::one();
+    fs::remove_file(told.dir().join("journal.1")).expect("there");
+    told.say(2).expect_err("it would be written to nowhere");
+    let open = fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut targets = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let gone = told.dir().join("journal.1 (deleted)");
+    assert!(!targets.any(|target| target == gone));
+}

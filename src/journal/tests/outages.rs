@@ -107,6 +107,26 @@ fn whatever_fails_for_a_while_nothing_is_let_go_too_early_and_the_journal_goes_o
 }
 
 #[test]
+fn a_look_that_fails_says_nothing_about_the_file_and_ends_no_writing() {
+    let disk = FakeDisk::default();
+    let mut journal = open_with(&disk, small()).expect("healthy").journal;
+    let (mut diary, mut out) = (Diary::default(), Out::default());
+    disk.outage(Outage {
+        what: &["in_place"],
+        after: 0,
+        how: Broken::Io,
+    });
+    for n in 1..=8 {
+        diary.step(Now::default(), n, &mut out);
+        persist(&diary, &mut journal, &mut out).expect("all that counts goes well");
+        journal.look();
+        assert!(!journal.needs_replacement());
+        is_safe(&disk, &ALL, &diary.0, &diary.0, "while looks fail");
+    }
+    assert!(disk.met());
+}
+
+#[test]
 fn a_start_during_an_outage_loses_nothing_and_the_next_one_has_all() {
     let met = at_each_call(|outage| {
         let disk = FakeDisk::default();

@@ -9,6 +9,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::failure::Failure;
 use crate::config::Flags;
 
+/// How many letters a slip of the fingers gets wrong: one more, one less, another, or two that changed places.
+const SLIP: usize = 2;
+
 /// Runs coding agents in terminals and types every message into them exactly once.
 #[derive(Debug, Parser)]
 #[command(
@@ -454,7 +457,8 @@ pub struct DemoAgent {
 pub fn parse(
     args: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>,
 ) -> Result<Cli, Failure> {
-    let mut cli = Cli::try_parse_from(args).map_err(|e| usage(&e))?;
+    let args: Vec<std::ffi::OsString> = args.into_iter().map(Into::into).collect();
+    let mut cli = Cli::try_parse_from(&args).map_err(|e| usage(&e, &args))?;
     // `--state-dir` means the same before and after the word `up`.
     if let Command::Up(flags) = &mut cli.command {
         flags.state_dir = cli.state_dir.clone();
@@ -462,7 +466,7 @@ pub fn parse(
     Ok(cli)
 }
 
-fn usage(error: &clap::Error) -> Failure {
+fn usage(error: &clap::Error, args: &[std::ffi::OsString]) -> Failure {
     use clap::error::ErrorKind;
     let text = error.to_string();
     match error.kind() {
@@ -473,19 +477,66 @@ fn usage(error: &clap::Error) -> Failure {
         _ => {}
     }
     let mut line = String::new();
-    for part in text
+    let close = close_commands(error);
+    let parts = text
         .lines()
         .map(str::trim)
         .take_while(|part| !part.starts_with("Usage:") && !part.starts_with("For more information"))
-        .filter(|part| !part.is_empty())
-    {
+        .filter(|part| {
+            let alike = part.starts_with("tip: ") && part.contains("similar subcommand");
+            !part.is_empty() && !alike
+        });
+    for part in parts.chain(close.as_deref()) {
         let part = part.strip_prefix("error: ").unwrap_or(part);
         if !line.is_empty() {
             line.push_str(if line.ends_with(':') { " " } else { "; " });
         }
         line.push_str(part);
     }
-    Failure::usage(format!("{line}; see `relay-broker --help`"))
+    Failure::usage(format!(
+        "{line}; see `{} --help`",
+        command_meant(&text, args)
+    ))
+}
+
+/// The commands that a misspelt one is a slip of the fingers away from. A word that is merely alike is none of them: whoever
+/// says `reload` must not be led to `release`, which stops an agent.
+fn close_commands(error: &clap::Error) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue};
+    let Some(ContextValue::String(said)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    let Some(ContextValue::Strings(alike)) = error.get(ContextKind::SuggestedSubcommand) else {
+        return None;
+    };
+    let slip = |name: &&String| strsim::osa_distance(said, name) <= SLIP;
+    let close: Vec<String> = alike
+        .iter()
+        .filter(slip)
+        .map(|n| format!("'{n}'"))
+        .collect();
+    (!close.is_empty()).then(|| format!("tip: a similar subcommand exists: {}", close.join(", ")))
+}
+
+/// The program and the command whose usage an error shows, or else the one on the command line.
+fn command_meant(text: &str, args: &[std::ffi::OsString]) -> String {
+    let usage = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Usage: "));
+    if let Some(usage) = usage {
+        let is_name = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
+        let words: Vec<&str> = usage.split(' ').take_while(is_name).collect();
+        return words.join(" ");
+    }
+    let program = <Cli as clap::CommandFactory>::command();
+    let mut words = args.iter().skip(1).filter_map(|word| word.to_str());
+    let mut meant = vec![program.get_name()];
+    if let Some(command) = words.find_map(|word| program.find_subcommand(word)) {
+        meant.push(command.get_name());
+        let inner = words.next().and_then(|word| command.find_subcommand(word));
+        meant.extend(inner.map(clap::Command::get_name));
+    }
+    meant.join(" ")
 }
 
 #[cfg(test)]
@@ -562,7 +613,22 @@ mod tests {
     fn a_usage_error_is_one_line_with_a_way_out() {
         for (line, word) in [
             ("", "no command given"),
-            ("sned ada hi", "similar subcommand"),
+            (
+                "sned ada hi",
+                "similar subcommand exists: 'send'; see `relay-broker --help`",
+            ),
+            ("relese ada", "exists: 'release'"),
+            ("stpo", "exists: 'stop'"),
+            ("send ada", "see `relay-broker send --help`"),
+            ("journal look", "see `relay-broker journal --help`"),
+            (
+                "journal show --limit x",
+                "see `relay-broker journal show --help`",
+            ),
+            (
+                "spawn ada --taks x -- cat",
+                "see `relay-broker spawn --help`",
+            ),
             ("send ada", "<TEXT>"),
             ("up --api-port x", "--api-port"),
             ("send ada hi --timeout soon", "--timeout"),
@@ -575,6 +641,22 @@ mod tests {
             assert_eq!(failure.code, 2, "{line}");
             assert!(failure.text.contains(word), "{line}: {}", failure.text);
             assert!(!failure.text.contains('\n'), "{line}: {}", failure.text);
+        }
+    }
+
+    #[test]
+    fn nobody_is_led_from_one_word_to_another_that_stops_something() {
+        for line in [
+            "reload ada",
+            "relocate ada",
+            "replace ada",
+            "restart ada",
+            "status-quo",
+        ] {
+            let failure = words(line).expect_err("refused");
+            for stops in ["'release'", "'stop'"] {
+                assert!(!failure.text.contains(stops), "{line}: {}", failure.text);
+            }
         }
     }
 

@@ -17,6 +17,13 @@ pub trait Machine {
     /// safe because nothing leaves before they are on disk.
     fn step(&mut self, now: Now, event: Self::Event, out: &mut Out<Self::Record, Self::Effect>);
 
+    /// What may be done about an event while earlier records wait for the disk, and so can no step be taken: looks at what is
+    /// known, orders that rest on no record, and signs of life. Changes nothing. The answer says whether that was all;
+    /// otherwise the event still takes its step later, after those that came before.
+    fn meanwhile(&self, _now: Now, _event: &Self::Event, _effects: &mut Vec<Self::Effect>) -> bool {
+        false
+    }
+
     /// Applies a record read back from the journal, through the same function the live path uses.
     fn replay(&mut self, record: &Self::Record);
 

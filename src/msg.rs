@@ -16,7 +16,7 @@ use crate::time::{Mono, Wall};
 use crate::wire::down::{Down, Mode};
 use crate::wire::event::{BrokerEvent, DeliveryMode, Dialog, Policy, Proof};
 use crate::wire::local;
-use crate::wire::rest::{Invocation, Reader, RosterEntry};
+use crate::wire::rest::{Invocation, RosterEntry};
 use crate::wire::up::{Outcome, Up};
 
 /// A token or key. Prints as dots, is never a journal record's field.
@@ -211,8 +211,6 @@ pub enum ApiCall {
     Redeliver(Option<DeliveryId>),
     /// The workspace's nodes, as the engine knows them.
     Nodes,
-    /// Who has a message that went through the engine.
-    Readers(MsgId),
     /// Have an action invoked somewhere in the workspace.
     Invoke {
         /// For example `spawn`.
@@ -229,6 +227,21 @@ pub enum ApiCall {
     },
     /// From a connected program that serves actions.
     Sidecar(SidecarId, SidecarCall),
+}
+
+impl ApiCall {
+    /// Whether nothing can be done about it while the journal cannot be written.
+    pub fn needs_record(&self) -> bool {
+        !matches!(
+            self,
+            ApiCall::Release { .. }
+                | ApiCall::Agents
+                | ApiCall::Pending(_)
+                | ApiCall::Mode(_)
+                | ApiCall::Status
+                | ApiCall::DeadLetters
+        )
+    }
 }
 
 /// What a sidecar says (local-api 6.1).
@@ -290,7 +303,13 @@ pub type Answer = Result<Reply, Refusal>;
 #[allow(missing_docs)] // each is the answer to the call of its name
 pub enum Reply {
     Spawned(local::Spawned),
-    Released { name: AgentName },
+    Released {
+        name: AgentName,
+    },
+    /// Its program is being ended while the journal cannot be written.
+    Releasing {
+        name: AgentName,
+    },
     Agents(local::AgentList),
     Sent(local::Sent),
     Pending(local::PendingList),
@@ -302,7 +321,6 @@ pub enum Reply {
     DeadLetters(Vec<local::DeadLetterView>),
     Redelivered(local::Redelivered),
     Nodes(Vec<RosterEntry>),
-    Readers(Vec<Reader>),
     Invocation(Invocation),
     Sidecar(Value),
 }
@@ -554,8 +572,6 @@ pub enum RestCall {
     },
     /// List the workspace's nodes.
     Nodes,
-    /// List who has a message.
-    Readers(MsgId),
     /// An identity for an agent, and its place on this node: for when the link cannot do it.
     Identify(Box<Wanted>),
     /// Invoke an action in the broker's own name.
@@ -611,8 +627,6 @@ pub enum RestDone {
     Joined,
     /// The roster.
     Nodes(Vec<RosterEntry>),
-    /// Who has the message.
-    Readers(Vec<Reader>),
     /// Registered, and bound to this node.
     Identified(Identified),
     /// An invocation as it stands.

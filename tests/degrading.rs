@@ -40,7 +40,7 @@ struct Small(PathBuf);
 impl Small {
     fn mount(at: &Path) -> Option<Self> {
         fs::create_dir(at).expect("room");
-        let size = ["-t", "tmpfs", "-o", "size=1m", "tmpfs"];
+        let size = ["-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs"];
         let mounted = Command::new("mount").args(size).arg(at).output();
         mounted
             .is_ok_and(|out| out.status.success())
@@ -202,6 +202,62 @@ fn a_disk_that_is_full_for_a_while_costs_no_message() {
         || fs::remove_file(&full).expect("ours"),
         "journal",
     );
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn while_the_disk_is_full_lists_and_releases_and_the_stop_go_on() {
+    let (folder, alone) = (Scratch::new(), Alone::start());
+    let full = folder.path().join("full");
+    let faults = format!("full={}", full.display());
+    let node = up(folder.path(), &alone, &faults);
+    node.ready("clock");
+    fs::write(&full, "").expect("room");
+    alone
+        .engine
+        .dm(&alone.engine.register("boss"), "ada", "@@mail@@");
+    until("degraded", || {
+        (node.get("/health")["status"] == "degraded").then_some(())
+    });
+    for command in ["agents", "status", "dead"] {
+        let (code, text, words) = run(folder.path(), &[command]);
+        assert_eq!(code, Some(0), "{command}: {words}");
+        assert!(command == "dead" || text.contains("clock"), "{text}");
+    }
+    let (code, text, words) = run(folder.path(), &["pending", "ada"]);
+    assert_eq!(code, Some(0), "{words}");
+    assert!(text.contains("@@mail@@"), "{text}");
+
+    let (code, text, words) = run(folder.path(), &["release", "clock"]);
+    assert_eq!(code, Some(0), "{words}");
+    assert!(text.contains("clock is released"), "{text}");
+    assert!(words.contains("once the journal can be"), "{words}");
+    let ticks = || fs::read(folder.path().join("ticks.txt")).map_or(0, |bytes| bytes.len());
+    let mut seen = ticks();
+    let mut still = std::time::Instant::now();
+    until("the end of its ticks", || {
+        let now = ticks();
+        if std::mem::replace(&mut seen, now) != now {
+            still = std::time::Instant::now();
+        }
+        (still.elapsed() > std::time::Duration::from_millis(500)).then_some(())
+    });
+    let refused = send(&node, "@@refused@@");
+    assert_eq!((refused.0, &refused.1["code"]), (503, &json!("degraded")));
+    fs::remove_file(&full).expect("ours");
+    healthy(&node);
+    until("the release written down", || {
+        node.agent("clock").is_none().then_some(())
+    });
+
+    fs::write(&full, "").expect("room");
+    alone
+        .engine
+        .dm(&alone.engine.register("chef"), "ada", "@@more@@");
+    until("degraded", || {
+        (node.get("/health")["status"] == "degraded").then_some(())
+    });
+    assert_eq!(node.process.stop(), Some(0));
 }
 
 #[test]

@@ -79,13 +79,13 @@ pub(crate) fn config(api: &Api) -> Response {
 
 /// Everything at a glance: from the dispatcher, or, while it cannot answer, what it said last.
 fn status(api: &Api, limit: Duration) -> Result<Status, ApiError> {
-    if let Some(trouble) = api.trouble() {
-        return Ok(remembered(api, trouble));
-    }
     match (api.context.ask)(ApiCall::Status, limit) {
         Ok(Reply::Status(status)) => {
             *api.last_status.lock() = Some((*status).clone());
-            Ok(*status)
+            Ok(match api.trouble() {
+                Some(trouble) => remembered(api, trouble),
+                None => *status,
+            })
         }
         Ok(other) => Err(ApiError::confused(&other)),
         // The trouble may have begun while we waited.

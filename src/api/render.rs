@@ -6,6 +6,10 @@ use crate::msg::{Refusal, RefusalKind, Reply};
 use crate::net::Response;
 use crate::wire::local::{ErrorBody, ModeBody};
 
+/// What a release brings with it while the journal cannot be written.
+const RELEASING: &str = "its program is being ended; that it was released is written down once the journal can be, and until then a \
+     broker that starts anew would start it again";
+
 /// A call that is not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiError {
@@ -140,6 +144,9 @@ pub(crate) fn reply(reply: &Reply) -> Response {
     match reply {
         Reply::Spawned(spawned) => ok(spawned),
         Reply::Released { name } => ok(&json!({"success": true, "name": name})),
+        Reply::Releasing { name } => {
+            ok(&json!({"success": true, "name": name, "warning": RELEASING}))
+        }
         Reply::Agents(list) => ok(list),
         Reply::Sent(sent) => ok(sent),
         Reply::Pending(list) => ok(list),
@@ -155,7 +162,6 @@ pub(crate) fn reply(reply: &Reply) -> Response {
         Reply::Invocation(invocation) => ok(invocation),
         Reply::Sidecar(value) => ok(value),
         Reply::Nodes(nodes) => ok(&json!({"nodes": nodes})),
-        Reply::Readers(readers) => ok(&json!({"readers": readers})),
     }
 }
 

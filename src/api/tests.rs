@@ -289,18 +289,29 @@ fn a_full_disk_shows_in_health_at_once_and_calls_say_why() {
     );
     *w.api.context.degraded.lock() = Some("no space left".into());
     for path in ["/health", "/api/status"] {
-        let (status, body) = w.ask("GET", path, "");
-        assert_eq!(
-            (status, &body["status"]),
-            (200, &json!("degraded")),
-            "{path}"
-        );
-        assert!(body.to_string().contains("no space left"), "{body}");
+        let known = Ok(Reply::Status(Box::new(status())));
+        let silent = Err(Refusal::new(RefusalKind::Timeout, "no answer"));
+        for answer in [known, silent] {
+            let (call, status, body) = w.told(answer, "GET", path, "");
+            assert_eq!(call, ApiCall::Status, "a look rests on no record");
+            assert_eq!(
+                (status, &body["status"]),
+                (200, &json!("degraded")),
+                "{path}"
+            );
+            assert!(body.to_string().contains("no space left"), "{body}");
+            if path == "/api/status" {
+                assert_eq!(body["agent_count"], 1);
+            }
+        }
     }
-    assert_eq!(
-        w.ask("GET", "/api/status", "").1["agent_count"],
-        1,
-        "as last known"
+    let releasing = Ok(Reply::Releasing { name: w1() });
+    let (_, status, body) = w.told(releasing, "DELETE", "/api/spawned/w1", "");
+    assert_eq!((status, &body["success"]), (200, &json!(true)));
+    assert!(
+        body["warning"]
+            .as_str()
+            .is_some_and(|text| text.contains("written down"))
     );
     let send = r#"{"to":"w1","text":"hi"}"#;
     assert_eq!(

@@ -148,6 +148,8 @@ impl Shell {
 impl thread::Shell<Dispatcher> for Shell {
     type Inbound = Inbound;
 
+    const MEANWHILE: usize = 16 * 1024;
+
     fn accept(&mut self, inbound: Inbound) -> Event {
         match inbound {
             Inbound::Event(event) => {

@@ -9,7 +9,7 @@ use super::args;
 use super::ask::print_json;
 use super::client::{Client, typed};
 use super::failure::Failure;
-use super::render::{clean, print, span_ms, table};
+use super::render::{clean, note, print, span_ms, table};
 use super::run::Context;
 use crate::net::http::encode;
 use crate::sys::clock;
@@ -78,10 +78,7 @@ fn row(node: &RosterEntry, now: Wall) -> Vec<String> {
         },
         node.version.clone().unwrap_or_else(dash),
         heard.map_or_else(dash, |at| age(at, now)),
-        match node.id == node.node_id {
-            true => node.node_id.clone(),
-            false => format!("{} (listed as {})", node.node_id, node.id),
-        },
+        node.id.clone(),
     ]
 }
 
@@ -139,10 +136,7 @@ pub fn spawn(c: &Context, args: &args::Spawn, node: &str) -> Result<(), Failure>
 fn node_name(client: &Client, id: &str) -> String {
     let nodes = client.get("/api/nodes").ok();
     let nodes: Option<Vec<RosterEntry>> = nodes.and_then(|n| typed(n["nodes"].clone()).ok());
-    let node = nodes
-        .into_iter()
-        .flatten()
-        .find(|node| node.node_id == id || node.id == id);
+    let node = nodes.into_iter().flatten().find(|node| node.id == id);
     node.map_or(id.to_owned(), |node| node.name)
 }
 
@@ -151,7 +145,10 @@ pub fn release(c: &Context, name: &str) -> Result<(), Failure> {
     let client = c.client()?;
     let here: AgentList = typed(client.get("/api/spawned")?)?;
     if here.agents.iter().any(|agent| agent.name.as_str() == name) {
-        client.delete(&format!("/api/spawned/{}", encode(name)))?;
+        let done = client.delete(&format!("/api/spawned/{}", encode(name)))?;
+        if let Some(warning) = done["warning"].as_str() {
+            note(&format!("relay-broker: {}", clean(warning)));
+        }
     } else {
         let names: Vec<&str> = here.agents.iter().map(|a| a.name.as_str()).collect();
         let here = match names.is_empty() {

@@ -16,10 +16,10 @@ mod inbound;
 mod letters;
 mod limits;
 mod lives;
+mod meanwhile;
 mod pace;
 mod presence;
 mod registration;
-mod release;
 mod roster;
 mod sidecars;
 mod spawn;
@@ -36,7 +36,7 @@ use crate::ids::{AgentId, AgentName, DeliveryId, ErrandId, InvocationId, NodeId,
 use crate::ledger::{Ledger, Record};
 use crate::machine::{self, Machine};
 use crate::msg::{
-    ActionSpec, Answer, ApiCall, Effect, Event, Harness, LinkReport, Reply, RestCall, Secret,
+    ActionSpec, Answer, ApiCall, Effect, Event, Harness, LinkReport, RestCall, Secret,
 };
 use crate::time::{Mono, Now, soonest};
 use crate::wire::down::Down;
@@ -97,8 +97,6 @@ pub struct Dispatcher {
     asked_anew: BTreeMap<AgentId, Seq>,
     /// For whom too much waits, so that the engine's mail is left to the engine.
     full: BTreeMap<AgentId, AgentName>,
-    /// What the engine calls agents that go by another name here, by their ids.
-    called: BTreeMap<AgentId, AgentName>,
     /// Of whom nothing was taken in yet: the first number that was left to the engine on this link.
     left: BTreeMap<AgentId, Seq>,
     /// Since when agents with mail are not here; absent for those that were not here when this life began.
@@ -136,7 +134,6 @@ impl Dispatcher {
             gaps: BTreeMap::new(),
             asked_anew: BTreeMap::new(),
             full: BTreeMap::new(),
-            called: BTreeMap::new(),
             left: BTreeMap::new(),
             absent_since: BTreeMap::new(),
             absent_check: None,
@@ -229,6 +226,10 @@ impl Machine for Dispatcher {
         }
     }
 
+    fn meanwhile(&self, now: Now, event: &Event, effects: &mut Vec<Effect>) -> bool {
+        self.aside(now, event, effects)
+    }
+
     fn replay(&mut self, record: &Record) {
         self.ledger.apply(record);
     }
@@ -287,6 +288,11 @@ impl Dispatcher {
 
     fn call(&mut self, now: Now, ticket: crate::ids::Ticket, call: ApiCall, out: &mut Out) {
         let answer: Option<Answer> = match call {
+            ApiCall::Agents
+            | ApiCall::Pending(_)
+            | ApiCall::Mode(_)
+            | ApiCall::Status
+            | ApiCall::DeadLetters => self.look(now, &call),
             ApiCall::Spawn(request, source) => {
                 self.spawn(now, Some(ticket), *request, source, out);
                 None
@@ -297,10 +303,6 @@ impl Dispatcher {
             ApiCall::Send(request) => self.send(now, ticket, request, out),
             ApiCall::Snapshot { name, ansi } => self.snapshot_call(ticket, &name, ansi, out),
             ApiCall::Nodes => self.nodes_call(ticket, out),
-            ApiCall::Readers(message) => {
-                self.readers_call(ticket, message, out);
-                None
-            }
             ApiCall::Invoke { action, input } => {
                 self.invocation_call(ticket, RestCall::Invoke { action, input }, out);
                 None
@@ -311,15 +313,7 @@ impl Dispatcher {
             }
             ApiCall::Flush(name) => Some(self.flush(now, &name, out)),
             ApiCall::SetMode(name, mode) => Some(self.set_mode(now, &name, mode, out)),
-            ApiCall::Agents => Some(Ok(Reply::Agents(local::AgentList {
-                agents: self.agent_views(now),
-                departed: self.departed_views(),
-            }))),
-            ApiCall::Pending(name) => Some(self.pending(&name)),
-            ApiCall::Mode(name) => Some(self.mode(&name)),
             ApiCall::Sidecar(id, call) => Some(self.sidecar_call(now, id, call, out)),
-            ApiCall::Status => Some(Ok(Reply::Status(Box::new(self.status(now))))),
-            ApiCall::DeadLetters => Some(Ok(Reply::DeadLetters(self.dead_views(now)))),
             ApiCall::Redeliver(which) => Some(self.redeliver(now, which.as_ref(), out)),
         };
         if let Some(answer) = answer {

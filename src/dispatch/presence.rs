@@ -59,6 +59,11 @@ impl Link {
     pub(super) fn deadline(&self) -> Option<Mono> {
         soonest(self.next_heartbeat, self.registration.deadline())
     }
+
+    /// Whether heartbeats are under way on this link.
+    pub(super) fn beating(&self) -> bool {
+        self.next_heartbeat.is_some()
+    }
 }
 
 impl Dispatcher {
@@ -213,6 +218,11 @@ impl Dispatcher {
 
     pub(super) fn heartbeat(&mut self, now: Now, out: &mut Out) {
         self.link.next_heartbeat = Some(now.mono + HEARTBEAT);
+        out.effects.push(self.beat());
+    }
+
+    /// How we are.
+    pub(super) fn beat(&self) -> Effect {
         let active = self.members.values().filter(|m| m.is_live() && !m.moved);
         let active = active.count() as u64;
         let max_agents = self.max_agents();
@@ -221,18 +231,17 @@ impl Dispatcher {
             max => (active as f64 / max as f64).min(1.0),
         };
         let serves = !self.capabilities().is_empty();
-        out.effects
-            .push(Effect::Send(Up::NodeHeartbeat(NodeHeartbeat {
-                name: Some(self.facts.node_name.clone()),
-                node_id: Some(self.facts.node_id.clone()),
-                handlers_live: serves && self.stopping.is_none(),
-                capabilities: Some(self.advertised()),
-                max_agents: Some(max_agents),
-                version: Some(VERSION.into()),
-                load: Some(load),
-                active_agents: active,
-                provider: None,
-            })));
+        Effect::Send(Up::NodeHeartbeat(NodeHeartbeat {
+            name: Some(self.facts.node_name.clone()),
+            node_id: Some(self.facts.node_id.clone()),
+            handlers_live: serves && self.stopping.is_none(),
+            capabilities: Some(self.advertised()),
+            max_agents: Some(max_agents),
+            version: Some(VERSION.into()),
+            load: Some(load),
+            active_agents: active,
+            provider: None,
+        }))
     }
 
     pub(super) fn tick_link(&mut self, now: Now, out: &mut Out) {
@@ -284,32 +293,12 @@ impl Dispatcher {
         if std::mem::replace(&mut self.exited, true) {
             return;
         }
-        self.say_kept(out);
         if self.link.up {
             out.effects
                 .push(Effect::Send(Up::NodeDeregister(NodeDeregister::default())));
         }
         out.effects.push(Effect::Link(LinkCommand::Finish));
         out.effects.push(Effect::Exit(reason));
-    }
-
-    /// A stop loses nothing, and says how much it keeps and for whom.
-    fn say_kept(&mut self, out: &mut Out) {
-        let count = self.ledger.mail().len() as u64;
-        if count == 0 {
-            return;
-        }
-        let names: Vec<AgentName> = self
-            .ledger
-            .mail()
-            .fronts()
-            .map(|(name, _)| name.clone())
-            .collect();
-        log::info!(
-            "{count} messages are kept for the next start, for {} agents",
-            names.len()
-        );
-        self.publish(BrokerEvent::DeliveriesKept { count, names }, out);
     }
 
     /// A text under one of several names in a reply's data.

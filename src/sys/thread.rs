@@ -70,6 +70,8 @@ pub fn start(
 const BATCH: usize = 1024;
 /// How long between tries while the journal cannot be written.
 const RETRY: Duration = Duration::from_millis(500);
+/// How long between signs of life while the journal cannot be written.
+const PULSE: Duration = Duration::from_secs(10);
 /// Turns that take longer than this are named in the log.
 const SLOW: Duration = Duration::from_millis(250);
 
@@ -91,14 +93,18 @@ pub trait Shell<M: Machine> {
     }
     /// The log cannot be written (`Some`), or can again (`None`).
     fn trouble(&mut self, what: Option<&str>);
+    /// How many events are taken in while the log cannot be written, to see what can be done about them meanwhile. With 0
+    /// they wait where they are.
+    const MEANWHILE: usize = 0;
     /// Whether to end now although the log cannot be written. Nothing of the last batch leaves then, so nothing is lost.
     fn give_up(&self) -> bool {
         false
     }
 }
 
-/// Runs a machine until its inbox closes or an effect breaks the loop. While the log refuses, nothing leaves: the same
-/// batch is offered again until the disk takes it.
+/// Runs a machine until its inbox closes or an effect breaks the loop. While the log refuses, no step is taken and nothing
+/// of the last one leaves: the same batch is offered again until the disk takes it. Only what rests on no record is done
+/// in between ([`Machine::meanwhile`]).
 pub fn drive<M: Machine, L: Log<M::Record>, S: Shell<M>>(
     machine: &mut M,
     log: &mut L,
@@ -108,6 +114,7 @@ pub fn drive<M: Machine, L: Log<M::Record>, S: Shell<M>>(
     let mut out = Out::default();
     let mut batch = Vec::new();
     loop {
+        // After what came in while nothing could be written.
         batch.extend(shell.own_events());
         if batch.is_empty() {
             let first = match machine.deadline() {
@@ -136,6 +143,7 @@ pub fn drive<M: Machine, L: Log<M::Record>, S: Shell<M>>(
         if let Err(trouble) = persist(machine, log, &mut out) {
             log::error!("{trouble}; nothing is acknowledged until it can be written");
             shell.trouble(Some(&trouble.0));
+            let mut pulse = clock::now().mono;
             while let Err(trouble) = persist(machine, log, &mut out) {
                 // What keeps it from being written may be another thing than what began it.
                 shell.trouble(Some(&trouble.0));
@@ -145,7 +153,11 @@ pub fn drive<M: Machine, L: Log<M::Record>, S: Shell<M>>(
                     );
                     return;
                 }
-                std::thread::sleep(RETRY);
+                if S::MEANWHILE > 0 && pulse <= clock::now().mono {
+                    pulse = clock::now().mono + PULSE;
+                    aside(machine, shell, &shell.tick());
+                }
+                take_in(machine, shell, inbox, &mut batch);
             }
             log::info!("the journal can be written again");
             shell.trouble(None);
@@ -163,4 +175,41 @@ pub fn drive<M: Machine, L: Log<M::Record>, S: Shell<M>>(
             log::warn!("a turn of {events} events took {took:?}");
         }
     }
+}
+
+/// Until the next try: what comes in is put behind the others in `later`, unless all about it can be done aside.
+fn take_in<M: Machine, S: Shell<M>>(
+    machine: &M,
+    shell: &mut S,
+    inbox: &Receiver<S::Inbound>,
+    later: &mut Vec<M::Event>,
+) {
+    let until = clock::now().mono + RETRY;
+    loop {
+        let left = until.since(clock::now().mono);
+        let came = match later.len() < S::MEANWHILE {
+            true => inbox.recv_timeout(left).ok(),
+            false => None,
+        };
+        let Some(inbound) = came else {
+            // Full, or nobody is left to send anything.
+            return std::thread::sleep(until.since(clock::now().mono));
+        };
+        let event = shell.accept(inbound);
+        if !aside(machine, shell, &event) {
+            later.push(event);
+        }
+        later.extend(shell.own_events());
+    }
+}
+
+/// Does what can be done about an event without a step; whether that was all.
+fn aside<M: Machine, S: Shell<M>>(machine: &M, shell: &mut S, event: &M::Event) -> bool {
+    let mut effects = Vec::new();
+    let all = machine.meanwhile(clock::now(), event, &mut effects);
+    for effect in effects {
+        // The end is not among them: it waits for what is to be written, or for `give_up`.
+        let _ = shell.perform(effect);
+    }
+    all
 }

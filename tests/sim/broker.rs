@@ -344,7 +344,30 @@ impl World {
             );
             return self.broker_left();
         }
+        self.broker_aside(life);
         self.broker_writes(life);
+    }
+
+    /// What goes on while nothing can be written, as `sys::thread` has it; the rest waits for its step.
+    fn broker_aside(&mut self, life: u64) {
+        let (now, when) = (self.now, self.broker_now());
+        let Some(broker) = self.broker_of(life) else {
+            return;
+        };
+        let mut effects = Vec::new();
+        broker
+            .mind
+            .machine
+            .meanwhile(when, &Event::Tick, &mut effects);
+        while let Some(inbound) = broker.inbox.pop_front() {
+            let event = broker.accept(inbound, now);
+            if !broker.mind.machine.meanwhile(when, &event, &mut effects) {
+                broker.own.push(event);
+            }
+        }
+        for effect in effects {
+            self.perform(effect);
+        }
     }
 
     fn perform_all(&mut self, life: u64) {

@@ -11,8 +11,6 @@ mod limits;
 mod lives;
 mod mail;
 mod registration;
-mod releases;
-mod routing;
 mod running;
 mod sequence;
 
@@ -21,7 +19,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::ids::{AgentId, DeliveryId, MsgId, Seq, Ticket};
 use crate::msg::{
-    AgentCommand, AgentReport, How, Identified, Injection, RefusalKind, RestDone, SpawnSource,
+    AgentCommand, AgentReport, How, Identified, Injection, RefusalKind, Reply, RestDone,
+    SpawnSource,
 };
 use crate::time::Wall;
 use crate::wire::down::{ActionInvoke, Deliver};

@@ -199,3 +199,51 @@ fn an_idle_broker_wakes_for_its_heartbeat_and_nothing_else() {
     w.pass(presence::HEARTBEAT);
     assert!(matches!(&w.sent()[..], [Up::NodeHeartbeat(h)] if h.active_agents == 1));
 }
+
+#[test]
+fn while_nothing_can_be_written_signs_of_life_looks_and_ends_go_on_and_nothing_changes() {
+    let mut w = World::new();
+    w.link_up();
+    let run = w.spawn("w1");
+    let before = w.d.ledger().image();
+    let aside = |event: Event| {
+        let mut effects = Vec::new();
+        let all = w.d.meanwhile(w.now, &event, &mut effects);
+        (all, effects)
+    };
+    let (all, effects) = aside(Event::Tick);
+    assert!(
+        !all && matches!(&effects[..], [Effect::Send(Up::NodeHeartbeat(h))] if h.active_agents == 1)
+    );
+    for look in [ApiCall::Agents, ApiCall::Status, ApiCall::DeadLetters] {
+        let (all, effects) = aside(Event::Call(Ticket(1), look));
+        assert!(
+            all && matches!(&effects[..], [Effect::Reply(Ticket(1), Ok(_))]),
+            "{effects:?}"
+        );
+    }
+    let end = Effect::Agent(
+        AgentName::new("w1"),
+        run,
+        AgentCommand::Stop {
+            grace: Duration::from_secs(1),
+        },
+    );
+    let name = AgentName::new("w1");
+    let release = Event::Call(
+        Ticket(2),
+        ApiCall::Release {
+            name: name.clone(),
+            reason: None,
+        },
+    );
+    let releasing = Effect::Reply(Ticket(2), Ok(Reply::Releasing { name }));
+    assert_eq!(aside(release), (false, vec![end.clone(), releasing]));
+    assert_eq!(
+        aside(Event::Shutdown { deadline: Mono(9) }),
+        (false, vec![end])
+    );
+    let other = Event::Call(Ticket(3), ApiCall::Redeliver(None));
+    assert_eq!(aside(other), (false, Vec::new()));
+    assert_eq!(w.d.ledger().image(), before);
+}

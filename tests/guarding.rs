@@ -1,8 +1,11 @@
 //! Other users of the machine: what they prepare is not believed, and what they try does not keep the owner out.
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::support::{Node, Process, Scratch, run, until};
 
@@ -223,4 +226,34 @@ fn what_a_killed_broker_left_of_a_key_file_is_gone_after_the_next_start() {
         others.iter().all(|path| path.exists()),
         "not ours to remove"
     );
+}
+
+/// Asks again and again and reads nothing, as long as the other side takes it.
+fn deaf(api: &str, head: &str) -> TcpStream {
+    let address = api.split_once("://").expect("a URL").1;
+    let mut stream = TcpStream::connect(address).expect("a listener");
+    stream.set_nonblocking(true).expect("ours");
+    let requests = head.repeat(64);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(200) {
+        match stream.write(requests.as_bytes()) {
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => std::thread::yield_now(),
+            // It has been put out already.
+            Err(_) => break,
+        }
+    }
+    stream
+}
+
+#[test]
+fn callers_without_the_key_who_read_nothing_do_not_keep_the_owner_out() {
+    let scratch = Scratch::new();
+    let node = Node::up(scratch.path(), &[]);
+    let head = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let _held: Vec<TcpStream> = (0..80).map(|_| deaf(&node.api, head)).collect();
+    for _ in 0..50 {
+        assert_eq!(node.call("GET", "/api/spawned", None).0, 200);
+    }
+    assert_eq!(run(scratch.path(), &["agents"]).0, Some(0));
 }

@@ -13,7 +13,6 @@ mod gate;
 mod history;
 pub mod hook;
 mod inject;
-mod keys;
 pub mod mark;
 pub mod profile;
 pub mod prompt;

@@ -1,7 +1,7 @@
 //! Who may ask. Everything but `/health` needs the key; and nothing is answered to a browser page that reached us under
 //! another name, because a name that resolves to loopback is how web pages reach local servers.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -30,7 +30,7 @@ fn same(offered: &str, key: &str) -> bool {
 /// Says which of them is not, and what would be.
 pub(crate) fn check_caller(request: &Request, allowed: &[String]) -> Result<(), String> {
     match request.header("host") {
-        Some(host) if is_ours(host_name(host), allowed) => {}
+        Some(host) if host_name(host).is_some_and(|name| is_ours(name, allowed)) => {}
         Some(host) => {
             return Err(format!(
                 "this API is not reachable as {host:?}; use 127.0.0.1, localhost or the address it is bound to"
@@ -40,30 +40,43 @@ pub(crate) fn check_caller(request: &Request, allowed: &[String]) -> Result<(), 
     }
     match request.header("origin") {
         None => Ok(()),
-        Some(origin) if is_loopback(origin_host(origin)) => Ok(()),
+        Some(origin) if origin_host(origin).is_some_and(is_loopback) => Ok(()),
         Some(origin) => Err(format!(
             "pages of {origin:?} may not use this API; only pages of this machine may"
         )),
     }
 }
 
-/// The name in `name`, `name:port`, `[v6]` or `[v6]:port`.
-fn host_name(host: &str) -> &str {
-    let host = host.trim();
-    if let Some(rest) = host.strip_prefix('[') {
-        return rest.split_once(']').map_or("", |(address, _)| address);
+/// The name in `name`, `name:port`, `[v6]`, `[v6]:port` or a bare `v6`. Nothing may stand before, between or behind, for a
+/// browser takes another part for the name.
+fn host_name(host: &str) -> Option<&str> {
+    if host.parse::<Ipv6Addr>().is_ok() {
+        return Some(host);
     }
-    // A bare address of version 6 has more than one colon and no port.
-    match host.split_once(':') {
-        Some((name, port)) if !port.contains(':') => name,
-        _ => host,
-    }
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => {
+            let (address, behind) = rest.split_once(']')?;
+            address.parse::<Ipv6Addr>().ok()?;
+            let port = behind.strip_prefix(':');
+            (address, if behind.is_empty() { None } else { Some(port?) })
+        }
+        None => {
+            let (name, port) = host
+                .split_once(':')
+                .map_or((host, None), |(n, p)| (n, Some(p)));
+            let letter = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+            name.chars().all(letter).then_some((name, port))?
+        }
+    };
+    let is_port =
+        |text: &str| text.parse::<u16>().is_ok() && text.bytes().all(|b| b.is_ascii_digit());
+    port.is_none_or(is_port).then_some(name)
 }
 
-fn origin_host(origin: &str) -> &str {
-    match origin.trim().split_once("://") {
-        Some(("http" | "https", host)) => host_name(host),
-        _ => "",
+fn origin_host(origin: &str) -> Option<&str> {
+    match origin.split_once("://")? {
+        ("http" | "https", host) => host_name(host),
+        _ => None,
     }
 }
 
@@ -138,6 +151,16 @@ mod tests {
             "",
             "[::1",
             "0.0.0.0",
+            "[::1].evil",
+            "[::1]evil:80",
+            "[::1]:",
+            "[127.0.0.1]",
+            "localhost:80@evil.example",
+            "localhost:80:80",
+            "localhost:+80",
+            "localhost:99999",
+            "evil.example/localhost",
+            "127.0.0.1, evil.example",
         ] {
             assert!(
                 check_caller(&request(&[("host", host)]), &[]).is_err(),
@@ -173,6 +196,12 @@ mod tests {
             "file://",
             "http://localhost.evil.example",
             "",
+            "http://127.0.0.1:80@evil.example",
+            "http://127.0.0.1@evil.example",
+            "http://localhost:80/",
+            "http://[::1].evil",
+            "http://evil.example#://localhost",
+            "http://localhost http://evil.example",
         ] {
             assert!(check_caller(&from(origin), &[]).is_err(), "{origin}");
         }

@@ -103,7 +103,12 @@ pub fn start(listener: TcpListener, context: Context) -> io::Result<ApiServer> {
 
 pub(crate) fn serve(listener: TcpListener, api: Arc<Api>) -> io::Result<ApiServer> {
     let handler = Arc::new(Front(api));
-    Server::start("api", listener, Limits::default(), handler).map(ApiServer)
+    // Nothing that is asked without the key has a body.
+    let limits = Limits {
+        stranger_body_bytes: 0,
+        ..Limits::default()
+    };
+    Server::start("api", listener, limits, handler).map(ApiServer)
 }
 
 struct Front(Arc<Api>);
@@ -111,6 +116,10 @@ struct Front(Arc<Api>);
 impl Handler for Front {
     fn handle(&self, request: Request) -> Outcome {
         respond(&self.0, &request)
+    }
+
+    fn knows(&self, head: &Request) -> Option<bool> {
+        Some(auth::has_key(head, &self.0.context.api_key))
     }
 }
 
@@ -206,7 +215,6 @@ fn answer(
         Endpoint::Invoke => reply(&api.ask(routes::invoke(request, name)?, LONG)?),
         Endpoint::Invocation => reply(&api.ask(routes::invocation(request, name)?, LONG)?),
         Endpoint::Nodes => reply(&api.ask(ApiCall::Nodes, LONG)?),
-        Endpoint::Readers => reply(&api.ask(ApiCall::Readers(routes::message(name)?), LONG)?),
         Endpoint::Replay => stream::replay(api, request)?,
         Endpoint::Unsupported => {
             let what = format!("{} is not offered by this broker", request.path);

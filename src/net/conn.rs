@@ -16,14 +16,12 @@ use super::head::{
     Fault, Frame, Framing, HEADERS, Head, chunk_size, end_of_head, handshake, head_of, malformed,
     parse_head, plain,
 };
-use super::http::{Outcome, Response};
+use super::http::{Outcome, Request, Response};
 use super::link;
-use super::server::{Limits, Shared};
+use super::server::{Doing, Limits, Shared};
 use crate::sys::clock;
 use crate::time::Mono;
 
-/// How long a client may take to read an answer.
-const WRITE_TIME: Duration = Duration::from_secs(30);
 /// How long what a client still sends is read and thrown away, so that our last words are not lost to a reset.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// A refused connection's whole life.
@@ -35,10 +33,14 @@ const READ_BYTES: usize = 8 * 1024;
 /// What may wait in a WebSocket's outgoing buffer besides one full message.
 const SOCKET_SLACK: usize = 256 * 1024;
 
-struct Conn {
+struct Conn<'a> {
     stream: TcpStream,
     /// Read and not yet used.
     buf: Vec<u8>,
+    shared: &'a Shared,
+    id: u64,
+    /// A request on it was believed.
+    known: bool,
 }
 
 /// Serves one connection until it ends. `refused`: the first request is answered with 503.
@@ -46,17 +48,24 @@ pub(super) fn serve(stream: TcpStream, shared: &Shared, id: u64, refused: bool) 
     let mut conn = Conn {
         stream,
         buf: Vec::new(),
+        shared,
+        id,
+        known: false,
     };
     if refused {
-        return refuse(&mut conn, shared);
+        return refuse(&mut conn);
     }
-    let limits = &shared.limits;
     loop {
-        if shared.stopping() || !shared.mark(id, Some(clock::now().mono)) {
+        if shared.stopping() || !conn.is(Doing::Waiting(clock::now().mono)) {
             return;
         }
-        let read = conn.read_request(limits);
-        if !shared.mark(id, None) {
+        let read = conn.read_request(&conn.limits());
+        // Who is a stranger for sure is cut off in mid-answer too, if others need the room.
+        let doing = match &read {
+            Ok(head) if head.known == Some(false) => Doing::Waiting(clock::now().mono),
+            _ => Doing::Working,
+        };
+        if !conn.is(doing) {
             return;
         }
         let head = match read {
@@ -68,8 +77,11 @@ pub(super) fn serve(stream: TcpStream, shared: &Shared, id: u64, refused: bool) 
             }
         };
         let handshake = handshake(&head);
-        let frame = Frame::of(&head);
+        let mut frame = Frame::of(&head);
+        // What was not read stands before the next request.
+        frame.keep &= head.body_read;
         let request = head.request;
+        let shows = head.known.is_none() && shows_a_key(&request);
         let outcome = match catch_unwind(AssertUnwindSafe(|| shared.handler.handle(request))) {
             Ok(outcome) => outcome,
             Err(panic) => {
@@ -80,13 +92,16 @@ pub(super) fn serve(stream: TcpStream, shared: &Shared, id: u64, refused: bool) 
         };
         match outcome {
             Outcome::Respond(response) => {
+                if shows && !matches!(response.status, 401 | 403 | 404) {
+                    conn.believe();
+                }
                 let keep = frame.keep && !shared.stopping();
                 if conn.respond(&response, &frame, keep).is_err() || !keep {
                     return;
                 }
             }
             Outcome::Upgrade(run) => match handshake {
-                Ok(key) => return upgrade(conn, &key, limits, run),
+                Ok(key) => return upgrade(conn, &key, &shared.limits, run),
                 Err(response) => {
                     let _ = conn.respond(&response, &frame, false);
                     return;
@@ -121,11 +136,11 @@ pub(super) fn linger(socket: &TcpStream, shared: &Shared) {
     }
 }
 
-fn refuse(conn: &mut Conn, shared: &Shared) {
+fn refuse(conn: &mut Conn<'_>) {
     let hurried = Limits {
         head_time: REFUSE_TIME,
         idle_time: REFUSE_TIME,
-        ..shared.limits.clone()
+        ..conn.shared.limits.clone()
     };
     // Reading the head first lets the answer arrive as an answer and not as a reset.
     let _ = conn.read_head(&hurried);
@@ -136,12 +151,12 @@ fn refuse(conn: &mut Conn, shared: &Shared) {
     );
 }
 
-fn upgrade(mut conn: Conn, key: &str, limits: &Limits, run: Box<dyn FnOnce(Socket) + Send>) {
+fn upgrade(mut conn: Conn<'_>, key: &str, limits: &Limits, run: Box<dyn FnOnce(Socket) + Send>) {
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {}\r\n\r\n",
         derive_accept_key(key.as_bytes())
     );
-    if conn.write_all(answer.as_bytes(), WRITE_TIME).is_err() {
+    if conn.write_all(answer.as_bytes()).is_err() {
         return;
     }
     let config = WebSocketConfig::default()
@@ -156,9 +171,40 @@ fn upgrade(mut conn: Conn, key: &str, limits: &Limits, run: Box<dyn FnOnce(Socke
     }
 }
 
-impl Conn {
+/// Whether a request carries anything that could be a key.
+fn shows_a_key(request: &Request) -> bool {
+    let header = |name| request.header(name).is_some();
+    header("x-api-key") || header("authorization") || request.query("token").is_some()
+}
+
+impl Conn<'_> {
+    /// Notes what it does. `false`: it has been given up.
+    fn is(&self, doing: Doing) -> bool {
+        self.shared.mark(self.id, doing)
+    }
+
+    fn believe(&mut self) {
+        if !self.known {
+            self.known = self.shared.believe(self.id);
+        }
+    }
+
+    /// As long as nobody has shown a key here, the time for everything is short.
+    fn limits(&self) -> Limits {
+        let mut limits = self.shared.limits.clone();
+        if !self.known {
+            limits.idle_time = limits.idle_time.min(limits.stranger_time);
+            limits.write_time = limits.write_time.min(limits.stranger_time);
+        }
+        limits
+    }
+
     fn read_request(&mut self, limits: &Limits) -> Result<Head, Fault> {
         let mut head = self.read_head(limits)?;
+        head.known = self.shared.handler.knows(&head.request);
+        if head.known == Some(true) {
+            self.believe();
+        }
         let until = clock::now().mono + limits.body_time;
         let announced = match head.body {
             Framing::Length(length) => length,
@@ -167,11 +213,17 @@ impl Conn {
         if announced == 0 {
             return Ok(head);
         }
+        let chunked = matches!(head.body, Framing::Chunked);
+        let narrow = limits.stranger_body_bytes < limits.body_bytes;
+        if !self.known && narrow && (chunked || announced > limits.stranger_body_bytes) {
+            head.body_read = false;
+            return Ok(head);
+        }
         if announced > limits.body_bytes {
             return Err(too_large(limits));
         }
         if head.expects_continue && self.buf.is_empty() {
-            self.write_all(b"HTTP/1.1 100 Continue\r\n\r\n", WRITE_TIME)
+            self.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
                 .map_err(|_| Fault::Gone)?;
         }
         head.request.body = match head.body {
@@ -316,13 +368,21 @@ impl Conn {
         }
     }
 
-    fn write_all(&mut self, mut bytes: &[u8], limit: Duration) -> io::Result<()> {
-        let until = clock::now().mono + limit;
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let written = self.write_until(bytes, clock::now().mono + self.limits().write_time);
+        self.is(Doing::Working);
+        written
+    }
+
+    fn write_until(&mut self, mut bytes: &[u8], until: Mono) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.stream.write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => bytes = &bytes[n..],
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    if !self.is(Doing::Unread(clock::now().mono)) {
+                        return Err(io::ErrorKind::ConnectionAborted.into());
+                    }
                     ready(&self.stream, PollFlags::OUT, until)?;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -337,7 +397,7 @@ impl Conn {
         if !frame.head_only {
             bytes.extend_from_slice(&response.body);
         }
-        self.write_all(&bytes, WRITE_TIME)
+        self.write_all(&bytes)
     }
 
     /// The server's own error, after which the connection ends.

@@ -8,6 +8,16 @@ use super::http::{Request, Response, decode};
 /// The most header lines of one request.
 pub(super) const HEADERS: usize = 64;
 
+/// Headers that decide who asks: of two, one reader would believe the first and another the last.
+const SINGLE: [&str; 6] = [
+    "host",
+    "origin",
+    "authorization",
+    "x-api-key",
+    "sec-websocket-key",
+    "sec-websocket-version",
+];
+
 /// Why a request could not be read.
 pub(super) enum Fault {
     /// The other side is gone, or there is nothing to say to it.
@@ -23,6 +33,10 @@ pub(super) struct Head {
     pub(super) keep: bool,
     pub(super) head_only: bool,
     pub(super) body: Framing,
+    /// Whether its sender may ask, if the handler can tell.
+    pub(super) known: Option<bool>,
+    /// The body, if there is one, is in `request`.
+    pub(super) body_read: bool,
     pub(super) expects_continue: bool,
 }
 
@@ -118,7 +132,8 @@ pub(super) fn parse_head(bytes: &[u8]) -> Result<Head, Fault> {
         })
         .collect();
     let method = parsed.method.unwrap_or_default();
-    let (path, query) = target(parsed.path.unwrap_or_default());
+    let parsed_path = parsed.path.unwrap_or_default();
+    let (path, query) = target(parsed_path);
     let http_10 = parsed.version == Some(0);
     let request = Request {
         // Whoever answers GET answers HEAD: the body is left away on the way out.
@@ -128,8 +143,15 @@ pub(super) fn parse_head(bytes: &[u8]) -> Result<Head, Fault> {
         headers,
         body: Vec::new(),
     };
-    if request.headers.iter().filter(|(n, _)| n == "host").count() > 1 {
-        return Err(malformed("more than one Host header"));
+    for name in SINGLE {
+        if request.headers.iter().filter(|(n, _)| n == name).count() > 1 {
+            return Err(malformed(&format!("more than one {name} header")));
+        }
+    }
+    if names_another(parsed_path, request.header("host")) {
+        return Err(malformed(
+            "the request line names another server than the Host header",
+        ));
     }
     let keep = if http_10 {
         lists(&request, "connection", "keep-alive")
@@ -141,6 +163,8 @@ pub(super) fn parse_head(bytes: &[u8]) -> Result<Head, Fault> {
         keep,
         head_only: method == "HEAD",
         body: framing(&request, http_10)?,
+        known: None,
+        body_read: true,
         expects_continue: !http_10 && lists(&request, "expect", "100-continue"),
         request,
     })
@@ -174,6 +198,17 @@ fn framing(request: &Request, http_10: bool) -> Result<Framing, Fault> {
             "of all transfer encodings only `chunked` is understood".into(),
         )),
         _ => Err(malformed("the length of the body is said in two ways")),
+    }
+}
+
+/// Whether a request target names its server, and not the one of the `Host` header.
+fn names_another(target: &str, host: Option<&str>) -> bool {
+    match target.split_once("://") {
+        Some((_, rest)) if !target.starts_with('/') => {
+            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            !host.is_some_and(|host| host.eq_ignore_ascii_case(&rest[..end]))
+        }
+        _ => false,
     }
 }
 

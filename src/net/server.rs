@@ -24,18 +24,26 @@ use crate::time::Mono;
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request.
     fn handle(&self, request: Request) -> Outcome;
+
+    /// Whether a request shows by its head that its sender may ask; its body is not read yet. `None` where only the answer
+    /// tells: then whoever shows a key and is not refused is known.
+    fn knows(&self, _head: &Request) -> Option<bool> {
+        None
+    }
 }
 
 /// Bounds on what a stranger can make the server hold.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at one time. When all are taken, the one that has waited longest for a request is closed to make room;
-    /// if all are at work, the new one gets 503.
+    /// Connections at one time. When all are taken, one is closed to make room: the oldest of a stranger, else the one that
+    /// has waited longest for a request, else one that does not read its answer; if all are at work, the new one gets 503.
     pub connections: usize,
     /// Bytes of a request's head.
     pub head_bytes: usize,
     /// Bytes of a request's body; more gets 413.
     pub body_bytes: usize,
+    /// The same for a stranger: the request is answered without its body.
+    pub stranger_body_bytes: usize,
     /// Bytes of one WebSocket message.
     pub frame_bytes: usize,
     /// From the first byte of a head to its last.
@@ -44,6 +52,10 @@ pub struct Limits {
     pub body_time: Duration,
     /// Between requests on one connection.
     pub idle_time: Duration,
+    /// For reading an answer.
+    pub write_time: Duration,
+    /// Both of the last, for strangers: who never showed a key.
+    pub stranger_time: Duration,
 }
 
 impl Default for Limits {
@@ -52,10 +64,13 @@ impl Default for Limits {
             connections: 64,
             head_bytes: 16 * 1024,
             body_bytes: 8 * 1024 * 1024,
+            stranger_body_bytes: 8 * 1024 * 1024,
             frame_bytes: 4 * 1024 * 1024,
             head_time: Duration::from_secs(5),
             body_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(60),
+            write_time: Duration::from_secs(30),
+            stranger_time: Duration::from_secs(10),
         }
     }
 }
@@ -76,10 +91,39 @@ struct Entry {
     /// A second descriptor of the same socket: shutting it down wakes the thread.
     socket: Arc<TcpStream>,
     thread: Option<thread::Handle>,
-    /// Since when it waits for a request; `None` while it works on one.
-    waiting: Option<Mono>,
+    accepted: Mono,
+    doing: Doing,
+    /// Whether a request on it was believed.
+    known: bool,
     /// Only here to be told that there is no room.
     refused: bool,
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// It waits for a request, since then.
+    Waiting(Mono),
+    /// A request is being answered.
+    Working,
+    /// The other side does not read its answer, since then.
+    Unread(Mono),
+    /// It is being seen off.
+    Leaving,
+}
+
+impl Entry {
+    /// Who is closed first when room is needed; `None` for whom never. Anybody of this machine can connect, so those who
+    /// have shown no key must not keep out those who have one. Among them it is the oldest: a newcomer is about to show it.
+    fn turn_to_go(&self) -> Option<(u8, Mono)> {
+        match self.doing {
+            Doing::Leaving => Some((0, self.accepted)),
+            Doing::Waiting(_) | Doing::Unread(_) if !self.known => Some((1, self.accepted)),
+            Doing::Waiting(since) => Some((2, since)),
+            Doing::Unread(since) => Some((3, since)),
+            Doing::Working => None,
+        }
+    }
 }
 
 /// What the accept thread, the connections and the owner share.
@@ -97,15 +141,18 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Notes that a connection waits for a request, or has begun to work on one. `false`: it has been given up.
-    pub(super) fn mark(&self, id: u64, waiting: Option<Mono>) -> bool {
-        match self.entries.lock().get_mut(&id) {
-            Some(entry) => {
-                entry.waiting = waiting;
-                true
-            }
-            None => false,
-        }
+    /// Notes what a connection is doing. `false`: it has been given up.
+    pub(super) fn mark(&self, id: u64, doing: Doing) -> bool {
+        self.change(id, |entry| entry.doing = doing)
+    }
+
+    /// Notes that a request on a connection was believed. `false`: it has been given up.
+    pub(super) fn believe(&self, id: u64) -> bool {
+        self.change(id, |entry| entry.known = true)
+    }
+
+    fn change(&self, id: u64, change: impl FnOnce(&mut Entry)) -> bool {
+        self.entries.lock().get_mut(&id).map(change).is_some()
     }
 
     /// Makes room for one more connection, if that can be done without cutting off work.
@@ -115,12 +162,12 @@ impl Shared {
         if serving < self.limits.connections {
             return Room::Serve;
         }
-        let idlest = entries
+        let first = entries
             .iter()
             .filter(|(_, e)| !e.refused)
-            .filter_map(|(id, e)| e.waiting.map(|since| (since, *id)))
+            .filter_map(|(id, e)| Some((e.turn_to_go()?, *id)))
             .min();
-        if let Some((_, id)) = idlest
+        if let Some((_, id)) = first
             && let Some(entry) = entries.remove(&id)
         {
             let _ = entry.socket.shutdown(Shutdown::Both);
@@ -270,10 +317,13 @@ fn admit(name: &str, id: u64, stream: TcpStream, shared: &Arc<Shared>) -> io::Re
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
     let socket = Arc::new(stream.try_clone()?);
+    let now = clock::now().mono;
     let entry = Entry {
         socket: socket.clone(),
         thread: None,
-        waiting: Some(clock::now().mono),
+        accepted: now,
+        doing: Doing::Waiting(now),
+        known: false,
         refused,
     };
     shared.entries.lock().insert(id, entry);
@@ -281,8 +331,7 @@ fn admit(name: &str, id: u64, stream: TcpStream, shared: &Arc<Shared>) -> io::Re
     let started = thread::start(format!("{name}:{id}"), STACK_KIB, move || {
         let leave = leave;
         conn::serve(stream, &leave.0, leave.1, refused);
-        // Whoever is only being seen off makes room before anybody else.
-        leave.0.mark(leave.1, Some(Mono(0)));
+        leave.0.mark(leave.1, Doing::Leaving);
         conn::linger(&socket, &leave.0);
     })?;
     if let Some(entry) = shared.entries.lock().get_mut(&id) {

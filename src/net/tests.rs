@@ -45,6 +45,8 @@ impl Handler for Echo {
                 let _ = self.go.recv_timeout(PATIENCE);
                 Outcome::Respond(Response::text(200, "done"))
             }
+            // More than the buffers of a connection that nobody reads take.
+            "/much" => Outcome::Respond(Response::text(200, "x".repeat(32 * 1024 * 1024))),
             "/bug" => panic!("a bug, made on purpose"),
             _ => Outcome::Respond(Response::text(
                 200,
@@ -60,6 +62,19 @@ impl Handler for Echo {
     }
 }
 
+/// Knows who has the key `yes`, as the local API does.
+struct Guarded(Echo);
+
+impl Handler for Guarded {
+    fn handle(&self, request: Request) -> Outcome {
+        self.0.handle(request)
+    }
+
+    fn knows(&self, head: &Request) -> Option<bool> {
+        Some(head.header("x-api-key") == Some("yes"))
+    }
+}
+
 struct World {
     server: Server,
     begun: Receiver<()>,
@@ -67,10 +82,14 @@ struct World {
 }
 
 fn world(limits: Limits) -> World {
+    world_of(limits, |echo| Arc::new(echo))
+}
+
+fn world_of(limits: Limits, handler: impl FnOnce(Echo) -> Arc<dyn Handler>) -> World {
     let (begun_in, begun) = unbounded();
     let (go, go_out) = bounded(16);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let handler = Arc::new(Echo {
+    let handler = handler(Echo {
         begun: begun_in,
         go: go_out,
     });
@@ -242,6 +261,11 @@ fn what_two_readers_could_read_differently_is_refused() {
         "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxyz\r\n",
         "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nOrigin: http://localhost\r\nOrigin: http://evil\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX-API-Key: a\r\nx-api-key: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n",
+        "GET http://evil/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET http://evil HTTP/1.1\r\n\r\n",
     ] {
         let mut c = Client::of(&w);
         c.say(head);
@@ -321,6 +345,85 @@ fn strangers_who_only_hold_connections_open_keep_nobody_out() {
         .collect();
     assert_eq!(ask(&w, "GET / HTTP/1.1\r\n\r\n").1, "GET / [] ");
     assert_eq!(held[0].ends(), "", "the oldest made room");
+}
+
+/// One that asks for much and reads nothing of it.
+fn deaf(w: &World, headers: &str) -> Client {
+    let mut c = Client::of(w);
+    c.say(&format!("GET /much HTTP/1.1\r\n{headers}\r\n"));
+    // It has begun to answer, so it is not waiting for a request.
+    c.0.fill_buf().expect("a beginning");
+    c
+}
+
+#[test]
+fn strangers_who_do_not_read_their_answers_keep_nobody_out() {
+    let w = world(Limits {
+        connections: 4,
+        ..Limits::default()
+    });
+    let _held: Vec<Client> = (0..12).map(|_| deaf(&w, "")).collect();
+    for _ in 0..8 {
+        assert_eq!(ask(&w, "GET / HTTP/1.1\r\n\r\n").1, "GET / [] ");
+    }
+}
+
+#[test]
+fn strangers_are_put_out_before_anybody_who_has_shown_the_key() {
+    let limits = Limits {
+        connections: 4,
+        ..Limits::default()
+    };
+    let w = world_of(limits, |echo| Arc::new(Guarded(echo)));
+    let mut owner = Client::of(&w);
+    owner.say("GET /1 HTTP/1.1\r\nX-API-Key: yes\r\n\r\n");
+    assert_eq!(owner.hear().1, "GET /1 [] ");
+    let mut held = Vec::new();
+    for _ in 0..12 {
+        held.push(deaf(&w, "X-API-Key: no\r\n"));
+        let mut idle = Client::of(&w);
+        idle.say("GET / HTTP/1.1\r\nX-API-Key: no\r\n\r\n").hear();
+        held.push(idle);
+    }
+    owner.say("GET /2 HTTP/1.1\r\nX-API-Key: yes\r\n\r\n");
+    assert_eq!(
+        owner.hear().1,
+        "GET /2 [] ",
+        "it was the oldest, and stayed"
+    );
+}
+
+#[test]
+fn where_only_answers_tell_who_is_known_a_key_that_is_refused_tells_nothing() {
+    let limits = Limits {
+        connections: 2,
+        stranger_time: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let w = world(limits);
+    let mut known = Client::of(&w);
+    known.say("GET / HTTP/1.1\r\nAuthorization: Bearer k\r\n\r\n");
+    known.hear();
+    let mut stranger = Client::of(&w);
+    stranger.say("GET / HTTP/1.1\r\n\r\n").hear();
+    assert_eq!(stranger.ends(), "", "its time is short");
+    known.say("GET /later HTTP/1.1\r\nAuthorization: Bearer k\r\n\r\n");
+    assert_eq!(known.hear().1, "GET /later [] ");
+}
+
+#[test]
+fn the_body_of_a_stranger_is_not_even_read() {
+    let limits = Limits {
+        stranger_body_bytes: 0,
+        ..Limits::default()
+    };
+    let w = world_of(limits, |echo| Arc::new(Guarded(echo)));
+    let mut c = Client::of(&w);
+    c.say("POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n");
+    assert_eq!(c.hear().1, "POST / [] ");
+    assert_eq!(c.ends(), "", "where the next request begins is not known");
+    let with_key = "POST / HTTP/1.1\r\nX-API-Key: yes\r\nContent-Length: 2\r\n\r\nhi";
+    assert_eq!(ask(&w, with_key).1, "POST / [] hi");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::time::{Mono, Wall};
 use crate::wire::down::{Down, Mode};
 use crate::wire::event::{BrokerEvent, DeliveryMode, Dialog, Policy, Proof};
 use crate::wire::local;
-use crate::wire::rest::{Invocation, RosterEntry};
+use crate::wire::rest::{Invocation, Reader, RosterEntry};
 use crate::wire::up::{Outcome, Up};
 
 /// A token or key. Prints as dots, is never a journal record's field.
@@ -211,6 +211,8 @@ pub enum ApiCall {
     Redeliver(Option<DeliveryId>),
     /// The workspace's nodes, as the engine knows them.
     Nodes,
+    /// Who has a message that went through the engine.
+    Readers(MsgId),
     /// Have an action invoked somewhere in the workspace.
     Invoke {
         /// For example `spawn`.
@@ -321,6 +323,7 @@ pub enum Reply {
     DeadLetters(Vec<local::DeadLetterView>),
     Redelivered(local::Redelivered),
     Nodes(Vec<RosterEntry>),
+    Readers(Vec<Reader>),
     Invocation(Invocation),
     Sidecar(Value),
 }
@@ -572,6 +575,8 @@ pub enum RestCall {
     },
     /// List the workspace's nodes.
     Nodes,
+    /// List who has a message.
+    Readers(MsgId),
     /// An identity for an agent, and its place on this node: for when the link cannot do it.
     Identify(Box<Wanted>),
     /// Invoke an action in the broker's own name.
@@ -627,6 +632,8 @@ pub enum RestDone {
     Joined,
     /// The roster.
     Nodes(Vec<RosterEntry>),
+    /// Who has the message.
+    Readers(Vec<Reader>),
     /// Registered, and bound to this node.
     Identified(Identified),
     /// An invocation as it stands.

@@ -220,7 +220,7 @@ fn a_script_can_wait_for_what_an_agent_does() {
     let (code, _, err) = wait("ada", "ready", "100ms");
     assert_eq!(code, Some(1));
     assert!(
-        err.contains("no agent named ada was started within 100ms"),
+        err.contains("no agent named ada runs on this broker") && err.contains("waited 100ms"),
         "{err}"
     );
 

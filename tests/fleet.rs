@@ -93,6 +93,17 @@ fn an_agent_is_started_on_another_node_written_to_and_released_from_here() {
     until("the message over there", || {
         two.events("delivery_verified").pop()
     });
+    let (code, out, err) = ask(&["send", "far", "and again", "--wait"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.contains("far: received on another node in "), "{out}");
+    two.call(
+        "PUT",
+        "/api/spawned/far/delivery-mode",
+        Some(serde_json::json!({"mode": "manual_flush"})),
+    );
+    let (code, out, err) = ask(&["send", "far", "held", "--wait", "--timeout", "1s"]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(err.contains("far has not read it yet"), "{err}");
 
     let (code, _, err) = ask(&["spawn", "far", "--on", "two", "--", "cat"]);
     assert_eq!(code, Some(1));

@@ -83,7 +83,7 @@ fn a_broker_killed_in_the_middle_of_a_thousand_for_ten_agents_goes_on() {
 fn mail_that_a_busy_program_never_read_comes_once_after_a_crash() {
     let folder = Scratch::new();
     // Reads nothing until a file appears; before that the kernel holds what we typed, and dies with the terminal.
-    let slow = "while [ ! -e go ]; do sleep 0.02; done; exec cat >> slow.txt";
+    let slow = "echo '->pty:ready'; while [ ! -e go ]; do sleep 0.02; done; exec cat >> slow.txt";
     let flag = format!("slow=sh -c {}", shell_words::quote(slow));
     let node = Node::up(folder.path(), &["--agent", &flag]);
     node.ready("slow");

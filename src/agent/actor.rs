@@ -17,7 +17,7 @@ use crate::agent::history::History;
 use crate::agent::hook::Hook;
 use crate::agent::mark::Mark;
 use crate::agent::profile::Profile;
-use crate::agent::pty::{Birth, Status, Terminal};
+use crate::agent::pty::{Birth, Heard, Status, Terminal};
 use crate::agent::stream::Pieces;
 use crate::hub::Topic;
 use crate::ids::AgentName;
@@ -335,14 +335,16 @@ impl Actor {
     /// Reads what is there, but no more than a round's worth.
     fn pump(&mut self, buffer: &mut [u8]) -> bool {
         let mut filled = 0;
-        let mut more = true;
+        let (mut more, mut flushed) = (true, false);
         while more && filled < buffer.len() {
             match self.terminal.read(&mut buffer[filled..]) {
-                Ok(0) => {
+                Ok(Heard::End) => {
                     self.hung_up = true;
                     more = false;
                 }
-                Ok(n) => filled += n,
+                Ok(Heard::Output(n)) => filled += n,
+                Ok(Heard::Flushed) => flushed = true,
+                Ok(Heard::Nothing) => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => more = false,
             }
@@ -351,6 +353,9 @@ impl Actor {
             let bytes = &buffer[..filled];
             self.core.saw(clock::now().mono, bytes, &mut self.out);
             self.tell(bytes);
+        }
+        if flushed {
+            self.core.step(clock::now(), Event::Flushed, &mut self.out);
         }
         more
     }
@@ -416,6 +421,11 @@ impl Actor {
                 let facts = self.terminal.facts();
                 self.core
                     .step(clock::now(), Event::Tty(facts), &mut self.out);
+            }
+            Effect::Seek => {
+                let awaited = self.terminal.awaited();
+                self.core
+                    .step(clock::now(), Event::Awaited(awaited), &mut self.out);
             }
             Effect::NoteHistory(source) => {
                 // Not before: a launcher becomes the program some time after its start.

@@ -51,7 +51,7 @@ const WITH_VALUE: [&str; 9] = [
 fn console(program: &'static str) -> Profile {
     Profile {
         program: Cow::Borrowed(program),
-        one_line: true,
+        one_line: Some(true),
         interrupts: 0,
         enter_after: Duration::ZERO,
         ..GENERIC
@@ -98,7 +98,7 @@ mod tests {
     fn what_runs_each_line_it_reads_gets_one_line_and_what_runs_a_program_is_that_program() {
         let one_line = |line: &str| {
             let argv: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            of(&argv[0], &argv[1..]).is_some_and(|row| row.one_line)
+            of(&argv[0], &argv[1..]).is_some_and(|row| row.one_line == Some(true))
         };
         for line in [
             "bash",

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::agent::dialog;
 use crate::agent::draft::{Check, Draft, Stage};
-use crate::agent::gate::Hands;
+use crate::agent::keys::Keyboard;
 use crate::agent::profile::{Profile, Source};
 use crate::agent::prompt::{self, Focus};
 use crate::agent::proof::Head;
@@ -31,10 +31,23 @@ pub struct Facts {
     pub line_mode: bool,
     /// ECHO: the kernel shows what is typed.
     pub echo: bool,
-    /// ICRNL: a carriage return is read as a newline.
-    pub cr_is_newline: bool,
+    /// The byte that the program reads as Enter; `None` where the settings leave none (IGNCR with INLCR).
+    pub enter: Option<u8>,
     /// Whether something typed waits to be read; `None` where that cannot be known.
     pub unread: Option<bool>,
+    /// Who has the terminal.
+    pub front: Front,
+}
+
+/// Which process group has the terminal: reads from it, and gets what its keys signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Front {
+    /// The program's own.
+    Own,
+    /// Another: a shell gives each of its jobs one.
+    Other(i32),
+    /// The kernel does not say.
+    Unknown,
 }
 
 /// What can happen to an agent.
@@ -44,6 +57,10 @@ pub enum Event {
     Output(Vec<u8>),
     /// The answer to [`Effect::Probe`]; to be given before anything else.
     Tty(Facts),
+    /// The answer to [`Effect::Seek`]; `None` where nobody can tell.
+    Awaited(Option<bool>),
+    /// What was typed and not yet read has been thrown away.
+    Flushed,
     /// The message of the last [`Effect::AskHistory`] is in the program's history.
     InHistory,
     /// The program's hook told what it was asked.
@@ -69,6 +86,8 @@ pub enum Effect {
     Write(Vec<u8>),
     /// Look at the terminal's settings now.
     Probe,
+    /// Find out whether anybody waits for what is typed.
+    Seek,
     /// Remember how far the program's history goes.
     NoteHistory(Source),
     /// Look whether the message was added to it; [`Event::InHistory`] if so. It may stand there as a placeholder.
@@ -141,7 +160,9 @@ pub struct AgentCore {
     /// Keys on their way: number, mark, length.
     going: VecDeque<(u64, u64, usize)>,
     keys_waiting: usize,
-    hands: Hands,
+    keyboard: Keyboard,
+    /// Who had the terminal when the agent was first ready: a launcher may have given it away for good.
+    home: Option<Front>,
     /// The program's input line was seen.
     prompt_known: bool,
     /// Nothing is typed before; set by the first message that lands.
@@ -177,7 +198,8 @@ impl AgentCore {
             held: VecDeque::new(),
             going: VecDeque::new(),
             keys_waiting: 0,
-            hands: Hands::default(),
+            keyboard: Keyboard::default(),
+            home: None,
             prompt_known: false,
             rests_until: None,
             sign: None,
@@ -312,6 +334,11 @@ impl AgentCore {
         focus
     }
 
+    /// Whether another process group has the terminal than those that are the agent itself.
+    fn is_foreign(&self, facts: Facts) -> bool {
+        matches!(facts.front, Front::Other(_)) && self.home != Some(facts.front)
+    }
+
     fn sight(&mut self) -> Sight {
         match self.focus() {
             Focus::Away if prompt::is_menu(&self.screen) => Sight::Other,
@@ -323,13 +350,19 @@ impl AgentCore {
 
     fn starting(&mut self, now: Mono, mut watch: Watch, out: &mut Effects) -> Next {
         let sight = self.sight();
+        watch.asks = prompt::is_behind_words(&self.screen);
         match watch.judge(now, &self.profile, self.screen.modes(), sight, self.facts) {
             Judgement::Ready(evidence) => {
                 Self::report(out, AgentReport::Ready { evidence });
+                self.home = self.facts.map(|facts| facts.front);
                 Next::Go(State::Ready)
             }
             Judgement::Look => {
                 self.look(out);
+                Next::Stay(State::Starting(watch))
+            }
+            Judgement::Seek => {
+                out.effects.push(Effect::Seek);
                 Next::Stay(State::Starting(watch))
             }
             Judgement::Wait(at) => {
@@ -353,7 +386,7 @@ impl AgentCore {
     }
 
     fn keys(&mut self, now: Mono, number: u64, bytes: Vec<u8>, out: &mut Effects) {
-        self.hands.pressed(now, &bytes);
+        self.keyboard.pressed(now, &bytes);
         if self.keys_waiting + bytes.len() > KEYS_MAX {
             let why = "the program does not read its terminal; too many keys wait".to_owned();
             out.effects.push(Effect::Keys(number, Err(why)));
@@ -418,6 +451,12 @@ impl AgentCore {
             Self::report(out, AgentReport::Idle { silent });
         }
         self.look_for_dialogs(now, out);
+        if let State::Starting(watch) = &mut self.state
+            && watch.wake <= now
+        {
+            watch.look_again();
+            self.facts = None;
+        }
         let wake = match &self.state {
             State::Injecting(draft) | State::Stalled(draft) => draft.wake,
             State::Verifying(check) => check.draft.wake,
@@ -448,7 +487,18 @@ impl Machine for AgentCore {
         let now = now.mono;
         match event {
             Event::Output(bytes) => return self.saw(now, &bytes, out),
-            Event::Tty(facts) => self.facts = Some(facts),
+            Event::Tty(facts) => {
+                self.facts = Some(facts);
+                if !matches!(self.state, State::Starting(_)) {
+                    self.home.get_or_insert(facts.front);
+                }
+            }
+            Event::Awaited(awaited) => {
+                if let State::Starting(watch) = &mut self.state {
+                    watch.sought(now, awaited);
+                }
+            }
+            Event::Flushed => self.flushed(now, out),
             Event::InHistory => {
                 if let State::Verifying(check) = &mut self.state {
                     check.proven.get_or_insert(Proof::Transcript);

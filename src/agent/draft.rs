@@ -28,6 +28,8 @@ const RESTLESS: Duration = Duration::from_secs(1);
 const SPINNING: Duration = Duration::from_millis(250);
 /// From the last byte read to Enter where nothing is echoed.
 const UNECHOED: Duration = Duration::from_millis(150);
+/// A program that waits for a line takes it within this.
+const TAKEN_WITHIN: Duration = Duration::from_millis(5);
 /// How long an answer on the screen is waited for once everything is read.
 const SHOWN_WITHIN: Duration = Duration::from_millis(250);
 /// How long anything is waited for where reading cannot be observed.
@@ -277,10 +279,12 @@ pub struct Check {
     pub turn: Option<Proof>,
     /// When the program's history was last looked into.
     pub asked_at: Option<Mono>,
-    /// Output up to Enter.
-    offset: u64,
     read_at: Option<Mono>,
     gone_at: Option<Mono>,
+    /// It was seen to lie in the terminal a while after Enter, so nobody had waited for it.
+    lay: bool,
+    /// It is one line, which is read as a whole or not at all.
+    pub whole: bool,
     /// The program left line mode before it had read: whether it kept or discarded what waited cannot be known.
     switched: bool,
     stalled: bool,
@@ -323,7 +327,7 @@ impl Judged {
 
 impl Check {
     /// With Enter queued, but not yet in the terminal.
-    pub fn new(mut draft: Box<Draft>, frame: Frame, mark: u64, offset: u64, now: Mono) -> Self {
+    pub fn new(mut draft: Box<Draft>, frame: Frame, mark: u64, now: Mono) -> Self {
         draft.wake = Some(now + WINDOW);
         Self {
             draft,
@@ -337,9 +341,10 @@ impl Check {
             proven: None,
             turn: None,
             asked_at: None,
-            offset,
             read_at: None,
             gone_at: None,
+            lay: false,
+            whole: false,
             switched: false,
             stalled: false,
             told_unread: false,
@@ -354,6 +359,12 @@ impl Check {
         self.entered_at = None;
         self.presses += 1;
         self.draft.wake = Some(now + WINDOW);
+    }
+
+    /// The terminal was emptied: whether that took all of the message, unread. A program that had waited for the text would have
+    /// taken it before.
+    pub fn is_thrown_away(&self) -> bool {
+        self.frame == Frame::Lines && self.whole && self.lay && self.read_at.is_none()
     }
 
     /// Enter is not in the terminal, because it is full of what the program has not read.
@@ -423,6 +434,7 @@ impl Check {
             self.read_at.get_or_insert(now);
         }
         if facts.unread.is_some() && self.read_at.is_none() {
+            self.lay |= now >= entered_at + TAKEN_WITHIN;
             let late = now >= entered_at + WINDOW;
             let mut judged = Judged::wait(self.looks.next(now));
             if late {
@@ -435,7 +447,6 @@ impl Check {
             return self.draft_gone(now, entered_at, screen, prompt, hope);
         }
         let since = self.read_at.unwrap_or(entered_at);
-        let shown = screen.offset() > self.offset;
         if self.switched {
             return match (self.draft.echo.heard(), now >= since + WINDOW) {
                 (true, _) => Judged::landed(Proof::Echo),
@@ -446,22 +457,20 @@ impl Check {
             };
         }
         if self.read_at.is_none() {
-            return self.unobserved(now, entered_at, shown);
+            return self.unobserved(now, entered_at);
         }
-        match (self.frame == Frame::Paste || self.draft.echo.heard(), shown) {
-            (true, _) => Judged::landed(Proof::Echo),
-            (false, true) if !self.kernel_echo => Judged::landed(Proof::Screen),
-            (false, _) if now < since + SHOWN_WITHIN => Judged::wait(since + SHOWN_WITHIN),
-            (false, true) => Judged::landed(Proof::Screen),
-            (false, false) => Judged::landed(Proof::Read),
+        match self.frame == Frame::Paste || self.draft.echo.heard() {
+            true => Judged::landed(Proof::Echo),
+            false if now < since + SHOWN_WITHIN => Judged::wait(since + SHOWN_WITHIN),
+            // It may have shown something else, but any program that moves does.
+            false => Judged::landed(Proof::Read),
         }
     }
 
     /// Nobody can say whether the program has read: only what it shows counts, and the kernel's own echo does not.
-    fn unobserved(&self, now: Mono, entered_at: Mono, shown: bool) -> Judged {
-        match (self.frame == Frame::Paste || self.draft.echo.heard(), shown) {
-            (true, _) if !self.kernel_echo => Judged::landed(Proof::Echo),
-            (false, true) if !self.kernel_echo => Judged::landed(Proof::Screen),
+    fn unobserved(&self, now: Mono, entered_at: Mono) -> Judged {
+        match self.frame == Frame::Paste || self.draft.echo.heard() {
+            true if !self.kernel_echo => Judged::landed(Proof::Echo),
             _ if now < entered_at + WINDOW => Judged::wait(entered_at + WINDOW),
             _ => Judged::unproven("nothing was seen within 5s"),
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::agent::core::Facts;
 use crate::agent::dialog;
+use crate::agent::keys::Hands;
 use crate::agent::profile::Profile;
 use crate::agent::prompt::{self, Focus};
 use crate::screen::Screen;
@@ -24,24 +25,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How often once that was reported.
 const LOOK_LATER: Duration = Duration::from_secs(1);
 
-/// What people did at the keyboard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hands {
-    /// The last key that began or continued a line; `None` once Enter ended it.
-    pub typing: Option<Mono>,
-}
-
-impl Hands {
-    /// Keys came. Escape sequences are arrows, mouse reports and answers of a terminal: no words.
-    pub fn pressed(&mut self, now: Mono, keys: &[u8]) {
-        match keys {
-            [] | [0x1b, ..] => {}
-            [.., b'\r' | b'\n' | 0x03] => self.typing = None,
-            _ => self.typing = Some(now),
-        }
-    }
-}
-
 /// What is known at the moment of the question.
 #[derive(Clone, Copy)]
 pub struct Scene<'a> {
@@ -57,6 +40,8 @@ pub struct Scene<'a> {
     pub steer: bool,
     /// This program's input line was seen before, so it is known when it is not there.
     pub known: bool,
+    /// Another process group than the agent's own has the terminal.
+    pub foreign: bool,
 }
 
 /// The answer.
@@ -91,6 +76,12 @@ enum Obstacle {
     Drawing,
     /// It works, and would glue the message to others.
     Working,
+    /// Another program has the terminal, and takes every byte as a key.
+    Foreign,
+    /// What is typed is not shown, as for a password.
+    Secret,
+    /// No byte is an Enter with the terminal's settings.
+    NoEnter,
 }
 
 impl Gate {
@@ -128,6 +119,15 @@ impl Gate {
                 *self = Self::default();
                 return Answer::Wait(now + LOOK_LATER);
             }
+            Obstacle::Foreign => {
+                "a full-screen program that is not the agent's own has the terminal, so nothing was typed".to_owned()
+            }
+            Obstacle::Secret => {
+                "the program asks for something and shows nothing of what is typed, as for a password, so nothing was typed".to_owned()
+            }
+            Obstacle::NoEnter => {
+                "the terminal's settings (igncr, inlcr) leave no key that ends a line, so nothing was typed".to_owned()
+            }
             Obstacle::Elsewhere | Obstacle::Drawing => {
                 self.left_since = None;
                 let dialog = dialog::seen(scene.screen, scene.profile, scene.focus, scene.known);
@@ -149,6 +149,9 @@ impl Gate {
             && scene.now < at + HANDS_OFF
         {
             return Some(Obstacle::Hands(at + HANDS_OFF));
+        }
+        if let Some(obstacle) = of_the_terminal(scene) {
+            return Some(obstacle);
         }
         if !scene.profile.composer {
             return None;
@@ -177,17 +180,40 @@ impl Gate {
     }
 }
 
+/// What stands in the way whatever the program is.
+fn of_the_terminal(scene: Scene<'_>) -> Option<Obstacle> {
+    let facts = scene.facts;
+    let own_prompt = matches!(scene.focus, Focus::Empty | Focus::Draft | Focus::Home);
+    if facts.line_mode && !facts.echo && asks(scene.screen) {
+        return Some(Obstacle::Secret);
+    }
+    // In line mode the kernel keeps what is typed until the agent's own program asks for it.
+    if scene.foreign && !facts.line_mode && !own_prompt {
+        return Some(Obstacle::Foreign);
+    }
+    facts.enter.is_none().then_some(Obstacle::NoEnter)
+}
+
+/// Whether the cursor stands behind a question, or below one that ends in a colon. A program that never echoes shows neither.
+fn asks(screen: &Screen) -> bool {
+    let last = screen.last_lines(1);
+    let colon = |line: &String| line.trim_end().ends_with([':', '：']);
+    prompt::is_behind_words(screen) || last.iter().any(colon)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::core::Front;
     use crate::agent::rows::Rows;
     use crate::msg::Size;
 
     const RAW: Facts = Facts {
         line_mode: false,
         echo: false,
-        cr_is_newline: false,
+        enter: Some(b'\r'),
         unread: Some(false),
+        front: Front::Own,
     };
 
     fn at(ms: u64) -> Mono {
@@ -209,6 +235,7 @@ mod tests {
             hands,
             steer: false,
             known,
+            foreign: false,
         })
     }
 
@@ -243,8 +270,9 @@ mod tests {
     fn a_half_typed_line_is_waited_for_and_then_put_aside_once() {
         let mut gate = Gate::default();
         let line = "❯ half a li";
-        let mut hands = NOBODY;
-        hands.pressed(at(0), b"i");
+        let hands = Hands {
+            typing: Some(at(0)),
+        };
         assert_eq!(
             ask(&mut gate, 10, line, hands, true),
             Answer::Wait(at(2000))
@@ -262,18 +290,6 @@ mod tests {
             Answer::Blocked(..)
         ));
         assert_eq!(ask(&mut gate, 12_300, "❯ ", hands, true), Answer::Type);
-    }
-
-    #[test]
-    fn keys_that_end_a_line_or_are_no_words_hold_nothing_up() {
-        let mut hands = NOBODY;
-        hands.pressed(at(0), b"\x1b[A");
-        assert_eq!(hands.typing, None);
-        hands.pressed(at(1), b"x");
-        hands.pressed(at(2), b"\x1b[I");
-        assert_eq!(hands.typing, Some(at(1)));
-        hands.pressed(at(3), b"y\r");
-        assert_eq!(hands.typing, None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod gate;
 mod history;
 pub mod hook;
 mod inject;
+mod keys;
 pub mod mark;
 pub mod profile;
 pub mod prompt;

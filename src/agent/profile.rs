@@ -16,9 +16,9 @@ pub struct Profile {
     /// It has a composer: raw mode and bracketed paste, or it is not at its prompt. Typing earlier leaves drafts whose
     /// Enter was swallowed (injection, start-up).
     pub composer: bool,
-    /// It runs what it reads line by line, so a message comes as one line: each of several would be a turn of its own, and
-    /// what a message says would be run as if somebody had typed it.
-    pub one_line: bool,
+    /// It takes each line that it reads for something of its own, so a message comes as one line. `None`: only as long as its
+    /// terminal is in line mode; with several lines a sender could write a line in another's name there.
+    pub one_line: Option<bool>,
     /// In line mode, lines that are longer than the terminal takes are cut into several instead of refused.
     pub wraps: bool,
     /// How its input line is drawn.
@@ -78,7 +78,7 @@ impl Profile {
 pub const GENERIC: Profile = Profile {
     program: Cow::Borrowed(""),
     composer: false,
-    one_line: false,
+    one_line: None,
     wraps: false,
     prompt: None,
     dialogs: &[],

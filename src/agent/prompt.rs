@@ -54,6 +54,13 @@ pub fn focus(screen: &Screen, prompt: Option<Prompt>) -> Focus {
     }
 }
 
+/// Whether something stands on the cursor's row before the cursor, as any prompt does.
+pub fn is_behind_words(screen: &Screen) -> bool {
+    let cells = screen.cursor_cells();
+    let mut before = cells.text.iter().take(cells.cursor);
+    before.any(|c| !c.is_whitespace())
+}
+
 /// The words in the input line, up to the end of the cursor's row; `None` if there is no input line.
 pub fn standing(screen: &Screen, prompt: Prompt) -> Option<String> {
     let cells = screen.cursor_cells();

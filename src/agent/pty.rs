@@ -3,7 +3,7 @@
 //! who kept it. Knows nothing of messages.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -13,10 +13,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use rustix::termios::{InputModes, LocalModes, Winsize, tcgetattr, tcgetpgrp, tcsetwinsize};
 
-use crate::agent::core::{Ending, Facts};
+use crate::agent::core::{Ending, Facts, Front};
 use crate::agent::exec;
 use crate::msg::{AgentSpec, Size};
-use crate::sys::{entropy, proc};
+use crate::sys::{entropy, proc, reading};
 
 /// Variables that describe somebody else's terminal.
 const FOREIGN: [&str; 3] = ["COLUMNS", "LINES", "CLAUDECODE"];
@@ -29,6 +29,21 @@ pub struct Terminal {
     /// it could not be had.
     slave: Option<OwnedFd>,
     pid: Pid,
+    /// Each read says first what has become of the terminal (`TIOCPKT`).
+    packets: bool,
+}
+
+/// What a read of the terminal brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// So much output.
+    Output(usize),
+    /// What was typed and not yet read has been thrown away, as by a program that sets its terminal up.
+    Flushed,
+    /// Something else that says nothing to us.
+    Nothing,
+    /// No more comes.
+    End,
 }
 
 /// A process that was made and has yet to become the program.
@@ -90,7 +105,12 @@ impl Terminal {
             .and_then(Pid::from_raw)
             .ok_or_else(|| cannot("no process", &"it has no number"))?;
         Ok(Birth {
-            terminal: Self { master, slave, pid },
+            terminal: Self {
+                packets: packets(&master),
+                master,
+                slave,
+                pid,
+            },
             status,
         })
     }
@@ -101,7 +121,12 @@ impl Terminal {
     /// When the master cannot be made non-blocking.
     pub fn from_parts(master: OwnedFd, slave: Option<OwnedFd>, pid: Pid) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&master, true)?;
-        Ok(Self { master, slave, pid })
+        Ok(Self {
+            packets: packets(&master),
+            master,
+            slave,
+            pid,
+        })
     }
 
     /// Process, process group and session in one.
@@ -109,16 +134,32 @@ impl Terminal {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// The next piece of output; 0 when no more comes.
+    /// The next piece of output, or of news.
     ///
     /// # Errors
     /// `WouldBlock` for none now.
-    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match rustix::io::read(&self.master, buffer) {
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<Heard> {
+        let mut status = [0];
+        let mut parts = [IoSliceMut::new(&mut status), IoSliceMut::new(buffer)];
+        let from = usize::from(!self.packets);
+        match rustix::io::readv(&self.master, &mut parts[from..]) {
             // Linux reports a terminal whose other side is closed like this.
-            Err(rustix::io::Errno::IO) => Ok(0),
-            other => Ok(other?),
+            Err(rustix::io::Errno::IO) | Ok(0) => Ok(Heard::End),
+            Err(e) => Err(e.into()),
+            Ok(n) if !self.packets => Ok(Heard::Output(n)),
+            Ok(n) => Ok(match status[0] {
+                0 if n > 1 => Heard::Output(n - 1),
+                news if news & FLUSHED != 0 => Heard::Flushed,
+                _ => Heard::Nothing,
+            }),
         }
+    }
+
+    /// Whether anybody sleeps until something is typed; `None` where that cannot be known.
+    pub fn awaited(&self) -> Option<bool> {
+        let slave = self.slave.as_ref()?;
+        let front = tcgetpgrp(&self.master).ok()?.as_raw_nonzero().get();
+        reading::awaited(slave, self.pid(), front)
     }
 
     /// Puts bytes into the terminal, as many as it takes.
@@ -139,8 +180,17 @@ impl Terminal {
         Facts {
             line_mode: local.contains(LocalModes::ICANON),
             echo: local.contains(LocalModes::ECHO),
-            cr_is_newline: input.contains(InputModes::ICRNL),
+            enter: enter(local, input),
             unread: self.slave.as_ref().and_then(unread),
+            front: self.front(),
+        }
+    }
+
+    fn front(&self) -> Front {
+        match tcgetpgrp(&self.master) {
+            Ok(group) if group == self.pid => Front::Own,
+            Ok(group) => Front::Other(group.as_raw_nonzero().get()),
+            Err(_) => Front::Unknown,
         }
     }
 
@@ -236,6 +286,55 @@ fn session(process: &Path) -> Option<Pid> {
     let stat = std::fs::read_to_string(process.join("stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
     Pid::from_raw(fields.split_whitespace().nth(3)?.parse().ok()?)
+}
+
+/// The bit of a packet's first byte that says that unread input was thrown away (`TIOCPKT_FLUSHREAD`).
+const FLUSHED: u8 = 1;
+
+/// Has each read say first what has become of the terminal, where the number of that request is known.
+fn packets(master: &OwnedFd) -> bool {
+    #[cfg(all(
+        target_os = "linux",
+        any(
+            target_arch = "x86_64",
+            target_arch = "aarch64",
+            target_arch = "riscv64"
+        )
+    ))]
+    {
+        const TIOCPKT: rustix::ioctl::Opcode = 0x5420;
+        // SAFETY: the request reads one integer, and changes nothing in our memory.
+        let set = unsafe {
+            let on = rustix::ioctl::Setter::<TIOCPKT, std::ffi::c_int>::new(1);
+            rustix::ioctl::ioctl(master, on)
+        };
+        set.is_ok()
+    }
+    #[cfg(not(all(
+        target_os = "linux",
+        any(
+            target_arch = "x86_64",
+            target_arch = "aarch64",
+            target_arch = "riscv64"
+        )
+    )))]
+    {
+        let _ = master;
+        false
+    }
+}
+
+/// Carriage returns may be dropped or read as newlines, and newlines as carriage returns; a line ends in a newline.
+fn enter(local: LocalModes, input: InputModes) -> Option<u8> {
+    let has = |mode| input.contains(mode);
+    let cr = !has(InputModes::IGNCR);
+    let newline = (!has(InputModes::INLCR)).then_some(b'\n');
+    match local.contains(LocalModes::ICANON) {
+        true if cr && has(InputModes::ICRNL) => Some(b'\r'),
+        true => newline,
+        false if cr => Some(b'\r'),
+        false => newline,
+    }
 }
 
 /// Whether something lies in the terminal that the program has not taken. In line mode only whole lines count. `poll` has

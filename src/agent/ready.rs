@@ -15,6 +15,10 @@ const QUIET: Duration = Duration::from_millis(300);
 /// Silence from the start: a program like `cat` says nothing.
 const MUTE: Duration = Duration::from_millis(500);
 
+/// How long a program in line mode may leave its terminal unread: a launcher prepares what it is to become.
+const LAUNCH: Duration = Duration::from_secs(15);
+/// How often to look whether somebody reads by now.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// Silence after which a picture without the input line that we know is taken for a newer version's.
 const STRANGE: Duration = Duration::from_secs(5);
 
@@ -36,6 +40,10 @@ pub struct Watch {
     last_output: Option<Mono>,
     tail: Vec<u8>,
     marked: bool,
+    /// Whether anybody waits for what is typed, and when that was found out.
+    awaited: Option<(Mono, Option<bool>)>,
+    /// Something stands on the cursor's row before the cursor, as a prompt does.
+    pub asks: bool,
     /// When to judge again if nothing happens before.
     pub wake: Mono,
 }
@@ -47,6 +55,8 @@ pub enum Judgement {
     Ready(String),
     /// Quiet enough: look at the terminal's modes and ask again.
     Look,
+    /// Find out whether anybody waits for what is typed and ask again.
+    Seek,
     /// Not before then, unless something happens.
     Wait(Mono),
 }
@@ -59,6 +69,8 @@ impl Watch {
             last_output: None,
             tail: Vec::new(),
             marked: false,
+            awaited: None,
+            asks: false,
             wake: since + MUTE,
         }
     }
@@ -75,6 +87,40 @@ impl Watch {
         self.marked = has_marker(&joined) || has_marker(bytes);
         let from = if bytes.len() >= keep { bytes } else { &joined };
         self.tail = from[from.len().saturating_sub(keep)..].to_vec();
+    }
+
+    /// Whether anybody waits for what is typed.
+    pub fn sought(&mut self, now: Mono, awaited: Option<bool>) {
+        self.awaited = Some((now, awaited));
+    }
+
+    /// What was found out may have changed.
+    pub fn look_again(&mut self) {
+        self.awaited = None;
+    }
+
+    /// In line mode the kernel takes what is typed before anybody is there to read it, and a program that sets its terminal up
+    /// throws it away. So silence alone is no readiness there: what to do instead, or `None` where somebody reads.
+    fn launching(&self, now: Mono, profile: &Profile, facts: Option<Facts>) -> Option<Judgement> {
+        let until = self.since + profile.ready_within.max(LAUNCH);
+        if profile.composer || now >= until {
+            return None;
+        }
+        match (facts, self.awaited) {
+            (Some(facts), _) if !facts.line_mode => None,
+            (_, Some((_, Some(true)))) => None,
+            (_, Some((at, _))) if now < at + LOOK_AGAIN => {
+                // Where nobody can tell, a prompt must do, or time.
+                let unknown = matches!(self.awaited, Some((_, None)));
+                let limit = self.since + profile.ready_within;
+                match unknown && (self.asks || now >= limit) {
+                    true => None,
+                    false => Some(Judgement::Wait((at + LOOK_AGAIN).min(until))),
+                }
+            }
+            (None, _) => Some(Judgement::Look),
+            (Some(_), _) => Some(Judgement::Seek),
+        }
     }
 
     /// The rules, in order. `facts` are those of a look since the last output, if there was one.
@@ -97,6 +143,9 @@ impl Watch {
         };
         let composer = modes.bracketed_paste && facts.is_some_and(|f| !f.line_mode);
         if now >= limit {
+            if let Some(instead) = self.launching(now, profile, facts) {
+                return instead;
+            }
             return Judgement::Ready(format!(
                 "{} s passed since the start",
                 profile.ready_within.as_secs()
@@ -107,6 +156,9 @@ impl Watch {
         }
         if facts.is_none() {
             return Judgement::Look;
+        }
+        if let Some(instead) = self.launching(now, profile, facts) {
+            return instead;
         }
         let prompt = composer && sight == Sight::Prompt;
         let strange_at = self.last_output.unwrap_or(self.since) + STRANGE;
@@ -132,14 +184,16 @@ fn has_marker(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::core::Front;
     use crate::agent::profile::GENERIC;
     use crate::agent::rows::Rows;
 
     const RAW: Option<Facts> = Some(Facts {
         line_mode: false,
         echo: false,
-        cr_is_newline: false,
+        enter: Some(b'\r'),
         unread: Some(false),
+        front: Front::Own,
     });
 
     fn at(ms: u64) -> Mono {
@@ -201,9 +255,86 @@ mod tests {
             Judgement::Wait(at(5000))
         );
         assert!(matches!(
-            watch.judge(at(5000), &GENERIC, modes, Sight::Prompt, None),
+            watch.judge(at(5000), &GENERIC, modes, Sight::Prompt, RAW),
             Judgement::Ready(_)
         ));
+    }
+
+    const COOKED: Option<Facts> = Some(Facts {
+        line_mode: true,
+        echo: true,
+        enter: Some(b'\r'),
+        unread: Some(false),
+        front: Front::Own,
+    });
+
+    /// A program in line mode at some time, of which it is known whether it waits for input.
+    fn in_line_mode(watch: &mut Watch, ms: u64, awaited: Option<bool>) -> Judgement {
+        let judge =
+            |watch: &Watch| watch.judge(at(ms), &GENERIC, Modes::default(), Sight::Prompt, COOKED);
+        watch.look_again();
+        match judge(watch) {
+            Judgement::Seek => {
+                watch.sought(at(ms), awaited);
+                judge(watch)
+            }
+            other => other,
+        }
+    }
+
+    #[test]
+    fn silence_in_line_mode_is_no_readiness_while_nobody_reads() {
+        let mut watch = Watch::new(at(0));
+        for ms in [500, 2000, 5000, 14_000] {
+            assert_eq!(
+                in_line_mode(&mut watch, ms, Some(false)),
+                Judgement::Wait(at(ms + 250))
+            );
+        }
+        for (ms, awaited) in [(500, true), (2000, true), (15_000, false)] {
+            assert!(matches!(
+                in_line_mode(&mut watch, ms, Some(awaited)),
+                Judgement::Ready(_)
+            ));
+        }
+    }
+
+    #[test]
+    fn where_nobody_can_tell_who_reads_a_prompt_counts_or_time() {
+        let mut watch = Watch::new(at(0));
+        watch.saw(at(100), b"Preparing...\r\n");
+        assert_eq!(
+            in_line_mode(&mut watch, 500, None),
+            Judgement::Wait(at(750))
+        );
+        watch.asks = true;
+        assert!(matches!(
+            in_line_mode(&mut watch, 500, None),
+            Judgement::Ready(_)
+        ));
+        watch.asks = false;
+        assert!(matches!(
+            in_line_mode(&mut watch, 5000, None),
+            Judgement::Ready(_)
+        ));
+    }
+
+    #[test]
+    fn a_launcher_that_never_stops_talking_is_not_ready_for_that() {
+        let mut watch = Watch::new(at(0));
+        watch.saw(at(6000), b"downloading");
+        let judge = |watch: &Watch, facts| {
+            watch.judge(at(6000), &GENERIC, Modes::default(), Sight::Prompt, facts)
+        };
+        assert_eq!(judge(&watch, None), Judgement::Look);
+        assert_eq!(judge(&watch, COOKED), Judgement::Seek);
+        watch.sought(at(6000), Some(false));
+        assert_eq!(judge(&watch, COOKED), Judgement::Wait(at(6250)));
+        assert_eq!(
+            judge(&watch, None),
+            Judgement::Wait(at(6250)),
+            "not at each word"
+        );
     }
 
     #[test]

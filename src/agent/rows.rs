@@ -124,7 +124,7 @@ mod tests {
             Rows::default().by_command(&argv)
         };
         assert!(row("/usr/local/bin/claude --resume").composer);
-        assert!(row("env A=1 bash -i").one_line);
+        assert_eq!(row("env A=1 bash -i").one_line, Some(true));
         assert_eq!(row("cat"), GENERIC);
         assert_eq!(row(""), GENERIC);
     }

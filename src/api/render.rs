@@ -162,6 +162,7 @@ pub(crate) fn reply(reply: &Reply) -> Response {
         Reply::Invocation(invocation) => ok(invocation),
         Reply::Sidecar(value) => ok(value),
         Reply::Nodes(nodes) => ok(&json!({"nodes": nodes})),
+        Reply::Readers(readers) => ok(&json!({"readers": readers})),
     }
 }
 

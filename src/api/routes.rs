@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::render::ApiError;
-use crate::ids::{AgentName, DeliveryId, InvocationId};
+use crate::ids::{AgentName, DeliveryId, InvocationId, MsgId};
 use crate::msg::{ApiCall, Size, SpawnSource};
 use crate::net::Request;
 use crate::wire::event::DeliveryMode;
@@ -41,6 +41,7 @@ pub(crate) enum Endpoint {
     DeadLetters,
     Redeliver,
     Nodes,
+    Readers,
     Invoke,
     Invocation,
     Replay,
@@ -82,6 +83,7 @@ const ROUTES: &[(&str, &str, Endpoint)] = &[
     ("GET", "/api/dead-letters", Endpoint::DeadLetters),
     ("POST", "/api/dead-letters/redeliver", Endpoint::Redeliver),
     ("GET", "/api/nodes", Endpoint::Nodes),
+    ("GET", "/api/messages/{name}/readers", Endpoint::Readers),
     ("POST", "/api/actions/{name}/invoke", Endpoint::Invoke),
     (
         "GET",
@@ -159,6 +161,18 @@ const SIDE_MAX: u64 = 1000;
 pub(crate) fn agent(name: Option<&str>) -> Result<AgentName, ApiError> {
     let name = name.unwrap_or_default();
     AgentName::check(name).map_err(|_| ApiError::no_agent(name))
+}
+
+/// A message's id from a path.
+pub(crate) fn message(id: Option<&str>) -> Result<MsgId, ApiError> {
+    match id.filter(|id| !id.is_empty()) {
+        Some(id) => Ok(MsgId::new(id)),
+        None => Err(ApiError::new(
+            400,
+            "invalid_request",
+            "name a message in the path",
+        )),
+    }
 }
 
 /// The body as a JSON object, without keys that are null: clients write those for "absent".

@@ -215,6 +215,7 @@ fn answer(
         Endpoint::Invoke => reply(&api.ask(routes::invoke(request, name)?, LONG)?),
         Endpoint::Invocation => reply(&api.ask(routes::invocation(request, name)?, LONG)?),
         Endpoint::Nodes => reply(&api.ask(ApiCall::Nodes, LONG)?),
+        Endpoint::Readers => reply(&api.ask(ApiCall::Readers(routes::message(name)?), LONG)?),
         Endpoint::Replay => stream::replay(api, request)?,
         Endpoint::Unsupported => {
             let what = format!("{} is not offered by this broker", request.path);

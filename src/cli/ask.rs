@@ -71,6 +71,11 @@ fn restart_policy(args: &args::Spawn) -> Option<local::RestartPolicy> {
     Some(local::RestartPolicy {
         when,
         max_restarts: args.max_restarts.unwrap_or(usual.max_restarts),
+        // A number that was given holds also for a program that fails each time.
+        max_consecutive_failures: match args.max_restarts {
+            Some(_) => 0,
+            None => usual.max_consecutive_failures,
+        },
         cooldown_ms: args.cooldown.map_or(usual.cooldown_ms, millis),
         ..usual
     })
@@ -102,10 +107,32 @@ pub fn agents(c: &Context, json: bool) -> Result<(), Failure> {
         return print_json(&answer);
     }
     let list: local::AgentList = typed(answer)?;
+    let departed: String = list.departed.iter().map(departed_line).collect();
     if list.agents.is_empty() {
-        return print("no agents; start one with: relay-broker spawn NAME -- CMD\n");
+        let none = "no agents; start one with: relay-broker spawn NAME -- CMD\n";
+        return print(&format!("{none}{departed}"));
     }
-    print(&agent_table(c, &list.agents))
+    print(&format!("{}{departed}", agent_table(c, &list.agents)))
+}
+
+/// One line for an agent that is not here any more.
+fn departed_line(agent: &local::DepartedView) -> String {
+    let what = if agent.given_up {
+        "was given up"
+    } else {
+        "ended"
+    };
+    let waiting = match agent.pending_messages {
+        0 => String::new(),
+        n => format!("; {n} messages wait for it"),
+    };
+    format!(
+        "{} {what} at {}: {}{waiting} ({})\n",
+        clean(agent.name.as_str()),
+        agent.at,
+        clean(&agent.reason),
+        brief(&agent.command, 40)
+    )
 }
 
 fn agent_table(c: &Context, agents: &[local::AgentView]) -> String {

@@ -166,6 +166,7 @@ fn words(event: &BrokerEvent) -> String {
         | E::DeliveryDeferred { .. }
         | E::DeadLetterRedelivered { .. }
         | E::DeliveryDropped { .. }
+        | E::DeliveriesKept { .. }
         | E::DeadLetterAdded { .. }
         | E::AgentPendingDrained { .. }
         | E::AgentInboundDeliveryModeChanged { .. } => mail_words(event),
@@ -258,7 +259,19 @@ fn mail_words(event: &BrokerEvent) -> String {
             name,
             count,
             reason,
-        } => format!("{count} dropped for {name}: {}", clean(reason)),
+            senders,
+        } => {
+            let from = match senders.is_empty() {
+                true => String::new(),
+                false => format!(" from {}", clean(&senders.join(", "))),
+            };
+            format!("{count} dropped for {name}{from}: {}", clean(reason))
+        }
+        E::DeliveriesKept { count, names } => {
+            let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+            let names = clean(&names.join(", "));
+            format!("{count} messages are kept for the next start, for {names}")
+        }
         E::DeadLetterAdded { name, reason, .. } => {
             format!("dead letter for {name}: {}", clean(reason))
         }

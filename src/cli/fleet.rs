@@ -78,7 +78,10 @@ fn row(node: &RosterEntry, now: Wall) -> Vec<String> {
         },
         node.version.clone().unwrap_or_else(dash),
         heard.map_or_else(dash, |at| age(at, now)),
-        node.id.clone(),
+        match node.id == node.node_id {
+            true => node.node_id.clone(),
+            false => format!("{} (listed as {})", node.node_id, node.id),
+        },
     ]
 }
 
@@ -136,7 +139,10 @@ pub fn spawn(c: &Context, args: &args::Spawn, node: &str) -> Result<(), Failure>
 fn node_name(client: &Client, id: &str) -> String {
     let nodes = client.get("/api/nodes").ok();
     let nodes: Option<Vec<RosterEntry>> = nodes.and_then(|n| typed(n["nodes"].clone()).ok());
-    let node = nodes.into_iter().flatten().find(|node| node.id == id);
+    let node = nodes
+        .into_iter()
+        .flatten()
+        .find(|node| node.node_id == id || node.id == id);
     node.map_or(id.to_owned(), |node| node.name)
 }
 

@@ -51,6 +51,10 @@ fn words(record: &Record) -> String {
             released: true,
         } => format!("{agent} was released"),
         Record::Ended { agent, .. } => format!("{agent} ended"),
+        Record::Departed { agent, departed } => {
+            let at = departed.at.iso();
+            format!("{agent} is away since {at}: {}", departed.reason)
+        }
         Record::Held { agent, mode } => match mode {
             DeliveryMode::AutoInject => format!("messages for {agent} are typed as they come"),
             DeliveryMode::ManualFlush => format!("messages for {agent} are held"),

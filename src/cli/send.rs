@@ -3,19 +3,22 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::args::{self, Urgency};
 use super::ask::print_json;
-use super::client::{Heard, Stream, typed};
+use super::client::{Client, Heard, Stream, typed};
 use super::failure::Failure;
 use super::render::{clean, note, print, span};
 use super::run::Context;
+use crate::net::http::encode;
 use crate::sys::{clock, stdio};
 use crate::time::Mono;
 use crate::wire::event::{BrokerEvent, Numbered, Proof};
 use crate::wire::local::{SendRequest, Sent, TEXT_MAX};
+use crate::wire::rest::Reader;
 
 /// `send`.
 pub fn send(c: &Context, args: &args::Send) -> Result<(), Failure> {
@@ -46,7 +49,10 @@ pub fn send(c: &Context, args: &args::Send) -> Result<(), Failure> {
         print(&describe(&sent))?;
     }
     match stream {
-        Some(mut stream) => watch(&mut stream, &sent, begun, begun + args.timeout, args),
+        Some(mut stream) => {
+            let mut watch = Watch::new(&client, &sent, begun, args);
+            watch.wait_for_the_end(&mut stream)
+        }
         None => Ok(()),
     }
 }
@@ -110,7 +116,7 @@ impl Stage {
         let to = clean(to);
         match self {
             Stage::Sent => format!(
-                "it has not come to an agent of this broker, and agents elsewhere cannot be watched from here (to: {to})"
+                "the engine has it, and {to} has not read it yet; it waits there for {to} (`relay-broker nodes` shows who is connected)"
             ),
             Stage::Queued => format!("it still waits its turn; see `relay-broker pending {to}`"),
             Stage::Held => {
@@ -169,61 +175,131 @@ fn step(said: BrokerEvent, took: &str) -> Step {
     }
 }
 
-/// Waits for the end of the message for every local target.
-fn watch(
-    stream: &mut Stream,
-    sent: &Sent,
+/// How often the engine is asked who has a message that no agent of this broker was sent.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Waits for the end of a message: for every local target, or until the engine says that its one reader has it.
+struct Watch<'a> {
+    client: &'a Client,
+    sent: &'a Sent,
+    args: &'a args::Send,
     begun: Mono,
     deadline: Mono,
-    args: &args::Send,
-) -> Result<(), Failure> {
-    let mut waiting: BTreeSet<String> = sent.targets.iter().cloned().collect();
-    let mut failed = None;
-    let mut stage = Stage::Sent;
-    loop {
-        let event = match stream.next(Some(deadline)) {
-            Heard::Event(value) => value,
-            Heard::Late => {
-                return Err(Failure::new(format!(
-                    "not verified within {}: {}",
-                    humantime::format_duration(args.timeout),
-                    stage.sentence(&args.to)
-                )));
-            }
-            Heard::Over(why) => {
-                return Err(Failure::new(format!(
-                    "the broker ended before the message was verified ({why}); \
-                     it is kept and typed after the next start"
-                )));
-            }
-        };
-        if event["event_id"] != sent.event_id.as_str() {
-            continue;
+    waiting: BTreeSet<String>,
+    stage: Stage,
+    failed: Option<String>,
+}
+
+impl<'a> Watch<'a> {
+    fn new(client: &'a Client, sent: &'a Sent, begun: Mono, args: &'a args::Send) -> Self {
+        Self {
+            client,
+            sent,
+            args,
+            begun,
+            deadline: begun + args.timeout,
+            waiting: sent.targets.iter().cloned().collect(),
+            stage: Stage::Sent,
+            failed: None,
+        }
+    }
+
+    fn wait_for_the_end(&mut self, stream: &mut Stream) -> Result<(), Failure> {
+        let mut over = false;
+        while !over {
+            over = match stream.next(Some(self.wake())) {
+                Heard::Event(event) => self.heard(event)?,
+                Heard::Late if clock::now().mono < self.deadline => self.look()?,
+                Heard::Late => return Err(self.late()),
+                Heard::Over(why) => {
+                    return Err(Failure::new(format!(
+                        "the broker ended before the message was verified ({why}); \
+                         it is kept and typed after the next start"
+                    )));
+                }
+            };
+        }
+        self.failed
+            .take()
+            .map_or(Ok(()), |why| Err(Failure::new(why)))
+    }
+
+    /// Whether the message is beyond this broker, for all that is known of it here.
+    fn is_elsewhere(&self) -> bool {
+        self.stage == Stage::Sent && self.sent.targets.is_empty()
+    }
+
+    fn wake(&self) -> Mono {
+        match self.is_elsewhere() {
+            true => self.deadline.min(clock::now().mono + LOOK),
+            false => self.deadline,
+        }
+    }
+
+    /// Whether an event was the last that is waited for.
+    fn heard(&mut self, event: Value) -> Result<bool, Failure> {
+        if event["event_id"] != self.sent.event_id.as_str() {
+            return Ok(false);
         }
         let Ok(Numbered { event: said, .. }) = serde_json::from_value(event.clone()) else {
-            continue;
+            return Ok(false);
         };
-        let took = span(clock::now().mono.since(begun));
-        match step(said, &took) {
-            Step::Other => continue,
+        match step(said, &self.took()) {
+            Step::Other => Ok(false),
             Step::At(further) => {
-                stage = further;
-                continue;
+                self.stage = further;
+                Ok(false)
             }
             Step::Done(name, end) => {
-                waiting.remove(&name);
-                match end {
-                    Ok(line) => report(args.json, &event, &line)?,
-                    Err(why) => {
-                        report(args.json, &event, "")?;
-                        failed = Some(why);
-                    }
-                }
+                self.waiting.remove(&name);
+                let line = end.unwrap_or_else(|why| {
+                    self.failed = Some(why);
+                    String::new()
+                });
+                report(self.args.json, &event, &line)?;
+                Ok(self.waiting.is_empty())
             }
         }
-        if waiting.is_empty() {
-            return failed.map_or(Ok(()), |why| Err(Failure::new(why)));
-        }
+    }
+
+    /// Whether the engine says that an agent of another node has the message. Nodes acknowledge what is in a terminal,
+    /// and the engine then lists the agent as a reader (engine-wire 4.5).
+    fn look(&mut self) -> Result<bool, Failure> {
+        let path = format!(
+            "/api/messages/{}/readers",
+            encode(self.sent.event_id.as_str())
+        );
+        let Ok(answer) = self.client.get(&path) else {
+            return Ok(false);
+        };
+        let readers: Vec<Reader> = typed(answer["readers"].clone()).unwrap_or_default();
+        let to = self.args.to.trim_start_matches('@');
+        let there = readers
+            .iter()
+            .find(|r| r.agent_name == to || to.starts_with('#'));
+        let Some(reader) = there else {
+            return Ok(false);
+        };
+        let name = clean(&reader.agent_name);
+        let line = format!("{name}: received on another node in {}\n", self.took());
+        report(
+            self.args.json,
+            &json!({"kind": "message_received", "reader": reader}),
+            &line,
+        )?;
+        Ok(true)
+    }
+
+    fn took(&self) -> String {
+        span(clock::now().mono.since(self.begun))
+    }
+
+    fn late(&self) -> Failure {
+        Failure::new(format!(
+            "not verified within {}: {}",
+            humantime::format_duration(self.args.timeout),
+            self.stage.sentence(&self.args.to)
+        ))
     }
 }
 

@@ -4,7 +4,7 @@
 use super::args::{self, State};
 use super::client::{Client, Heard, typed};
 use super::failure::Failure;
-use super::render::{clean, print};
+use super::render::{clean, note, print};
 use super::run::Context;
 use crate::sys::clock;
 use crate::wire::local::{AgentList, AgentView};
@@ -16,6 +16,12 @@ pub fn wait(c: &Context, args: &args::Wait) -> Result<(), Failure> {
     // Opened before the first question, so nothing is missed between the two.
     let mut stream = client.events(client.newest()?)?;
     let mut agent = look(&client, &args.name)?;
+    if agent.is_none() && args.until != State::Exit {
+        note(&format!(
+            "relay-broker: {}; waiting on",
+            absent(&client, &args.name)?
+        ));
+    }
     while !reached(args.until, agent.as_ref()) {
         match stream.next(Some(deadline)) {
             Heard::Event(event) if event["kind"] == "worker_stream" => {}
@@ -24,11 +30,11 @@ pub fn wait(c: &Context, args: &args::Wait) -> Result<(), Failure> {
             }
             Heard::Event(_) => {}
             Heard::Late => {
-                return Err(Failure::new(format!(
-                    "{} within {}",
-                    standing(&args.name, agent.as_ref()),
-                    humantime::format_duration(args.timeout)
-                )));
+                let waited = humantime::format_duration(args.timeout);
+                return Err(Failure::new(match &agent {
+                    Some(agent) => format!("{} within {waited}", standing(agent)),
+                    None => format!("{}; waited {waited}", absent(&client, &args.name)?),
+                }));
             }
             Heard::Over(why) => {
                 // A reader that was too slow is cut off; a broker that is gone refuses the next call.
@@ -75,14 +81,24 @@ fn word(wanted: State, agent: Option<&AgentView>) -> &'static str {
 }
 
 /// How it stands when time is up.
-fn standing(name: &str, agent: Option<&AgentView>) -> String {
+fn standing(agent: &AgentView) -> String {
+    format!(
+        "{} is still {}/{}",
+        clean(agent.name.as_str()),
+        clean(&agent.phase),
+        clean(&agent.current_state)
+    )
+}
+
+/// Why nothing is seen of an agent that does not run here.
+fn absent(client: &Client, name: &str) -> Result<String, Failure> {
+    let list: AgentList = typed(client.get("/api/spawned")?)?;
+    let departed = list.departed.iter().find(|d| d.name.as_str() == name);
     let name = clean(name);
-    match agent {
-        Some(agent) => format!(
-            "{name} is still {}/{}",
-            clean(&agent.phase),
-            clean(&agent.current_state)
+    Ok(match departed {
+        Some(d) => format!("{name} ended at {}: {}", d.at, clean(&d.reason)),
+        None => format!(
+            "no agent named {name} runs on this broker (agents of other nodes cannot be waited for from here)"
         ),
-        None => format!("no agent named {name} was started"),
-    }
+    })
 }

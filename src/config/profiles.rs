@@ -92,7 +92,7 @@ pub(super) fn row(name: &str, table: ProfileTable) -> Result<Profile, String> {
     let mut row = base(name, table.like.as_deref()).map_err(wrong)?;
     row.program = Cow::Owned(name.to_owned());
     row.composer = table.composer.unwrap_or(row.composer);
-    row.one_line = table.one_line.unwrap_or(row.one_line);
+    row.one_line = table.one_line.or(row.one_line);
     row.wraps = table.wraps.unwrap_or(row.wraps);
     row.interrupts = table.interrupts.unwrap_or(row.interrupts);
     row.hook = table.hook.unwrap_or(row.hook);
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(slow.ready_within, Duration::from_secs(90));
         assert!(!read("").expect("a row").composer, "nothing is known");
         let shell = toml::from_str("ready_within = \"9s\"").expect("a table");
-        assert!(row("bash", shell).expect("a row").one_line);
+        assert_eq!(row("bash", shell).expect("a row").one_line, Some(true));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::limits::Side;
 use super::{Dispatcher, Out};
 use crate::ids::{AgentName, DeliveryId, ErrandId, MsgId, Run, Ticket};
-use crate::ledger::Pending;
+use crate::ledger::{Departed, Pending};
 use crate::msg::{
     AgentCommand, Answer, Delivery, Effect, Origin, Refusal, RefusalKind, Reply, RestCall, RestDone,
 };
@@ -24,6 +24,8 @@ pub(super) enum Errand {
     Join(AgentName),
     /// The roster.
     Nodes(Ticket),
+    /// Who has a message.
+    Readers(Ticket),
     /// An agent wants an identity, in this run.
     Identify { name: AgentName, run: Run },
     /// An action is invoked, or looked after.
@@ -76,9 +78,17 @@ impl Dispatcher {
                 out.effects.push(Effect::Reply(ticket, Err(refusal)));
             }
             (Some(Errand::Nodes(ticket)), RestDone::Nodes(nodes)) => {
-                let nodes = nodes.into_iter().map(|node| node.with_both_ids()).collect();
                 out.effects
                     .push(Effect::Reply(ticket, Ok(Reply::Nodes(nodes))));
+            }
+            (Some(Errand::Readers(ticket)), RestDone::Readers(readers)) => {
+                out.effects
+                    .push(Effect::Reply(ticket, Ok(Reply::Readers(readers))));
+            }
+            (Some(Errand::Readers(ticket)), done) => {
+                let text = format!("the engine's list of readers: {}", sentence(&done));
+                let refusal = Refusal::new(RefusalKind::Engine, text);
+                out.effects.push(Effect::Reply(ticket, Err(refusal)));
             }
             (Some(Errand::Nodes(ticket)), done) => {
                 let refusal = Refusal::new(
@@ -93,6 +103,10 @@ impl Dispatcher {
     pub(super) fn nodes_call(&mut self, ticket: Ticket, out: &mut Out) -> Option<Answer> {
         self.errand(RestCall::Nodes, Errand::Nodes(ticket), out);
         None
+    }
+
+    pub(super) fn readers_call(&mut self, ticket: Ticket, message: MsgId, out: &mut Out) {
+        self.errand(RestCall::Readers(message), Errand::Readers(ticket), out);
     }
 
     pub(super) fn invocation_call(&mut self, ticket: Ticket, call: RestCall, out: &mut Out) {
@@ -146,6 +160,7 @@ impl Dispatcher {
                 name: name.clone(),
                 count: 1,
                 reason: reason.clone(),
+                senders: vec![from],
             };
             self.publish(dropped, out);
             let text = format!("{reason}; try again when it has read some");
@@ -301,6 +316,22 @@ impl Dispatcher {
             .collect()
     }
 
+    /// Agents that ended without anybody's wish, in order of their names.
+    pub(super) fn departed_views(&self) -> Vec<local::DepartedView> {
+        let departed = self.ledger.lives().departed();
+        let view = |(name, d): (&AgentName, &Departed)| local::DepartedView {
+            name: name.clone(),
+            reason: d.reason.clone(),
+            given_up: d.given_up,
+            at: d.at.iso(),
+            command: d.command.clone(),
+            pending_messages: self.ledger.mail().waiting(name) as u64,
+        };
+        // One that is being started has its place among the others.
+        let away = departed.filter(|(name, _)| !self.members.contains_key(*name));
+        away.map(view).collect()
+    }
+
     pub(super) fn status(&self, now: Now) -> local::Status {
         let mail = self.ledger.mail();
         let mut pending: Vec<&Pending> = mail.all().collect();
@@ -439,6 +470,7 @@ fn sentence(done: &RestDone) -> String {
         RestDone::Posted(_)
         | RestDone::Joined
         | RestDone::Nodes(_)
+        | RestDone::Readers(_)
         | RestDone::Identified(_)
         | RestDone::Invocation(_) => "an answer of the wrong kind".into(),
     }

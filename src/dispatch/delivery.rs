@@ -22,17 +22,19 @@ const GIVE_AGAIN: Duration = Duration::from_secs(1);
 const BLOCKED_TOLD: usize = 256;
 
 impl Dispatcher {
-    /// Takes responsibility for a delivery: from its record on it is ours to bring to an end.
+    /// Takes responsibility for a delivery, and has it typed when its turn comes.
     pub(super) fn accept(&mut self, now: Now, delivery: Delivery, out: &mut Out) {
         let name = delivery.agent.clone();
         self.take_on(now, delivery, out);
+        if !self.members.contains_key(&name) {
+            self.watch_absent(now);
+        }
         self.type_next(now, &name, out);
     }
 
-    /// As [`Self::accept`], and typing is left to the caller.
+    /// From its record on a delivery is ours to bring to an end.
     pub(super) fn take_on(&mut self, now: Now, delivery: Delivery, out: &mut Out) {
         self.counters.deliveries_accepted += 1;
-        let name = delivery.agent.clone();
         self.publish(
             BrokerEvent::RelayInbound {
                 event_id: delivery.msg_id.clone(),
@@ -47,9 +49,6 @@ impl Dispatcher {
         let id = delivery.id.clone();
         self.record(Record::Accepted { delivery }, out);
         self.say_queued(now, &id, out);
-        if !self.members.contains_key(&name) {
-            self.watch_absent(now);
-        }
     }
 
     /// Tells that a delivery waits, and whether it is parked.
@@ -422,7 +421,7 @@ impl Dispatcher {
         let up_to_seq = self.ledger.settled(agent_id).unwrap_or(Seq(0));
         self.counters.acks_sent += 1;
         out.effects.push(Effect::Send(Up::DeliveryAck(DeliveryAck {
-            agent: agent.clone(),
+            agent: self.called.get(agent_id).unwrap_or(agent).clone(),
             up_to_seq,
         })));
     }
@@ -495,6 +494,21 @@ impl Dispatcher {
         count
     }
 
+    pub(super) fn change_mode(&mut self, name: &AgentName, mode: DeliveryMode, out: &mut Out) {
+        let previous_mode = self.ledger.mode(name);
+        let held = Record::Held {
+            agent: name.clone(),
+            mode,
+        };
+        self.record(held, out);
+        let event = BrokerEvent::AgentInboundDeliveryModeChanged {
+            name: name.clone(),
+            previous_mode,
+            mode,
+        };
+        self.publish(event, out);
+    }
+
     pub(super) fn set_mode(
         &mut self,
         now: Now,
@@ -508,21 +522,7 @@ impl Dispatcher {
         let previous_mode = self.ledger.mode(name);
         let mut flushed = 0;
         if previous_mode != mode {
-            self.record(
-                Record::Held {
-                    agent: name.clone(),
-                    mode,
-                },
-                out,
-            );
-            self.publish(
-                BrokerEvent::AgentInboundDeliveryModeChanged {
-                    name: name.clone(),
-                    previous_mode,
-                    mode,
-                },
-                out,
-            );
+            self.change_mode(name, mode, out);
             if let Some(member) = self.members.get_mut(name) {
                 member.flush_left = 0;
             }

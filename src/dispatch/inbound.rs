@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::limits::Side;
 use super::{Dispatcher, Out};
-use crate::ids::{AgentId, DeliveryId, Seq};
-use crate::ledger::{Record, Verdict, known_as};
+use crate::ids::{AgentId, AgentName, DeliveryId, Seq};
+use crate::ledger::{Record, Verdict};
 use crate::msg::{Delivery, Effect, LinkCommand, Origin};
 use crate::time::{Mono, Now};
 use crate::wire::down::Deliver;
@@ -56,6 +56,11 @@ impl Gap {
     }
 }
 
+/// Whether it says that an action was refused.
+fn is_denial(frame: &Deliver) -> bool {
+    frame.seq == Seq(0) && fields::kind_word(&frame.payload) == "action.denied"
+}
+
 pub(super) fn size(frame: &Deliver) -> usize {
     frame.payload.to_string().len()
 }
@@ -66,14 +71,7 @@ impl Dispatcher {
             // Not accepted, so it stays the engine's and comes again after the next start.
             return;
         }
-        if frame.agent_id.as_str().is_empty() {
-            // Engines of the 4.x line name no id; the name then stands for the identity.
-            let known = self.ledger.bound(&frame.agent).cloned();
-            frame.agent_id = known.unwrap_or_else(|| AgentId::new(format!("name:{}", frame.agent)));
-        }
-        if frame.delivery_id.as_str().is_empty() {
-            frame.delivery_id = DeliveryId::new(format!("del_{}_{}", frame.msg_id, frame.agent_id));
-        }
+        self.address(now, &mut frame);
         if self.is_full(&frame.agent_id) && frame.seq > self.ledger.received(&frame.agent_id) {
             self.leave_to_engine(&frame);
             return;
@@ -91,9 +89,51 @@ impl Dispatcher {
         }
     }
 
+    /// Fills in what a frame leaves out, and finds the agent that it means: by the id, which stays when a name changes
+    /// hands, and by the name only where no agent here has that id.
+    fn address(&mut self, now: Now, frame: &mut Deliver) {
+        if frame.agent_id.as_str().is_empty() {
+            // Engines of the 4.x line name no id; the name then stands for the identity.
+            let known = self.identity_of(&frame.agent).cloned();
+            frame.agent_id = known.unwrap_or_else(|| AgentId::new(format!("name:{}", frame.agent)));
+        }
+        if frame.delivery_id.as_str().is_empty() {
+            frame.delivery_id = DeliveryId::new(format!("del_{}_{}", frame.msg_id, frame.agent_id));
+        }
+        if is_denial(frame) {
+            // All refusals of one action bear the same ids (engine-wire 4.2), and none is ever sent again.
+            let id = format!("{}_{}", frame.delivery_id, self.unused(now));
+            frame.delivery_id = DeliveryId::new(id);
+        }
+        if let Some(name) = self.bearer_of(frame) {
+            let engines_name = std::mem::replace(&mut frame.agent, name);
+            self.called.insert(frame.agent_id.clone(), engines_name);
+        }
+    }
+
+    /// The identity that the name has here.
+    fn identity_of(&self, name: &AgentName) -> Option<&AgentId> {
+        let member = self.members.get(name).and_then(|m| m.agent_id.as_ref());
+        member.or_else(|| self.ledger.bound(name))
+    }
+
+    /// The agent of this node with the frame's id, if it goes by another name here.
+    fn bearer_of(&self, frame: &Deliver) -> Option<AgentName> {
+        if self.identity_of(&frame.agent) == Some(&frame.agent_id) {
+            return None;
+        }
+        let lives = |name: &&AgentName| self.identity_of(name) == Some(&frame.agent_id);
+        let bearer = self.members.keys().find(lives);
+        bearer
+            .or_else(|| self.ledger.bearer(&frame.agent_id))
+            .cloned()
+    }
+
     fn judge(&self, frame: &Deliver) -> Verdict {
-        let known_as = known_as(frame.seq, &frame.msg_id, &frame.delivery_id);
-        let verdict = self.ledger.judge(&frame.agent_id, frame.seq, &known_as);
+        if is_denial(frame) {
+            return Verdict::Fresh;
+        }
+        let verdict = self.ledger.judge(&frame.agent_id, frame.seq, &frame.msg_id);
         if verdict == Verdict::Fresh && self.is_behind_what_was_left(frame) {
             return Verdict::Gap;
         }
@@ -147,14 +187,21 @@ impl Dispatcher {
 
     /// Why nobody will come to read this, if so. An agent that crashed, or that the last broker had, may come back.
     fn no_reader(&self, frame: &Deliver) -> Option<&'static str> {
+        let identity = self.identity_of(&frame.agent);
+        if identity.is_some_and(|id| *id != frame.agent_id) {
+            return Some(
+                "it is for another agent of this name, whose id no agent of this node has",
+            );
+        }
         if self.members.contains_key(&frame.agent) {
             return None;
         }
         if self.ledger.lives().was_released(&frame.agent) {
             return Some("the agent was released from this node");
         }
-        let known = self.ledger.bound(&frame.agent).is_some();
-        (!known).then_some("no agent of this name has ever run on this node")
+        identity
+            .is_none()
+            .then_some("no agent of this name has ever run on this node")
     }
 
     fn accept_frame(&mut self, now: Now, frame: Deliver, obstacle: Option<&str>, out: &mut Out) {
@@ -175,18 +222,18 @@ impl Dispatcher {
             queued_at: now.wall,
         };
         let id = delivery.id.clone();
-        if words::is_nothing_but_controls(&delivery.body) {
-            self.take_on(now, delivery, out);
-            self.bury(now, &id, &format!("the message has {NO_WORDS}"), out);
-            return;
-        }
+        let wordless = words::is_nothing_but_controls(&delivery.body);
+        let wordless = wordless.then(|| format!("the message has {NO_WORDS}"));
         // Outside the sequence it never comes again, so it cannot be left to the engine.
         let crowd = (frame.seq == Seq(0))
             .then(|| self.crowd(&frame.agent, Side::Engine, size(&frame)))
             .flatten();
-        self.accept(now, delivery, out);
-        if let Some(why) = obstacle.map(str::to_owned).or(crowd) {
-            self.bury(now, &id, &why, out);
+        match wordless.as_deref().or(obstacle).or(crowd.as_deref()) {
+            None => self.accept(now, delivery, out),
+            Some(why) => {
+                self.take_on(now, delivery, out);
+                self.bury(now, &id, why, out);
+            }
         }
     }
 

@@ -12,9 +12,20 @@ use crate::wire::local::{Redelivered, RedeliveredLetter, SkippedLetter};
 impl Dispatcher {
     /// Gives a delivery up, with a reason for everybody who watches.
     pub(super) fn bury(&mut self, now: Now, id: &DeliveryId, why: &str, out: &mut Out) {
-        let Some(pending) = self.ledger.mail().get(id).cloned() else {
-            return;
-        };
+        if let Some(delivery) = self.give_up(now, id, why, out) {
+            self.ended(now, &delivery, out);
+        }
+    }
+
+    /// The same without a word to the engine.
+    pub(super) fn give_up(
+        &mut self,
+        now: Now,
+        id: &DeliveryId,
+        why: &str,
+        out: &mut Out,
+    ) -> Option<Delivery> {
+        let pending = self.ledger.mail().get(id).cloned()?;
         let weight = pending.weight();
         let (delivery, attempts) = (pending.delivery, pending.attempts);
         self.counters.deliveries_dead += 1;
@@ -32,7 +43,6 @@ impl Dispatcher {
             },
             out,
         );
-        self.ended(now, &delivery, out);
         let failed = BrokerEvent::MessageDeliveryFailed {
             name: delivery.agent.clone(),
             delivery_id: Some(id.clone()),
@@ -43,14 +53,15 @@ impl Dispatcher {
             last_error: why.into(),
         };
         let dead = BrokerEvent::DeadLetterAdded {
-            name: delivery.agent,
+            name: delivery.agent.clone(),
             delivery_id: id.clone(),
-            event_id: delivery.msg_id,
-            from: delivery.from,
+            event_id: delivery.msg_id.clone(),
+            from: delivery.from.clone(),
             reason: why.into(),
         };
         self.publish(failed, out);
         self.publish(dead, out);
+        Some(delivery)
     }
 
     /// Only so many dead letters are kept, and none goes in silence.
@@ -70,6 +81,7 @@ impl Dispatcher {
                 name: letter.agent.clone(),
                 count: 1,
                 reason,
+                senders: vec![letter.from.clone()],
             }
         };
         for event in forgotten.map(told).collect::<Vec<_>>() {

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use super::release::End;
 use super::roster::{Member, Phase};
 use super::{Dispatcher, Out};
 use crate::ids::{AgentName, DeliveryId};
-use crate::ledger::Record;
+use crate::ledger::{Departed, Record};
 use crate::msg::{How, Origin, SpawnSource};
 use crate::time::Now;
 use crate::wire::event::BrokerEvent;
@@ -40,12 +41,14 @@ impl Dispatcher {
                 self.spawn(now, None, request, SpawnSource::Restart, out);
                 continue;
             }
-            self.life_over(now, &name, false, out);
+            self.life_over(now, &name, End::Itself, out);
+            let reason = "the broker ended, and the agent with it";
+            self.departed(now, &name, &request, reason.into(), false, out);
             let gone = BrokerEvent::AgentExited {
                 name,
                 code: None,
                 signal: None,
-                reason: Some("the broker ended, and the agent with it".into()),
+                reason: Some(reason.into()),
             };
             self.publish(gone, out);
         }
@@ -128,7 +131,9 @@ impl Dispatcher {
                 true
             }
             Next::Over(why) => {
-                self.life_over(now, &name, false, out);
+                self.life_over(now, &name, End::Itself, out);
+                let reason = why.clone().unwrap_or_else(|| how.to_string());
+                self.departed(now, &name, &member.request, reason, why.is_some(), out);
                 if let Some(reason) = why {
                     log::error!("agent {name} is given up: {reason}");
                     self.publish(BrokerEvent::AgentPermanentlyDead { name, reason }, out);
@@ -136,6 +141,27 @@ impl Dispatcher {
                 false
             }
         }
+    }
+
+    /// Remembers an agent that ended without anybody's wish, so that lists can say what became of it.
+    fn departed(
+        &mut self,
+        now: Now,
+        name: &AgentName,
+        request: &SpawnRequest,
+        reason: String,
+        given_up: bool,
+        out: &mut Out,
+    ) {
+        let program = request.cli.iter().chain(&request.args);
+        let departed = Departed {
+            reason,
+            given_up,
+            at: now.wall,
+            command: program.cloned().collect::<Vec<_>>().join(" "),
+        };
+        let agent = name.clone();
+        self.record(Record::Departed { agent, departed }, out);
     }
 
     fn what_next(&self, now: Now, member: &Member, how: &How) -> Next {
@@ -173,8 +199,13 @@ impl Dispatcher {
         }
     }
 
-    /// A life is over for good, and with it the task it was started for. Other mail waits for whoever bears the name next.
-    pub(super) fn life_over(&mut self, now: Now, name: &AgentName, released: bool, out: &mut Out) {
+    /// A life is over for good, and with it the task it was started for. Other mail waits for whoever bears the name next,
+    /// unless the life was ended by somebody's wish: then nothing of it is left.
+    pub(super) fn life_over(&mut self, now: Now, name: &AgentName, end: End, out: &mut Out) {
+        let released = end != End::Itself;
+        if released {
+            self.clear(now, name, end, out);
+        }
         if self.ledger.lives().get(name).is_some() || released {
             self.record(
                 Record::Ended {

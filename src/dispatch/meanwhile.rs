@@ -51,6 +51,7 @@ impl Dispatcher {
         Some(match call {
             ApiCall::Agents => Ok(Reply::Agents(local::AgentList {
                 agents: self.agent_views(now),
+                departed: self.departed_views(),
             })),
             ApiCall::Pending(name) => self.pending(name),
             ApiCall::Mode(name) => self.mode(name),

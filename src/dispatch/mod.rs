@@ -20,6 +20,7 @@ mod meanwhile;
 mod pace;
 mod presence;
 mod registration;
+mod release;
 mod roster;
 mod sidecars;
 mod spawn;
@@ -97,6 +98,8 @@ pub struct Dispatcher {
     asked_anew: BTreeMap<AgentId, Seq>,
     /// For whom too much waits, so that the engine's mail is left to the engine.
     full: BTreeMap<AgentId, AgentName>,
+    /// What the engine calls agents that go by another name here, by their ids.
+    called: BTreeMap<AgentId, AgentName>,
     /// Of whom nothing was taken in yet: the first number that was left to the engine on this link.
     left: BTreeMap<AgentId, Seq>,
     /// Since when agents with mail are not here; absent for those that were not here when this life began.
@@ -134,6 +137,7 @@ impl Dispatcher {
             gaps: BTreeMap::new(),
             asked_anew: BTreeMap::new(),
             full: BTreeMap::new(),
+            called: BTreeMap::new(),
             left: BTreeMap::new(),
             absent_since: BTreeMap::new(),
             absent_check: None,
@@ -303,6 +307,10 @@ impl Dispatcher {
             ApiCall::Send(request) => self.send(now, ticket, request, out),
             ApiCall::Snapshot { name, ansi } => self.snapshot_call(ticket, &name, ansi, out),
             ApiCall::Nodes => self.nodes_call(ticket, out),
+            ApiCall::Readers(message) => {
+                self.readers_call(ticket, message, out);
+                None
+            }
             ApiCall::Invoke { action, input } => {
                 self.invocation_call(ticket, RestCall::Invoke { action, input }, out);
                 None

@@ -293,12 +293,32 @@ impl Dispatcher {
         if std::mem::replace(&mut self.exited, true) {
             return;
         }
+        self.say_kept(out);
         if self.link.up {
             out.effects
                 .push(Effect::Send(Up::NodeDeregister(NodeDeregister::default())));
         }
         out.effects.push(Effect::Link(LinkCommand::Finish));
         out.effects.push(Effect::Exit(reason));
+    }
+
+    /// A stop loses nothing, and says how much it keeps and for whom.
+    fn say_kept(&mut self, out: &mut Out) {
+        let count = self.ledger.mail().len() as u64;
+        if count == 0 {
+            return;
+        }
+        let names: Vec<AgentName> = self
+            .ledger
+            .mail()
+            .fronts()
+            .map(|(name, _)| name.clone())
+            .collect();
+        log::info!(
+            "{count} messages are kept for the next start, for {} agents",
+            names.len()
+        );
+        self.publish(BrokerEvent::DeliveriesKept { count, names }, out);
     }
 
     /// A text under one of several names in a reply's data.

@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::admission::Admission;
 use super::blocked::Block;
 use super::pace::Pace;
+use super::release::{End, Releaser};
 use super::{Dispatcher, Out};
-use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Run, Ticket};
+use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Run, Ticket};
 use crate::msg::{
-    AgentCommand, AgentReport, AgentSpec, Answer, Effect, How, Refusal, RefusalKind, Reply,
-    RestCall, Secret, SpawnSource,
+    AgentCommand, AgentReport, AgentSpec, Effect, How, Refusal, RefusalKind, Reply, RestCall,
+    Secret, SpawnSource,
 };
 use crate::time::{Mono, Now, Wall, soonest};
 use crate::wire::event::{BrokerEvent, Dialog};
@@ -69,12 +70,6 @@ pub(super) struct Member {
 const REMEMBERED: usize = 16;
 /// How long a program that the engine asked for must live to count as started (as upstream has it since 11.x).
 const SETTLES_AFTER: Duration = Duration::from_millis(250);
-
-#[derive(Clone, Debug)]
-pub(super) enum Releaser {
-    Caller(Ticket),
-    Invocation(InvocationId),
-}
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Phase {
@@ -347,7 +342,7 @@ impl Dispatcher {
                     .and_then(|h| h.session_id.clone()),
                 pid: member.pid,
                 pre_registered: true,
-                warning: None,
+                warning: self.held_warning(name),
             };
             out.effects
                 .push(Effect::Reply(ticket, Ok(Reply::Spawned(spawned))));
@@ -449,8 +444,10 @@ impl Dispatcher {
         let (agent_id, releasing) = (member.agent_id.clone(), member.releasing.clone());
         let mut goes_on = false;
         let moved = member.moved;
-        if !releasing.is_empty() || moved {
-            self.life_over(now, name, true, out);
+        if moved {
+            self.life_over(now, name, End::Moved, out);
+        } else if !releasing.is_empty() {
+            self.life_over(now, name, End::Released, out);
         } else if self.stopping.is_none() {
             goes_on = self.life_goes_on(now, member, how, out);
         }
@@ -465,100 +462,6 @@ impl Dispatcher {
         }
         self.answer_releasers(name, &releasing, out);
         self.leave_if_empty(out);
-    }
-
-    // ---- release ------------------------------------------------------------------------------------------------
-
-    pub(super) fn release_call(
-        &mut self,
-        now: Now,
-        ticket: Ticket,
-        name: &AgentName,
-        reason: Option<&str>,
-        out: &mut Out,
-    ) -> Option<Answer> {
-        if !self.members.contains_key(name) {
-            return Some(Err(self.unknown(name)));
-        }
-        log::info!("releasing {name}: {}", reason.unwrap_or("asked to"));
-        self.begin_release(now, name, Releaser::Caller(ticket), out);
-        None
-    }
-
-    /// For the engine's `release`. An agent that is gone already counts as released (engine-wire 2.3).
-    pub(super) fn release_invoked(
-        &mut self,
-        now: Now,
-        name: &AgentName,
-        id: InvocationId,
-        out: &mut Out,
-    ) {
-        if self.members.contains_key(name) {
-            self.begin_release(now, name, Releaser::Invocation(id), out);
-        } else {
-            // Names that never were here leave no trace, whoever makes them up.
-            if self.ledger.bound(name).is_some() || self.ledger.mail().waiting(name) > 0 {
-                self.life_over(now, name, true, out);
-            }
-            self.answer_releasers(name, &[Releaser::Invocation(id)], out);
-        }
-    }
-
-    fn begin_release(&mut self, now: Now, name: &AgentName, who: Releaser, out: &mut Out) {
-        let grace = self.facts.grace;
-        let Some(member) = self.members.get_mut(name) else {
-            return;
-        };
-        member.releasing.push(who);
-        member.released = true;
-        match member.phase {
-            Phase::Registering { .. } => {
-                let why = format!("agent '{name}' was released before it started");
-                self.spawn_failed(now, name, &Refusal::new(RefusalKind::SpawnFailed, why), out);
-            }
-            Phase::Cooling { .. } => self.released_between_runs(now, name, out),
-            Phase::Starting | Phase::Stopping => {}
-            Phase::Running => {
-                member.phase = Phase::Stopping;
-                let run = member.run;
-                out.effects.push(Effect::Agent(
-                    name.clone(),
-                    run,
-                    AgentCommand::Stop { grace },
-                ));
-            }
-        }
-    }
-
-    /// Its program does not run at the moment, so its life ends here and now.
-    fn released_between_runs(&mut self, now: Now, name: &AgentName, out: &mut Out) {
-        let Some(member) = self.members.remove(name) else {
-            return;
-        };
-        self.life_over(now, name, true, out);
-        if let Some(agent_id) = member.agent_id {
-            self.deregister(agent_id, Some(name.clone()), out);
-        }
-        self.publish(BrokerEvent::AgentReleased { name: name.clone() }, out);
-        self.answer_releasers(name, &member.releasing, out);
-        self.leave_if_empty(out);
-    }
-
-    pub(super) fn answer_releasers(&mut self, name: &AgentName, who: &[Releaser], out: &mut Out) {
-        for releaser in who {
-            match releaser {
-                Releaser::Caller(ticket) => {
-                    out.effects.push(Effect::Reply(
-                        *ticket,
-                        Ok(Reply::Released { name: name.clone() }),
-                    ));
-                }
-                Releaser::Invocation(id) => {
-                    let output = serde_json::json!({ "released": true, "name": name.as_str() });
-                    self.answer(id.clone(), Outcome::Output(output), out);
-                }
-            }
-        }
     }
 
     /// For the orderly end.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::admission::{Admission, patience};
 use super::blocked::Block;
 use super::pace::Pace;
+use super::release::End;
 use super::roster::{Member, Phase};
 use super::{Dispatcher, Out};
 use crate::ids::{AgentName, Ticket};
@@ -226,7 +227,7 @@ impl Dispatcher {
         );
         let mut goes_on = false;
         if !member.releasing.is_empty() {
-            self.life_over(now, name, true, out);
+            self.life_over(now, name, End::Released, out);
         } else if self.stopping.is_none() && self.ledger.lives().get(name).is_some() {
             let how = How {
                 note: Some(refusal.message.clone()),

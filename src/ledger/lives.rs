@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::AgentName;
+use crate::time::Wall;
 use crate::wire::local::SpawnRequest;
 
 /// One agent's life, from its program's first start to its last end.
@@ -21,12 +22,30 @@ pub struct Life {
     pub failures: u32,
 }
 
+/// How many agents that ended are remembered; the one that ended longest ago goes first.
+pub const DEPARTED_KEPT: usize = 100;
+
+/// An agent whose life ended without anybody's wish.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departed {
+    /// How it ended, for people.
+    pub reason: String,
+    /// Whether the broker was to start it again, and stopped trying.
+    pub given_up: bool,
+    /// When.
+    pub at: Wall,
+    /// What ran, in one line.
+    pub command: String,
+}
+
 /// All of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Lives {
     running: BTreeMap<AgentName, Life>,
     released: BTreeSet<AgentName>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    departed: BTreeMap<AgentName, Departed>,
 }
 
 impl Lives {
@@ -45,8 +64,24 @@ impl Lives {
         self.released.contains(agent)
     }
 
+    /// Agents that ended without anybody's wish, and were neither released nor started again since.
+    pub fn departed(&self) -> impl Iterator<Item = (&AgentName, &Departed)> {
+        self.departed.iter()
+    }
+
+    pub(super) fn depart(&mut self, agent: &AgentName, departed: &Departed) {
+        self.departed.insert(agent.clone(), departed.clone());
+        if self.departed.len() > DEPARTED_KEPT {
+            let oldest = self.departed.iter().min_by_key(|(_, d)| d.at);
+            if let Some(name) = oldest.map(|(name, _)| name.clone()) {
+                self.departed.remove(&name);
+            }
+        }
+    }
+
     pub(super) fn begin(&mut self, agent: &AgentName, request: &SpawnRequest) {
         self.released.remove(agent);
+        self.departed.remove(agent);
         let life = Life {
             request: request.clone(),
             restarts: 0,
@@ -69,6 +104,7 @@ impl Lives {
     pub(super) fn end(&mut self, agent: &AgentName, released: bool) {
         self.running.remove(agent);
         if released {
+            self.departed.remove(agent);
             self.released.insert(agent.clone());
         }
     }

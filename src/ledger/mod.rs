@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cursor::{Cursor, Verdict};
 pub use dead::{Dead, DeadLetters};
-pub use lives::{Life, Lives};
+pub use lives::{Departed, Life, Lives};
 pub use mailbox::{Mailboxes, Pending};
 pub use record::Record;
 
@@ -60,16 +60,6 @@ pub struct Image {
     numbered: u64,
 }
 
-/// What a frame is known by when it comes again. Outside the sequence the message's id is no name for it: a reaction
-/// carries the id of the message it is about, and every refusal of an action the name of that action.
-pub fn known_as(seq: Seq, msg_id: &MsgId, delivery_id: &DeliveryId) -> MsgId {
-    if seq == Seq(0) {
-        MsgId::new(delivery_id.as_str())
-    } else {
-        msg_id.clone()
-    }
-}
-
 impl Ledger {
     /// Changes the truth by one fact. Facts about things that are not there change nothing: a journal can be cut at any
     /// frame, and what remains must still be readable.
@@ -85,8 +75,7 @@ impl Ledger {
             }
             Record::Accepted { delivery } => {
                 if let Origin::Engine { agent_id, seq } = &delivery.origin {
-                    let known_as = known_as(*seq, &delivery.msg_id, &delivery.id);
-                    self.cursor(agent_id).take(*seq, &known_as, true);
+                    self.cursor(agent_id).take(*seq, &delivery.msg_id, true);
                 }
                 self.mail.push(Pending {
                     delivery: delivery.clone(),
@@ -124,6 +113,7 @@ impl Ledger {
             Record::Spawned { agent, request } => self.lives.begin(agent, request),
             Record::Restarted { agent, failures } => self.lives.restart(agent, *failures),
             Record::Ended { agent, released } => self.lives.end(agent, *released),
+            Record::Departed { agent, departed } => self.lives.depart(agent, departed),
             Record::Held {
                 agent,
                 mode: DeliveryMode::AutoInject,
@@ -273,6 +263,12 @@ impl Ledger {
         self.bound.get(agent)
     }
 
+    /// The name that was last bound to an identity, if another has not taken its place.
+    pub fn bearer(&self, agent_id: &AgentId) -> Option<&AgentName> {
+        let mut names = self.bound.iter();
+        names.find(|(_, id)| *id == agent_id).map(|(name, _)| name)
+    }
+
     /// What waits.
     pub fn mail(&self) -> &Mailboxes {
         &self.mail
@@ -373,6 +369,15 @@ mod tests {
             Record::Ended {
                 agent: AgentName::new("w1"),
                 released: true,
+            },
+            Record::Departed {
+                agent: AgentName::new("w2"),
+                departed: Departed {
+                    reason: "exit code 1".into(),
+                    given_up: true,
+                    at: Wall(3),
+                    command: "sh".into(),
+                },
             },
             Record::Invoked {
                 id: InvocationId::new("inv_1"),

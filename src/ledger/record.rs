@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Image;
+use super::lives::Departed;
 use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq};
 use crate::msg::Delivery;
 use crate::time::Wall;
@@ -89,6 +90,13 @@ pub enum Record {
         agent: AgentName,
         /// By somebody's wish, so that mail that still comes has no reader to wait for.
         released: bool,
+    },
+    /// An agent's life ended without anybody's wish, and is remembered for people.
+    Departed {
+        /// Whose.
+        agent: AgentName,
+        /// How.
+        departed: Departed,
     },
     /// The agent's delivery mode changed.
     Held {

@@ -12,13 +12,13 @@ use serde_json::json;
 
 use super::proxy::Proxy;
 use crate::dispatch::VERSION;
-use crate::ids::{ErrandId, InvocationId, NodeId, WorkspaceId};
+use crate::ids::{ErrandId, InvocationId, MsgId, NodeId, WorkspaceId};
 use crate::msg::{RestCall, RestDone, Secret};
 use crate::net::http::encode;
 use crate::sys::thread;
 use crate::wire::down::Mode;
 use crate::wire::rest::{
-    ApiError, CreateNode, CreatedNode, Envelope, Invocation, Posted, RosterEntry, Workspace,
+    ApiError, CreateNode, CreatedNode, Envelope, Invocation, Posted, Reader, RosterEntry, Workspace,
 };
 
 /// The whole of one call, connecting included.
@@ -205,8 +205,9 @@ impl Client {
                 let error = error.and_then(|e| e.error).unwrap_or_default();
                 Err(CallError::Refused { status, error })
             }
-            _ => Err(unreachable(&format!(
-                "its answer to {method} {path} is not what it should be"
+            _ => Err(CallError::Unreachable(format!(
+                "the engine at {} answers {method} {path} in a form that this program does not know",
+                self.base
             ))),
         }
     }
@@ -259,7 +260,23 @@ impl Client {
     /// # Errors
     /// As any call.
     pub fn nodes(&self) -> Result<Vec<RosterEntry>, CallError> {
-        self.get("/v1/nodes")
+        let mut nodes: Vec<RosterEntry> = self.get("/v1/nodes")?;
+        let all = nodes.len();
+        nodes.retain(RosterEntry::is_readable);
+        if nodes.len() < all {
+            log::warn!(
+                "{} rows of the engine's list of nodes name no node",
+                all - nodes.len()
+            );
+        }
+        Ok(nodes)
+    }
+
+    fn readers(&self, message: &MsgId) -> Result<Vec<Reader>, CallError> {
+        self.get(&format!(
+            "/v1/messages/{}/readers",
+            encode(message.as_str())
+        ))
     }
 
     fn invoke(
@@ -468,6 +485,7 @@ fn try_perform(client: &Client, own: &Own, call: RestCall) -> Result<RestDone, C
             client.join(&token, &channels).map(|()| RestDone::Joined)
         }
         RestCall::Nodes => client.nodes().map(RestDone::Nodes),
+        RestCall::Readers(message) => client.readers(&message).map(RestDone::Readers),
         RestCall::Identify(wanted) => client.identify(&wanted).map(RestDone::Identified),
     }
 }

@@ -29,9 +29,9 @@ pub enum Proof {
     Osc,
     /// The terminal showed our text.
     Echo,
-    /// Its text left the input line, or the program read it and the terminal changed afterwards.
+    /// Its text left the input line.
     Screen,
-    /// The program took every byte from its terminal and showed nothing.
+    /// The program took every byte from its terminal, and did not show them.
     Read,
     /// Nothing was seen within the window.
     None,
@@ -311,6 +311,15 @@ pub enum BrokerEvent {
         name: AgentName,
         count: u64,
         reason: String,
+        /// Who sent what was dropped, each once.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        senders: Vec<String>,
+    },
+    /// The broker stops, and what waits is kept for its next start.
+    DeliveriesKept {
+        count: u64,
+        /// For whom it waits, each once.
+        names: Vec<AgentName>,
     },
     DeadLetterAdded {
         name: AgentName,

@@ -132,16 +132,42 @@ pub fn target(frame: &Deliver) -> String {
     if let Some(target) = first(payload, &["target", "to", "recipient", "message.target"]) {
         return target.to_owned();
     }
-    match first(
-        payload,
-        &["data.channel_name", "channel", "message.channel"],
-    ) {
-        // A DM's backing channel (`dm-…`) is the engine's business; the agent was spoken to directly.
-        Some(channel) if !channel.starts_with("dm-") => {
+    let paths = ["data.channel_name", "channel", "message.channel"];
+    match first(payload, &paths) {
+        Some(channel) if !is_direct(payload, channel) => {
             format!("#{}", channel.trim_start_matches('#'))
         }
         _ => frame.agent.to_string(),
     }
+}
+
+/// Whether a message was said to the agent and not in a channel. The type says so; a reply in a thread has the same type in
+/// both, and is then known by its conversation, or by its channel's id or made-up name (engine-wire 4.7).
+fn is_direct(payload: &Value, channel: &str) -> bool {
+    let word = kind_word(payload);
+    if word.starts_with("message.") {
+        return false;
+    }
+    let direct = ["dm.", "direct_message.", "group_dm."];
+    if direct.iter().any(|start| word.starts_with(start)) {
+        return true;
+    }
+    if text_at(payload, "data.conversation_id").is_some() {
+        return true;
+    }
+    match text_at(payload, "data.channel_id") {
+        Some(id) if id.starts_with("dmch_") => true,
+        _ => channel.strip_prefix("dm-").is_some_and(is_made_up),
+    }
+}
+
+/// Whether the rest of a channel's name is a number or digest, as engines name the backs of conversations.
+fn is_made_up(tail: &str) -> bool {
+    let digits = tail.chars().filter(char::is_ascii_hexdigit).count();
+    digits >= 8
+        && tail
+            .chars()
+            .all(|c| c.is_ascii_hexdigit() || matches!(c, '-' | '_'))
 }
 
 /// The thread it belongs to.
@@ -188,6 +214,28 @@ mod tests {
             (target(&f).as_str(), body(&f.payload).as_str()),
             ("w1", "ping")
         );
+    }
+
+    /// N28: the type decides, not the channel's name.
+    #[test]
+    fn a_message_is_direct_by_its_type_and_not_by_the_name_of_its_channel() {
+        let of = |payload: Value| target(&frame(payload));
+        let said = |kind: &str, data: Value| of(json!({"type": kind, "data": data}));
+        let team = json!({"channel_name":"dm-team","channel_id":"500","text":"hi"});
+        assert_eq!(said("message.created", team.clone()), "#dm-team");
+        assert_eq!(said("thread.reply", team), "#dm-team");
+        let odd = json!({"channel_name":"general","text":"hi"});
+        for kind in ["dm.received", "direct_message.created", "group_dm.received"] {
+            assert_eq!(said(kind, odd.clone()), "w1", "{kind}");
+        }
+        let tail = "dm-0123456789abcdef01234567";
+        for data in [
+            json!({"channel_name":tail,"channel_id":"dmch_0123","text":"hi"}),
+            json!({"channel_name":tail,"text":"hi"}),
+            json!({"channel_name":"talk","conversation_id":"dm_01","text":"hi"}),
+        ] {
+            assert_eq!(said("thread.reply", data.clone()), "w1", "{data}");
+        }
     }
 
     #[test]

@@ -62,20 +62,17 @@ pub struct SpawnRequest {
 
 /// `restartPolicy`: names and defaults are upstream's (local-api 7), where it was inert; `when` is ours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(from = "GivenRestartPolicy")]
 pub struct RestartPolicy {
     /// Whether to start it again at all.
     pub enabled: bool,
     /// After which ends.
     pub when: RestartWhen,
     /// How often in one life; 0 for no limit.
-    #[serde(alias = "maxRestarts")]
     pub max_restarts: u32,
     /// Milliseconds between the end and the next start.
-    #[serde(alias = "cooldownMs")]
     pub cooldown_ms: u64,
     /// How many starts in a row may come to nothing; 0 for no limit.
-    #[serde(alias = "maxConsecutiveFailures")]
     pub max_consecutive_failures: u32,
 }
 
@@ -87,6 +84,38 @@ impl Default for RestartPolicy {
             max_restarts: 5,
             cooldown_ms: 2000,
             max_consecutive_failures: 3,
+        }
+    }
+}
+
+/// A [`RestartPolicy`] as its sender wrote it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct GivenRestartPolicy {
+    enabled: Option<bool>,
+    when: RestartWhen,
+    #[serde(alias = "maxRestarts")]
+    max_restarts: Option<u32>,
+    #[serde(alias = "cooldownMs")]
+    cooldown_ms: Option<u64>,
+    #[serde(alias = "maxConsecutiveFailures")]
+    max_consecutive_failures: Option<u32>,
+}
+
+impl From<GivenRestartPolicy> for RestartPolicy {
+    fn from(given: GivenRestartPolicy) -> Self {
+        let usual = Self::default();
+        // Whoever says how often means that number also for a program that fails each time.
+        let in_a_row = match given.max_restarts {
+            Some(_) => 0,
+            None => usual.max_consecutive_failures,
+        };
+        Self {
+            enabled: given.enabled.unwrap_or(usual.enabled),
+            when: given.when,
+            max_restarts: given.max_restarts.unwrap_or(usual.max_restarts),
+            cooldown_ms: given.cooldown_ms.unwrap_or(usual.cooldown_ms),
+            max_consecutive_failures: given.max_consecutive_failures.unwrap_or(in_a_row),
         }
     }
 }
@@ -227,6 +256,26 @@ pub struct AgentView {
 pub struct AgentList {
     /// In order of their names.
     pub agents: Vec<AgentView>,
+    /// Those that ended without anybody's wish and were neither released nor started again since (ours).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub departed: Vec<DepartedView>,
+}
+
+/// An agent that is not here any more, in `GET /api/spawned`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DepartedView {
+    /// Its name.
+    pub name: AgentName,
+    /// How it ended, for people.
+    pub reason: String,
+    /// Whether the broker was to start it again, and stopped trying.
+    pub given_up: bool,
+    /// When, as RFC 3339.
+    pub at: String,
+    /// What ran, in one line.
+    pub command: String,
+    /// How many messages wait for it.
+    pub pending_messages: u64,
 }
 
 /// `POST /api/send`.

@@ -140,16 +140,17 @@ pub struct Posted {
     pub id: MsgId,
 }
 
-/// One row of `GET /v1/nodes`, as far as people want to see it. Relays spell the keys in either case.
+/// One row of `GET /v1/nodes`, as far as people want to see it. Relays spell the keys in either case, leave some out and
+/// say null for others, so a row is read field by field: what cannot be read in it is as if it were not there, and costs
+/// the list nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(from = "Value")]
 pub struct RosterEntry {
-    /// The node's id.
+    /// The roster's id of the row; the node's own id where the engine names no other.
     pub id: String,
-    /// The same: some name it so.
-    #[serde(alias = "nodeId")]
+    /// The node's own id.
     pub node_id: String,
-    /// Its name.
+    /// The node's name.
     pub name: String,
     /// `broker` or `direct`.
     pub role: String,
@@ -158,36 +159,80 @@ pub struct RosterEntry {
     /// Online and heard of within 45 s.
     pub live: bool,
     /// Live and able to serve its capabilities.
-    #[serde(alias = "handlersLive")]
     pub handlers_live: bool,
     /// 0 to 1; engines from 7 may say null.
     pub load: Option<f64>,
     /// Agents it says it runs.
-    #[serde(alias = "activeAgents")]
     pub active_agents: u64,
     /// 0 means no limit.
-    #[serde(alias = "maxAgents")]
     pub max_agents: u64,
     /// What it can start and do.
-    #[serde(deserialize_with = "lenient_capabilities")]
     pub capabilities: Vec<NamedCapability>,
     /// What software it runs.
     pub version: Option<String>,
     /// Free words.
     pub tags: Vec<String>,
     /// The engine's time of the last heartbeat.
-    #[serde(alias = "lastHeartbeatAt")]
     pub last_heartbeat_at: Option<String>,
 }
 
 impl RosterEntry {
-    /// With both spellings of its id.
-    pub fn with_both_ids(mut self) -> Self {
-        if self.id.is_empty() {
-            self.id.clone_from(&self.node_id);
+    /// Whether the row says of which node it is.
+    pub fn is_readable(&self) -> bool {
+        !self.node_id.is_empty() || !self.name.is_empty()
+    }
+}
+
+impl From<Value> for RosterEntry {
+    fn from(row: Value) -> Self {
+        let row = Row(&row);
+        let (id, node_id) = (row.text(&["id"]), row.text(&["node_id", "nodeId"]));
+        Self {
+            id: id.clone().or(node_id.clone()).unwrap_or_default(),
+            node_id: node_id.or(id).unwrap_or_default(),
+            name: row.text(&["name"]).unwrap_or_default(),
+            role: row.text(&["role"]).unwrap_or_default(),
+            status: row.text(&["status"]).unwrap_or_default(),
+            live: row.read(&["live"]).unwrap_or_default(),
+            handlers_live: row
+                .read(&["handlers_live", "handlersLive"])
+                .unwrap_or_default(),
+            load: row.read(&["load"]),
+            active_agents: row
+                .read(&["active_agents", "activeAgents"])
+                .unwrap_or_default(),
+            max_agents: row.read(&["max_agents", "maxAgents"]).unwrap_or_default(),
+            capabilities: row.list(&["capabilities"]).filter_map(capability).collect(),
+            version: row.text(&["version"]),
+            tags: row
+                .list(&["tags"])
+                .filter_map(|tag| serde_json::from_value(tag).ok())
+                .collect(),
+            last_heartbeat_at: row.text(&["last_heartbeat_at", "lastHeartbeatAt"]),
         }
-        self.node_id.clone_from(&self.id);
-        self
+    }
+}
+
+/// A row whose keys have several spellings, of which the first that is there and can be read counts.
+struct Row<'a>(&'a Value);
+
+impl Row<'_> {
+    fn read<T: serde::de::DeserializeOwned>(&self, names: &[&str]) -> Option<T> {
+        let values = names.iter().filter_map(|name| self.0.get(name));
+        let mut read = values
+            .filter(|v| !v.is_null())
+            .map(|v| serde_json::from_value(v.clone()));
+        read.find_map(Result::ok)
+    }
+
+    fn text(&self, names: &[&str]) -> Option<String> {
+        self.read(names).filter(|text: &String| !text.is_empty())
+    }
+
+    fn list(&self, names: &[&str]) -> std::vec::IntoIter<Value> {
+        self.read::<Vec<Value>>(names)
+            .unwrap_or_default()
+            .into_iter()
     }
 }
 
@@ -203,15 +248,21 @@ pub struct NamedCapability {
 }
 
 /// Some engines list names, others objects.
-fn lenient_capabilities<'de, D: serde::Deserializer<'de>>(
-    d: D,
-) -> Result<Vec<NamedCapability>, D::Error> {
-    let all = Option::<Vec<Value>>::deserialize(d)?.unwrap_or_default();
-    let one = |value: Value| match value {
+fn capability(value: Value) -> Option<NamedCapability> {
+    match value {
         Value::String(name) => Some(NamedCapability { name, kind: None }),
         other => serde_json::from_value(other).ok(),
-    };
-    Ok(all.into_iter().filter_map(one).collect())
+    }
+}
+
+/// One row of `GET /v1/messages/:id/readers` (engine-wire 2.4): an agent that has the message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reader {
+    /// Its name.
+    pub agent_name: String,
+    /// When, in the engine's time.
+    pub read_at: Option<String>,
 }
 
 /// An invocation of an action, as the engine shows it (engine-wire 2.7).
@@ -248,15 +299,18 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn read(row: Value) -> RosterEntry {
+        serde_json::from_value(row).expect("a row is always read")
+    }
+
+    /// H6: snake and camel case.
     #[test]
-    fn a_node_is_read_in_either_spelling_and_shown_with_both_ids() {
+    fn a_node_is_read_in_either_spelling() {
         let old = json!({"id":"n1","name":"box","handlers_live":true,"active_agents":2,"max_agents":4,
             "load":null,"version":null,"capabilities":[{"name":"spawn:claude","kind":"capacity"}]});
-        let new = json!({"node_id":"n1","name":"box","handlersLive":true,"activeAgents":2,"maxAgents":4,
+        let new = json!({"nodeId":"n1","name":"box","handlersLive":true,"activeAgents":2,"maxAgents":4,
             "capabilities":["spawn:claude"],"unheard_of":1});
-        for row in [old, new] {
-            let node: RosterEntry = serde_json::from_value(row).expect("readable");
-            let node = node.with_both_ids();
+        for node in [old, new].map(read) {
             assert_eq!((node.id.as_str(), node.node_id.as_str()), ("n1", "n1"));
             assert_eq!(
                 (node.active_agents, node.max_agents, node.handlers_live),
@@ -264,5 +318,47 @@ mod tests {
             );
             assert_eq!(node.capabilities[0].name, "spawn:claude");
         }
+    }
+
+    /// H6: the node's own id stands apart from the roster's.
+    #[test]
+    fn a_node_keeps_its_own_id_beside_the_rosters() {
+        let node = read(json!({"id":"row_7","node_id":"node_a","name":"box"}));
+        assert_eq!(
+            (node.id.as_str(), node.node_id.as_str()),
+            ("row_7", "node_a")
+        );
+    }
+
+    /// H6: nulls, missing fields, both spellings at once, and fields of another kind.
+    #[test]
+    fn an_odd_row_is_read_as_far_as_it_can_be() {
+        let null = read(
+            json!({"id":"n1","name":null,"handlers_live":null,"active_agents":null,"tags":null,
+            "capabilities":null,"status":null,"live":null}),
+        );
+        assert_eq!((null.node_id.as_str(), null.active_agents), ("n1", 0));
+        let both = read(json!({"node_id":"n1","nodeId":"n1","active_agents":2,"activeAgents":2}));
+        assert_eq!((both.node_id.as_str(), both.active_agents), ("n1", 2));
+        let wrong = read(
+            json!({"id":7,"name":"box","active_agents":"many","tags":[1,"gpu"],
+            "capabilities":[3,{"name":"spawn:x"},{"kind":9}],"load":"high"}),
+        );
+        assert_eq!((wrong.name.as_str(), wrong.load), ("box", None));
+        assert_eq!(wrong.tags, ["gpu"]);
+        assert_eq!(wrong.capabilities.len(), 1);
+    }
+
+    /// H6: one odd row among good ones.
+    #[test]
+    fn one_odd_row_costs_the_list_nothing() {
+        let list = json!([{"id":"n1","name":"box"}, null, 17, "n3", {"name":"far"}]);
+        let list: Vec<RosterEntry> = serde_json::from_value(list).expect("a list is always read");
+        let names: Vec<_> = list
+            .iter()
+            .filter(|n| n.is_readable())
+            .map(|n| n.name.as_str())
+            .collect();
+        assert_eq!(names, ["box", "far"]);
     }
 }

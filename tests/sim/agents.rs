@@ -164,6 +164,7 @@ impl World {
         for text in &acted.accepted {
             self.took(name, text);
         }
+        self.laws.thrown(name, &acted.thrown);
         for text in acted.told {
             self.feed(life, name, run, Event::Prompted(text));
         }
@@ -223,6 +224,9 @@ impl World {
                 match effect {
                     Effect::Write(bytes) => thread.unwritten.extend(bytes),
                     Effect::Probe => core.step(now, Event::Tty(seat.facts()), &mut thread.out),
+                    Effect::Seek => {
+                        core.step(now, Event::Awaited(seat.awaited()), &mut thread.out);
+                    }
                     Effect::Report(report) => reports.push(report),
                     Effect::Signal(ending) => seat.hang_up(now.mono.0, ending == Ending::Kill),
                     Effect::NoteHistory(_) => seat.note_history(),
@@ -245,11 +249,16 @@ impl World {
                 core.step(now, Event::Wrote(wrote), &mut thread.out);
                 continue;
             }
-            let output = seat.take_output();
-            if output.is_empty() {
+            let (output, flushed) = (seat.take_output(), seat.take_flushed());
+            if output.is_empty() && !flushed {
                 break;
             }
-            core.saw(now.mono, &output, &mut thread.out);
+            if !output.is_empty() {
+                core.saw(now.mono, &output, &mut thread.out);
+            }
+            if flushed {
+                core.step(now, Event::Flushed, &mut thread.out);
+            }
         }
         let wake = core.deadline().map(|at| at.0.max(now.mono.0));
         let act = seat.deadline().map(|at| at.max(now.mono.0));

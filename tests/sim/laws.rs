@@ -32,6 +32,8 @@ pub struct Fate {
     pub proof: Option<Proof>,
     /// Seen to land, and noted beside the journal.
     noted: bool,
+    /// It lay in a terminal, and the program threw it away.
+    thrown: bool,
 }
 
 /// See the module.
@@ -156,6 +158,7 @@ impl Laws {
             dead: false,
             proof: None,
             noted: false,
+            thrown: false,
         };
         self.fates.insert(delivery.id.clone(), fate);
     }
@@ -425,6 +428,16 @@ impl Laws {
         });
     }
 
+    /// A program threw away what was typed for it.
+    pub fn thrown(&mut self, agent: &AgentName, text: &str) {
+        for tag in tags(text) {
+            let id = self.by_tag.get(&(agent.clone(), tag));
+            if let Some(fate) = id.and_then(|id| self.fates.get_mut(id)) {
+                fate.thrown = true;
+            }
+        }
+    }
+
     // ---- the end ------------------------------------------------------------------------------------------------
 
     /// Whether nothing is left to happen.
@@ -473,6 +486,14 @@ impl Laws {
                 wrong.push(format!(
                     "{id} ({:?}) settled with proof {:?} and {} never took it",
                     fate.tag, fate.proof, fate.agent
+                ));
+            }
+        }
+        for (id, fate) in &self.fates {
+            if fate.thrown && !fate.dead && fate.accepted == 0 {
+                wrong.push(format!(
+                    "{id} ({:?}) was thrown away by {} unread and counts as done",
+                    fate.tag, fate.agent
                 ));
             }
         }

@@ -220,6 +220,11 @@ fn manner(prng: &mut Prng, trouble: u64) -> Manner {
     manner.chatter_us = some(3) * 100_000;
     manner.dies = some(100);
     manner.flushes = some(2) == 1;
+    manner.hidden = some(2) == 1;
+    if some(2) == 1 {
+        // A launcher, which is long in coming up.
+        manner.start_us += some(20) * 1_000_000;
+    }
     manner.stubborn = some(2) == 1;
     manner
 }

@@ -4,12 +4,14 @@
 
 use std::collections::VecDeque;
 
-use relay_broker::agent::core::Facts;
+use relay_broker::agent::core::{Facts, Front};
 use relay_broker::msg::How;
 use relay_broker::prng::Prng;
 
 /// What the kernel keeps of what nobody has read.
 const QUEUE: usize = 4095;
+/// What has lain in the terminal for so long was seen to lie there.
+const LAIN: u64 = 20_000_000;
 /// Columns of the terminals here, unless somebody else asks for the agent.
 pub const COLS: u16 = 80;
 /// And rows.
@@ -34,6 +36,8 @@ pub struct Manner {
     pub start_us: u64,
     /// Throws away what was typed before that.
     pub flushes: bool,
+    /// Nobody can tell whether it waits for input.
+    pub hidden: bool,
     /// From input to reading it, at most.
     pub read_us: u64,
     /// From input to reading it, at least.
@@ -68,6 +72,7 @@ impl Manner {
             kind,
             start_us: 20_000,
             flushes: false,
+            hidden: false,
             read_us: 500,
             waits_us: 0,
             chunk: 4096,
@@ -100,6 +105,8 @@ pub struct Acted {
     pub accepted: Vec<String>,
     /// What its hook tells of it.
     pub told: Vec<String>,
+    /// What it threw away after it had lain there for a while.
+    pub thrown: String,
     pub exit: Option<How>,
 }
 
@@ -111,6 +118,10 @@ pub struct Seat {
     input: VecDeque<u8>,
     output: Vec<u8>,
     started: bool,
+    /// It has emptied its terminal.
+    flushed: bool,
+    /// When something was typed last.
+    typed_at: u64,
     dead: bool,
     /// When it reads next, if there is something.
     reads_at: Option<u64>,
@@ -144,6 +155,8 @@ impl Seat {
             input: VecDeque::new(),
             output: Vec::new(),
             started: false,
+            flushed: false,
+            typed_at: 0,
             dead: false,
             reads_at: None,
             starts_at,
@@ -187,8 +200,9 @@ impl Seat {
         Facts {
             line_mode: self.line_mode,
             echo: self.line_mode,
-            cr_is_newline: self.line_mode,
+            enter: Some(b'\r'),
             unread: Some(self.readable() > 0),
+            front: Front::Own,
         }
     }
 
@@ -205,6 +219,9 @@ impl Seat {
     pub fn write(&mut self, bytes: &[u8], now: u64, prng: &mut Prng) -> usize {
         if self.dead {
             return 0;
+        }
+        if !bytes.is_empty() {
+            self.typed_at = now;
         }
         let room = QUEUE - self.input.len();
         let taken = bytes.len().min(room);
@@ -223,6 +240,16 @@ impl Seat {
         }
         self.look(now, prng);
         taken
+    }
+
+    /// Whether it waits for input, as the kernel tells.
+    pub fn awaited(&self) -> Option<bool> {
+        (!self.manner.hidden).then_some(self.started)
+    }
+
+    /// Whether it has emptied its terminal since the last time.
+    pub fn take_flushed(&mut self) -> bool {
+        std::mem::take(&mut self.flushed)
     }
 
     /// What it showed since the last time.
@@ -282,6 +309,7 @@ impl Seat {
         self.manner = Manner {
             start_us: self.manner.start_us,
             flushes: self.manner.flushes,
+            hidden: self.manner.hidden,
             ..Manner::good(self.manner.kind)
         };
         self.chatters_at = None;
@@ -303,7 +331,7 @@ impl Seat {
             return acted;
         }
         if !self.started && self.starts_at <= now {
-            self.start();
+            self.start(now, &mut acted);
             self.look(now, prng);
         }
         if self.chatters_at.is_some_and(|at| at <= now) {
@@ -329,7 +357,7 @@ impl Seat {
         acted
     }
 
-    fn start(&mut self) {
+    fn start(&mut self, now: u64, acted: &mut Acted) {
         self.started = true;
         if self.manner.kind == Kind::Lines {
             self.output.extend(b"ready\r\n");
@@ -337,7 +365,11 @@ impl Seat {
         }
         self.line_mode = false;
         if self.manner.flushes {
-            self.input.clear();
+            let thrown: Vec<u8> = self.input.drain(..).collect();
+            if now > self.typed_at + LAIN {
+                acted.thrown = String::from_utf8_lossy(&thrown).into_owned();
+            }
+            self.flushed = true;
         }
         match self.manner.kind {
             Kind::Composer { .. } => {

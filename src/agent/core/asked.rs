@@ -53,7 +53,11 @@ impl AgentCore {
         let busy = self.is_typing()
             || matches!(self.state, State::Verifying(_))
             || self.written < self.queued
-            || self.hands.typing.is_some_and(|at| now < at + HANDS_OFF);
+            || self
+                .keyboard
+                .hands()
+                .typing
+                .is_some_and(|at| now < at + HANDS_OFF);
         if busy {
             self.dialogs.again(now);
             return;

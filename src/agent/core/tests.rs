@@ -2,6 +2,7 @@
 
 mod drawn; // drafts of every shape
 mod hostile; // bodies made of trouble
+mod terminals; // who has the terminal, and with which settings
 mod withdrawing; // messages to be forgotten
 
 use std::collections::BTreeMap;
@@ -21,6 +22,10 @@ trait Program {
     fn settings(&self) -> Facts;
     /// It reads: what it shows in answer.
     fn read(&mut self, bytes: &[u8]) -> Vec<u8>;
+    /// Whether it waits for input, as the kernel tells.
+    fn awaits(&self) -> Option<bool> {
+        Some(true)
+    }
     /// What it keeps of what it was asked.
     fn history(&self) -> &[String] {
         &[]
@@ -30,14 +35,16 @@ trait Program {
 const COOKED: Facts = Facts {
     line_mode: true,
     echo: true,
-    cr_is_newline: true,
+    enter: Some(b'\r'),
     unread: None,
+    front: Front::Own,
 };
 const RAW: Facts = Facts {
     line_mode: false,
     echo: false,
-    cr_is_newline: false,
+    enter: Some(b'\r'),
     unread: None,
+    front: Front::Own,
 };
 
 /// Reads lines and says nothing.
@@ -243,26 +250,22 @@ impl<P: Program> World<P> {
                 Effect::Probe => {
                     let mut facts = self.program.settings();
                     facts.unread = self.observed.then_some(!self.unread.is_empty());
-                    let mut out = Out::default();
-                    self.core.step(now, Event::Tty(facts), &mut out);
-                    for effect in out.effects.into_iter().rev() {
-                        todo.push_front(effect);
-                    }
+                    self.answer(now, Event::Tty(facts), &mut todo);
                 }
                 Effect::Write(bytes) => {
                     wrote += bytes.len();
                     self.unread.extend_from_slice(&bytes);
                     self.writes.push(bytes);
                 }
+                Effect::Seek => {
+                    let awaited = self.program.awaits();
+                    self.answer(now, Event::Awaited(awaited), &mut todo);
+                }
                 Effect::NoteHistory(_) => self.noted = self.program.history().len(),
                 Effect::AskHistory(head, _) => {
                     let since = &self.program.history()[self.noted..];
                     if since.iter().any(|text| head.is_in(text)) {
-                        let mut out = Out::default();
-                        self.core.step(now, Event::InHistory, &mut out);
-                        for effect in out.effects.into_iter().rev() {
-                            todo.push_front(effect);
-                        }
+                        self.answer(now, Event::InHistory, &mut todo);
                     }
                 }
                 Effect::Report(report) => self.reports.push((self.now, report)),
@@ -279,6 +282,15 @@ impl<P: Program> World<P> {
                 let echo = self.unread[self.unread.len() - wrote..].to_vec();
                 self.event(Event::Output(echo));
             }
+        }
+    }
+
+    /// An answer comes before everything else, and so does what follows from it.
+    fn answer(&mut self, now: Now, event: Event, todo: &mut VecDeque<Effect>) {
+        let mut out = Out::default();
+        self.core.step(now, event, &mut out);
+        for effect in out.effects.into_iter().rev() {
+            todo.push_front(effect);
         }
     }
 
@@ -349,7 +361,7 @@ fn a_line_reader_gets_lines_and_enter_in_one_write_and_proof_comes_with_its_read
     world.run(10);
     assert_eq!(
         world.written(),
-        ["one hello\ntwo hello\r"],
+        ["one hello two hello\r"],
         "and no Escape in line mode"
     );
     assert_eq!(world.reported(), [&typed(), &landed(Proof::Echo)]);
@@ -604,34 +616,6 @@ fn a_message_without_words_fails_and_the_next_goes_on() {
     world.run(10);
     assert!(matches!(world.reported()[0], AgentReport::Failed(..)));
     assert_eq!(world.reported()[2], &landed(Proof::Echo));
-}
-
-/// A line reader that goes raw before it has read, and throws away what waited.
-struct Flusher(bool);
-
-impl Program for Flusher {
-    fn settings(&self) -> Facts {
-        if self.0 { RAW } else { COOKED }
-    }
-    fn read(&mut self, _: &[u8]) -> Vec<u8> {
-        self.0 = true;
-        b"\r\n> ".to_vec()
-    }
-}
-
-#[test]
-fn what_a_program_may_have_thrown_away_is_not_called_proven() {
-    let mut world = World::ready(Flusher(false), b"");
-    world.inject(TEXT, Mode::Wait);
-    world.run(10_000);
-    assert!(
-        matches!(
-            world.reported()[1],
-            AgentReport::Landed(_, Proof::None, Some(_))
-        ),
-        "{:?}",
-        world.reports
-    );
 }
 
 #[test]

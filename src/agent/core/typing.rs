@@ -19,6 +19,8 @@ use crate::wire::down::Mode;
 use crate::wire::event::Proof;
 use crate::words;
 
+/// How long a program that has emptied its terminal may take to set it up.
+const SET_UP: Duration = Duration::from_secs(1);
 /// How often in a row the program's history may say nothing until it is no longer waited for.
 const SILENCES: u8 = 3;
 /// How many messages are remembered until their turns begin.
@@ -36,7 +38,7 @@ impl AgentCore {
             return Next::Stay(State::Ready);
         };
         let mut text = words::sanitise(&injection.text);
-        if self.profile.one_line {
+        if self.profile.one_line == Some(true) {
             text = inject::one_line(&text);
         }
         let Some(key) = Key::of(&text) else {
@@ -188,9 +190,10 @@ impl AgentCore {
             screen: &self.screen,
             profile: &self.profile,
             last_output: self.last_output,
-            hands: self.hands,
+            hands: self.keyboard.hands(),
             steer: draft.steer,
             known: self.prompt_known,
+            foreign: self.is_foreign(facts),
         });
         let (wake, why) = match answer {
             Answer::Type => return None,
@@ -220,23 +223,33 @@ impl AgentCore {
         mut draft: Box<Draft>,
         out: &mut Effects,
     ) -> Next {
+        let Some(enter) = facts.enter else {
+            return stay(draft, false);
+        };
+        // A program that reads lines takes each for something of its own: a sender could write the line of another.
+        let mut text = match self.profile.one_line {
+            Some(false) => draft.text.clone(),
+            _ => inject::one_line(&draft.text),
+        };
         if self.profile.wraps {
-            draft.text = inject::wrapped(&draft.text);
+            text = inject::wrapped(&text);
         }
-        if let Some((line, bytes)) = inject::too_long_line(&draft.text) {
+        if let Some((line, bytes)) = inject::too_long_line(&text) {
             let most = inject::LINE_MAX;
             let why = format!(
-                "line {line} of the message has {bytes} bytes; a terminal in line mode takes at most {most} per line"
+                "line {line} of the message has {bytes} bytes; a terminal in line mode takes at most {most} per line \
+                 (`wraps = true` in the program's profile makes several of it)"
             );
             Self::report(out, AgentReport::Failed(draft.id.clone(), why));
             return Next::Go(State::Ready);
         }
-        let mut bytes = inject::framed(&draft.text, Frame::Lines, draft.raw);
-        bytes.push(enter(facts));
+        let mut bytes = inject::framed(&text, Frame::Lines, draft.raw);
+        bytes.push(enter);
         draft.echo.start_over();
         let mark = self.write(bytes, out);
-        let mut check = Check::new(draft, Frame::Lines, mark, self.screen.offset(), now);
+        let mut check = Check::new(draft, Frame::Lines, mark, now);
         check.kernel_echo = facts.echo;
+        check.whole = !text.contains('\n');
         Next::Stay(State::Verifying(Box::new(check)))
     }
 
@@ -253,8 +266,13 @@ impl AgentCore {
         let (written, screen, profile) = (self.written, &self.screen, &self.profile);
         let verdict = draft.may_enter(now, facts, written, screen, profile, silent_since);
         // A text that is near the cursor while something else has the keyboard is no draft.
-        let elsewhere = verdict.drawn == Drawn::Near && self.focus() == Focus::Away;
-        if verdict.enter && !elsewhere {
+        let foreign = self.is_foreign(facts) && !facts.line_mode;
+        let elsewhere = match self.focus() {
+            Focus::Away => foreign || verdict.drawn == Drawn::Near,
+            Focus::Unknown => foreign,
+            Focus::Empty | Focus::Draft | Focus::Home => false,
+        };
+        if let Some(enter) = facts.enter.filter(|_| verdict.enter && !elsewhere) {
             let Stage::Typing(typing) = &draft.stage else {
                 return Next::Stay(State::Injecting(draft));
             };
@@ -263,11 +281,8 @@ impl AgentCore {
             if let Some(source) = self.profile.history {
                 out.effects.push(Effect::NoteHistory(source));
             }
-            let mark = self.write(
-                vec![if facts.line_mode { enter(facts) } else { b'\r' }],
-                out,
-            );
-            let mut check = Check::new(draft, frame, mark, self.screen.offset(), now);
+            let mark = self.write(vec![enter], out);
+            let mut check = Check::new(draft, frame, mark, now);
             check.stood = (verdict.drawn > Drawn::No).then_some((verdict.drawn, before));
             return Next::Stay(State::Verifying(Box::new(check)));
         }
@@ -352,6 +367,23 @@ impl AgentCore {
         }
         self.say_stalled(&check, verdict.stall, out);
         Next::Stay(State::Verifying(check))
+    }
+
+    /// The terminal was emptied. What nobody had read is typed again, once the program has had time to set itself up.
+    pub(super) fn flushed(&mut self, now: Mono, out: &mut Effects) {
+        let thrown_away = matches!(&self.state, State::Verifying(check) if check.is_thrown_away());
+        if !thrown_away {
+            return;
+        }
+        if let State::Verifying(check) = std::mem::replace(&mut self.state, State::Ready) {
+            let mut draft = check.draft;
+            let why = "the program threw away what was typed before it read it; it is typed again";
+            Self::report(out, AgentReport::Stalled(draft.id.clone(), why.to_owned()));
+            draft.stage = Stage::Measuring;
+            draft.wake = Some(now + SET_UP);
+            self.rests_until = Some(now + SET_UP);
+            self.state = State::Stalled(draft);
+        }
     }
 
     fn say_stalled(&self, check: &Check, why: Option<String>, out: &mut Effects) {
@@ -452,9 +484,4 @@ fn stay(draft: Box<Draft>, stalled: bool) -> Next {
     } else {
         State::Injecting(draft)
     })
-}
-
-/// What ends a line in this terminal.
-fn enter(facts: Facts) -> u8 {
-    if facts.cr_is_newline { b'\r' } else { b'\n' }
 }

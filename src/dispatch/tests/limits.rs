@@ -14,6 +14,7 @@ fn count(effects: &[Effect], is: impl Fn(&BrokerEvent) -> bool) -> usize {
     effects.iter().filter(said).count()
 }
 
+/// D5.
 #[test]
 fn engine_mail_beyond_the_limit_stays_the_engines_and_is_asked_for_when_half_is_read() {
     let mut w = facts_with(Limits {
@@ -51,6 +52,27 @@ fn engine_mail_beyond_the_limit_stays_the_engines_and_is_asked_for_when_half_is_
     );
 }
 
+/// The program of `w1` ends, and the next of that name has another identity at the engine.
+fn reborn(w: &mut World) {
+    let run = w.run_of("w1");
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    w.call(ApiCall::Spawn(Box::new(request("w1")), SpawnSource::Api));
+    let id = w.effects.iter().rev().find_map(|e| match e {
+        Effect::Send(Up::AgentRegister(r)) => r.id.clone(),
+        _ => None,
+    });
+    w.frame(json!({"type":"reply","id":id,"ok":true,"data":{"agent_id":"id_new","token":"t","name":"w1"}}));
+    let run = w.run_of("w1");
+    w.report("w1", run, AgentReport::Started { pid: 1 });
+    w.report(
+        "w1",
+        run,
+        AgentReport::Ready {
+            evidence: "quiet".into(),
+        },
+    );
+}
+
 /// Mail for whoever bears the name `w1` after its first bearer.
 fn mail_of_the_next(w: &mut World, seq: u64) {
     w.frame(json!({"type":"deliver","delivery_id":format!("del_x{seq}"),"agent_id":"id_new","agent":"w1",
@@ -66,6 +88,7 @@ fn mail_of_a_new_bearer_of_the_name_is_asked_for_when_the_old_ones_mail_is_read(
     });
     w.spawn("w1");
     (1..=2).for_each(|n| w.mail("w1", n));
+    reborn(&mut w);
     mail_of_the_next(&mut w, 1);
     assert_eq!(w.d.ledger().mail().len(), 2, "it stays the engine's");
     w.done();
@@ -83,6 +106,7 @@ fn what_comes_while_the_first_mail_was_left_to_the_engine_is_not_taken_for_the_b
     let new = AgentId::new("id_new");
     w.spawn("w1");
     (1..=4).for_each(|n| w.mail("w1", n));
+    reborn(&mut w);
     // The later one first: it was under way when the engine began its replay.
     [2, 1].into_iter().for_each(|n| mail_of_the_next(&mut w, n));
     w.land("w1", &DeliveryId::new("del_m1_w1"));
@@ -127,6 +151,7 @@ fn a_result_that_comes_while_too_much_waits_is_a_dead_letter_because_it_never_co
     assert_eq!(w.d.ledger().dead().len(), 1);
 }
 
+/// D5.
 #[test]
 fn a_local_send_beyond_the_limit_is_refused_with_429_and_an_event() {
     let mut w = facts_with(Limits {
@@ -147,8 +172,10 @@ fn a_local_send_beyond_the_limit_is_refused_with_429_and_an_event() {
     w.done();
     let refused = w.call(send());
     assert!(matches!(refused, Some(Err(r)) if r.kind == RefusalKind::Full));
-    let dropped = |e: &BrokerEvent| matches!(e, BrokerEvent::DeliveryDropped { count: 1, .. });
-    assert_eq!(count(&w.done(), dropped), 1);
+    let effects = w.done();
+    // D5: the cap names who sent it.
+    let dropped = |e: &BrokerEvent| matches!(e, BrokerEvent::DeliveryDropped { count: 1, senders, .. } if *senders == ["box-1"]);
+    assert_eq!(count(&effects, dropped), 1);
     assert_eq!(w.d.ledger().mail().len(), 2, "nothing is evicted");
 }
 

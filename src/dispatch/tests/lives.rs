@@ -165,6 +165,66 @@ fn an_agent_that_keeps_failing_is_given_up_with_the_reason() {
     );
 }
 
+/// What the list says of agents that are not here.
+fn departed(w: &mut World) -> Vec<(String, String, bool)> {
+    match w.call(ApiCall::Agents) {
+        Some(Ok(Reply::Agents(list))) => {
+            let row = |d: local::DepartedView| (d.name.to_string(), d.reason, d.given_up);
+            list.departed.into_iter().map(row).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn given(policy: serde_json::Value) -> RestartPolicy {
+    serde_json::from_value(policy).expect("a policy")
+}
+
+#[test]
+fn an_agent_is_started_again_as_often_as_was_said_also_when_it_fails_each_time() {
+    let mut w = World::new();
+    w.link_up();
+    let ten = given(json!({"max_restarts": 10, "cooldown_ms": 1000}));
+    let mut run = started(&mut w, "w1", Some(ten));
+    for _ in 0..10 {
+        w.report("w1", run, ended(1));
+        w.pass(Duration::from_secs(1));
+        run = runs_again(&mut w, "w1");
+    }
+    w.report("w1", run, ended(1));
+    assert!(w.d.members.is_empty());
+    let why = "it ended (exit code 1) and was started again 10 times already";
+    assert_eq!(departed(&mut w), [("w1".into(), why.into(), true)]);
+}
+
+#[test]
+fn a_policy_that_says_nothing_of_a_limit_keeps_the_usual_ones() {
+    assert_eq!(given(json!({})), RestartPolicy::default());
+    let both = given(json!({"maxRestarts": 10, "maxConsecutiveFailures": 2}));
+    assert_eq!((both.max_restarts, both.max_consecutive_failures), (10, 2));
+}
+
+#[test]
+fn an_agent_that_ended_stays_in_the_list_until_it_is_started_again_or_released_also_after_a_restart()
+ {
+    let mut w = World::new();
+    w.link_up();
+    for name in ["w1", "w2", "w3"] {
+        let run = started(&mut w, name, None);
+        w.report(name, run, ended(3));
+    }
+    let ends = |names: &[&str]| -> Vec<(String, String, bool)> {
+        let row = |name: &&str| (name.to_string(), "exit code 3".to_string(), false);
+        names.iter().map(row).collect()
+    };
+    assert_eq!(departed(&mut w), ends(&["w1", "w2", "w3"]));
+    let mut w = World::after(w.journal);
+    w.link_up();
+    assert_eq!(departed(&mut w), ends(&["w1", "w2", "w3"]));
+    started(&mut w, "w1", None);
+    assert_eq!(departed(&mut w), ends(&["w2", "w3"]));
+}
+
 #[test]
 fn an_agent_that_ran_for_a_while_between_its_failures_has_a_limit_on_restarts_only() {
     let mut w = World::new();

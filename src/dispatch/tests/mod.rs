@@ -11,6 +11,8 @@ mod limits;
 mod lives;
 mod mail;
 mod registration;
+mod releases;
+mod routing;
 mod running;
 mod sequence;
 

@@ -64,29 +64,6 @@ fn a_message_that_comes_again_under_another_number_is_never_typed_twice() {
 }
 
 #[test]
-fn an_agent_released_and_spawned_again_under_its_name_gets_its_mail() {
-    let mut w = ready("w1");
-    let run = w.run_of("w1");
-    (1..=3).for_each(|n| w.mail("w1", n));
-    let first = w.injected().expect("the first");
-    w.land("w1", &first.delivery_id);
-    let release = ApiCall::Release {
-        name: AgentName::new("w1"),
-        reason: None,
-    };
-    w.call(release);
-    w.report("w1", run, AgentReport::Exited(How::default()));
-    w.done();
-    w.spawn("w1");
-    let second = w.injected().expect("what waited is typed to the new one");
-    assert!(second.text.ends_with("text 2"));
-    w.land("w1", &second.delivery_id);
-    let third = w.injected().expect("and what waited behind it");
-    w.land("w1", &third.delivery_id);
-    assert_eq!(acked(&mut w), [3]);
-}
-
-#[test]
 fn every_name_for_a_message_is_typed() {
     let words = "message.created message.received message.new message.sent message.delivered \
         dm.received dm.created dm.new dm.sent dm.message.created direct_message.received \
@@ -107,11 +84,12 @@ fn every_name_for_a_message_is_typed() {
     }
 }
 
-fn result(delivery: &str, kind: &str, data: Value) -> Value {
-    json!({"type":"deliver","delivery_id":delivery,"agent_id":"id_w1","agent":"w1","msg_id":"inv_1","seq":0,
+fn result(delivery: &str, msg: &str, kind: &str, data: &Value) -> Value {
+    json!({"type":"deliver","delivery_id":delivery,"agent_id":"id_w1","agent":"w1","msg_id":msg,"seq":0,
         "mode":"wait","payload":{"type":kind,"data":data}})
 }
 
+/// N20, N25: results are shown in readable words, each once, outside the sequence.
 #[test]
 fn the_result_of_an_action_is_shown_as_what_came_out_of_it_once_and_moves_no_cursor() {
     let mut w = ready("w1");
@@ -127,26 +105,86 @@ fn the_result_of_an_action_is_shown_as_what_came_out_of_it_once_and_moves_no_cur
         ),
         (
             "action.failed",
-            json!({"invocation_id":"inv_1","output":null,"error":"boom"}),
+            json!({"invocation_id":"inv_2","output":null,"error":"boom"}),
             "boom",
         ),
-        (
-            "action.denied",
-            json!({"action_name":"echo","caller_name":"lead","error":"not allowed"}),
-            "not allowed",
-        ),
     ];
-    for (kind, data, shown) in cases {
-        let frame = result(&format!("evt_{kind}"), kind, data);
-        w.frame(frame.clone());
+    for (n, (kind, data, shown)) in (1..).zip(cases) {
+        let msg = format!("inv_{n}");
+        w.frame(result(&format!("evt_{kind}"), &msg, kind, &data));
         let one = w.injected().expect("shown");
         assert!(one.text.ends_with(shown), "{}", one.text);
         assert!(!one.text.contains("invocation_id"), "no envelope");
         w.land("w1", &one.delivery_id);
         assert_eq!(acked(&mut w), [5], "the cursor stays where it is");
-        w.frame(frame);
-        assert!(w.injected().is_none(), "a copy is not shown");
+        w.frame(result(&format!("evt_{kind}_again"), &msg, kind, &data));
+        assert!(w.injected().is_none(), "not under another delivery id");
     }
+}
+
+/// N25: a message outside the sequence is known by its own id, whatever delivery brings it, also over a restart.
+#[test]
+fn a_message_outside_the_sequence_is_typed_once_whatever_its_delivery_is_called() {
+    let mut w = ready("w1");
+    let words = json!({"agent_name":"lead","text":"hello"});
+    w.frame(result("d1", "m1", "dm.received", &words));
+    let one = w.injected().expect("shown");
+    w.frame(result("d2", "m1", "dm.received", &words));
+    assert_eq!(w.d.ledger().mail().len(), 1, "while it waits");
+    w.land("w1", &one.delivery_id);
+    w.frame(result("d3", "m1", "dm.received", &words));
+    assert!(w.injected().is_none(), "when it was read");
+    let mut w = World::after(w.journal);
+    w.link_up();
+    w.spawn("w1");
+    w.done();
+    w.frame(result("d4", "m1", "dm.received", &words));
+    assert!(w.injected().is_none(), "after a restart");
+}
+
+/// N25: the memory of ids holds 512, and the first in is the first out.
+#[test]
+fn the_memory_of_messages_outside_the_sequence_is_bounded() {
+    let mut w = ready("w1");
+    let words = json!({"agent_name":"lead","text":"hello"});
+    let say = |w: &mut World, n: u64, copy: u64| {
+        w.frame(result(
+            &format!("d{n}_{copy}"),
+            &format!("m{n}"),
+            "dm.received",
+            &words,
+        ));
+        let one = w.injected();
+        if let Some(one) = &one {
+            w.land("w1", &one.delivery_id);
+            w.done();
+        }
+        one.is_some()
+    };
+    assert!((0..513).all(|n| say(&mut w, n, 0)));
+    assert!(!say(&mut w, 1, 1), "the last 512 are known");
+    assert!(say(&mut w, 0, 1), "the one before them no longer");
+}
+
+/// N20: an action that is refused twice says so twice; the engine gives both refusals the same ids.
+#[test]
+fn every_refusal_of_an_action_is_shown_also_while_another_waits() {
+    let mut w = ready("w1");
+    let data = json!({"action_name":"echo","caller_name":"w1","error":"not allowed"});
+    for _ in 0..3 {
+        w.frame(result(
+            "evt_action.denied_echo_id_w1",
+            "echo",
+            "action.denied",
+            &data,
+        ));
+    }
+    for _ in 0..3 {
+        let one = w.injected().expect("each of them");
+        assert!(one.text.ends_with("not allowed"), "{}", one.text);
+        w.land("w1", &one.delivery_id);
+    }
+    assert!(w.injected().is_none());
 }
 
 #[test]
@@ -169,6 +207,7 @@ fn receipts_and_types_of_tomorrow_are_acknowledged_and_never_typed_nor_sent_for_
     assert!(w.d.ledger().mail().is_empty() && w.d.ledger().dead().is_empty());
 }
 
+/// N27.
 #[test]
 fn mail_for_an_agent_that_was_released_is_acknowledged_and_a_dead_letter_that_says_so() {
     let mut w = ready("w1");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::agent::core::{AgentCore, Effect, Event, Facts};
+use crate::agent::core::{AgentCore, Effect, Event, Facts, Front};
 use crate::agent::rows::Rows;
 use crate::ids::AgentName;
 use crate::machine::{Machine, Out};
@@ -14,8 +14,9 @@ use crate::wire::event::{Dialog, Policy};
 const RAW: Facts = Facts {
     line_mode: false,
     echo: false,
-    cr_is_newline: false,
+    enter: Some(b'\r'),
     unread: Some(false),
+    front: Front::Own,
 };
 const TRUST: &str = "\x1b[?2004h\x1b[2J\x1b[HQuick safety check: is it yours?\r\n\r\n ❯ 1. Yes, I trust this folder\r\n   2. No, exit\r\n\r\n Enter to confirm\x1b[3;2H";
 const ASKS: &str =
@@ -65,7 +66,8 @@ impl World {
                     self.event(Event::Wrote(len));
                 }
                 Effect::Report(report) => self.reports.push(report),
-                Effect::NoteHistory(_)
+                Effect::Seek
+                | Effect::NoteHistory(_)
                 | Effect::AskHistory(..)
                 | Effect::Keys(..)
                 | Effect::Resize(_)

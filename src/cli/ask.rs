@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use super::args;
 use super::client::{Client, typed};
 use super::failure::Failure;
-use super::find::alive;
 use super::fleet;
 use super::render::{brief, clean, note, print, span_ms, table, uptime};
 use super::run::Context;
 use crate::net::http::encode;
+use crate::sys::session::alive;
 use crate::wire::event::DeliveryMode;
 use crate::wire::local;
 

@@ -21,10 +21,10 @@ use super::demo_life::{
 };
 use super::demo_show::{Count, Show};
 use super::failure::Failure;
-use super::find::alive;
 use super::render::{Paint, span};
 use super::run::Context;
 use crate::config;
+use crate::sys::session::alive;
 use crate::sys::signal::Stops;
 use crate::sys::{clock, thread};
 use crate::time::Mono;

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::render::note;
 use crate::config::{Env, STATE_DIR};
 use crate::sys::disk::read_small;
-pub use crate::sys::proc::alive;
+use crate::sys::session::alive;
 use crate::sys::trust;
 use crate::wire::local::ConnectionFile;
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::args::{Journal, JournalCommand};
 use super::ask::print_json;
 use super::failure::Failure;
-use super::find::{alive, state_dir};
+use super::find::state_dir;
 use super::render::{brief, clean, note, print, table};
 use super::run::Context;
 use super::up::ENGINE_DIR;
@@ -17,6 +17,7 @@ use crate::engine::EngineRecord;
 use crate::journal::{Emptied, Entry, Lock, Look, OpenError, Verdict};
 use crate::ledger::{Ledger, Record};
 use crate::msg::{Delivery, Origin};
+use crate::sys::session::alive;
 use crate::wire::event::DeliveryMode;
 use crate::wire::up::Outcome;
 

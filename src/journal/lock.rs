@@ -4,11 +4,16 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::sys::disk;
+use crate::sys::session::alive;
+use crate::sys::{clock, disk};
 
 /// The lock's file in the state folder.
 const NAME: &str = "broker.lock";
+/// How long a dead process's lock is waited for, and how long between tries.
+const PATIENCE: Duration = Duration::from_secs(3);
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// Held as long as the value lives.
 #[derive(Debug)]
@@ -34,11 +39,36 @@ pub enum LockError {
 }
 
 impl Lock {
-    /// Takes the lock of a folder for the process `pid`, without waiting.
+    /// Takes the lock of a folder for the process `pid`. Waits only while the process that has it, by its own word, is dead:
+    /// a child that it was just making keeps the lock until it has become a program of its own.
     ///
     /// # Errors
     /// [`LockError::Held`] when another process, or another part of this one, has it.
     pub fn take(dir: &Path, pid: u32) -> Result<Lock, LockError> {
+        let end = clock::now().mono + PATIENCE;
+        Self::take_waiting(dir, pid, || {
+            std::thread::sleep(AGAIN);
+            clock::now().mono < end
+        })
+    }
+
+    /// As [`Lock::take`]; `wait` passes the time until the next try, and says whether there is one.
+    fn take_waiting(
+        dir: &Path,
+        pid: u32,
+        mut wait: impl FnMut() -> bool,
+    ) -> Result<Lock, LockError> {
+        loop {
+            match Self::try_take(dir, pid) {
+                Err(LockError::Held {
+                    pid: Some(holder), ..
+                }) if !alive(holder) && wait() => {}
+                taken => return taken,
+            }
+        }
+    }
+
+    fn try_take(dir: &Path, pid: u32) -> Result<Lock, LockError> {
         let path = dir.join(NAME);
         let mut file = disk::open_private(&path)?;
         match file.try_lock() {
@@ -96,29 +126,61 @@ mod tests {
     #[test]
     fn a_second_broker_in_the_same_folder_is_told_who_has_it() {
         let dir = Scratch::new();
-        let first = Lock::take(dir.path(), 4711).expect("free");
+        let own = std::process::id();
+        let first = Lock::take(dir.path(), own).expect("free");
         let error = Lock::take(dir.path(), 4712).expect_err("held");
         let expected = format!(
-            "another broker instance is already running in this directory (pid: 4711, {}); stop it first, or use another directory",
+            "another broker instance is already running in this directory (pid: {own}, {}); stop it first, or use another directory",
             dir.path().display()
         );
         assert_eq!(error.to_string(), expected);
-        assert_eq!(Lock::written(dir.path()), Some(4711));
+        assert_eq!(Lock::written(dir.path()), Some(own));
         drop(first);
         assert!(dir.path().join(NAME).exists());
         assert_eq!(Lock::written(dir.path()), None);
-        let _second = Lock::take(dir.path(), 4712).expect("free again");
-        let error = Lock::take(dir.path(), 1).expect_err("held");
-        assert!(error.to_string().contains("(pid: 4712, "), "{error}");
+        let _second = Lock::take(dir.path(), 1).expect("free again");
+        let error = Lock::take(dir.path(), own).expect_err("held");
+        assert!(error.to_string().contains("(pid: 1, "), "{error}");
     }
 
     #[test]
     fn what_a_killed_broker_left_in_the_file_does_not_keep_the_next_one_out() {
         let dir = Scratch::new();
         std::fs::write(dir.path().join(NAME), "999999 a longer stale text\n").expect("room");
-        let _held = Lock::take(dir.path(), 7).expect("nobody holds it");
+        let _held = Lock::take(dir.path(), 1).expect("nobody holds it");
         let error = Lock::take(dir.path(), 8).expect_err("held");
-        assert!(error.to_string().contains("(pid: 7, "), "{error}");
+        assert!(error.to_string().contains("(pid: 1, "), "{error}");
+    }
+
+    #[test]
+    fn the_lock_of_a_dead_process_is_waited_for_because_a_child_of_it_may_still_have_it() {
+        let dir = Scratch::new();
+        // Numbers of processes stay far below this on every system we know.
+        let mut of_child = Some(Lock::take(dir.path(), 2_147_483_646).expect("free"));
+        let taken = Lock::take_waiting(dir.path(), 8, || {
+            // Without the goodbye, as when the child becomes a program.
+            of_child.take().is_some_and(|lock| {
+                let Lock { file } = &lock;
+                let _ = file.unlock();
+                std::mem::forget(lock);
+                true
+            })
+        });
+        assert!(taken.is_ok(), "{taken:?}");
+    }
+
+    #[test]
+    fn a_lock_that_a_dead_process_keeps_for_ever_is_an_error_that_names_it() {
+        let dir = Scratch::new();
+        let _held = Lock::take(dir.path(), 2_147_483_646).expect("free");
+        let mut tries = 3;
+        let error = Lock::take_waiting(dir.path(), 8, || {
+            tries -= 1;
+            tries > 0
+        });
+        let error = error.expect_err("held").to_string();
+        assert!(error.contains("(pid: 2147483646, "), "{error}");
+        assert_eq!(tries, 0);
     }
 
     #[test]
@@ -152,7 +214,7 @@ mod tests {
                 .map(|pid| {
                     scope.spawn({
                         let path = dir.path();
-                        move || Lock::take(path, pid)
+                        move || Lock::take_waiting(path, pid, || false)
                     })
                 })
                 .collect();

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
 
-use crate::sys::{failpoint, proc};
+use crate::sys::failpoint;
+use crate::sys::session::alive;
 
 /// Files are readable and writable by their owner alone.
 const FILE_MODE: u32 = 0o600;
@@ -377,7 +378,7 @@ pub fn sweep_drafts(dir: &Path, ours: bool) {
         let Some(writer) = name.to_str().and_then(drafted_by) else {
             continue;
         };
-        if ours || !(writer == std::process::id() || proc::alive(writer)) {
+        if ours || !(writer == std::process::id() || alive(writer)) {
             match fs::remove_file(entry.path()) {
                 Ok(()) => log::info!(
                     "removed {}, left by a killed process",

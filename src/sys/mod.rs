@@ -7,6 +7,7 @@ pub mod failpoint;
 pub mod proc;
 pub mod reading;
 pub mod reap;
+pub mod session;
 pub mod signal;
 pub mod stdio;
 pub mod thread;

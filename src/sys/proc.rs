@@ -64,23 +64,3 @@ mod tests {
         assert_eq!(resident_bytes(u32::MAX), None);
     }
 }
-
-/// Whether a process of that id runs, whoever owns it. One that has ended but that its parent has not asked about yet
-/// runs no more.
-pub fn alive(pid: u32) -> bool {
-    if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // The name is in parentheses and may hold any character; the state is the first word after it.
-        let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
-        return !state.is_some_and(|state| state.starts_with(['Z', 'X']));
-    }
-    let Some(pid) = i32::try_from(pid)
-        .ok()
-        .and_then(rustix::process::Pid::from_raw)
-    else {
-        return false;
-    };
-    !matches!(
-        rustix::process::test_kill_process(pid),
-        Err(rustix::io::Errno::SRCH)
-    )
-}

@@ -1,0 +1,183 @@
+//! Sessions of processes: who belongs to one, and which process it is, told from every later one that gets its number.
+//! One look at all processes of the machine serves all who ask at the same time.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+use crate::sys::clock;
+use crate::time::Mono;
+
+/// How often a session is looked through again for processes that were made while it was being killed.
+const ROUNDS: usize = 5;
+
+/// A process for good: numbers are used again, moments are not. Moments count from the machine's start, so they go with
+/// its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its number.
+    pub pid: u32,
+    /// When it began, in ticks since the machine's start.
+    pub began: u64,
+    /// Which start of the machine.
+    pub boot: String,
+}
+
+impl Identity {
+    /// Of a process that is there; `None` where that cannot be asked.
+    pub fn of(pid: u32) -> Option<Self> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let stat = Stat::read(&Path::new("/proc").join(pid.to_string()))?;
+        Some(Self {
+            pid,
+            began: stat.began,
+            boot: boot.trim().to_owned(),
+        })
+    }
+}
+
+/// What `/proc/PID/stat` says of a process.
+struct Stat {
+    ended: bool,
+    session: Option<Pid>,
+    began: u64,
+}
+
+impl Stat {
+    /// The name is in parentheses and may hold anything; the fields are counted behind it.
+    fn read(process: &Path) -> Option<Self> {
+        let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+        let (_, fields) = stat.rsplit_once(')')?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        Some(Self {
+            ended: fields.first()?.starts_with(['Z', 'X']),
+            session: Pid::from_raw(fields.get(3)?.parse().ok()?),
+            began: fields.get(19)?.parse().ok()?,
+        })
+    }
+}
+
+/// Whether a process of that number runs, whoever owns it. One that has ended but that its parent has not asked about yet
+/// runs no more.
+pub fn alive(pid: u32) -> bool {
+    if let Some(stat) = Stat::read(&Path::new("/proc").join(pid.to_string())) {
+        return !stat.ended;
+    }
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return false;
+    };
+    !matches!(
+        rustix::process::test_kill_process(pid),
+        Err(rustix::io::Errno::SRCH)
+    )
+}
+
+type Sessions = HashMap<Pid, Vec<Pid>>;
+
+/// The processes that run in a session. Nobody where that cannot be asked.
+pub fn members(session: Pid) -> Vec<Pid> {
+    static LOOK: Shared<Sessions> = Shared::new();
+    let now = || clock::now().mono;
+    let found = LOOK.get(now(), now, look);
+    found.get(&session).cloned().unwrap_or_default()
+}
+
+/// Kills all of a session, also those that are made meanwhile. Says how many there were.
+pub fn kill(session: Pid) -> usize {
+    let mut killed = 0;
+    for _ in 0..ROUNDS {
+        let found = members(session);
+        if found.is_empty() {
+            break;
+        }
+        for pid in found {
+            killed += usize::from(kill_process(pid, Signal::KILL).is_ok());
+        }
+    }
+    killed
+}
+
+fn look() -> Sessions {
+    let mut sessions = Sessions::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.parse().ok());
+        if let Some(pid) = pid.and_then(Pid::from_raw)
+            && let Some(stat) = Stat::read(&entry.path())
+            && let (Some(session), false) = (stat.session, stat.ended)
+        {
+            sessions.entry(session).or_default().push(pid);
+        }
+    }
+    sessions
+}
+
+/// An answer that is good for everybody who asked before it was begun to be looked for.
+struct Shared<T>(Mutex<Option<(Mono, Arc<T>)>>);
+
+impl<T> Shared<T> {
+    const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    fn get(&self, asked: Mono, now: impl Fn() -> Mono, look: impl FnOnce() -> T) -> Arc<T> {
+        let mut last = self.0.lock();
+        if let Some((begun, found)) = &*last
+            && *begun >= asked
+        {
+            return found.clone();
+        }
+        let begun = now();
+        let found = Arc::new(look());
+        *last = Some((begun, found.clone()));
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_look_serves_all_who_asked_before_it_began_and_nobody_later() {
+        let shared = Shared::new();
+        let looks = std::cell::Cell::new(0);
+        let ask = |asked| {
+            let look = || looks.set(looks.get() + 1);
+            shared.get(Mono(asked), || Mono(10), look);
+        };
+        (1..=10).for_each(ask);
+        assert_eq!(looks.get(), 1);
+        ask(11);
+        assert_eq!(looks.get(), 2);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_process_is_itself_and_no_other_and_those_of_a_session_are_found() {
+        let own = Identity::of(std::process::id()).expect("we exist");
+        assert_eq!(Identity::of(std::process::id()), Some(own.clone()));
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("cat");
+        let other = Identity::of(child.id()).expect("it exists");
+        assert_ne!(own, other);
+        assert!(alive(child.id()));
+        let session = rustix::process::getsid(None).expect("everybody has one");
+        let pid = Pid::from_child(&child);
+        assert!(members(session).contains(&pid));
+        child.kill().expect("ours");
+        // Ended, although nobody has asked about it yet.
+        while alive(child.id()) {
+            std::thread::yield_now();
+        }
+        assert!(!members(session).contains(&pid));
+        child.wait().expect("ours");
+        assert_eq!(Identity::of(child.id()), None);
+    }
+}

@@ -39,6 +39,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("agent::mark", 4),
     ("agent::history", 4),
     ("agent::hook", 4),
+    ("agent::running", 4),
     ("handlers", 4),
     ("uplink::socket", 4),
     ("uplink::rest", 4),

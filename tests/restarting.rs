@@ -1,7 +1,9 @@
 //! A broker that dies, in whatever way, goes on where it was.
 
 use crate::delivering::{burst, keeper, kept, numbers};
-use crate::support::{Node, Process, Scratch, run, until};
+use relay_broker::sys::session::alive;
+
+use crate::support::{Node, Process, Scratch, run, script, until};
 
 /// The broker is killed with mail on its way to one agent or to ten, and started again on the same folder with the same
 /// agents. A kill in the very moment between a program's reading a line and its agent's thread seeing that cannot be told
@@ -203,4 +205,44 @@ fn a_stopped_broker_leaves_no_agents_and_no_connection_file() {
     let (code, _, text) = run(folder.path(), &["status"]);
     assert_eq!(code, Some(1));
     assert!(text.contains("no broker is running here"), "{text}");
+}
+
+/// One that starts with the broker, and one that somebody spawned and that does not come back.
+#[test]
+fn agents_that_ignore_the_hang_up_of_a_killed_broker_end_before_the_next_ones_start() {
+    let folder = Scratch::new();
+    let stubborn = script(
+        folder.path(),
+        "stubborn",
+        "trap '' HUP; echo $$ >> \"$1\"; while :; do sleep 1; done",
+    );
+    let flag = format!("ada={stubborn} ada");
+    let pids = |name: &str| -> Vec<u32> {
+        let text = std::fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+        text.lines().filter_map(|pid| pid.parse().ok()).collect()
+    };
+    let node = Node::up(folder.path(), &["--agent", &flag]);
+    node.spawn("bob", &[&stubborn, "bob"]);
+    let first: Vec<u32> = until("both", || {
+        let all = [pids("ada"), pids("bob")].concat();
+        (all.len() == 2).then_some(all)
+    });
+    node.process.kill9();
+    assert!(first.iter().all(|pid| alive(*pid)), "they ignore it");
+
+    let node = Node::up(folder.path(), &["--agent", &flag]);
+    assert!(!first.iter().any(|pid| alive(*pid)));
+    until("ada again", || (pids("ada").len() == 2).then_some(()));
+    let told = node.events("agent_exited");
+    let outlived = |name: &str| {
+        let about = told.iter().filter(|event| event["name"] == name);
+        let reasons = about.filter_map(|event| event["reason"].as_str());
+        reasons.filter(|why| why.contains("outlived")).count()
+    };
+    assert_eq!((outlived("ada"), outlived("bob")), (1, 1), "{told:?}");
+    assert_eq!(node.process.stop(), Some(0));
+    assert!(
+        !alive(pids("ada")[1]),
+        "nor does it outlive an orderly stop"
+    );
 }

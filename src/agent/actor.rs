@@ -18,6 +18,7 @@ use crate::agent::hook::Hook;
 use crate::agent::mark::Mark;
 use crate::agent::profile::Profile;
 use crate::agent::pty::{Birth, Heard, Status, Terminal};
+use crate::agent::running::Running;
 use crate::agent::stream::Pieces;
 use crate::hub::Topic;
 use crate::ids::AgentName;
@@ -46,6 +47,8 @@ pub struct Job {
     pub mark: Option<Mark>,
     /// Where sockets and settings of programs' hooks are.
     pub hooks: PathBuf,
+    /// Where it is noted which processes are agents.
+    pub running: PathBuf,
     pub reaper: Arc<Reaper>,
     pub report: Box<dyn Fn(AgentReport) + Send>,
     pub input: Receiver<AgentInput>,
@@ -62,6 +65,8 @@ pub fn run(mut job: Job, exe: &Path) {
         Err(why) => return (job.report)(AgentReport::NotStarted { why }),
     };
     let (pid, ended) = (terminal.pid(), Arc::new(OnceLock::new()));
+    // Before the process may become the program. Removed when this thread is done with it.
+    let _running = Running::note(&job.running, &job.spec.name, pid);
     let (slot, waker) = (ended.clone(), job.own_input.clone());
     job.reaper.claim(
         pid,

@@ -3,7 +3,7 @@
 //! makes terminals reports a missing program as started. Called by `main` before anything else; returns never.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -14,6 +14,8 @@ use crate::sys::signal;
 
 /// The subcommand's name.
 pub const SUBCOMMAND: &str = "__exec";
+/// What the broker says once it has written down that this process is an agent.
+pub const GO: &[u8; 1] = b"g";
 
 /// As shells have it: found but not executable, and not found.
 const CANNOT: i32 = 126;
@@ -35,7 +37,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ! {
     }
     let argv: Vec<OsString> = args.collect();
     // Whoever started us is gone, or this was typed by hand: no program without somebody to look after it.
-    let Some(mut status) = status.and_then(|to| connect(&to).ok()) else {
+    let Some(mut status) = status.and_then(|to| begin(&to).ok()) else {
         eprintln!("relay-broker {SUBCOMMAND} is for the broker itself");
         exit(CANNOT);
     };
@@ -92,6 +94,13 @@ fn bad_program(program: &OsStr, e: &io::Error) -> String {
         _ => e.to_string(),
     };
     format!("cannot start {name:?}: {why}")
+}
+
+/// Waits for the broker's word. Without it there is nobody who would ever end the program.
+fn begin(to: &OsStr) -> io::Result<UnixStream> {
+    let mut status = connect(to)?;
+    status.read_exact(&mut [0; GO.len()])?;
+    Ok(status)
 }
 
 /// The stream closes by itself when the program starts, and that is how the broker learns that it did.

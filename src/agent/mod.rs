@@ -21,6 +21,7 @@ mod proof;
 pub mod pty;
 mod ready;
 pub mod rows;
+pub mod running;
 mod signs;
 mod stream;
 mod verify;
@@ -45,7 +46,7 @@ const STACK_KIB: usize = 512;
 pub struct Grounds<'a> {
     /// Our own binary (see [`exec`]).
     pub exe: &'a Path,
-    /// The folder that holds those of [`mark`] and [`hook`].
+    /// The folder that holds those of [`mark`], [`hook`] and [`running`].
     pub state: &'a Path,
     /// The operator's profile rows.
     pub rows: &'a rows::Rows,
@@ -81,6 +82,7 @@ pub fn start(
         spec,
         mark,
         hooks: grounds.state.join(hook::FOLDER),
+        running: grounds.state.join(running::FOLDER),
         reaper,
         report,
         input,

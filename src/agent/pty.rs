@@ -3,20 +3,20 @@
 //! who kept it. Knows nothing of messages.
 
 use std::ffi::OsString;
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSliceMut, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use portable_pty::{CommandBuilder, NativePtySystem, PtyPair, PtySize, PtySystem};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::termios::{InputModes, LocalModes, Winsize, tcgetattr, tcgetpgrp, tcsetwinsize};
 
 use crate::agent::core::{Ending, Facts, Front};
-use crate::agent::exec;
+use crate::agent::{exec, running};
 use crate::msg::{AgentSpec, Size};
-use crate::sys::{entropy, proc, reading};
+use crate::sys::{entropy, proc, reading, session};
 
 /// Variables that describe somebody else's terminal.
 const FOREIGN: [&str; 3] = ["COLUMNS", "LINES", "CLAUDECODE"];
@@ -230,20 +230,7 @@ impl Terminal {
 
     /// Shells give their jobs process groups of their own; the session holds them all.
     pub fn kill_session(&self) {
-        let Ok(processes) = std::fs::read_dir("/proc") else {
-            return;
-        };
-        for entry in processes.flatten() {
-            let pid = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok());
-            if let Some(pid) = pid.and_then(Pid::from_raw)
-                && session(&entry.path()) == Some(self.pid)
-            {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-        }
+        session::kill(self.pid);
     }
 
     /// The program is gone: without our copy of its side, the terminal hangs up when the last one closes it.
@@ -264,9 +251,10 @@ impl Status {
         &self.listener
     }
 
-    /// Takes the connection of that process; `None` if there is none (yet), or it is somebody else's.
+    /// Takes the connection of that process, and lets it become the program; `None` if there is none (yet), or it is
+    /// somebody else's.
     pub fn accept(&self, pid: u32) -> Option<std::os::unix::net::UnixStream> {
-        let (stream, _) = self.listener.accept().ok()?;
+        let (mut stream, _) = self.listener.accept().ok()?;
         #[cfg(target_os = "linux")]
         {
             let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?;
@@ -277,15 +265,10 @@ impl Status {
         #[cfg(not(target_os = "linux"))]
         let _ = pid;
         stream.set_nonblocking(true).ok()?;
+        // Whoever does not hear it has ended, and that is seen in other ways.
+        let _ = stream.write_all(exec::GO);
         Some(stream)
     }
-}
-
-/// The session of a process: the fourth field after the name, which is in parentheses and may hold anything.
-fn session(process: &Path) -> Option<Pid> {
-    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    Pid::from_raw(fields.split_whitespace().nth(3)?.parse().ok()?)
 }
 
 /// The bit of a packet's first byte that says that unread input was thrown away (`TIOCPKT_FLUSHREAD`).
@@ -412,7 +395,7 @@ fn command(spec: &AgentSpec, exe: &Path, status: OsString) -> CommandBuilder {
     for (name, value) in &spec.env {
         command.env(name, value);
     }
-    command.env("RELAY_AGENT_NAME", spec.name.as_str());
+    command.env(running::NAME, spec.name.as_str());
     if let Some(token) = &spec.token {
         command.env("RELAY_AGENT_TOKEN", token.reveal());
         // Clients in the agent have no need to register, which would kill this token on older engines (engine-wire 3.4).

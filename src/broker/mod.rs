@@ -14,11 +14,12 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
-use crate::agent::{hook, mark, rows::Rows};
+use crate::agent::{hook, mark, rows::Rows, running};
 use crate::api;
 use crate::dispatch::{Dispatcher, Facts, Limits, Out};
 use crate::handlers::{Handlers, News};
 use crate::hub::Topic;
+use crate::ids::AgentName;
 use crate::journal::{self, Journal, Lock, Opened, Recovery};
 use crate::ledger::Record;
 use crate::lines::{Lines, Sidecars};
@@ -167,6 +168,8 @@ impl Broker {
         let pid = std::process::id();
         let lock = Lock::take(dir, pid).map_err(StartError::because)?;
         sweep_drafts(dir, true);
+        // Before anything can start others of their names.
+        let outlived = running::end_survivors(&dir.join(running::FOLDER), settings.grace);
         let listener = bind(settings.api_bind, settings.api_port)?;
         let addr = listener.local_addr().map_err(StartError::because)?;
         let mut options = journal::Options {
@@ -197,6 +200,7 @@ impl Broker {
             identity,
             api_key,
             opened,
+            outlived: outlived.into_iter().map(|s| (s.agent, s.fate)).collect(),
             pid,
             addr,
             listener,
@@ -245,6 +249,7 @@ struct Parts {
     identity: Identity,
     api_key: Secret,
     opened: Opened<Record>,
+    outlived: Vec<(AgentName, String)>,
     pid: u32,
     addr: SocketAddr,
     listener: TcpListener,
@@ -257,13 +262,14 @@ impl Parts {
             identity,
             api_key,
             opened,
+            outlived,
             pid,
             addr,
             listener,
         } = self;
         hook::sweep(&settings.state_dir.join(hook::FOLDER));
         let started = clock::now();
-        let facts = facts(&settings, &identity, &opened, pid);
+        let facts = facts(&settings, &identity, &opened, pid, outlived);
         let mind = Mind::wake(
             facts,
             started,
@@ -454,7 +460,13 @@ fn session(
     }
 }
 
-fn facts(settings: &Settings, identity: &Identity, opened: &Opened<Record>, pid: u32) -> Facts {
+fn facts(
+    settings: &Settings,
+    identity: &Identity,
+    opened: &Opened<Record>,
+    pid: u32,
+    outlived: Vec<(AgentName, String)>,
+) -> Facts {
     Facts {
         node_name: settings.name.clone(),
         node_id: identity.node_id.clone(),
@@ -476,6 +488,7 @@ fn facts(settings: &Settings, identity: &Identity, opened: &Opened<Record>, pid:
         pid,
         agents: settings.agents.clone(),
         damage: opened.recovery.degraded(),
+        outlived,
     }
 }
 

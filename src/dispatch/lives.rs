@@ -24,10 +24,24 @@ enum Next {
     Over(Option<String>),
 }
 
+/// The end of a program that no thread of this broker has seen.
+fn gone(name: &AgentName, reason: String) -> BrokerEvent {
+    BrokerEvent::AgentExited {
+        name: name.clone(),
+        code: None,
+        signal: None,
+        reason: Some(reason),
+    }
+}
+
 impl Dispatcher {
     /// First of all in a broker's life: who was here when the last one ended comes back, or is declared gone.
     pub(super) fn resume_lives(&mut self, now: Now, out: &mut Out) {
         let mine = std::mem::take(&mut self.facts.agents);
+        let outlived = std::mem::take(&mut self.facts.outlived);
+        for (name, fate) in &outlived {
+            self.publish(gone(name, fate.clone()), out);
+        }
         let lives: Vec<_> = self
             .ledger
             .lives()
@@ -44,13 +58,9 @@ impl Dispatcher {
             self.life_over(now, &name, End::Itself, out);
             let reason = "the broker ended, and the agent with it";
             self.departed(now, &name, &request, reason.into(), false, out);
-            let gone = BrokerEvent::AgentExited {
-                name,
-                code: None,
-                signal: None,
-                reason: Some(reason.into()),
-            };
-            self.publish(gone, out);
+            if outlived.iter().all(|(told, _)| *told != name) {
+                self.publish(gone(&name, reason.to_owned()), out);
+            }
         }
         for request in mine {
             self.spawn(now, None, request, SpawnSource::CommandLine, out);

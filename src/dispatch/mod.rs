@@ -80,6 +80,8 @@ pub struct Facts {
     pub agents: Vec<local::SpawnRequest>,
     /// What the journal may have lost before this start.
     pub damage: Option<String>,
+    /// Agents whose programs outlived an earlier broker, and what became of them.
+    pub outlived: Vec<(AgentName, String)>,
 }
 
 /// See the module.

@@ -92,6 +92,7 @@ impl World {
             pid: 1,
             agents,
             damage: None,
+            outlived: Vec::new(),
         }
     }
 

@@ -65,6 +65,7 @@ impl World {
             pid: 1,
             agents: Vec::new(),
             damage: None,
+            outlived: Vec::new(),
         };
         let now = Now {
             mono: Mono(1),

@@ -1,0 +1,242 @@
+//! Which processes are agents of ours, written down before their programs begin: a broker that is killed leaves those
+//! behind that ignore a hang-up, and the next one ends them before it starts others of their names. The notes are not
+//! synced, because what ends the machine ends the processes.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::AgentName;
+use crate::sys::disk::{create_private_dir, read_private, write_private};
+use crate::sys::session::{self, Identity};
+use crate::sys::{clock, proc};
+
+/// The folder of all notes, in the state folder.
+pub const FOLDER: &str = "running";
+/// The variable that tells a program which agent it is.
+pub const NAME: &str = "RELAY_AGENT_NAME";
+/// Between looks at processes that are to end.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long the system may take to end what was killed.
+const BURIAL: Duration = Duration::from_secs(2);
+
+#[derive(Serialize, Deserialize)]
+struct Note {
+    agent: AgentName,
+    /// The agent's first process, whose number is that of its process group and session, too.
+    process: Identity,
+}
+
+/// A note that is there as long as the value lives, and longer if this process is killed.
+#[derive(Debug)]
+pub struct Running(PathBuf);
+
+impl Running {
+    /// Writes down that a process is an agent's. Without a note the agent runs all the same.
+    pub fn note(dir: &Path, agent: &AgentName, pid: u32) -> Option<Self> {
+        let process = Identity::of(pid)?;
+        let path = dir.join(format!("{pid}.json"));
+        let agent = agent.clone();
+        let note = serde_json::to_vec(&Note { agent, process }).ok()?;
+        create_private_dir(dir)
+            .and_then(|()| write_private(&path, &note))
+            .inspect_err(|e| log::warn!("it is not noted that process {pid} is an agent: {e}"))
+            .ok()?;
+        Some(Self(path))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// What was found of an agent whose broker was killed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survivor {
+    /// Whose it was.
+    pub agent: AgentName,
+    /// What became of it, for people.
+    pub fate: String,
+}
+
+/// Ends everything that an earlier broker of this folder left running: hangs up, waits, and kills what is left after
+/// `grace`.
+pub fn end_survivors(dir: &Path, grace: Duration) -> Vec<Survivor> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let notes: Vec<(PathBuf, Option<Note>)> = entries
+        .map(|entry| entry.path())
+        .map(|path| {
+            let note = read_private(&path).ok();
+            let note = note.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            (path, note)
+        })
+        .collect();
+    let left: Vec<&Note> = notes
+        .iter()
+        .filter_map(|(_, note)| note.as_ref())
+        .filter(|note| !remains(note).is_empty())
+        .collect();
+    let survivors = end(&left, grace);
+    for (path, note) in &notes {
+        // What could not be ended is tried again by the next broker.
+        if note.as_ref().is_none_or(|note| remains(note).is_empty()) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    survivors
+}
+
+fn end(left: &[&Note], grace: Duration) -> Vec<Survivor> {
+    let signal_all = |signal| {
+        let pids = left.iter().flat_map(|note| remains(note));
+        for pid in pids {
+            let _ = kill_process(pid, signal);
+        }
+    };
+    let gone = || left.iter().all(|note| remains(note).is_empty());
+    signal_all(Signal::HUP);
+    // A stopped program cannot act on a hang-up.
+    signal_all(Signal::CONT);
+    let patient = within(grace, || gone().then_some(()));
+    let killed = |note: &&Note| patient.is_none() && !remains(note).is_empty();
+    let stubborn: Vec<bool> = left.iter().map(killed).collect();
+    if patient.is_none() {
+        within(BURIAL, || {
+            signal_all(Signal::KILL);
+            gone().then_some(())
+        });
+    }
+    let told = left.iter().zip(stubborn);
+    told.map(|(note, stubborn)| tell(note, stubborn)).collect()
+}
+
+fn tell(note: &Note, stubborn: bool) -> Survivor {
+    let (agent, pid) = (note.agent.clone(), note.process.pid);
+    let how = match (remains(note).is_empty(), stubborn) {
+        (true, false) => "was ended",
+        (true, true) => "was killed, because it ignored the hang-up",
+        (false, _) => "cannot be ended; it may belong to another user: end it by hand",
+    };
+    let fate = format!("its process {pid} outlived a broker that was killed, and {how}");
+    log::warn!("{agent}: {fate}");
+    Survivor { agent, fate }
+}
+
+fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = clock::now().mono + limit;
+    loop {
+        let seen = look();
+        if seen.is_some() || clock::now().mono >= end {
+            return seen;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// What still runs of an agent. A session keeps its number as long as anybody is in it, so if the first process is there,
+/// and is the very same, all of its session is the agent's. If it is gone, its number may have been used again by a
+/// session of strangers: then only those count that were started as that agent.
+fn remains(note: &Note) -> Vec<Pid> {
+    let Some(session) = i32::try_from(note.process.pid).ok().and_then(Pid::from_raw) else {
+        return Vec::new();
+    };
+    let members = session::members(session);
+    match Identity::of(note.process.pid) {
+        Some(now) if now == note.process => members,
+        Some(_) => Vec::new(),
+        None => {
+            let ours = |pid: &Pid| {
+                let name = proc::variable(pid.as_raw_nonzero().get().unsigned_abs(), NAME);
+                name.is_some_and(|name| name.as_os_str() == note.agent.as_str())
+            };
+            members.into_iter().filter(ours).collect()
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::sys::disk::tests::Scratch;
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::process::{Child, Command, Stdio};
+
+    /// A shell that leads a session, has said so, and ends when it is told to unless its script says otherwise.
+    fn leader(script: &str) -> Child {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script])
+            .env(NAME, "ada")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let lead = || rustix::process::setsid().map(drop).map_err(Into::into);
+        // SAFETY: the call may be made between fork and exec.
+        unsafe { command.pre_exec(lead) };
+        let mut child = command.spawn().expect("sh");
+        let mut line = String::new();
+        let mut said = BufReader::new(child.stdout.take().expect("piped"));
+        said.read_line(&mut line).expect("it speaks");
+        child
+    }
+
+    fn noted(dir: &Path, pid: u32) {
+        std::mem::forget(Running::note(dir, &AgentName::new("ada"), pid).expect("room"));
+    }
+
+    fn files(dir: &Path) -> usize {
+        std::fs::read_dir(dir).expect("a folder").count()
+    }
+
+    #[test]
+    fn one_that_ignores_the_hang_up_is_killed_with_its_session_and_told() {
+        let dir = Scratch::new();
+        let mut stubborn = leader("trap '' HUP; sleep 1000 & echo $!; wait");
+        noted(dir.path(), stubborn.id());
+        let told = end_survivors(dir.path(), Duration::ZERO);
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].agent, AgentName::new("ada"));
+        assert!(told[0].fate.contains("was killed"), "{}", told[0].fate);
+        assert!(!stubborn.wait().expect("ours").success());
+        assert_eq!(files(dir.path()), 0);
+    }
+
+    #[test]
+    fn what_the_agent_left_in_its_session_is_ended_too() {
+        let dir = Scratch::new();
+        let mut shell = leader("trap '' HUP; sleep 1000 >/dev/null & echo $!; read x");
+        noted(dir.path(), shell.id());
+        let session = Pid::from_child(&shell);
+        drop(shell.stdin.take());
+        shell.wait().expect("ours");
+        assert_eq!(session::members(session).len(), 1, "the sleeper");
+        let told = end_survivors(dir.path(), Duration::ZERO);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(session::members(session).is_empty());
+    }
+
+    #[test]
+    fn a_stranger_that_got_the_number_is_left_alone() {
+        let dir = Scratch::new();
+        let mut stranger = leader("trap '' HUP; echo; read x");
+        noted(dir.path(), stranger.id());
+        let path = dir.path().join(format!("{}.json", stranger.id()));
+        let text = std::fs::read_to_string(&path).expect("a note");
+        let mut note: Note = serde_json::from_str(&text).expect("JSON");
+        note.process.began -= 1;
+        std::fs::write(&path, serde_json::to_vec(&note).expect("JSON")).expect("room");
+        std::fs::write(dir.path().join("junk"), "{").expect("room");
+        assert_eq!(end_survivors(dir.path(), Duration::ZERO), []);
+        assert_eq!(files(dir.path()), 0);
+        drop(stranger.stdin.take());
+        assert!(
+            stranger
+                .wait()
+                .is_ok_and(|status| status.signal().is_none())
+        );
+    }
+}

@@ -297,10 +297,33 @@ pub enum EngineChoice {
 /// What happens around the broker, from outside: where we are and what we are.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// The working directory.
-    pub cwd: PathBuf,
-    /// This program.
+    /// The working directory; `None` if it cannot be told, for example because it was removed.
+    pub cwd: Option<PathBuf>,
+    /// This program, as long as this process lives.
     pub exe: PathBuf,
+}
+
+impl Place {
+    /// A path as it is meant here.
+    ///
+    /// # Errors
+    /// When it is a relative one, and there is no working directory.
+    pub fn resolve(&self, path: &Path) -> Result<PathBuf, ConfigError> {
+        match &self.cwd {
+            Some(cwd) => Ok(cwd.join(path)),
+            None if path.is_absolute() => Ok(path.to_owned()),
+            None => Err(ConfigError(format!(
+                "{} cannot be found, because the working directory is gone; go to another one, or write the path in full \
+                 (--state-dir for the state folder)",
+                path.display()
+            ))),
+        }
+    }
+
+    /// The working directory's name.
+    pub fn name(&self) -> Option<&str> {
+        self.cwd.as_ref()?.file_name()?.to_str()
+    }
 }
 
 /// Everything known before an engine is: becomes [`Settings`] once there is one.
@@ -358,12 +381,13 @@ pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError
         .state_dir
         .clone()
         .or_else(|| env.state_dir())
-        .map_or_else(|| place.cwd.join(STATE_DIR), |dir| place.cwd.join(dir));
+        .unwrap_or_else(|| STATE_DIR.into());
+    let state_dir = place.resolve(&state_dir)?;
     let name = match &flags.name {
         Some(name) if !name.trim().is_empty() => name.trim().to_owned(),
         _ => env
             .text("AGENT_RELAY_BROKER_NAME")?
-            .or_else(|| Some(place.cwd.file_name()?.to_str()?.to_owned()))
+            .or_else(|| place.name().map(str::to_owned))
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| "project".to_owned()),
     };
@@ -411,7 +435,8 @@ pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError
         allow_plain_http: flags.allow_plain_http,
         trust_state_dir: flags.trust_state_dir,
         // Commands pass a folder by that they do not trust, unless it is named.
-        usual_place: draft.state_dir == place.cwd.join(STATE_DIR) && !flags.trust_state_dir,
+        usual_place: place.resolve(Path::new(STATE_DIR)).as_ref() == Ok(&draft.state_dir)
+            && !flags.trust_state_dir,
         draft,
     })
 }

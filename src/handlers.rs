@@ -20,7 +20,7 @@ use crate::msg::{HandlerRun, How};
 use crate::net::link;
 use crate::sys::reap::Reaper;
 use crate::sys::wake::{Receiver, mailbox};
-use crate::sys::{clock, proc, thread};
+use crate::sys::{clock, limits, proc, thread};
 use crate::wire::local::Supervision;
 
 /// How much of what a failed program said on standard error goes into its answer.
@@ -66,7 +66,7 @@ impl Handlers {
         });
         started
             .err()
-            .map(|e| format!("no thread left for the handler: {e}"))
+            .map(|e| format!("cannot start the handler: {}", limits::explain(&e)))
     }
 
     /// Kills what still runs: the broker leaves, and the engine gives the invocations to somebody else.
@@ -81,12 +81,11 @@ impl Handlers {
 
     /// Starts a sidecar's program and leaves it to itself; says why if it cannot be started.
     pub fn launch(&self, order: Supervision) -> Option<String> {
-        let Some((program, args)) = order.argv.split_first() else {
+        let Some((name, args)) = order.argv.split_first() else {
             return Some("its command line is empty".into());
         };
-        let mut command = Command::new(program);
+        let mut command = program(name, args);
         command
-            .args(args)
             .envs(&order.env)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -96,7 +95,7 @@ impl Handlers {
         }
         let child = match spawn(&mut command) {
             Ok(child) => child,
-            Err(e) => return Some(format!("cannot start {program:?}: {e}")),
+            Err(e) => return Some(format!("cannot start {name:?}: {}", limits::explain(&e))),
         };
         let group = i32::try_from(child.id()).unwrap_or(0);
         self.launched.lock().insert(group);
@@ -110,7 +109,7 @@ impl Handlers {
     }
 
     fn run(&self, run: &HandlerRun) -> Result<Value, String> {
-        let (tell, ended) = mailbox(1).map_err(|e| format!("no descriptors left: {e}"))?;
+        let (tell, ended) = mailbox(1).map_err(|e| limits::explain(&e))?;
         let mut process = Process::start(run)?;
         let group = process.group;
         self.groups.lock().insert(group);
@@ -134,10 +133,28 @@ fn signal(group: i32, signal: Signal) {
     }
 }
 
+/// A command without what describes the surroundings of whoever started the broker.
+fn program(name: &str, args: &[String]) -> Command {
+    let mut command = Command::new(name);
+    command.args(args);
+    for name in proc::not_inherited() {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// A child in a process group of its own, without what only we may know.
 fn spawn(command: &mut Command) -> io::Result<Child> {
     for name in proc::WITHHELD {
         command.env_remove(name);
+    }
+    if let Some(files) = limits::before() {
+        let restore = move || {
+            limits::lower(files);
+            Ok(())
+        };
+        // SAFETY: two system calls, which may be made between fork and exec.
+        unsafe { command.pre_exec(restore) };
     }
     let _alone = proc::SPAWNING.lock();
     command.process_group(0).spawn()
@@ -157,12 +174,11 @@ struct Process {
 
 impl Process {
     fn start(run: &HandlerRun) -> Result<Self, String> {
-        let Some((program, args)) = run.spec.command.split_first() else {
+        let Some((name, args)) = run.spec.command.split_first() else {
             return Err("the action's command is empty".into());
         };
-        let mut command = Command::new(program);
+        let mut command = program(name, args);
         command
-            .args(args)
             .envs(&run.env)
             .envs(&run.spec.env)
             .stdin(Stdio::piped())
@@ -171,8 +187,8 @@ impl Process {
         if let Some(dir) = &run.spec.cwd {
             command.current_dir(dir);
         }
-        let mut child =
-            spawn(&mut command).map_err(|e| format!("cannot start {program:?}: {e}"))?;
+        let mut child = spawn(&mut command)
+            .map_err(|e| format!("cannot start {name:?}: {}", limits::explain(&e)))?;
         let group = i32::try_from(child.id()).unwrap_or(0);
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let process = Self {
@@ -190,7 +206,7 @@ impl Process {
                 && let Err(e) = rustix::io::ioctl_fionbio(pipe, true)
             {
                 kill(group);
-                return Err(format!("cannot use the pipes of {program:?}: {e}"));
+                return Err(format!("cannot use the pipes of {name:?}: {e}"));
             }
         }
         Ok(process)

@@ -102,6 +102,11 @@ pub enum AgentReport {
         /// Names the command or directory, and the operating system's reason.
         why: String,
     },
+    /// As [`AgentReport::NotStarted`], but for a limit of the operating system: it may work later.
+    NoRoom {
+        /// Names the limit.
+        why: String,
+    },
     /// The terminal takes input now.
     Ready {
         /// What showed it.
@@ -362,6 +367,8 @@ pub enum RefusalKind {
     NameTaken,
     /// 500, code `spawn_failed`: the program could not be started.
     SpawnFailed,
+    /// 503 `no_room`: the operating system has no process, terminal or descriptor left for the program.
+    NoRoom,
     /// 429 `queue_full`: too much waits for this agent.
     Full,
     /// 502 `engine_error`: the engine refused or could not be reached.

@@ -1,10 +1,11 @@
 //! Whatever a parent leaves to the program: signals it had blocked or ignored, streams that nobody reads or that are
-//! non-blocking.
+//! non-blocking, variables, limits, descriptors, and folders or files that are gone.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
@@ -15,7 +16,13 @@ const UP: [&str; 5] = ["up", "--engine-listen", "127.0.0.1:0", "--grace", "2s"];
 
 /// `up`, started by way of a shell that first does as it is told.
 fn up_after(folder: &Scratch, shell: &str) -> Node {
-    let program = command(folder.path(), &UP);
+    let up = by_way_of(folder.path(), shell, &UP);
+    node(folder, Process::launch(folder.path(), up))
+}
+
+/// A command, started by way of a shell that first does as it is told.
+fn by_way_of(folder: &Path, shell: &str, args: &[&str]) -> Command {
+    let program = command(folder, args);
     let mut by_way = Command::new("/bin/sh");
     by_way.arg("-c").arg(format!("{shell}; exec \"$0\" \"$@\""));
     by_way.arg(program.get_program()).args(program.get_args());
@@ -23,8 +30,8 @@ fn up_after(folder: &Scratch, shell: &str) -> Node {
     for (name, value) in program.get_envs() {
         by_way.env(name, value.unwrap_or_default());
     }
-    by_way.current_dir(folder.path()).stdin(Stdio::null());
-    node(folder, Process::launch(folder.path(), by_way))
+    by_way.current_dir(folder).stdin(Stdio::null());
+    by_way
 }
 
 fn node(folder: &Scratch, process: Result<Process, (Option<i32>, String)>) -> Node {
@@ -193,4 +200,185 @@ fn a_command_waits_for_a_standard_output_that_its_parent_made_non_blocking() {
     File::from(from).read_to_string(&mut said).expect("text");
     assert!(child.wait().expect("ours").success());
     assert!(said.contains("Usage"), "{}", said.trim());
+}
+
+#[test]
+fn agents_start_when_the_program_was_replaced_or_removed_meanwhile() {
+    let folder = Scratch::new();
+    let original = command(folder.path(), &UP);
+    let program = folder.path().join("program");
+    if std::fs::hard_link(original.get_program(), &program).is_err() {
+        std::fs::copy(original.get_program(), &program).expect("room");
+    }
+    let mut up = Command::new(&program);
+    up.args(original.get_args()).current_dir(folder.path());
+    up.env("HOME", folder.path()).stdin(Stdio::null());
+    let node = node(&folder, Process::launch(folder.path(), up));
+    std::fs::remove_file(&program).expect("ours");
+    node.spawn("ada", &["cat"]);
+    std::fs::write(&program, "another program").expect("room");
+    node.spawn("bob", &["cat"]);
+    assert_eq!(node.process.stop(), Some(0));
+}
+
+#[test]
+fn commands_and_a_broker_work_in_a_folder_that_was_removed() {
+    let folder = Scratch::new();
+    let gone = "mkdir gone; cd gone; rmdir ../gone";
+    let state = folder.path().join(".relay-broker");
+    let state = state.to_str().expect("text");
+    let node = {
+        let args = [&["--state-dir", state][..], &UP].concat();
+        let up = by_way_of(folder.path(), gone, &args);
+        node(&folder, Process::launch(folder.path(), up))
+    };
+    node.spawn("ada", &["cat"]);
+    let said = |args: &[&str]| {
+        let out = by_way_of(folder.path(), gone, args).output();
+        let out = out.expect("the program starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (out.status.success(), text(&out.stdout) + &text(&out.stderr))
+    };
+    let (good, text) = said(&["--state-dir", state, "agents"]);
+    assert!(good && text.contains("ada"), "{text}");
+    let (good, text) = said(&[
+        "--state-dir",
+        state,
+        "spawn",
+        "bob",
+        "--cwd",
+        "/",
+        "--",
+        "cat",
+    ]);
+    assert!(good, "{text}");
+    let (good, text) = said(&["agents"]);
+    assert!(!good && text.contains("--state-dir"), "{text}");
+    assert_eq!(node.process.stop(), Some(0));
+}
+
+#[test]
+fn a_home_that_cannot_be_used_keeps_nobody_from_starting_and_the_node_stays_who_it_is() {
+    let folder = Scratch::new();
+    let id = |home: &str| {
+        let mut up = command(folder.path(), &UP);
+        up.env("HOME", home);
+        let node = node(&folder, Process::launch(folder.path(), up));
+        let id = node.get("/api/session")["node_id"].clone();
+        assert_eq!(node.process.stop(), Some(0));
+        id
+    };
+    let first = id("/dev/null");
+    assert!(first.is_string(), "{first}");
+    assert_eq!(id("/proc/nowhere"), first);
+    assert_eq!(id(folder.path().to_str().expect("text")), first);
+    let log = std::fs::read_to_string(folder.path().join("stderr.log")).expect("a log");
+    assert!(log.contains("XDG_DATA_HOME"), "{log}");
+}
+
+/// The limit is low by custom, and one agent needs several descriptors.
+#[test]
+fn a_low_soft_limit_of_descriptors_is_raised_for_the_broker_and_kept_for_agents() {
+    let folder = Scratch::new();
+    let node = up_after(&folder, "ulimit -S -n 64");
+    let report = script(folder.path(), "report", "ulimit -S -n > limit; exec cat");
+    for n in 0..12 {
+        node.spawn(&format!("w{n}"), &[&report]);
+    }
+    let limit = std::fs::read_to_string(folder.path().join("limit")).expect("written");
+    assert_eq!(limit.trim(), "64");
+}
+
+#[test]
+fn a_hard_limit_of_descriptors_is_named_and_told_with_503() {
+    let folder = Scratch::new();
+    let node = up_after(&folder, "ulimit -n 64");
+    let refused = (0..20).find_map(|n| {
+        let body = json!({"name": format!("w{n}"), "harness_config": {"command": "cat"}});
+        let (status, body) = node.call("POST", "/api/spawn", Some(body));
+        (status != 200).then_some((status, body))
+    });
+    let (status, body) = refused.expect("64 are not enough for 20 agents");
+    assert_eq!(status, 503, "{body}");
+    let text = body.to_string();
+    assert!(text.contains("64") && text.contains("ulimit -n"), "{text}");
+}
+
+#[test]
+fn agents_inherit_nothing_that_describes_what_the_broker_was_started_in() {
+    let foreign = [
+        "TMUX",
+        "STY",
+        "TERM_PROGRAM",
+        "COLUMNS",
+        "CLAUDECODE",
+        "CLAUDE_CODE_ENTRYPOINT",
+        "NOTIFY_SOCKET",
+        "LISTEN_FDS",
+        "WATCHDOG_USEC",
+        "NODE_CHANNEL_FD",
+        "GPG_TTY",
+        "RELAY_AGENT_TOKEN",
+    ];
+    // What users configure their programs with is theirs.
+    let own = ["CLAUDE_CODE_USE_BEDROCK", "COLORTERM", "EDITOR"];
+    let variables: Vec<(&str, &str)> = foreign.iter().chain(&own).map(|n| (*n, "7")).collect();
+    let folder = Scratch::new();
+    let node = Node::up_in(folder.path(), &[], &variables);
+    let report = script(folder.path(), "report", "env > environment; exec cat");
+    node.spawn("ada", &[&report]);
+    let text = std::fs::read_to_string(folder.path().join("environment")).expect("written");
+    let has = |name: &&&str| text.lines().any(|line| line == format!("{name}=7"));
+    assert_eq!(foreign.iter().filter(has).collect::<Vec<_>>(), [&""; 0]);
+    assert_eq!(own.iter().filter(has).count(), own.len(), "{text}");
+}
+
+/// Descriptors with numbers beyond those that programs usually have; the parent left them open without closing on exec.
+#[cfg(target_os = "linux")]
+#[test]
+fn no_descriptor_of_whatever_number_reaches_an_agents_program() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+    let name = format!("surroundings-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).expect("an address");
+    let listener = UnixListener::bind_addr(&address).expect("free");
+    let folder = Scratch::new();
+    let list = "for fd in /proc/self/fd/*; do readlink $fd; done";
+    let args = [
+        "__exec",
+        "--status",
+        &format!("@{name}"),
+        "--",
+        "sh",
+        "-c",
+        list,
+    ];
+    let mut exec = command(folder.path(), &args);
+    let secret = File::create(folder.path().join("secret")).expect("room");
+    let leak = move || {
+        let now = getrlimit(Resource::Nofile);
+        setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: now.maximum,
+                maximum: now.maximum,
+            },
+        )?;
+        for number in [900, 1023, 1500] {
+            // SAFETY: the new number is in use by nobody in the new process; both calls may be made before exec.
+            if unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&secret), number) } < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: see above.
+    unsafe { exec.pre_exec(leak) };
+    let child = exec.stdout(Stdio::piped()).spawn().expect("it starts");
+    let (mut status, _) = listener.accept().expect("it connects");
+    let _ = status.write_all(relay_broker::agent::exec::GO);
+    let out = child.wait_with_output().expect("ours");
+    let open = String::from_utf8_lossy(&out.stdout);
+    assert!(!open.is_empty() && !open.contains("secret"), "{open}");
 }

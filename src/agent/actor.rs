@@ -62,7 +62,7 @@ pub fn run(mut job: Job, exe: &Path) {
     let hook = hook(&mut job, exe);
     let Birth { terminal, status } = match Terminal::spawn(&job.spec, exe) {
         Ok(birth) => birth,
-        Err(why) => return (job.report)(AgentReport::NotStarted { why }),
+        Err(why_not) => return (job.report)(why_not),
     };
     let (pid, ended) = (terminal.pid(), Arc::new(OnceLock::new()));
     // Before the process may become the program. Removed when this thread is done with it.
@@ -106,7 +106,7 @@ fn hook(job: &mut Job, exe: &Path) -> Option<Hook> {
         return None;
     }
     let hook = Hook::open(&job.hooks, exe)
-        .inspect_err(|e| log::info!("{} gets no hook: {e}", job.spec.name))
+        .inspect_err(|e| log::warn!("{} gets no hook, the screen must do: {e}", job.spec.name))
         .ok()?;
     hook.join(&mut job.spec.argv, &job.profile.program)
         .then_some(hook)

@@ -1,5 +1,5 @@
-//! The last step before an agent's program runs, inside the new process: `relay-broker __exec --status WHERE [--cwd DIR]
-//! -- CMD ARGS…`. Enters the directory, becomes the program, and tells the broker why if it cannot: the library that
+//! The last step before an agent's program runs, inside the new process: `relay-broker __exec --status WHERE [--files N]
+//! [--cwd DIR] -- CMD ARGS…`. Enters the directory, becomes the program, and tells the broker why if it cannot: the library that
 //! makes terminals reports a missing program as started. Called by `main` before anything else; returns never.
 
 use std::ffi::{OsStr, OsString};
@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, exit};
 
-use crate::sys::signal;
+use crate::sys::{limits, signal};
 
 /// The subcommand's name.
 pub const SUBCOMMAND: &str = "__exec";
@@ -26,10 +26,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ! {
     close_inherited();
     signal::forget();
     let mut args = args.into_iter();
-    let (mut status, mut dir) = (None, None);
+    let (mut status, mut dir, mut files) = (None, None, None);
     while let Some(arg) = args.next() {
         match arg.to_str() {
             Some("--status") => status = args.next(),
+            Some("--files") => files = args.next(),
             Some("--cwd") => dir = args.next(),
             Some("--") => break,
             _ => break,
@@ -41,6 +42,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ! {
         eprintln!("relay-broker {SUBCOMMAND} is for the broker itself");
         exit(CANNOT);
     };
+    if let Some(files) = files.and_then(|files| files.to_str()?.parse().ok()) {
+        limits::lower(files);
+    }
     let (code, why) = become_program(&argv, dir.as_deref());
     // If nobody reads it, the exit code still says it.
     let _ = status.write_all(why.as_bytes());
@@ -118,8 +122,16 @@ fn connect(to: &OsStr) -> io::Result<UnixStream> {
 /// Nothing of the broker may reach the program: a terminal of another agent held open here would never hang up.
 /// Everything the broker opens is closed on exec already; this is for what libraries and its own parent left open.
 fn close_inherited() {
-    for fd in 3..1024 {
-        // SAFETY: the number is used for this one call; the kernel refuses it if it is no descriptor.
+    // SAFETY: nothing of this process is open yet but the standard streams, so no descriptor of anybody's is closed.
+    #[cfg(target_os = "linux")]
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) } == 0 {
+        return;
+    }
+    // An older kernel, or none of that kind.
+    let listed = std::fs::read_dir("/dev/fd").into_iter().flatten().flatten();
+    let numbers = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    for fd in numbers.filter(|fd| *fd > 2).collect::<Vec<i32>>() {
+        // SAFETY: the number is used for this one call; the kernel refuses it if it is no descriptor (any more).
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
         let _ = rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC);
     }

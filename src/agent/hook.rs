@@ -6,18 +6,24 @@ use std::ffi::OsString;
 use std::fs::Permissions;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::exit;
 
+use rustix::fs::{Access, AtFlags, CWD, access, linkat};
+
 use crate::agent::rows;
 use crate::sys::disk::{create_private_dir, write_private};
 use crate::sys::entropy;
+use crate::sys::socket::addressed;
 use serde_json::{Value, json};
 
 /// The folder of sockets and settings, in the state folder.
 pub const FOLDER: &str = "hooks";
+/// What hooks call, in the state folder: they are called for as long as the agent lives, and by then the file that we were
+/// started from may have been replaced, moved or removed.
+const PROGRAM: &str = "hook-program";
 /// The subcommand's name.
 pub const SUBCOMMAND: &str = "__prompt";
 /// How Claude Code is given more settings.
@@ -42,9 +48,12 @@ impl Hook {
     /// Makes socket and settings file in `dir`, which is made if missing; `exe` is our own binary.
     ///
     /// # Errors
-    /// When they cannot be made, for example because the path is too long for a socket (about 100 bytes) or is not text.
+    /// When they cannot be made, for example because a path is not text.
     pub fn open(dir: &Path, exe: &Path) -> io::Result<Self> {
         create_private_dir(dir)?;
+        let kept = keep(exe, &dir.with_file_name(PROGRAM))
+            .inspect_err(|e| log::warn!("hooks call {}, not a copy: {e}", exe.display()));
+        let exe = kept.as_deref().unwrap_or(exe);
         // Of an agent's two lives the earlier one may still be putting its own away, so the name is not the agent's.
         let name = entropy::hex::<4>()?;
         let (address, settings) = (dir.join(&name), dir.join(format!("{name}.json")));
@@ -52,7 +61,7 @@ impl Hook {
         else {
             return Err(io::Error::other("a path is not UTF-8 text"));
         };
-        let socket = UnixDatagram::bind(&address)?;
+        let socket = addressed(&address, |path| UnixDatagram::bind(path))?;
         std::fs::set_permissions(&address, Permissions::from_mode(0o600))?;
         socket.set_nonblocking(true)?;
         let command = shell_words::join([exe, SUBCOMMAND, to]);
@@ -89,6 +98,35 @@ impl Hook {
         let length = self.socket.recv(&mut self.buffer).ok()?;
         Some(String::from_utf8_lossy(&self.buffer[..length]).into_owned())
     }
+}
+
+/// Makes sure that `kept` is our own program, by another name for the same file, else as a copy.
+fn keep(exe: &Path, kept: &Path) -> io::Result<PathBuf> {
+    if !is_copy(exe, kept)? {
+        let draft = kept.with_extension(entropy::hex::<4>()?);
+        let linked = linkat(CWD, exe, CWD, &draft, AtFlags::SYMLINK_FOLLOW);
+        if linked.is_err() {
+            // On another file system, or removed already.
+            std::fs::copy(exe, &draft)?;
+            std::fs::set_permissions(&draft, Permissions::from_mode(0o700))?;
+        }
+        // Over an older one, which may be running.
+        std::fs::rename(&draft, kept).inspect_err(|_| drop(std::fs::remove_file(&draft)))?;
+    }
+    // Also the word of a file system that runs no programs.
+    access(kept, Access::EXEC_OK)?;
+    Ok(kept.to_owned())
+}
+
+fn is_copy(exe: &Path, kept: &Path) -> io::Result<bool> {
+    let Ok(there) = std::fs::symlink_metadata(kept) else {
+        return Ok(false);
+    };
+    let ours = std::fs::metadata(exe)?;
+    if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) {
+        return Ok(true);
+    }
+    Ok(there.is_file() && there.len() == ours.len() && std::fs::read(kept)? == std::fs::read(exe)?)
 }
 
 /// Removes what an earlier broker has left in the folder.
@@ -128,7 +166,7 @@ fn pass_on(input: &mut dyn Read, address: &Path) -> io::Result<()> {
     let prompt = said["prompt"].as_str().unwrap_or_default();
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
-    socket.connect(address)?;
+    addressed(address, |path| socket.connect(path))?;
     socket.send(&prompt.as_bytes()[..prompt.len().min(PASSED_MAX)])?;
     Ok(())
 }
@@ -139,8 +177,49 @@ mod tests {
 
     fn hook(name: &str) -> (Hook, PathBuf) {
         let dir = std::env::temp_dir().join(format!("relay-{name}-{}", std::process::id()));
-        let hook = Hook::open(&dir, Path::new("/a b/relay-broker"));
+        std::fs::create_dir_all(&dir).expect("a temporary folder");
+        let exe = dir.join("relay broker");
+        std::fs::write(&exe, "#!/bin/sh\n").expect("room");
+        std::fs::set_permissions(&exe, Permissions::from_mode(0o755)).expect("ours");
+        let hook = Hook::open(&dir.join(FOLDER), &exe);
         (hook.expect("a temporary folder"), dir)
+    }
+
+    #[test]
+    fn a_hook_works_in_a_folder_of_any_depth() {
+        let (mut hook, dir) = hook(&"deep/".repeat(30));
+        assert!(hook.address.as_os_str().len() > 108);
+        let said = json!({"prompt": "hello"}).to_string();
+        pass_on(&mut said.as_bytes(), &hook.address).expect("passed on");
+        assert_eq!(hook.told().as_deref(), Some("hello"));
+        drop(hook);
+        let _ = std::fs::remove_dir_all(dir);
+    }
+
+    #[test]
+    fn what_a_hook_calls_is_there_when_our_own_file_is_replaced_or_gone_and_new_with_the_next_broker()
+     {
+        let (first, dir) = hook("kept");
+        let (exe, kept) = (dir.join("relay broker"), dir.join(PROGRAM));
+        let text = std::fs::read_to_string(&first.settings).expect("a file");
+        assert!(
+            text.contains(PROGRAM) && !text.contains("relay broker"),
+            "{text}"
+        );
+        let identity = |path: &Path| std::fs::metadata(path).map(|found| found.ino());
+        let before = identity(&kept).expect("it is there");
+        std::fs::remove_file(&exe).expect("ours");
+        access(&kept, Access::EXEC_OK).expect("it is a program");
+        std::fs::write(&exe, "#!/bin/sh\n").expect("room");
+        keep(&exe, &kept).expect("the same text");
+        assert_eq!(identity(&kept).expect("it is there"), before);
+        std::fs::write(&exe, "#!/bin/sh\n: newer\n").expect("room");
+        std::fs::set_permissions(&exe, Permissions::from_mode(0o755)).expect("ours");
+        keep(&exe, &kept).expect("room");
+        let newer = std::fs::read_to_string(&kept).expect("text");
+        assert!(newer.contains("newer"));
+        drop(first);
+        let _ = std::fs::remove_dir_all(dir);
     }
 
     #[test]
@@ -160,7 +239,8 @@ mod tests {
         assert!(pass_on(&mut &b"no json"[..], &hook.address).is_err());
         let settings = hook.settings.clone();
         let text = std::fs::read_to_string(&settings).expect("a file");
-        assert!(text.contains("'/a b/relay-broker' __prompt "), "{text}");
+        let program = dir.join(PROGRAM).display().to_string();
+        assert!(text.contains(&format!("{program} __prompt ")), "{text}");
         drop(hook);
         assert!(!Path::new(&settings).exists());
         let _ = std::fs::remove_dir_all(dir);
@@ -203,6 +283,7 @@ mod tests {
         pass_on(&mut said.as_bytes(), &new.address).expect("passed on");
         assert_eq!(new.told().as_deref(), Some("hello"));
         assert!(Path::new(&new.settings).exists());
+        let dir = dir.join(FOLDER);
         sweep(&dir);
         assert!(std::fs::read_dir(&dir).expect("a folder").next().is_none());
         let _ = std::fs::remove_dir_all(dir);

@@ -53,7 +53,7 @@ pub struct Grounds<'a> {
 }
 
 /// Starts an agent's thread, which starts the program: whether that worked is its first report, `Started` or
-/// `NotStarted`; the last is `Exited` unless it was `NotStarted`. The caller puts the line up and takes it down again.
+/// `NotStarted` or `NoRoom`; the last is `Exited` unless it was one of these. The caller puts the line up and takes it down again.
 /// `events` gets rendered `worker_stream` events while anybody listens.
 ///
 /// # Errors

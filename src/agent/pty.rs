@@ -15,11 +15,8 @@ use rustix::termios::{InputModes, LocalModes, Winsize, tcgetattr, tcgetpgrp, tcs
 
 use crate::agent::core::{Ending, Facts, Front};
 use crate::agent::{exec, running};
-use crate::msg::{AgentSpec, Size};
-use crate::sys::{entropy, proc, reading, session};
-
-/// Variables that describe somebody else's terminal.
-const FOREIGN: [&str; 3] = ["COLUMNS", "LINES", "CLAUDECODE"];
+use crate::msg::{AgentReport, AgentSpec, Size};
+use crate::sys::{entropy, limits, proc, reading, session};
 
 /// A terminal with a process in it.
 #[derive(Debug)]
@@ -74,13 +71,18 @@ impl Terminal {
     /// Opens a terminal and makes the process in it; `exe` is our own binary.
     ///
     /// # Errors
-    /// One line that names what is missing.
-    pub fn spawn(spec: &AgentSpec, exe: &Path) -> Result<Birth, String> {
+    /// The report that names what is missing.
+    pub fn spawn(spec: &AgentSpec, exe: &Path) -> Result<Birth, AgentReport> {
         let Some(program) = spec.argv.first().filter(|p| !p.is_empty()) else {
-            return Err("cannot start agent: the command is empty".into());
+            let why = "cannot start agent: the command is empty".into();
+            return Err(AgentReport::NotStarted { why });
         };
-        let cannot = |what: &str, e: &dyn std::fmt::Display| {
-            format!("cannot start {program:?}: {what}: {e}")
+        let cannot = |what: &str, e: &io::Error| {
+            let why = format!("cannot start {program:?}: {what}: {}", limits::explain(e));
+            match limits::is_reached(e) {
+                true => AgentReport::NoRoom { why },
+                false => AgentReport::NotStarted { why },
+            }
         };
         let (status, address) = status().map_err(|e| cannot("no socket for its status", &e))?;
         let command = command(spec, exe, address);
@@ -92,18 +94,18 @@ impl Terminal {
         let alone = proc::SPAWNING.lock();
         let pair = NativePtySystem::default()
             .openpty(size)
-            .map_err(|e| cannot("no terminal", &e))?;
+            .map_err(|e| cannot("no terminal", &of_library(e.chain(), &e)))?;
         let (master, slave) = descriptors(&pair).map_err(|e| cannot("no terminal", &e))?;
         let child = pair
             .slave
             .spawn_command(command)
-            .map_err(|e| cannot("no process", &e))?;
+            .map_err(|e| cannot("no process", &of_library(e.chain(), &e)))?;
         drop(alone);
         let pid = child
             .process_id()
             .and_then(|pid| i32::try_from(pid).ok())
             .and_then(Pid::from_raw)
-            .ok_or_else(|| cannot("no process", &"it has no number"))?;
+            .ok_or_else(|| cannot("no process", &io::Error::other("it has no number")))?;
         Ok(Birth {
             terminal: Self {
                 packets: packets(&master),
@@ -320,6 +322,18 @@ fn enter(local: LocalModes, input: InputModes) -> Option<u8> {
     }
 }
 
+/// The operating system's own word among the causes of a library's error, else what the library says.
+fn of_library<'a>(
+    mut causes: impl Iterator<Item = &'a (dyn std::error::Error + 'static)>,
+    whole: &dyn std::fmt::Display,
+) -> io::Error {
+    let code = causes.find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
+    code.map_or_else(
+        || io::Error::other(whole.to_string()),
+        io::Error::from_raw_os_error,
+    )
+}
+
 /// Whether something lies in the terminal that the program has not taken. In line mode only whole lines count. `poll` has
 /// the kernel hand over first what it has not processed yet, so the answer is exact.
 fn unread(slave: &OwnedFd) -> Option<bool> {
@@ -377,6 +391,9 @@ fn program_side(_: &OwnedFd, pair: &PtyPair) -> io::Result<OwnedFd> {
 fn command(spec: &AgentSpec, exe: &Path, status: OsString) -> CommandBuilder {
     let mut command = CommandBuilder::new(exe);
     command.args([exec::SUBCOMMAND.into(), "--status".into(), status]);
+    if let Some(files) = limits::before() {
+        command.args(["--files", &files.to_string()]);
+    }
     if let Some(dir) = &spec.cwd {
         command.args(["--cwd", dir]);
     }
@@ -384,7 +401,7 @@ fn command(spec: &AgentSpec, exe: &Path, status: OsString) -> CommandBuilder {
     command.args(&spec.argv);
     // Left alone, the library would go home.
     command.cwd(".");
-    for name in proc::WITHHELD.iter().chain(&FOREIGN) {
+    for name in proc::not_inherited() {
         command.env_remove(name);
     }
     // Those of an agent that started this broker are not this agent's.

@@ -91,6 +91,7 @@ impl From<Refusal> for ApiError {
             RefusalKind::UnknownLetter => (404, "dead_letter_not_found", false),
             RefusalKind::NameTaken => (500, "agent_already_exists", false),
             RefusalKind::SpawnFailed => (500, "spawn_failed", false),
+            RefusalKind::NoRoom => (503, "no_room", true),
             RefusalKind::Full => (429, "queue_full", true),
             RefusalKind::Engine => (502, "engine_error", true),
             RefusalKind::Stopping => (503, "shutting_down", true),

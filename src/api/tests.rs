@@ -504,6 +504,7 @@ fn each_refusal_has_its_status() {
         (RefusalKind::UnknownAgent, 404, false),
         (RefusalKind::Full, 429, true),
         (RefusalKind::Engine, 502, true),
+        (RefusalKind::NoRoom, 503, true),
         (RefusalKind::Stopping, 503, true),
         (RefusalKind::Degraded, 503, true),
         (RefusalKind::Timeout, 504, true),

@@ -19,6 +19,7 @@ use crate::api;
 use crate::dispatch::{Dispatcher, Facts, Limits, Out};
 use crate::handlers::{Handlers, News};
 use crate::hub::Topic;
+use crate::identity::store;
 use crate::ids::AgentName;
 use crate::journal::{self, Journal, Lock, Opened, Recovery};
 use crate::ledger::Record;
@@ -27,7 +28,7 @@ use crate::machine::{Machine, persist};
 use crate::msg::{ActionSpec, Event, Harness, Refusal, RefusalKind, Secret};
 use crate::sys::disk::{create_private_dir, read_small, sweep_drafts, write_private};
 use crate::sys::reap::Reaper;
-use crate::sys::{clock, entropy, failpoint, stdio, thread};
+use crate::sys::{clock, entropy, failpoint, limits, stdio, thread};
 use crate::time::Now;
 use crate::uplink::proxy::Proxy;
 use crate::uplink::rest::Errands;
@@ -158,7 +159,7 @@ impl Broker {
     /// # Errors
     /// [`StartError`] says what is in the way: the folder is in use or unwritable, the journal is of a newer version, the
     /// port is taken, the engine refuses the key, or cannot be reached at the very first start.
-    pub fn start(settings: Settings) -> Result<Self, StartError> {
+    pub fn start(mut settings: Settings) -> Result<Self, StartError> {
         let dir = &settings.state_dir;
         create_private_dir(dir)
             .map_err(|e| StartError(format!("state folder {}: {e}", dir.display())))?;
@@ -168,6 +169,7 @@ impl Broker {
         let pid = std::process::id();
         let lock = Lock::take(dir, pid).map_err(StartError::because)?;
         sweep_drafts(dir, true);
+        settings.data_dir = store::folder(&settings.data_dir, dir);
         // Before anything can start others of their names.
         let outlived = running::end_survivors(&dir.join(running::FOLDER), settings.grace);
         let listener = bind(settings.api_bind, settings.api_port)?;
@@ -565,9 +567,7 @@ fn remove_connection(path: &Path) {
 }
 
 fn no_thread(e: io::Error) -> StartError {
-    StartError(format!(
-        "the operating system has no thread or descriptor left: {e}"
-    ))
+    StartError(format!("cannot start: {}", limits::explain(&e)))
 }
 
 /// The dispatcher's state cannot be trusted after a panic; the journal can, and the next start replays it.

@@ -21,7 +21,7 @@ use crate::msg::{
     Reply,
 };
 use crate::sys::reap::Reaper;
-use crate::sys::{clock, failpoint, thread};
+use crate::sys::{clock, failpoint, limits, thread};
 use crate::uplink::rest::Errands;
 use crate::uplink::socket::{LinkInput, Uplink};
 use crate::wire::event::Numbered;
@@ -93,7 +93,9 @@ impl Shell {
         let report = move |report: AgentReport| {
             if matches!(
                 report,
-                AgentReport::Exited(_) | AgentReport::NotStarted { .. }
+                AgentReport::Exited(_)
+                    | AgentReport::NotStarted { .. }
+                    | AgentReport::NoRoom { .. }
             ) {
                 ended.store(true, Ordering::Release);
                 lines.remove(&who, run);
@@ -116,9 +118,9 @@ impl Shell {
                 }
             }
             Err(e) => {
-                let why = format!("no thread, terminal or descriptor left for agent '{name}': {e}");
+                let why = format!("cannot start agent '{name}': {}", limits::explain(&e));
                 self.own
-                    .push(Event::Agent(name, run, AgentReport::NotStarted { why }));
+                    .push(Event::Agent(name, run, AgentReport::NoRoom { why }));
             }
         }
     }

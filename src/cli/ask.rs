@@ -83,12 +83,18 @@ fn restart_policy(args: &args::Spawn) -> Option<local::RestartPolicy> {
 
 /// An absolute path, because the broker's working directory is another one.
 fn folder(given: Option<&Path>) -> Result<String, Failure> {
-    let cwd = std::env::current_dir().map_err(|e| {
-        Failure::new(format!(
-            "cannot tell the working directory: {e}; pass --cwd"
-        ))
-    })?;
-    let dir = given.map_or(cwd.clone(), |dir| cwd.join(dir));
+    let here = || {
+        std::env::current_dir().map_err(|e| {
+            Failure::new(format!(
+                "cannot tell the working directory: {e}; pass --cwd with a full path"
+            ))
+        })
+    };
+    let dir = match given {
+        Some(dir) if dir.is_absolute() => dir.to_owned(),
+        Some(dir) => here()?.join(dir),
+        None => here()?,
+    };
     if !dir.is_dir() {
         return Err(Failure::new(format!(
             "{} is not a folder; make it or pass another --cwd",

@@ -67,9 +67,19 @@ pub fn state_dir(flag: Option<&Path>, env: &Env) -> Result<PathBuf, Failure> {
 }
 
 fn looked(flag: Option<&Path>, env: &Env) -> Result<Place, Failure> {
-    let cwd = std::env::current_dir()
-        .map_err(|e| Failure::new(format!("cannot tell the working directory: {e}")))?;
-    Ok(place(flag, env.state_dir().as_deref(), &cwd, ours))
+    let variable = env.state_dir();
+    if let Some(named) = flag.or(variable.as_deref())
+        && named.is_absolute()
+    {
+        return Ok(Place::Dir(named.to_owned()));
+    }
+    let cwd = std::env::current_dir().map_err(|e| {
+        Failure::new(format!(
+            "cannot tell the working directory ({e}); go to another one, or name the state folder by its full path with \
+             --state-dir"
+        ))
+    })?;
+    Ok(place(flag, variable.as_deref(), &cwd, ours))
 }
 
 /// Whether a folder found on the way up is one to believe. Anybody can make one in `/tmp`, with the address of a broker of

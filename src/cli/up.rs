@@ -3,7 +3,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -23,7 +24,7 @@ use crate::msg::Secret;
 use crate::sys::disk::{create_private_dir, read_small, write_private};
 use crate::sys::signal::Stops;
 use crate::sys::trust::{self, Distrust};
-use crate::sys::{clock, stdio, thread};
+use crate::sys::{clock, limits, stdio, thread};
 use crate::wire::event::{BrokerEvent, Numbered};
 
 /// Where an embedded engine listens when nobody else does: the port self-hosted engines use.
@@ -38,6 +39,7 @@ const THREAD_KIB: usize = 256;
 pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
     let plan = config::plan(flags, &c.env, &place()?)?;
     start_log(&c.env, plan.log_format)?;
+    limits::raise();
     #[cfg(debug_assertions)]
     if let Some(faults) = c.env.faults() {
         crate::sys::failpoint::arm(&faults).map_err(Failure::new)?;
@@ -98,6 +100,7 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
 /// `engine`.
 pub fn engine(c: &Context, args: &args::Engine) -> Result<(), Failure> {
     start_log(&c.env, LogFormat::Text)?;
+    limits::raise();
     config::check_listen("--listen", args.listen, args.allow_plain_http)?;
     let behave = Behave::parse(args.behave.iter().map(String::as_str))
         .map_err(|why| Failure::usage(format!("--behave: {why}")))?;
@@ -106,10 +109,9 @@ pub fn engine(c: &Context, args: &args::Engine) -> Result<(), Failure> {
     let place = place()?;
     let state_dir = c.state_dir.clone().or_else(|| c.env.state_dir());
     let dir = match &args.dir {
-        Some(dir) => place.cwd.join(dir),
+        Some(dir) => place.resolve(dir)?,
         None => place
-            .cwd
-            .join(state_dir.unwrap_or_else(|| config::STATE_DIR.into()))
+            .resolve(&state_dir.unwrap_or_else(|| config::STATE_DIR.into()))?
             .join(ENGINE_DIR),
     };
     make_private(&dir, &ENGINE_NAMES, args.trust_state_dir)?;
@@ -120,12 +122,11 @@ pub fn engine(c: &Context, args: &args::Engine) -> Result<(), Failure> {
         }
         None => None,
     };
-    let name = place.cwd.file_name().and_then(|name| name.to_str());
     let settings = EngineSettings {
         dir: dir.clone(),
         listen: args.listen,
         workspace_key,
-        workspace_name: name.unwrap_or("project").to_owned(),
+        workspace_name: place.name().unwrap_or("project").to_owned(),
     };
     let engine = match args.behave.as_slice() {
         [] => Engine::start(settings),
@@ -148,11 +149,20 @@ pub fn engine(c: &Context, args: &args::Engine) -> Result<(), Failure> {
 }
 
 fn place() -> Result<Place, Failure> {
-    let cwd = std::env::current_dir()
-        .map_err(|e| Failure::new(format!("cannot tell the working directory: {e}")))?;
-    let exe = std::env::current_exe()
+    let exe = own_program()
         .map_err(|e| Failure::new(format!("cannot tell where this program is: {e}")))?;
+    let cwd = std::env::current_dir().ok();
     Ok(Place { cwd, exe })
+}
+
+/// The running program itself, whatever becomes of its file: agents are started through it, also after an upgrade.
+fn own_program() -> io::Result<PathBuf> {
+    let held = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+    let file = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    match (file(&held), file(Path::new("/proc/self/exe"))) {
+        (Ok(held_file), Ok(own)) if held_file == own => Ok(held),
+        _ => std::env::current_exe(),
+    }
 }
 
 /// A folder only its owner may write in, with nothing in it that somebody else prepared: keys live in it, and whoever chose

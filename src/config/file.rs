@@ -78,7 +78,10 @@ pub fn read(flag: Option<&Path>, env: &Env, place: &Place) -> Result<Configured,
     let named = flag
         .map(Path::to_owned)
         .or_else(|| env.path("RELAY_BROKER_CONFIG"));
-    let path = place.cwd.join(named.as_deref().unwrap_or(Path::new(NAME)));
+    if named.is_none() && place.cwd.is_none() {
+        return Ok(Configured::default());
+    }
+    let path = place.resolve(named.as_deref().unwrap_or(Path::new(NAME)))?;
     if named.is_none() {
         let chosen = |why| {
             ConfigError(format!(

@@ -14,7 +14,7 @@ fn env(pairs: &[(&'static str, &str)]) -> Env {
 
 fn place() -> Place {
     Place {
-        cwd: "/home/ann/shop".into(),
+        cwd: Some("/home/ann/shop".into()),
         exe: "/bin/relay-broker".into(),
     }
 }
@@ -124,10 +124,35 @@ fn names_come_from_flag_then_variable_then_folder_then_project() {
     assert_eq!(name(&flags, &vars, &place()), "by-flag");
     assert_eq!(name(&Flags::default(), &vars, &place()), "by-env");
     let root = Place {
-        cwd: "/".into(),
+        cwd: Some("/".into()),
         ..place()
     };
     assert_eq!(name(&Flags::default(), &env(&[]), &root), "project");
+}
+
+#[test]
+fn without_a_working_directory_full_paths_serve_and_others_are_refused_with_the_way_out() {
+    let nowhere = Place {
+        cwd: None,
+        ..place()
+    };
+    let flags = Flags {
+        state_dir: Some("/s".into()),
+        ..Flags::default()
+    };
+    let found = plan(&flags, &env(&[]), &nowhere).expect("plan");
+    assert_eq!(
+        (found.state_dir(), found.name()),
+        (Path::new("/s"), "project")
+    );
+    let error = plan(&Flags::default(), &env(&[]), &nowhere).expect_err("no place");
+    assert!(error.0.contains("--state-dir"), "{error}");
+    let flags = Flags {
+        config: Some("mine.toml".into()),
+        ..flags
+    };
+    let error = plan(&flags, &env(&[]), &nowhere).expect_err("no place");
+    assert!(error.0.contains("mine.toml"), "{error}");
 }
 
 #[test]

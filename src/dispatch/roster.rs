@@ -182,6 +182,9 @@ impl Dispatcher {
             AgentReport::NotStarted { why } => {
                 self.spawn_failed(now, name, &Refusal::new(RefusalKind::SpawnFailed, why), out);
             }
+            AgentReport::NoRoom { why } => {
+                self.spawn_failed(now, name, &Refusal::new(RefusalKind::NoRoom, why), out);
+            }
             AgentReport::Ready { evidence } => self.ready(now, name, &evidence, out),
             AgentReport::Typed(id) => self.typed(now, name, &id, out),
             AgentReport::Landed(id, proof, reason) => {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
 use super::derive::{Enrolment, Kept, TokenScope};
@@ -13,14 +14,26 @@ use crate::sys::entropy;
 
 /// The folder of the node tokens, in the data folder.
 const TOKENS: &str = "node-tokens";
+/// The file of the machine's seed.
+const SEED: &str = "machine-id";
 
 /// A file that cannot be read or written, named.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} {}: {why}; fix its permissions, or remove it to have a new one made", path.display())]
+#[error("{what} {}: {why}; {}", path.display(), way_out(what))]
 pub struct StoreError {
     what: &'static str,
     path: PathBuf,
     why: String,
+}
+
+/// What a folder of many cannot be told like a file of ours.
+const FOLDER: &str = "data folder";
+
+fn way_out(what: &str) -> &'static str {
+    match what {
+        FOLDER => "make room there, or set XDG_DATA_HOME to a folder that you may write",
+        _ => "fix its permissions, or remove it to have a new one made",
+    }
 }
 
 fn trouble(what: &'static str, path: &Path, why: impl ToString) -> StoreError {
@@ -31,13 +44,58 @@ fn trouble(what: &'static str, path: &Path, why: impl ToString) -> StoreError {
     }
 }
 
+/// Where the identity is kept: in the user's data folder, or in the state folder where that cannot be used, and from then
+/// on always, so that the node stays who it is when the data folder comes back.
+pub fn folder(data_dir: &Path, state_dir: &Path) -> PathBuf {
+    let own = state_dir.join(SEED);
+    if matches!(read_seed(&own), Ok(Some(_))) {
+        return state_dir.to_owned();
+    }
+    let Err(e) = usable(data_dir) else {
+        return data_dir.to_owned();
+    };
+    log::warn!(
+        "the data folder {} cannot be used ({e}); the state folder serves in its place. To share one identity among all \
+         folders of this user, set XDG_DATA_HOME to a folder that you may write, and start in a new state folder",
+        data_dir.display()
+    );
+    // A folder that can be read only says who we are all the same.
+    if let Ok(Some(seed)) = read_seed(&data_dir.join(SEED))
+        && let Err(e) = place_once(&own, format!("{seed}\n").as_bytes())
+    {
+        log::warn!("machine seed {}: {e}", own.display());
+    }
+    state_dir.to_owned()
+}
+
+/// Whether files can be made in a folder, which is made if missing. Only what will not pass by itself is an error: with a
+/// disk that is full or fails for a moment the node must not become a stranger.
+fn usable(dir: &Path) -> io::Result<()> {
+    use io::ErrorKind::{
+        NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem, Unsupported,
+    };
+    let writable = Access::WRITE_OK | Access::EXEC_OK;
+    let found = create_private_dir(dir).and_then(|()| Ok(access(dir, writable)?));
+    match found {
+        Err(e)
+            if matches!(
+                e.kind(),
+                NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem | Unsupported
+            ) =>
+        {
+            Err(e)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The machine's seed, made at the first call. A file that cannot be read is an error, never a reason for a new seed: the
 /// node would come back as a stranger.
 ///
 /// # Errors
 /// [`StoreError`] names the file.
 pub fn seed(data_dir: &Path) -> Result<String, StoreError> {
-    let path = data_dir.join("machine-id");
+    let path = data_dir.join(SEED);
     disk::sweep_drafts(data_dir, false);
     disk::sweep_drafts(&data_dir.join(TOKENS), false);
     if let Some(seed) = read_seed(&path)? {
@@ -47,7 +105,7 @@ pub fn seed(data_dir: &Path) -> Result<String, StoreError> {
         "node_{}",
         entropy::hex::<16>().map_err(|e| trouble("machine seed", &path, e))?
     );
-    create_private_dir(data_dir).map_err(|e| trouble("data folder", data_dir, e))?;
+    create_private_dir(data_dir).map_err(|e| trouble(FOLDER, data_dir, e))?;
     place_once(&path, format!("{seed}\n").as_bytes())
         .map_err(|e| trouble("machine seed", &path, e))?;
     // Whoever was first has made the seed of this machine, which need not be us.
@@ -166,7 +224,7 @@ pub fn kept(data_dir: &Path, scope: &TokenScope) -> Kept {
 pub fn keep(data_dir: &Path, scope: &TokenScope, kept: &Kept) -> Result<(), StoreError> {
     let path = token_path(data_dir, &scope.node_id);
     if let Some(folder) = path.parent() {
-        create_private_dir(folder).map_err(|e| trouble("data folder", folder, e))?;
+        create_private_dir(folder).map_err(|e| trouble(FOLDER, folder, e))?;
     }
     let enrolment = kept.enrolment.as_ref();
     let given_id = enrolment.map(|e| &e.node_id);
@@ -285,6 +343,32 @@ mod tests {
         let error = super::seed(dir.path()).expect_err("a folder").to_string();
         assert!(error.contains("machine-id"), "{error}");
         assert!(path.is_dir(), "left as it was");
+    }
+
+    #[test]
+    fn the_state_folder_serves_where_the_data_folder_cannot_be_used_and_then_for_good() {
+        let dir = Scratch::new();
+        let (file, state) = (dir.path().join("file"), dir.path().join("state"));
+        create_private_dir(&state).expect("room");
+        std::fs::write(&file, "").expect("room");
+        for none in [file.join("data"), "/proc/data".into()] {
+            assert_eq!(folder(&none, &state), state, "{}", none.display());
+        }
+        let seed = super::seed(&state).expect("room");
+        let data = dir.path().join("data");
+        assert_eq!(folder(&data, &state), state, "it is known here by now");
+        assert_eq!(super::seed(&state).expect("readable"), seed);
+    }
+
+    #[test]
+    fn a_data_folder_that_can_be_used_is_used_and_one_that_fails_otherwise_is_an_error() {
+        let dir = Scratch::new();
+        let (data, state) = (dir.path().join("a/data"), dir.path().join("state"));
+        create_private_dir(&state).expect("room");
+        assert_eq!(folder(&data, &state), data);
+        std::fs::create_dir(data.join(SEED)).expect("room");
+        assert_eq!(folder(&data, &state), data, "it may have been somebody");
+        assert!(super::seed(&data).is_err());
     }
 
     #[test]

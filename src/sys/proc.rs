@@ -7,6 +7,149 @@ use parking_lot::Mutex;
 /// Variables of ours that no program we start may see.
 pub const WITHHELD: [&str; 2] = ["RELAY_BROKER_API_KEY", "RELAY_NODE_TOKEN"];
 
+/// Variables that describe the surroundings of whoever started the broker, and are wrong or harmful in a terminal of ours.
+/// What users set to configure a program is none of this and stays.
+const FOREIGN: &[(&str, &[&str])] = &[
+    (
+        "the size of another terminal; programs believe it more than their own",
+        &["COLUMNS", "LINES"],
+    ),
+    (
+        "a multiplexer around another terminal: programs would speak to it, or wrap what they say for it",
+        &[
+            "TMUX",
+            "TMUX_PANE",
+            "STY",
+            "WINDOW",
+            "TERMCAP",
+            "ZELLIJ",
+            "ZELLIJ_PANE_ID",
+            "ZELLIJ_SESSION_NAME",
+        ],
+    ),
+    (
+        "the make of another terminal: programs would use what that one can do",
+        &[
+            "TERM_PROGRAM",
+            "TERM_PROGRAM_VERSION",
+            "TERM_SESSION_ID",
+            "TERMINAL_EMULATOR",
+            "LC_TERMINAL",
+            "LC_TERMINAL_VERSION",
+            "VTE_VERSION",
+            "KONSOLE_VERSION",
+            "COLORFGBG",
+        ],
+    ),
+    (
+        "another terminal's window, or a way to command it",
+        &[
+            "WINDOWID",
+            "ITERM_SESSION_ID",
+            "ITERM_PROFILE",
+            "KITTY_WINDOW_ID",
+            "KITTY_PID",
+            "KITTY_LISTEN_ON",
+            "KITTY_PUBLIC_KEY",
+            "WEZTERM_PANE",
+            "WEZTERM_UNIX_SOCKET",
+            "ALACRITTY_SOCKET",
+            "ALACRITTY_WINDOW_ID",
+            "GHOSTTY_SHELL_FEATURES",
+            "KONSOLE_DBUS_SERVICE",
+            "KONSOLE_DBUS_SESSION",
+            "WT_SESSION",
+            "WT_PROFILE_ID",
+        ],
+    ),
+    (
+        "the name of another terminal: a password prompt would appear there",
+        &["GPG_TTY", "SSH_TTY"],
+    ),
+    (
+        "an editor around the terminal: programs would open files in it, or take it for their terminal",
+        &[
+            "NVIM",
+            "NVIM_LISTEN_ADDRESS",
+            "VIM_TERMINAL",
+            "INSIDE_EMACS",
+            "ZED_TERM",
+            "VSCODE_INJECTION",
+            "VSCODE_IPC_HOOK_CLI",
+            "VSCODE_GIT_IPC_HANDLE",
+            "VSCODE_NONCE",
+            "VSCODE_INSPECTOR_OPTIONS",
+            "ELECTRON_RUN_AS_NODE",
+        ],
+    ),
+    (
+        "another agent around us: CLIs refuse to run in themselves, or join its session and its editor",
+        &[
+            "CLAUDECODE",
+            "CLAUDE_CODE_ENTRYPOINT",
+            "CLAUDE_CODE_SESSION_ID",
+            "CLAUDE_CODE_SSE_PORT",
+            "CODEX_SANDBOX",
+            "CODEX_SANDBOX_NETWORK_DISABLED",
+            "CODEX_THREAD_ID",
+            "GEMINI_CLI",
+            "OPENCODE",
+            "CURSOR_AGENT",
+            "RELAY_AGENT_NAME",
+            "RELAY_AGENT_TOKEN",
+        ],
+    ),
+    (
+        "the broker as a service: a program that says it is ready, takes sockets or a watchdog would do so in our name",
+        &[
+            "NOTIFY_SOCKET",
+            "LISTEN_PID",
+            "LISTEN_FDS",
+            "LISTEN_FDNAMES",
+            "LISTEN_PIDFDID",
+            "FDSTORE",
+            "WATCHDOG_PID",
+            "WATCHDOG_USEC",
+            "MAINPID",
+            "MANAGERPID",
+            "SYSTEMD_EXEC_PID",
+            "INVOCATION_ID",
+            "JOURNAL_STREAM",
+            "MEMORY_PRESSURE_WATCH",
+            "MEMORY_PRESSURE_WRITE",
+        ],
+    ),
+    (
+        "the broker's secrets and folders as a service",
+        &[
+            "CREDENTIALS_DIRECTORY",
+            "RUNTIME_DIRECTORY",
+            "STATE_DIRECTORY",
+            "CACHE_DIRECTORY",
+            "LOGS_DIRECTORY",
+            "CONFIGURATION_DIRECTORY",
+        ],
+    ),
+    (
+        "descriptors that are closed here: node and make fail on them, or use what else has the number",
+        &[
+            "NODE_CHANNEL_FD",
+            "NODE_CHANNEL_SERIALIZATION_MODE",
+            "NODE_UNIQUE_ID",
+            "MAKEFLAGS",
+            "MFLAGS",
+            "MAKELEVEL",
+            "CARGO_MAKEFLAGS",
+        ],
+    ),
+];
+
+/// Everything that no program we start inherits.
+pub fn not_inherited() -> impl Iterator<Item = &'static str> {
+    let foreign = FOREIGN.iter().flat_map(|(_, names)| names.iter());
+    WITHHELD.iter().chain(foreign).copied()
+}
+
 /// One process is made at a time: a terminal opened while another is being made could leak into it.
 pub static SPAWNING: Mutex<()> = Mutex::new(());
 

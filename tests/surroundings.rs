@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use relay_broker::sys::session::alive;
 use serde_json::json;
 
 use crate::support::{Node, Process, Scratch, command, script, signal, try_http, until};
@@ -141,7 +142,8 @@ fn signals_that_a_parent_had_ignored_and_stray_ones_end_nothing() {
 fn a_limit_on_the_size_of_files_is_a_full_disk_and_not_the_end() {
     let folder = Scratch::new();
     let node = up_after(&folder, "ulimit -f 256");
-    node.spawn("ada", &["cat"]);
+    let stubborn = "trap '' HUP; echo $$ > pid; exec cat";
+    node.spawn("ada", &[&script(folder.path(), "stubborn", stubborn)]);
     let mode = Some(json!({"mode": "manual_flush"}));
     let (status, body) = node.call("PUT", "/api/spawned/ada/delivery-mode", mode);
     assert_eq!(status, 200, "{body}");
@@ -154,7 +156,12 @@ fn a_limit_on_the_size_of_files_is_a_full_disk_and_not_the_end() {
     until("a full disk", || {
         (node.get("/health")["status"] == "degraded").then_some(())
     });
-    drop(node);
+    let pid = std::fs::read_to_string(folder.path().join("pid")).expect("written");
+    let pid = pid.trim().parse().expect("a number");
+    assert!(alive(pid));
+    // Nothing can be done in order any more, but no agent may be left behind.
+    assert_eq!(node.process.stop(), Some(0));
+    assert!(!alive(pid));
 }
 
 /// Waits until a child of ours sleeps, or has ended.

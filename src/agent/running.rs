@@ -63,7 +63,7 @@ pub struct Survivor {
     pub fate: String,
 }
 
-/// Ends everything that an earlier broker of this folder left running: hangs up, waits, and kills what is left after
+/// Ends everything that a broker of this folder left running: hangs up, waits, and kills what is left after
 /// `grace`.
 pub fn end_survivors(dir: &Path, grace: Duration) -> Vec<Survivor> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
@@ -121,7 +121,7 @@ fn tell(note: &Note, stubborn: bool) -> Survivor {
         (true, true) => "was killed, because it ignored the hang-up",
         (false, _) => "cannot be ended; it may belong to another user: end it by hand",
     };
-    let fate = format!("its process {pid} outlived a broker that was killed, and {how}");
+    let fate = format!("its process {pid} outlived its broker, and {how}");
     log::warn!("{agent}: {fate}");
     Survivor { agent, fate }
 }

@@ -117,6 +117,7 @@ pub struct Broker {
     api: api::ApiServer,
     url: String,
     connection: PathBuf,
+    running: PathBuf,
     events: Arc<Topic<Arc<str>>>,
     uplink: thread::Handle,
     dispatch: thread::Handle,
@@ -228,6 +229,8 @@ impl Broker {
     /// Waits until it has left, puts the rest away, and gives the process's exit code.
     pub fn wait(self) -> u8 {
         self.dispatch.join();
+        // Agents that are left when the time is up, or when nothing can be written and so nothing be done in order.
+        running::end_survivors(&self.running, Duration::ZERO);
         self.uplink.join_within(Duration::from_secs(1));
         self.events.close();
         remove_connection(&self.connection);
@@ -351,6 +354,7 @@ impl Parts {
             api,
             url,
             connection,
+            running: settings.state_dir.join(running::FOLDER),
             events,
             uplink: uplink_thread,
             dispatch,

@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::render::{Paint, clean, note, print};
 use super::run::Context;
 use super::{args, events, find};
-use crate::agent::{hook, mark};
+use crate::agent::{hook, mark, running};
 use crate::broker::{Broker, Stopper};
 use crate::config::{self, EngineChoice, Env, Flags, LogFormat, Place, Plan};
 use crate::engine::server::{Engine, EngineSettings};
@@ -218,7 +218,7 @@ fn own_engine(plan: &Plan) -> Option<EngineChoice> {
 }
 
 /// What a state folder holds that is believed.
-const STATE_NAMES: [&str; 10] = [
+const STATE_NAMES: [&str; 11] = [
     ENGINE_DIR,
     LAST_ADDRESS,
     "broker.lock",
@@ -227,6 +227,7 @@ const STATE_NAMES: [&str; 10] = [
     "journal",
     hook::FOLDER,
     mark::FOLDER,
+    running::FOLDER,
     // Where there is no home.
     "machine-id",
     "node-tokens",

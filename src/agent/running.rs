@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::AgentName;
 use crate::sys::disk::{create_private_dir, read_private, write_private};
-use crate::sys::session::{self, Identity};
+use crate::sys::session::{self, Identity, Sessions};
 use crate::sys::{clock, proc};
 
 /// The folder of all notes, in the state folder.
@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long the system may take to end what was killed.
 const BURIAL: Duration = Duration::from_secs(2);
 
-#[derive(Serialize, Deserialize)]
+#[derive(PartialEq, Serialize, Deserialize)]
 struct Note {
     agent: AgentName,
     /// The agent's first process, whose number is that of its process group and session, too.
@@ -63,75 +63,81 @@ pub struct Survivor {
     pub fate: String,
 }
 
-/// Ends everything that a broker of this folder left running: hangs up, waits, and kills what is left after
-/// `grace`.
+/// Ends everything that a broker of this folder left running: hangs up, waits, and kills what is left after `grace`.
 pub fn end_survivors(dir: &Path, grace: Duration) -> Vec<Survivor> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let notes: Vec<(PathBuf, Option<Note>)> = entries
-        .map(|entry| entry.path())
-        .map(|path| {
-            let note = read_private(&path).ok();
-            let note = note.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            (path, note)
-        })
-        .collect();
-    let left: Vec<&Note> = notes
-        .iter()
-        .filter_map(|(_, note)| note.as_ref())
-        .filter(|note| !remains(note).is_empty())
-        .collect();
-    let survivors = end(&left, grace);
+    let (mut notes, mut done) = (Vec::new(), Vec::new());
+    for path in entries.map(|entry| entry.path()) {
+        let bytes = read_private(&path).ok();
+        match bytes.and_then(|bytes| serde_json::from_slice::<Note>(&bytes).ok()) {
+            Some(note) => notes.push((path, note)),
+            None => done.push(path),
+        }
+    }
+    let all: Vec<&Note> = notes.iter().map(|(_, note)| note).collect();
+    let survivors = end(&surviving(&all), grace);
+    let left = surviving(&all);
     for (path, note) in &notes {
         // What could not be ended is tried again by the next broker.
-        if note.as_ref().is_none_or(|note| remains(note).is_empty()) {
-            let _ = std::fs::remove_file(path);
+        if !left.contains(&note) {
+            done.push(path.clone());
         }
+    }
+    for path in done {
+        let _ = std::fs::remove_file(path);
     }
     survivors
 }
 
-fn end(left: &[&Note], grace: Duration) -> Vec<Survivor> {
-    let signal_all = |signal| {
-        let pids = left.iter().flat_map(|note| remains(note));
-        for pid in pids {
-            let _ = kill_process(pid, signal);
-        }
-    };
-    let gone = || left.iter().all(|note| remains(note).is_empty());
-    signal_all(Signal::HUP);
-    // A stopped program cannot act on a hang-up.
-    signal_all(Signal::CONT);
-    let patient = within(grace, || gone().then_some(()));
-    let killed = |note: &&Note| patient.is_none() && !remains(note).is_empty();
-    let stubborn: Vec<bool> = left.iter().map(killed).collect();
-    if patient.is_none() {
-        within(BURIAL, || {
-            signal_all(Signal::KILL);
-            gone().then_some(())
-        });
+/// Those of which anything still runs; asked about all at once, because one look costs the same for one and for many.
+fn surviving<'a>(notes: &[&'a Note]) -> Vec<&'a Note> {
+    if notes.is_empty() {
+        return Vec::new();
     }
-    let told = left.iter().zip(stubborn);
-    told.map(|(note, stubborn)| tell(note, stubborn)).collect()
+    let now = session::all();
+    let notes = notes.iter().copied();
+    notes
+        .filter(|note| !remains(note, &now).is_empty())
+        .collect()
 }
 
-fn tell(note: &Note, stubborn: bool) -> Survivor {
-    let (agent, pid) = (note.agent.clone(), note.process.pid);
-    let how = match (remains(note).is_empty(), stubborn) {
-        (true, false) => "was ended",
-        (true, true) => "was killed, because it ignored the hang-up",
-        (false, _) => "cannot be ended; it may belong to another user: end it by hand",
+fn end(notes: &[&Note], grace: Duration) -> Vec<Survivor> {
+    signal(notes, Signal::HUP);
+    // A stopped program cannot act on a hang-up.
+    signal(notes, Signal::CONT);
+    let stubborn = wait(grace, || surviving(notes));
+    let lasting = wait(BURIAL, || {
+        signal(&stubborn, Signal::KILL);
+        surviving(&stubborn)
+    });
+    let tell = |note: &&Note| {
+        let how = match (stubborn.contains(note), lasting.contains(note)) {
+            (false, _) => "was ended",
+            (true, false) => "was killed, because it ignored the hang-up",
+            (true, true) => "cannot be ended; it may belong to another user: end it by hand",
+        };
+        let (agent, pid) = (note.agent.clone(), note.process.pid);
+        let fate = format!("its process {pid} outlived its broker, and {how}");
+        log::warn!("{agent}: {fate}");
+        Survivor { agent, fate }
     };
-    let fate = format!("its process {pid} outlived its broker, and {how}");
-    log::warn!("{agent}: {fate}");
-    Survivor { agent, fate }
+    notes.iter().map(tell).collect()
 }
 
-fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+fn signal(notes: &[&Note], signal: Signal) {
+    let now = session::all();
+    for pid in notes.iter().flat_map(|note| remains(note, &now)) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Looks until nobody is left, or the time is over; who is left then.
+fn wait<'a>(limit: Duration, mut look: impl FnMut() -> Vec<&'a Note>) -> Vec<&'a Note> {
     let end = clock::now().mono + limit;
     loop {
-        let seen = look();
-        if seen.is_some() || clock::now().mono >= end {
-            return seen;
+        let left = look();
+        if left.is_empty() || clock::now().mono >= end {
+            return left;
         }
         std::thread::sleep(LOOK);
     }
@@ -140,13 +146,16 @@ fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> 
 /// What still runs of an agent. A session keeps its number as long as anybody is in it, so if the first process is there,
 /// and is the very same, all of its session is the agent's. If it is gone, its number may have been used again by a
 /// session of strangers: then only those count that were started as that agent.
-fn remains(note: &Note) -> Vec<Pid> {
+fn remains(note: &Note, now: &Sessions) -> Vec<Pid> {
     let Some(session) = i32::try_from(note.process.pid).ok().and_then(Pid::from_raw) else {
         return Vec::new();
     };
-    let members = session::members(session);
+    let members = now.get(&session).cloned().unwrap_or_default();
+    if members.is_empty() {
+        return members;
+    }
     match Identity::of(note.process.pid) {
-        Some(now) if now == note.process => members,
+        Some(found) if found == note.process => members,
         Some(_) => Vec::new(),
         None => {
             let ours = |pid: &Pid| {

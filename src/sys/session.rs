@@ -76,14 +76,19 @@ pub fn alive(pid: u32) -> bool {
     )
 }
 
-type Sessions = HashMap<Pid, Vec<Pid>>;
+/// Sessions, and the processes that run in each.
+pub type Sessions = HashMap<Pid, Vec<Pid>>;
 
-/// The processes that run in a session. Nobody where that cannot be asked.
-pub fn members(session: Pid) -> Vec<Pid> {
+/// All sessions of the machine as they are now. None where that cannot be asked.
+pub fn all() -> Arc<Sessions> {
     static LOOK: Shared<Sessions> = Shared::new();
     let now = || clock::now().mono;
-    let found = LOOK.get(now(), now, look);
-    found.get(&session).cloned().unwrap_or_default()
+    LOOK.get(now(), now, look)
+}
+
+/// The processes that run in a session.
+pub fn members(session: Pid) -> Vec<Pid> {
+    all().get(&session).cloned().unwrap_or_default()
 }
 
 /// Kills all of a session, also those that are made meanwhile. Says how many there were.

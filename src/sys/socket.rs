@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 /// The longest path that fits into an address on every system we know.
+#[cfg(target_os = "linux")]
 const LONGEST: usize = 100;
 
 /// Calls `with` with a path that leads to `path` and fits into an address for as long as the call takes. Where there is no

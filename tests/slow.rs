@@ -113,6 +113,8 @@ fn lines_that_are_never_read_are_said_to_be_unread_and_are_whole_when_they_are_r
 /// Sends the text to a program that reads nothing until it is told to.
 fn unread(settings: &str, text: &str, enter: &str) {
     let folder = Scratch::new();
+    let config = folder.path().join("relay-broker.toml");
+    std::fs::write(&config, "[profile.sh]\none_line = false\n").expect("writable");
     let node = Node::up(folder.path(), &[]);
     let go = folder.path().join("go");
     rustix::fs::mkfifoat(rustix::fs::CWD, &go, rustix::fs::Mode::RWXU).expect("fifo");

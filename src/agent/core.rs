@@ -161,8 +161,9 @@ pub struct AgentCore {
     going: VecDeque<(u64, u64, usize)>,
     keys_waiting: usize,
     keyboard: Keyboard,
-    /// Who had the terminal when the agent was first ready: a launcher may have given it away for good.
-    home: Option<Front>,
+    /// How its terminal was when the agent was first ready: a launcher may have given it away for good, and some programs never
+    /// show what they read.
+    home: Option<Facts>,
     /// The program's input line was seen.
     prompt_known: bool,
     /// Nothing is typed before; set by the first message that lands.
@@ -336,7 +337,8 @@ impl AgentCore {
 
     /// Whether another process group has the terminal than those that are the agent itself.
     fn is_foreign(&self, facts: Facts) -> bool {
-        matches!(facts.front, Front::Other(_)) && self.home != Some(facts.front)
+        let home = self.home.map(|home| home.front);
+        matches!(facts.front, Front::Other(_)) && home != Some(facts.front)
     }
 
     fn sight(&mut self) -> Sight {
@@ -354,7 +356,7 @@ impl AgentCore {
         match watch.judge(now, &self.profile, self.screen.modes(), sight, self.facts) {
             Judgement::Ready(evidence) => {
                 Self::report(out, AgentReport::Ready { evidence });
-                self.home = self.facts.map(|facts| facts.front);
+                self.home = self.facts;
                 Next::Go(State::Ready)
             }
             Judgement::Look => {
@@ -490,7 +492,7 @@ impl Machine for AgentCore {
             Event::Tty(facts) => {
                 self.facts = Some(facts);
                 if !matches!(self.state, State::Starting(_)) {
-                    self.home.get_or_insert(facts.front);
+                    self.home.get_or_insert(facts);
                 }
             }
             Event::Awaited(awaited) => {

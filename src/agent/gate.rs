@@ -42,6 +42,8 @@ pub struct Scene<'a> {
     pub known: bool,
     /// Another process group than the agent's own has the terminal.
     pub foreign: bool,
+    /// The agent itself reads lines and shows nothing of them.
+    pub mute: bool,
 }
 
 /// The answer.
@@ -184,7 +186,7 @@ impl Gate {
 fn of_the_terminal(scene: Scene<'_>) -> Option<Obstacle> {
     let facts = scene.facts;
     let own_prompt = matches!(scene.focus, Focus::Empty | Focus::Draft | Focus::Home);
-    if facts.line_mode && !facts.echo && asks(scene.screen) {
+    if facts.line_mode && !facts.echo && (!scene.mute || asks(scene.screen)) {
         return Some(Obstacle::Secret);
     }
     // In line mode the kernel keeps what is typed until the agent's own program asks for it.
@@ -194,11 +196,11 @@ fn of_the_terminal(scene: Scene<'_>) -> Option<Obstacle> {
     facts.enter.is_none().then_some(Obstacle::NoEnter)
 }
 
-/// Whether the cursor stands behind a question, or below one that ends in a colon. A program that never echoes shows neither.
+/// Whether the screen ends in a question, as for a password.
 fn asks(screen: &Screen) -> bool {
     let last = screen.last_lines(1);
-    let colon = |line: &String| line.trim_end().ends_with([':', '：']);
-    prompt::is_behind_words(screen) || last.iter().any(colon)
+    let question = |line: &String| line.trim_end().ends_with([':', '：', '?', '？']);
+    last.iter().any(question)
 }
 
 #[cfg(test)]
@@ -236,6 +238,7 @@ mod tests {
             steer: false,
             known,
             foreign: false,
+            mute: false,
         })
     }
 

@@ -194,6 +194,7 @@ impl AgentCore {
             steer: draft.steer,
             known: self.prompt_known,
             foreign: self.is_foreign(facts),
+            mute: self.home.is_some_and(|home| home.line_mode && !home.echo),
         });
         let (wake, why) = match answer {
             Answer::Type => return None,

@@ -58,10 +58,34 @@ fn a_password_prompt_never_gets_a_message() {
         assert_eq!(world.written(), [format!("{TEXT}\r")]);
     }
     // A program that never echoes, and asks for nothing.
-    let mut world = World::ready(Settled(silent), b"hello\r\n");
-    world.inject(TEXT, Mode::Wait);
-    world.run(1000);
-    assert_eq!(world.written(), [format!("{TEXT}\r")]);
+    for greeting in [&b"hello\r\n"[..], b"hello\r\n> "] {
+        let mut world = World::ready(Settled(silent), b"");
+        world.event(Event::Output(greeting.to_vec()));
+        world.inject(TEXT, Mode::Wait);
+        world.run(1000);
+        assert_eq!(world.written(), [format!("{TEXT}\r")]);
+    }
+}
+
+#[test]
+fn a_prompt_without_words_that_shows_nothing_is_one_for_a_password_where_echo_is_usual() {
+    let silent = Facts {
+        echo: false,
+        ..COOKED
+    };
+    for usual in [COOKED, RAW] {
+        let mut world = World::ready(Settled(usual), b"");
+        world.inject(TEXT, Mode::Wait);
+        world.run(1000);
+        world.writes.clear();
+        world.program.0 = silent;
+        world.inject("another one 43", Mode::Wait);
+        world.run(60_000);
+        assert!(world.writes.is_empty(), "{:?}", world.written());
+        world.program.0 = usual;
+        world.run(3000);
+        assert!(world.written()[0].starts_with("another one 43"));
+    }
 }
 
 #[test]

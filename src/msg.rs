@@ -189,6 +189,15 @@ pub enum ApiCall {
         /// Why, for the log.
         reason: Option<String>,
     },
+    /// Have an agent listen to channels, or no longer.
+    Channels {
+        /// Whom.
+        name: AgentName,
+        /// Which, with or without `#`.
+        channels: Vec<String>,
+        /// Whether it is to listen.
+        listens: bool,
+    },
     /// List agents.
     Agents,
     /// Take a message.
@@ -318,6 +327,7 @@ pub enum Reply {
         name: AgentName,
     },
     Agents(local::AgentList),
+    Channels(local::ChannelsChanged),
     Sent(local::Sent),
     Pending(local::PendingList),
     Flushed(u64),
@@ -580,6 +590,13 @@ pub enum RestCall {
         /// Created when missing.
         channels: Vec<String>,
     },
+    /// Leave the given channels, in that agent's voice.
+    Leave {
+        /// Whose voice.
+        token: Secret,
+        /// Those that do not exist count as left.
+        channels: Vec<String>,
+    },
     /// List the workspace's nodes.
     Nodes,
     /// List who has a message.
@@ -637,6 +654,8 @@ pub enum RestDone {
     Posted(MsgId),
     /// Joined.
     Joined,
+    /// Left.
+    Left,
     /// The roster.
     Nodes(Vec<RosterEntry>),
     /// Who has the message.

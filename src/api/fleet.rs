@@ -195,6 +195,12 @@ impl Seat {
                 let count = type_bytes(&line, bytes, self.api.input_limit)?;
                 Ok(Done::Now(json!({"name": name, "bytes_written": count})))
             }
+            "subscribe_channels" | "unsubscribe_channels" => {
+                let name = routes::agent(Some(&text(&payload, "name")?))?;
+                let call = routes::channels(name, payload, kind == "subscribe_channels")?;
+                let changed = self.api.ask(call, SHORT)?;
+                Ok(Done::Now(body(&changed)))
+            }
             "list_agents" => {
                 let agents = self.api.ask(ApiCall::Agents, SHORT)?;
                 Ok(Done::Now(body(&agents)))

@@ -154,6 +154,7 @@ pub(crate) fn reply(reply: &Reply) -> Response {
         Reply::Flushed(count) => ok(&json!({"flushed": count})),
         Reply::Mode(mode) => ok(&ModeBody { mode: *mode }),
         Reply::ModeChanged(changed) => ok(changed),
+        Reply::Channels(changed) => ok(changed),
         Reply::Snapshot(snapshot) => ok(snapshot),
         Reply::Status(status) => ok(status),
         Reply::DeadLetters(letters) => {

@@ -42,6 +42,8 @@ pub(crate) enum Endpoint {
     Redeliver,
     Nodes,
     Readers,
+    Subscribe,
+    Unsubscribe,
     Invoke,
     Invocation,
     Replay,
@@ -94,15 +96,11 @@ const ROUTES: &[(&str, &str, Endpoint)] = &[
     ("GET", "/ws", Endpoint::Events),
     ("GET", "/api/fleet/ws", Endpoint::Fleet),
     ("POST", "/api/spawned/{name}/model", Endpoint::Unsupported),
-    (
-        "POST",
-        "/api/spawned/{name}/subscribe",
-        Endpoint::Unsupported,
-    ),
+    ("POST", "/api/spawned/{name}/subscribe", Endpoint::Subscribe),
     (
         "POST",
         "/api/spawned/{name}/unsubscribe",
-        Endpoint::Unsupported,
+        Endpoint::Unsubscribe,
     ),
 ];
 
@@ -161,6 +159,22 @@ const SIDE_MAX: u64 = 1000;
 pub(crate) fn agent(name: Option<&str>) -> Result<AgentName, ApiError> {
     let name = name.unwrap_or_default();
     AgentName::check(name).map_err(|_| ApiError::no_agent(name))
+}
+
+/// A change of the channels that an agent listens to, of a body `{channels: […]}`.
+pub(crate) fn channels(
+    name: AgentName,
+    mut body: Map<String, Value>,
+    listens: bool,
+) -> Result<ApiCall, ApiError> {
+    let channels = body.remove("channels").unwrap_or_default();
+    let channels: Vec<String> = serde_json::from_value(channels)
+        .map_err(|e| ApiError::new(400, "invalid_request", format!("`channels`: {e}")))?;
+    Ok(ApiCall::Channels {
+        name,
+        channels,
+        listens,
+    })
 }
 
 /// A message's id from a path.

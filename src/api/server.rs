@@ -215,6 +215,11 @@ fn answer(
         Endpoint::Invoke => reply(&api.ask(routes::invoke(request, name)?, LONG)?),
         Endpoint::Invocation => reply(&api.ask(routes::invocation(request, name)?, LONG)?),
         Endpoint::Nodes => reply(&api.ask(ApiCall::Nodes, LONG)?),
+        Endpoint::Subscribe | Endpoint::Unsubscribe => {
+            let listens = endpoint == Endpoint::Subscribe;
+            let call = routes::channels(agent()?, routes::object(request)?, listens)?;
+            reply(&api.ask(call, SHORT)?)
+        }
         Endpoint::Readers => reply(&api.ask(ApiCall::Readers(routes::message(name)?), LONG)?),
         Endpoint::Replay => stream::replay(api, request)?,
         Endpoint::Unsupported => {

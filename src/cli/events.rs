@@ -153,6 +153,15 @@ fn words(event: &BrokerEvent) -> String {
         E::AgentPermanentlyDead { name, reason } => {
             format!("{name} is given up: {}", clean(reason))
         }
+        E::ChannelSubscribed { name, channels } => {
+            format!("{name} listens to {}", clean(&channels.join(", ")))
+        }
+        E::ChannelUnsubscribed { name, channels } => {
+            format!(
+                "{name} no longer listens to {}",
+                clean(&channels.join(", "))
+            )
+        }
         E::RelayInbound { .. }
         | E::DeliveryQueued { .. }
         | E::DeliveryInjected { .. }

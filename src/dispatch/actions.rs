@@ -45,11 +45,10 @@ impl Dispatcher {
                     self.answer(id, Outcome::Error("spawn_missing_agent_name".into()), out);
                     return;
                 };
-                let Some(mut request) = spawn_request(&invoke, &name) else {
+                let Some(request) = spawn_request(&invoke, &name) else {
                     self.answer(id, Outcome::Error("spawn_missing_cli".into()), out);
                     return;
                 };
-                self.apply_harness(&mut request);
                 self.begin(&id, out);
                 self.spawn(now, None, request, SpawnSource::Invocation(id), out);
             }
@@ -65,22 +64,6 @@ impl Dispatcher {
         self.invocations.remove(&id);
         self.send_answer(id, Outcome::Error("handler_unavailable".into()), out);
         self.inventory_if_owed(out);
-    }
-
-    /// A program that the operator described is started as described; arguments of the caller come last.
-    fn apply_harness(&self, request: &mut SpawnRequest) {
-        let named = request.cli.as_ref();
-        let Some(harness) = named.and_then(|cli| self.facts.harness_table.get(cli)) else {
-            return;
-        };
-        let args = harness.args.iter().chain(&request.args);
-        let config = HarnessConfig {
-            command: Some(harness.command.clone()),
-            args: args.cloned().collect(),
-            env: harness.env.clone(),
-            ..request.harness_config.take().unwrap_or_default()
-        };
-        request.harness_config = Some(config);
     }
 
     fn begin(&mut self, id: &InvocationId, out: &mut Out) {

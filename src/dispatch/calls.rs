@@ -1,5 +1,6 @@
 //! Requests from the local API: messages to send, views of what is, and the HTTP calls to the engine they need.
 
+use super::channels::channels_of;
 use super::limits::Side;
 use super::{Dispatcher, Out};
 use crate::ids::{AgentName, DeliveryId, ErrandId, MsgId, Run, Ticket};
@@ -20,8 +21,8 @@ const STATUS_PENDING: usize = 100;
 pub(super) enum Errand {
     /// A message that leaves this machine.
     Post { ticket: Ticket, to: String },
-    /// An agent joins channels; nobody waits.
-    Join(AgentName),
+    /// An agent joins or leaves channels; nobody waits.
+    Channels(AgentName),
     /// The roster.
     Nodes(Ticket),
     /// Who has a message.
@@ -46,9 +47,9 @@ impl Dispatcher {
             (Some(Errand::Identify { name, run }), done) => {
                 self.identify_done(now, id, (name, run), done, out)
             }
-            (None, _) | (Some(Errand::Join(_)), RestDone::Joined) => {}
-            (Some(Errand::Join(name)), other) => {
-                log::warn!("{name} could not join its channels: {other:?}")
+            (None, _) | (Some(Errand::Channels(_)), RestDone::Joined | RestDone::Left) => {}
+            (Some(Errand::Channels(name)), other) => {
+                log::warn!("{name} could not change its channels at the engine: {other:?}")
             }
             (Some(Errand::Post { ticket, to: _ }), RestDone::Posted(event_id)) => {
                 let sent = local::Sent {
@@ -442,14 +443,6 @@ impl super::roster::Member {
     }
 }
 
-fn channels_of(asked: &[String]) -> Vec<String> {
-    if asked.is_empty() {
-        vec!["general".into()]
-    } else {
-        asked.to_vec()
-    }
-}
-
 fn millis(d: std::time::Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
@@ -469,6 +462,7 @@ fn sentence(done: &RestDone) -> String {
         RestDone::Busy => "too many calls to the engine are waiting; try again".into(),
         RestDone::Posted(_)
         | RestDone::Joined
+        | RestDone::Left
         | RestDone::Nodes(_)
         | RestDone::Readers(_)
         | RestDone::Identified(_)

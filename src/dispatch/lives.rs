@@ -90,6 +90,14 @@ impl Dispatcher {
             }
             return;
         }
+        self.remember(name, request, out);
+        if let Some(task) = request.task.clone().filter(|task| !task.is_empty()) {
+            self.first_task(now, name, task, out);
+        }
+    }
+
+    /// Writes down how an agent is started again, without its secret.
+    pub(super) fn remember(&mut self, name: &AgentName, request: &SpawnRequest, out: &mut Out) {
         let remembered = SpawnRequest {
             agent_token: None,
             ..request.clone()
@@ -101,9 +109,6 @@ impl Dispatcher {
             },
             out,
         );
-        if let Some(task) = request.task.clone().filter(|task| !task.is_empty()) {
-            self.first_task(now, name, task, out);
-        }
     }
 
     /// A program has ended, or could not be started, without anybody's wish. Says whether it is started again; the member

@@ -8,6 +8,7 @@ mod actions;
 mod admission;
 mod blocked;
 mod calls;
+mod channels;
 mod delivery;
 mod dialogs;
 mod elsewhere;
@@ -323,6 +324,11 @@ impl Dispatcher {
             }
             ApiCall::Flush(name) => Some(self.flush(now, &name, out)),
             ApiCall::SetMode(name, mode) => Some(self.set_mode(now, &name, mode, out)),
+            ApiCall::Channels {
+                name,
+                channels,
+                listens,
+            } => Some(self.change_channels(&name, &channels, listens, out)),
             ApiCall::Sidecar(id, call) => Some(self.sidecar_call(now, id, call, out)),
             ApiCall::Redeliver(which) => Some(self.redeliver(now, which.as_ref(), out)),
         };

@@ -276,7 +276,7 @@ impl Dispatcher {
                     token,
                     channels: extra,
                 },
-                super::calls::Errand::Join(name.clone()),
+                super::calls::Errand::Channels(name.clone()),
                 out,
             );
         }

@@ -67,8 +67,8 @@ impl Dispatcher {
             let text = format!("the task has {NO_WORDS}");
             return Err(Refusal::new(RefusalKind::Invalid, text));
         }
-        let mut spec =
-            spec_of(name, request).map_err(|why| Refusal::new(RefusalKind::Invalid, why))?;
+        let mut spec = spec_of(name, &self.with_harness(request))
+            .map_err(|why| Refusal::new(RefusalKind::Invalid, why))?;
         spec.treatment = self.treatment(request, own)?;
         Ok(self.with_environment(spec))
     }
@@ -102,6 +102,25 @@ impl Dispatcher {
         command
             .is_none_or(|command| *command == harness.command)
             .then_some(harness)
+    }
+
+    /// A program that the operator described is started as described, whoever names it; arguments of the caller come last.
+    /// Looked up at each start, so that the wish stays what somebody said.
+    fn with_harness(&self, request: &SpawnRequest) -> SpawnRequest {
+        let mut wish = request.clone();
+        let mut config = wish.harness_config.take().unwrap_or_default();
+        if config.command.is_none()
+            && let Some(harness) = self.harness_of(request)
+        {
+            let line = request.cli.as_deref().unwrap_or_default();
+            let words = shell_words::split(line).unwrap_or_default().into_iter();
+            let given = words.skip(1).chain(request.args.iter().cloned());
+            config.command = Some(harness.command.clone());
+            config.args = harness.args.iter().cloned().chain(given).collect();
+            config.env = harness.env.clone().into_iter().chain(config.env).collect();
+        }
+        wish.harness_config = Some(config);
+        wish
     }
 
     /// What every agent finds in its environment besides its token.

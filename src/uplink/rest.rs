@@ -353,6 +353,30 @@ impl Client {
         }
         Ok(())
     }
+
+    fn leave(&self, token: &Secret, channels: &[String]) -> Result<(), CallError> {
+        let with = With {
+            token,
+            key: None,
+            proof: None,
+        };
+        for channel in channels {
+            let path = format!(
+                "/v1/channels/{}/leave",
+                encode(channel.trim_start_matches('#'))
+            );
+            ignore_absent(self.call("POST", &path, with, Some(&json!({}))))?;
+        }
+        Ok(())
+    }
+}
+
+/// A channel that does not exist is none that could be left.
+fn ignore_absent(result: Result<serde_json::Value, CallError>) -> Result<(), CallError> {
+    match result {
+        Err(CallError::Refused { status: 404, .. }) => Ok(()),
+        other => ignore_conflict(other),
+    }
 }
 
 fn ignore_conflict(result: Result<serde_json::Value, CallError>) -> Result<(), CallError> {
@@ -483,6 +507,9 @@ fn try_perform(client: &Client, own: &Own, call: RestCall) -> Result<RestDone, C
         }
         RestCall::Join { token, channels } => {
             client.join(&token, &channels).map(|()| RestDone::Joined)
+        }
+        RestCall::Leave { token, channels } => {
+            client.leave(&token, &channels).map(|()| RestDone::Left)
         }
         RestCall::Nodes => client.nodes().map(RestDone::Nodes),
         RestCall::Readers(message) => client.readers(&message).map(RestDone::Readers),

@@ -360,6 +360,16 @@ pub enum BrokerEvent {
         count: u64,
         reason: String,
     },
+    /// An agent listens to further channels.
+    ChannelSubscribed {
+        name: AgentName,
+        channels: Vec<String>,
+    },
+    /// An agent listens to some channels no longer.
+    ChannelUnsubscribed {
+        name: AgentName,
+        channels: Vec<String>,
+    },
     AgentInboundDeliveryModeChanged {
         name: AgentName,
         previous_mode: DeliveryMode,

@@ -522,6 +522,15 @@ pub struct Session {
     pub node_token: Option<String>,
 }
 
+/// `POST …/subscribe` and `…/unsubscribe`, answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelsChanged {
+    /// The agent.
+    pub name: AgentName,
+    /// All that it listens to now, without `#`.
+    pub channels: Vec<String>,
+}
+
 /// `GET`/`PUT …/delivery-mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]

@@ -63,11 +63,16 @@ test('a program connects by connection.json, starts an agent, talks to it, looks
   await client.preflight([{ name: 'w9', cli: 'cat' }]);
   for (const wish of [
     () => client.setModel('echo', 'some-model'),
-    () => client.subscribeChannels('echo', ['ops']),
-    () => client.unsubscribeChannels('echo', ['ops']),
   ]) {
     await assert.rejects(wish(), { code: 'unsupported_operation', status: 400 }, 'what is not offered is refused, not ignored');
   }
+
+  const listening = await client.subscribeChannels('echo', ['ops']);
+  assert.deepEqual(listening?.channels ?? ['general', 'ops'], ['general', 'ops']);
+  await events.first(({ kind, channels }) => kind === 'channel_subscribed' && channels.includes('ops'));
+  await client.unsubscribeChannels('echo', ['#ops']);
+  await events.first(({ kind, channels }) => kind === 'channel_unsubscribed' && channels.includes('ops'));
+  await assert.rejects(client.subscribeChannels('nobody', ['ops']), { code: 'agent_not_found', status: 404 });
 
   assert.equal((await client.release('echo', 'done')).name, 'echo');
   await events.first(({ kind, name }) => kind === 'agent_released' && name === 'echo');

@@ -27,6 +27,9 @@ test('a program with nothing but a WebSocket serves actions, and spawns and writ
     team: async (input, ask) => {
       const { name } = await ask('spawn_agent', { agent: { name: input.name, cli: `sh -c 'cat >> ${file}'` } });
       await ask('send_message', { to: name, text: 'welcome', from: 'team' });
+      const { channels } = await ask('subscribe_channels', { name, channels: ['ops'] });
+      assert.deepEqual(channels, ['general', 'ops']);
+      assert.deepEqual((await ask('unsubscribe_channels', { name, channels: ['ops'] })).channels, ['general']);
       return { made: name, all: (await ask('list_agents', {})).agents.map((agent) => agent.name) };
     },
   });

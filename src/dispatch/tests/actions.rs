@@ -168,6 +168,26 @@ fn a_program_is_started_as_the_operator_described_it_by_what_the_caller_or_the_c
         Some((wanted, false)),
         "what the caller names comes first"
     );
+    for (name, line) in [("c", "claude -p"), ("d", "claude")] {
+        let wish = local::SpawnRequest {
+            name: name.into(),
+            cli: Some(line.into()),
+            args: vec!["--last".into()],
+            ..Default::default()
+        };
+        w.call(ApiCall::Spawn(Box::new(wish), SpawnSource::Api));
+        let (argv, described) = argv(&mut w, name).expect("started");
+        assert_eq!(
+            (argv[0].as_str(), argv[1].as_str(), described),
+            ("/opt/claude", "--careful", true)
+        );
+        assert_eq!(argv.last().map(String::as_str), Some("--last"));
+        assert_eq!(
+            argv.len(),
+            2 + line.split(' ').count(),
+            "by whoever is at this machine: {argv:?}"
+        );
+    }
 }
 
 fn serving(concurrency: usize) -> World {

@@ -3,6 +3,7 @@
 mod actions;
 mod admission;
 mod blocked;
+mod channels;
 mod dialogs;
 mod elsewhere;
 mod gaps;

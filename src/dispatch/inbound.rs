@@ -15,6 +15,9 @@ use crate::words::{self, NO_WORDS};
 
 /// How long the missing frames may take to come after we asked for them.
 pub(super) const GAP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long an engine that has answered may take to begin to send again what was left to it: what it sends again follows
+/// its answer on the same socket.
+const REPLAY_PATIENCE: Duration = Duration::from_millis(250);
 /// How many frames behind a gap are kept per agent. Those beyond stay the engine's and are asked for once it closes.
 const GAP_KEEP: usize = 1024;
 /// How many bytes of words all frames behind gaps may hold together. Those beyond are treated alike.
@@ -274,11 +277,14 @@ impl Dispatcher {
     }
 
     /// The engine answers a request; if it was for missing mail, the replay begins.
-    pub(super) fn replay_begins(&mut self, request: &str) {
+    pub(super) fn replay_begins(&mut self, now: Now, request: &str) {
         for gap in self.gaps.values_mut() {
             if gap.asked.as_deref() == Some(request) {
                 gap.asked = None;
                 gap.answered = true;
+                if gap.early.is_empty() {
+                    gap.give_up_at = Some(now.mono + REPLAY_PATIENCE);
+                }
             }
         }
     }
@@ -336,6 +342,10 @@ impl Dispatcher {
             return;
         }
         for agent_id in stuck {
+            let gap = self.gaps.get(&agent_id);
+            // Mail was left to the engine, it answered, and nothing came: asking the next time would be in vain, too.
+            self.link.lists_replay_nothing |=
+                gap.is_some_and(|gap| gap.answered && gap.early.is_empty());
             let received = self.ledger.received(&agent_id);
             self.asked_anew.insert(agent_id.clone(), received);
             self.gaps.remove(&agent_id);

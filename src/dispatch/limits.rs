@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::inbound::GAP_PATIENCE;
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, AgentName, DeliveryId, Seq};
+use crate::msg::{Effect, LinkCommand};
 use crate::time::{Mono, Now, soonest};
 use crate::wire::down::Deliver;
 use crate::wire::event::BrokerEvent;
@@ -163,7 +164,9 @@ impl Dispatcher {
                 self.gaps.entry(agent_id).or_default().give_up_at = Some(now.mono + GAP_PATIENCE);
             }
         }
-        if self.link.up {
+        if self.link.up && self.link.lists_replay_nothing {
+            out.effects.push(Effect::Link(LinkCommand::Reconnect));
+        } else if self.link.up {
             self.inventory(out);
         }
     }

@@ -43,6 +43,9 @@ pub(super) struct Link {
     pub age: Age,
     /// The engine has shown that it does not understand the cursor capability.
     pub no_cursor: bool,
+    /// The engine has shown that it sends nothing again when it is given the list of agents, as those from 8.2 on do for
+    /// agents that are ready already (engine-wire 4.4).
+    pub lists_replay_nothing: bool,
     /// Who ended while there was no link.
     pub farewells: BTreeMap<AgentName, AgentId>,
     next_heartbeat: Option<Mono>,

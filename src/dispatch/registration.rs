@@ -112,7 +112,7 @@ impl Dispatcher {
         if self.link.registration.request.as_deref() == Some(&reply.id) {
             self.registered(now, &reply.data, out);
         } else {
-            self.replay_begins(&reply.id);
+            self.replay_begins(now, &reply.id);
             self.list_answered(now, &reply.id, &reply.data, out);
             self.agent_registered(now, &reply.id, &reply.data, out);
         }

@@ -138,6 +138,63 @@ fn an_engine_that_does_not_send_again_when_asked_gets_a_new_link() {
     );
 }
 
+fn reconnects(effects: &[Effect]) -> bool {
+    effects.contains(&Effect::Link(crate::msg::LinkCommand::Reconnect))
+}
+
+/// Of the lists of agents that were sent, the last is answered.
+fn answer_list(w: &mut World) -> Vec<Effect> {
+    let effects = w.done();
+    let mut lists = effects.iter().rev().filter_map(|e| match e {
+        Effect::Send(Up::InventorySync(list)) => list.id.clone(),
+        _ => None,
+    });
+    if let Some(id) = lists.next() {
+        w.frame(json!({"type":"reply","id":id,"ok":true,"data":{}}));
+    }
+    effects
+}
+
+#[test]
+fn an_engine_that_answers_and_sends_nothing_again_gets_a_new_link_soon_and_the_next_time_at_once() {
+    let mut w = facts_with(Limits {
+        engine: 2,
+        ..Limits::default()
+    });
+    w.spawn("w1");
+    (1..=3).for_each(|n| w.mail("w1", n));
+    w.done();
+    w.land("w1", &DeliveryId::new("del_m1_w1"));
+    assert!(!reconnects(&answer_list(&mut w)), "first it is asked");
+    w.pass(Duration::from_millis(300));
+    assert!(reconnects(&w.done()));
+    w.tell(Event::Link(LinkReport::Lost("asked for".into())));
+    w.link_up();
+    (2..=4).for_each(|n| w.mail("w1", n));
+    w.done();
+    w.land("w1", &DeliveryId::new("del_m2_w1"));
+    assert!(reconnects(&w.done()), "it is known by now");
+}
+
+#[test]
+fn an_engine_that_sends_again_when_asked_keeps_its_link() {
+    let mut w = facts_with(Limits {
+        engine: 2,
+        ..Limits::default()
+    });
+    w.spawn("w1");
+    (1..=3).for_each(|n| w.mail("w1", n));
+    w.done();
+    w.land("w1", &DeliveryId::new("del_m1_w1"));
+    answer_list(&mut w);
+    (2..=4).for_each(|n| w.mail("w1", n));
+    w.pass(Duration::from_secs(11));
+    assert!(!reconnects(&w.done()));
+    w.land("w1", &DeliveryId::new("del_m2_w1"));
+    w.land("w1", &DeliveryId::new("del_m3_w1"));
+    assert!(!reconnects(&answer_list(&mut w)), "asking is enough");
+}
+
 #[test]
 fn a_result_that_comes_while_too_much_waits_is_a_dead_letter_because_it_never_comes_again() {
     let mut w = facts_with(Limits {

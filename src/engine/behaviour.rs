@@ -83,7 +83,11 @@ pub struct Behaviour {
     pub sync_reschedules: bool,
     /// One bad member spoils a whole `inventory.sync`.
     pub sync_all_or_nothing: bool,
-    /// `inventory.sync` passes over agents it does not know, without a word.
+    /// `inventory.sync` says how many it rejects and no more; one that rejects all it knows is refused as a whole.
+    pub sync_counts_rejected: bool,
+    /// `inventory.sync` goes by names alone, whatever ids and providers are named with them.
+    pub sync_by_name: bool,
+    /// `inventory.sync` passes over names it does not know, without a word.
     pub sync_ignores_strangers: bool,
     /// Which node a create call means.
     pub node_lookup: NodeLookup,
@@ -120,6 +124,8 @@ impl Default for Behaviour {
             sync_replays: true,
             sync_reschedules: false,
             sync_all_or_nothing: false,
+            sync_counts_rejected: false,
+            sync_by_name: false,
             sync_ignores_strangers: false,
             node_lookup: NodeLookup::Id,
             global_node_ids: false,
@@ -151,7 +157,9 @@ impl Behaviour {
             sync_replays: age != Age::V8_2,
             sync_reschedules: true,
             sync_all_or_nothing: !from(Age::V9_0),
-            sync_ignores_strangers: !from(Age::V6_0),
+            sync_counts_rejected: from(Age::V9_0),
+            sync_by_name: !from(Age::V6_0),
+            sync_ignores_strangers: true,
             node_lookup: if from(Age::V8_2) {
                 NodeLookup::IdThenName
             } else {

@@ -48,9 +48,8 @@ impl<'a> Claim<'a> {
 #[derive(Default)]
 struct Report {
     listed: Vec<Id>,
-    rebound: Vec<String>,
-    completed: Vec<String>,
-    rejected: Vec<Value>,
+    completed: usize,
+    rejected: Vec<(InventoryMember, &'static str)>,
 }
 
 impl Turn<'_> {
@@ -346,30 +345,41 @@ impl Turn<'_> {
             let why = format!("Agent \"{}\" is not this node's to list", member.name);
             return self.complain(here.conn, f.id.as_deref(), code, &why);
         }
+        let open = self.open_here(here).len();
         let mut report = Report::default();
         for member in &f.agents {
             if let Err(code) = self.settle_member(here, member, &mut report) {
-                report.rejected.push(json!({
-                    "agent_id": member.agent_id,
-                    "name": member.name,
-                    "code": code,
-                }));
+                report.rejected.push((member.clone(), code));
             }
         }
-        self.take_offline_except(here, &report.listed);
-        let open = self.open_here(here);
+        if let Some((member, code)) = report.rejected.first()
+            && rules.sync_counts_rejected
+            && report.listed.is_empty()
+        {
+            let why = format!("Agent \"{}\" is not this node's to list", member.name);
+            return self.complain(here.conn, f.id.as_deref(), code, &why);
+        }
+        self.take_offline_except(here, f);
         let moved = match rules.sync_reschedules {
-            true => self.movable(here.ws, &open),
+            true => self.movable(here.ws, &self.open_here(here)),
             false => Vec::new(),
         };
         let mut data = json!({
-            "rebound_agents": report.rebound,
+            "rebound_agents": match rules.sync_by_name {
+                true => f.agents.len(),
+                false => report.listed.len(),
+            },
             "open_invocations": open,
             "completed_invocations": report.completed,
-            "rescheduled_invocations": moved,
+            "rescheduled_invocations": moved.len(),
         });
-        if !report.rejected.is_empty() {
-            data["rejected_agents"] = json!(report.rejected);
+        if rules.sync_counts_rejected {
+            data["rejected_agents"] = json!(report.rejected.len());
+        } else if !report.rejected.is_empty() {
+            let named = report.rejected.iter().map(|(member, code)| {
+                json!({"agent_id": member.agent_id, "name": member.name, "code": code})
+            });
+            data["rejected_agents"] = named.collect();
         }
         self.reply(here.conn, f.id.as_deref(), data);
         for id in moved {
@@ -391,21 +401,15 @@ impl Turn<'_> {
         open.iter().filter(bound).cloned().collect()
     }
 
-    /// The agent that a member stands for, if this provider may list it; `None` for one to pass over.
+    /// The agent that a member stands for, if this provider may list it; `None` for one to pass over. Looked up by its name:
+    /// an id that does not go with it is the last thing that counts.
     fn check_member(
         &self,
         here: &Here,
         member: &InventoryMember,
     ) -> Result<Option<&Agent>, &'static str> {
         let (ws, rules) = (here.ws, self.core.behaviour);
-        let a = member
-            .agent_id
-            .as_str()
-            .parse::<Id>()
-            .ok()
-            .and_then(|id| self.agent(ws, id))
-            .filter(|a| a.name == member.name.as_str());
-        let Some(a) = a else {
+        let Some(a) = self.agent_named(ws, member.name.as_str()).ok() else {
             return match rules.sync_ignores_strangers {
                 true => Ok(None),
                 false => Err("agent_identity_mismatch"),
@@ -419,6 +423,9 @@ impl Turn<'_> {
                 false => "agent_location_conflict",
             });
         }
+        if !rules.sync_by_name && a.id.to_string() != member.agent_id.as_str() {
+            return Err("agent_identity_mismatch");
+        }
         Ok(Some(a))
     }
 
@@ -430,6 +437,7 @@ impl Turn<'_> {
     ) -> Result<(), &'static str> {
         let (ws, now) = (here.ws, self.now.mono);
         let Some(a) = self.check_member(here, member)? else {
+            self.complete_listed(here, member, report);
             return Ok(());
         };
         let here_already = a.node == here.node && a.provider == here.provider;
@@ -445,13 +453,18 @@ impl Turn<'_> {
                 priority: 0,
             };
             self.bind_agent(ws, agent, to);
-            report.rebound.push(agent.to_string());
         }
         self.set_origin(here, agent);
         if !was {
             self.announce_presence(ws, &name, true);
         }
         report.listed.push(agent);
+        self.complete_listed(here, member, report);
+        Ok(())
+    }
+
+    /// The spawn that a member is named for has come to its end.
+    fn complete_listed(&mut self, here: &Here, member: &InventoryMember, report: &mut Report) {
         if let Some(invocation) = &member.invocation_id
             && self.is_open_here(here, invocation.as_str())
         {
@@ -461,10 +474,9 @@ impl Turn<'_> {
                 "invocation_id": invocation,
                 "session_ref": member.session_ref,
             });
-            self.finish(ws, invocation.as_str(), Ok(output), None);
-            report.completed.push(invocation.to_string());
+            self.finish(here.ws, invocation.as_str(), Ok(output), None);
+            report.completed += 1;
         }
-        Ok(())
     }
 
     /// The agent runs; what it has not acknowledged is sent again, if that is what an inventory means.
@@ -486,8 +498,14 @@ impl Turn<'_> {
         self.sent_to(here.ws, &here.node, &here.provider)
     }
 
-    /// Agents that the provider no longer names are offline; what comes for them waits.
-    fn take_offline_except(&mut self, here: &Here, listed: &[Id]) {
+    /// Agents that the provider no longer names are offline; what comes for them waits. One whose name it lists is there,
+    /// even where the rest of what it says of that agent is rejected.
+    fn take_offline_except(&mut self, here: &Here, list: &InventorySync) {
+        let w = self.core.state.workspaces.get(&here.ws);
+        let named = list.agents.iter().map(|m| m.name.as_str());
+        let listed: Vec<Id> = named
+            .filter_map(|name| Some(w?.agent_named(name)?.id))
+            .collect();
         let Some(a) = self.core.live.get_mut(here.ws, &here.node, &here.provider) else {
             return;
         };

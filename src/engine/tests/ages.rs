@@ -223,31 +223,9 @@ fn an_inventory_moves_open_work_that_it_does_not_list() {
         w.heard(conn);
         w.send(conn, sync(&id, "w1"));
         let frames = w.heard(conn);
-        assert_eq!(
-            frames[0]["data"]["rescheduled_invocations"],
-            json!([made["invocation_id"]])
-        );
+        assert_eq!(frames[0]["data"]["rescheduled_invocations"], 1);
         assert_eq!(frames[1]["type"], "action.invoke");
         assert_eq!(frames[1]["invocation_id"], made["invocation_id"]);
-    }
-}
-
-#[test]
-fn one_agent_of_another_node_spoils_an_inventory_before_9() {
-    for age in EACH {
-        let mut w = World::of(age);
-        let (one, two) = (w.node("node_1", "a"), w.node("node_2", "b"));
-        let a = w.broker(&one, "node_1", "a", &[]);
-        let b = w.broker(&two, "node_2", "b", &[]);
-        let (_, id) = w.hosted(a, "w1");
-        w.heard(b);
-        w.send(b, sync(&id, "w1"));
-        let answer = &w.heard(b)[0];
-        let code = match age {
-            V9_0 => &answer["data"]["rejected_agents"][0]["code"],
-            _ => &answer["code"],
-        };
-        assert_eq!(code, "agent_location_conflict", "{age:?}");
     }
 }
 

@@ -26,15 +26,18 @@ struct Rule {
 }
 
 const ALWAYS: [bool; 4] = [true; 4];
+const FROM_6: [bool; 4] = [false, true, true, true];
+const FROM_8_2_2: [bool; 4] = [false, false, false, true];
 const FROM_8_2: [bool; 4] = [false, false, true, true];
 const BEFORE_8_2: [bool; 4] = [true, true, false, false];
 
-/// Two connected nodes, `a` and `b`.
+/// Two connected nodes, `a` and `b`, and an agent `lead` of its own.
 struct Stage {
     w: World,
     tokens: [String; 2],
     a: ConnId,
     b: ConnId,
+    lead: String,
 }
 
 impl Stage {
@@ -43,9 +46,16 @@ impl Stage {
         let tokens = [w.node("node_a", "a"), w.node("node_b", "b")];
         let a = w.broker(&tokens[0], "node_a", "a", &["spawn:x"]);
         let b = w.broker(&tokens[1], "node_b", "b", &["spawn:y"]);
+        let (lead, _) = w.agent("lead");
         w.heard(a);
         w.heard(b);
-        Self { w, tokens, a, b }
+        Self {
+            w,
+            tokens,
+            a,
+            b,
+            lead,
+        }
     }
 
     /// What the engine answers a frame of `id` "q" with.
@@ -69,6 +79,22 @@ impl Stage {
 
     fn lists(&mut self, conn: ConnId, agents: Value) -> Value {
         self.asks(conn, json!({"type": "inventory.sync", "agents": agents}))
+    }
+
+    /// A spawn that node `a` is asked for; its invocation.
+    fn spawn(&mut self, name: &str) -> String {
+        let body = json!({"input": {"name": name, "cli": "x"}});
+        let lead = self.lead.clone();
+        let made = self.w.ok("POST", "/v1/actions/spawn/invoke", &lead, body);
+        made["invocation_id"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    fn invocation(&mut self, id: &str) -> Value {
+        let path = format!("/v1/actions/spawn/invocations/{id}");
+        self.w.ok("GET", &path, KEY, json!({}))
     }
 
     /// An agent that node `a` made and runs; its id.
@@ -210,6 +236,108 @@ const RULES: &[Rule] = &[
             tried(&token, "1") == 403
                 && tried(&tokens[1], &id) == 403
                 && tried(&tokens[0], &id) == 200
+        },
+    },
+    Rule {
+        says: "the answer to a list counts: agents, and invocations that are open, done, and moved",
+        since: "5.0",
+        source: "inventoryPresenceIsolation.test.ts, node.ts",
+        ages: ALWAYS,
+        holds: |s| {
+            let id = s.hosted("w");
+            let (done, open) = (s.spawn("w2"), s.spawn("w3"));
+            let (_, id2) = s.w.hosted(s.a, "w2");
+            let list = json!([
+                {"agent_id": id, "name": "w"}, {"agent_id": id2, "name": "w2", "invocation_id": done},
+            ]);
+            let data = s.lists(s.a, list)["data"].clone();
+            let counts = ["rebound", "open", "completed", "rescheduled"];
+            let keys = counts.map(|c| match c {
+                "rebound" => "rebound_agents".to_owned(),
+                c => format!("{c}_invocations"),
+            });
+            keys.map(|key| data[key].as_u64()) == [2, 2, 1, 1].map(Some)
+                && s.invocation(&done)["status"] == "completed"
+                && s.invocation(&open)["status"] != "completed"
+        },
+    },
+    Rule {
+        says: "a name that nobody has is passed over in a list, yet the spawn it is named for is done",
+        since: "5.0",
+        source: "node.test.ts",
+        ages: ALWAYS,
+        holds: |s| {
+            let spawn = s.spawn("ghost");
+            let list = json!([{"agent_id": "1", "name": "ghost", "invocation_id": spawn}]);
+            let listed = s.lists(s.a, list)["ok"] == true;
+            listed && s.invocation(&spawn)["output"]["name"] == "ghost"
+        },
+    },
+    Rule {
+        says: "an agent that a list leaves out is offline, its mail waits, and flows when it is listed again",
+        since: "5.0",
+        source: "agentNodeExitEvents.test.ts, node.ts",
+        ages: ALWAYS,
+        holds: |s| {
+            let id = s.hosted("w");
+            s.lists(s.a, json!([]));
+            let offline = s.shown("w")["status"] == "offline";
+            let lead = s.lead.clone();
+            s.w.dm(&lead, "w", "hi");
+            let waits = s.w.seqs(s.a).is_empty();
+            s.w.send(
+                s.a,
+                json!({"type": "inventory.sync", "agents": [{"agent_id": id, "name": "w"}]}),
+            );
+            offline && waits && s.w.seqs(s.a) == [1]
+        },
+    },
+    Rule {
+        says: "an agent that runs on another live node may not be listed; alone, it fails the list",
+        since: "5.0",
+        source: "inventoryPresenceIsolation.test.ts, node.test.ts",
+        ages: ALWAYS,
+        holds: |s| {
+            let id = s.hosted("w");
+            let list = json!([{"agent_id": id, "name": "w"}, {"agent_id": "1", "name": "ghost"}]);
+            s.lists(s.b, list)["code"] == "agent_location_conflict"
+        },
+    },
+    Rule {
+        says: "an id that does not go with the name fails the list",
+        since: "6.0.3",
+        source: "node.ts at 8.2",
+        ages: FROM_6,
+        holds: |s| {
+            s.hosted("w");
+            let answer = s.lists(s.a, json!([{"agent_id": "1", "name": "w"}]));
+            answer["code"] == "agent_identity_mismatch"
+        },
+    },
+    Rule {
+        says: "one bad agent among good ones is counted as rejected, and stays what it was",
+        since: "8.2.2",
+        source: "inventoryPresenceIsolation.test.ts",
+        ages: FROM_8_2_2,
+        holds: |s| {
+            let (good, _) = (s.hosted("good"), s.hosted("drifted"));
+            let list =
+                json!([{"agent_id": good, "name": "good"}, {"agent_id": "1", "name": "drifted"}]);
+            let data = s.lists(s.a, list)["data"].clone();
+            data["rebound_agents"] == 1
+                && data["rejected_agents"] == 1
+                && s.shown("drifted")["status"] != "offline"
+        },
+    },
+    Rule {
+        says: "a list that rejects nobody says so by the number 0",
+        since: "8.2.2",
+        source: "inventoryPresenceIsolation.test.ts",
+        ages: FROM_8_2_2,
+        holds: |s| {
+            let id = s.hosted("w");
+            let data = s.lists(s.a, json!([{"agent_id": id, "name": "w"}]))["data"].clone();
+            data["rejected_agents"] == 0
         },
     },
 ];

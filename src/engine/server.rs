@@ -37,8 +37,10 @@ const INBOX: usize = 1024;
 const QUEUE: usize = 4096;
 /// After so many frames the core hears that they are written.
 const REPORT: u32 = 128;
-/// Connections at one time, WebSockets included.
+/// Callers at one time.
 const CONNECTIONS: usize = 256;
+/// Links of nodes, agents and viewers at one time.
+const SOCKETS: usize = 4096;
 /// How long a stopping engine waits for its last turn.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 const STACK_KIB: usize = 2048;
@@ -192,6 +194,7 @@ impl Engine {
         .map_err(EngineError::System)?;
         let limits = Limits {
             connections: CONNECTIONS,
+            sockets: SOCKETS,
             ..Limits::default()
         };
         let door = Arc::new(Door {

@@ -72,7 +72,7 @@ pub(super) fn serve(stream: TcpStream, shared: &Shared, id: u64, refused: bool) 
             Ok(head) => head,
             Err(Fault::Gone) => return,
             Err(Fault::Answer(status, code, message)) => {
-                conn.complain(status, code, &message);
+                conn.complain(&shared.handler.refuse(status, code, &message));
                 return;
             }
         };
@@ -101,6 +101,15 @@ pub(super) fn serve(stream: TcpStream, shared: &Shared, id: u64, refused: bool) 
                 }
             }
             Outcome::Upgrade(run) => match handshake {
+                Ok(_) if !shared.becomes_socket(id) => {
+                    let why = format!(
+                        "all {} WebSockets are taken; close one or try again shortly",
+                        shared.limits.sockets
+                    );
+                    let full = shared.handler.refuse(503, "too_many_connections", &why);
+                    let _ = conn.respond(&full, &frame, false);
+                    return;
+                }
                 Ok(key) => return upgrade(conn, &key, &shared.limits, run),
                 Err(response) => {
                     let _ = conn.respond(&response, &frame, false);
@@ -144,11 +153,15 @@ fn refuse(conn: &mut Conn<'_>) {
     };
     // Reading the head first lets the answer arrive as an answer and not as a reset.
     let _ = conn.read_head(&hurried);
-    conn.complain(
-        503,
-        "too_many_connections",
-        "all connections are taken; close one or try again shortly",
+    let why = format!(
+        "all {} connections are taken; close one or try again shortly",
+        conn.shared.limits.connections
     );
+    let full = conn
+        .shared
+        .handler
+        .refuse(503, "too_many_connections", &why);
+    conn.complain(&full);
 }
 
 fn upgrade(mut conn: Conn<'_>, key: &str, limits: &Limits, run: Box<dyn FnOnce(Socket) + Send>) {
@@ -401,14 +414,14 @@ impl Conn<'_> {
     }
 
     /// The server's own error, after which the connection ends.
-    fn complain(&mut self, status: u16, code: &str, message: &str) {
+    fn complain(&mut self, what: &Response) {
         let frame = Frame {
             http_10: false,
             head_only: false,
             keep: false,
         };
         // The client may be gone already; there is nobody else to tell.
-        let _ = self.respond(&plain(status, code, message), &frame, false);
+        let _ = self.respond(what, &frame, false);
     }
 }
 

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags};
 
 use super::conn;
-use super::http::{Outcome, Request};
+use super::head::plain;
+use super::http::{Outcome, Request, Response};
 use super::link;
 use crate::sys::wake::Wake;
 use crate::sys::{clock, thread};
@@ -30,14 +31,23 @@ pub trait Handler: Send + Sync + 'static {
     fn knows(&self, _head: &Request) -> Option<bool> {
         None
     }
+
+    /// Words the server's own refusals as this handler's clients read them.
+    fn refuse(&self, status: u16, code: &'static str, message: &str) -> Response {
+        plain(status, code, message)
+    }
 }
 
 /// Bounds on what a stranger can make the server hold.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at one time. When all are taken, one is closed to make room: the oldest of a stranger, else the one that
-    /// has waited longest for a request, else one that does not read its answer; if all are at work, the new one gets 503.
+    /// Connections at one time, WebSockets aside. When all are taken, one is closed to make room: the oldest of a stranger,
+    /// else the one that has waited longest for a request, else one that does not read its answer; if all are at work, the
+    /// new one gets 503.
     pub connections: usize,
+    /// WebSockets at one time; one more gets 503. They stay for as long as their owners like, so they have places of their
+    /// own and take none from callers.
+    pub sockets: usize,
     /// Bytes of a request's head.
     pub head_bytes: usize,
     /// Bytes of a request's body; more gets 413.
@@ -62,6 +72,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 64,
+            sockets: 64,
             head_bytes: 16 * 1024,
             body_bytes: 8 * 1024 * 1024,
             stranger_body_bytes: 8 * 1024 * 1024,
@@ -97,6 +108,8 @@ struct Entry {
     known: bool,
     /// Only here to be told that there is no room.
     refused: bool,
+    /// A WebSocket by now.
+    socketed: bool,
 }
 
 /// What a connection is doing.
@@ -155,16 +168,29 @@ impl Shared {
         self.entries.lock().get_mut(&id).map(change).is_some()
     }
 
+    /// Notes that a connection becomes a WebSocket. `false`: there are as many as there may be.
+    pub(super) fn becomes_socket(&self, id: u64) -> bool {
+        let mut entries = self.entries.lock();
+        if entries.values().filter(|e| e.socketed).count() >= self.limits.sockets {
+            return false;
+        }
+        if let Some(entry) = entries.get_mut(&id) {
+            entry.socketed = true;
+        }
+        true
+    }
+
     /// Makes room for one more connection, if that can be done without cutting off work.
     fn make_room(&self) -> Room {
         let mut entries = self.entries.lock();
-        let serving = entries.values().filter(|e| !e.refused).count();
+        let sockets = entries.values().filter(|e| e.socketed).count();
+        let serving = entries.values().filter(|e| !e.refused).count() - sockets;
         if serving < self.limits.connections {
             return Room::Serve;
         }
         let first = entries
             .iter()
-            .filter(|(_, e)| !e.refused)
+            .filter(|(_, e)| !e.refused && !e.socketed)
             .filter_map(|(id, e)| Some((e.turn_to_go()?, *id)))
             .min();
         if let Some((_, id)) = first
@@ -173,7 +199,7 @@ impl Shared {
             let _ = entry.socket.shutdown(Shutdown::Both);
             return Room::Serve;
         }
-        if entries.len() - serving < REFUSALS {
+        if entries.len() - sockets - serving < REFUSALS {
             Room::Refuse
         } else {
             Room::Drop
@@ -325,6 +351,7 @@ fn admit(name: &str, id: u64, stream: TcpStream, shared: &Arc<Shared>) -> io::Re
         doing: Doing::Waiting(now),
         known: false,
         refused,
+        socketed: false,
     };
     shared.entries.lock().insert(id, entry);
     let leave = Leave(shared.clone(), id);

@@ -323,6 +323,10 @@ fn a_full_server_says_so_and_serves_again_when_there_is_room() {
     let (status, body) = ask(&w, "GET / HTTP/1.1\r\n\r\n");
     assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
     assert!(body.contains("too_many_connections"), "{body}");
+    assert!(
+        body.contains("all 1 connections"),
+        "the limit is named: {body}"
+    );
     w.go.send(()).expect("it waits");
     assert_eq!(busy.hear().1, "done");
     assert_eq!(busy.ends(), "");
@@ -442,6 +446,26 @@ fn socket(w: &World) -> tungstenite::WebSocket<TcpStream> {
         .into_client_request()
         .expect("an address");
     tungstenite::client(request, stream).expect("a handshake").0
+}
+
+#[test]
+fn websockets_take_no_place_from_callers_and_one_too_many_is_told_how_many_there_may_be() {
+    let w = world(Limits {
+        connections: 1,
+        sockets: 3,
+        ..Limits::default()
+    });
+    let _links: Vec<_> = (0..3).map(|_| socket(&w)).collect();
+    let mut caller = Client::of(&w);
+    caller.say("GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(caller.hear().1, "GET / [] ");
+    caller.say(
+        "GET /socket HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    let (status, body) = caller.hear();
+    assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+    assert!(body.contains("all 3 WebSockets"), "{body}");
 }
 
 #[test]

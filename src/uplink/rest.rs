@@ -34,7 +34,7 @@ const ERRAND_THREADS: usize = 2;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CallError {
     /// The engine said no.
-    #[error("{status} {}{}", .error.code, colon(&.error.message))]
+    #[error("{status} {}", said(.error))]
     Refused {
         /// HTTP status.
         status: u16,
@@ -46,11 +46,13 @@ pub enum CallError {
     Unreachable(String),
 }
 
-fn colon(message: &str) -> String {
-    if message.is_empty() {
-        String::new()
-    } else {
-        format!(": {message}")
+/// What the engine gave as its reason; a proxy before it may give none.
+fn said(error: &ApiError) -> String {
+    match (error.code.as_str(), error.message.as_str()) {
+        ("", "") => "without a reason; look at what is between here and the engine".to_owned(),
+        ("", message) => message.to_owned(),
+        (code, "") => code.to_owned(),
+        (code, message) => format!("{code}: {message}"),
     }
 }
 

@@ -50,6 +50,10 @@ fn respond(status: u16, body: Option<Value>) -> Outcome {
 }
 
 impl Handler for Door {
+    fn refuse(&self, status: u16, code: &'static str, message: &str) -> Response {
+        Response::json(status, &refusal_body(code, message))
+    }
+
     fn handle(&self, request: Request) -> Outcome {
         let segments = request.segments();
         let path: Vec<&str> = segments.iter().map(String::as_str).collect();

@@ -76,6 +76,8 @@ pub enum LinkReport {
     Lost(String),
     /// A frame came in.
     Frame(Down),
+    /// A frame came in that is larger than one may be: what its beginning tells of it, and how many bytes it had.
+    TooLarge(Down, u64),
     /// Something came in that could not be understood, and was passed over.
     PassedOver,
     /// The engine refuses us; trying goes on, slowly.

@@ -82,7 +82,47 @@ fn whatever_an_engine_sends_the_node_passes_over_what_it_cannot_read_and_keeps_t
 }
 
 #[test]
-fn a_frame_that_is_too_large_to_be_passed_over_ends_the_link_and_the_node_comes_back() {
+fn messages_that_are_too_large_become_dead_letters_and_what_comes_behind_them_is_read() {
+    let engine = Scripted::willing();
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &engine.flags());
+    let mut link = engine.link();
+    link.register();
+    // As an engine writes it: what it is and for whom comes before the words (engine-wire 3.5).
+    for (seq, mib) in [(1, 5), (2, 20)] {
+        let words = "x".repeat(mib << 20);
+        link.say(Message::text(format!(
+            r#"{{"v":1,"type":"deliver","delivery_id":"d{seq}","agent_id":"7","agent":"w1","msg_id":"m{seq}","seq":{seq},
+            "mode":"wait","payload":{{"type":"dm.received","data":{{"from_name":"lead","text":"{words}"}}}}}}"#
+        )));
+    }
+    let words = "x".repeat(5 << 20);
+    link.say(Message::text(format!(
+        r#"{{"v":1,"type":"action.invoke","invocation_id":"i1","action":"echo","input":"{words}"}}"#
+    )));
+    let answer = link.next_of("action.result");
+    assert!(
+        answer["error"].as_str().unwrap_or("").contains("too_large"),
+        "{answer}"
+    );
+    let letters = until("both", || {
+        let letters = node.events("dead_letter_added");
+        (letters.len() == 2).then_some(letters)
+    });
+    for letter in letters {
+        assert_eq!(letter["from"], "lead");
+        let reason = letter["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains("4 MiB"), "{letter}");
+    }
+    assert!(
+        node.events("node_link")
+            .iter()
+            .all(|e| e["connected"] == true)
+    );
+}
+
+#[test]
+fn a_frame_that_nobody_sends_ends_the_link_and_the_node_comes_back() {
     let engine = Scripted::willing();
     let folder = Scratch::new();
     let _node = Node::up(folder.path(), &engine.flags());

@@ -85,7 +85,12 @@ impl Dispatcher {
         self.inventory_if_owed(out);
     }
 
-    fn send_answer(&mut self, invocation_id: InvocationId, outcome: Outcome, out: &mut Out) {
+    pub(super) fn send_answer(
+        &mut self,
+        invocation_id: InvocationId,
+        outcome: Outcome,
+        out: &mut Out,
+    ) {
         // Without a link the engine asks again after the next registration and is answered from the ledger.
         if self.link.up {
             out.effects

@@ -190,6 +190,9 @@ impl Dispatcher {
 
     /// Why nobody will come to read this, if so. An agent that crashed, or that the last broker had, may come back.
     fn no_reader(&self, frame: &Deliver) -> Option<&'static str> {
+        if frame.left_out {
+            return Some(super::oversize::TOO_LARGE);
+        }
         let identity = self.identity_of(&frame.agent);
         if identity.is_some_and(|id| *id != frame.agent_id) {
             return Some(

@@ -18,6 +18,7 @@ mod letters;
 mod limits;
 mod lives;
 mod meanwhile;
+mod oversize;
 mod pace;
 mod presence;
 mod registration;
@@ -222,6 +223,9 @@ impl Machine for Dispatcher {
             Event::Link(LinkReport::Lost(why)) => self.link_lost(now, &why, out),
             Event::Link(LinkReport::Refused(why)) => self.link_refused(&why, out),
             Event::Link(LinkReport::Frame(frame)) => self.frame(now, frame, out),
+            Event::Link(LinkReport::TooLarge(frame, bytes)) => {
+                self.too_large(now, frame, bytes, out);
+            }
             Event::Link(LinkReport::PassedOver) => self.counters.engine_frames_refused += 1,
             Event::Agent(name, run, report) => self.agent_report(now, &name, run, report, out),
             Event::Call(ticket, call) => self.call(now, ticket, call, out),

@@ -168,6 +168,7 @@ pub fn deliver(w: &Workspace, to: &Agent, row: &Row) -> Option<Down> {
         seq: Seq(row.seq),
         mode: m.mode,
         payload: payload(channel, m, &to.name),
+        left_out: false,
     }))
 }
 

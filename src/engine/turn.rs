@@ -217,6 +217,7 @@ impl<'a> Turn<'a> {
             seq: Seq(0),
             mode: Mode::Wait,
             payload: json!({"type": event, "data": data}),
+            left_out: false,
         });
         self.push(conn, &frame);
     }

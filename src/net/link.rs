@@ -10,6 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{Message, WebSocket};
 
+use super::skip::Skipping;
+
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -48,6 +50,12 @@ impl Pollable for MaybeTlsStream<TcpStream> {
     }
 }
 
+impl<S: Pollable> Pollable for Skipping<S> {
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.inner().descriptor()
+    }
+}
+
 /// See the module. The socket under it must be non-blocking.
 pub struct Link<S> {
     socket: WebSocket<S>,
@@ -61,6 +69,11 @@ impl<S: Pollable> Link<S> {
             socket,
             unsent: false,
         }
+    }
+
+    /// The stream under it.
+    pub fn stream(&self) -> &S {
+        self.socket.get_ref()
     }
 
     /// Queues a message and sends as much as the socket takes; [`Link::wait`] goes on with the rest.

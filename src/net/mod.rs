@@ -6,6 +6,7 @@ mod head;
 pub mod http;
 pub mod link;
 pub mod server;
+pub mod skip;
 #[cfg(test)]
 mod tests;
 

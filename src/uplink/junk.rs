@@ -19,8 +19,8 @@ pub enum Fault {
     Broken(WireError),
     /// Of a type that we do not know; newer engines may have more of them.
     Unknown(String),
-    /// More bytes than a frame may have.
-    TooLarge(usize),
+    /// More bytes than a message may have.
+    TooLarge(u64),
     /// Bytes where text belongs.
     Binary,
 }
@@ -42,7 +42,7 @@ impl Fault {
         let text = match self {
             Fault::Broken(error) => error.to_string(),
             Fault::Unknown(kind) => format!("a frame of unknown type {kind:?}"),
-            Fault::TooLarge(bytes) => format!("a frame of {bytes} bytes"),
+            Fault::TooLarge(bytes) => format!("a message of {bytes} bytes, more than 4 MiB"),
             Fault::Binary => "bytes that are no text".to_owned(),
         };
         text.chars().take(WORDS).collect()

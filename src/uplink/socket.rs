@@ -8,13 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{TryRecvError, TrySendError};
-use tungstenite::client::IntoClientRequest;
-use tungstenite::handshake::client::{ClientHandshake, Request, Response};
+use tungstenite::client::{IntoClientRequest, client_with_config};
 use tungstenite::http::Uri;
 use tungstenite::http::header::{AUTHORIZATION, HeaderValue};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::stream::MaybeTlsStream;
-use tungstenite::{HandshakeError, Message, WebSocket};
+use tungstenite::{HandshakeError, Message};
 
 use super::core::{Input, Output, UplinkCore};
 use super::enrol::Enroller;
@@ -23,20 +22,21 @@ use super::proxy::{self, Proxy};
 use crate::identity::derive::Enrolment;
 use crate::msg::{LinkCommand, LinkReport, Secret};
 use crate::net::link::{self, Link, LinkError, Pollable};
+use crate::net::skip::{PassedOver, Skipping};
 use crate::sys::wake::{Receiver, Sender, mailbox};
 use crate::sys::{clock, entropy, thread};
 use crate::time::Mono;
 use crate::wire::Parsed;
 use crate::wire::down::Down;
+use crate::wire::head;
 use crate::wire::up::Up;
 
 /// How many frames wait for the link. Full means the link is dropped; acknowledgements are cumulative and answers are in
 /// the journal, so reconnecting repairs it.
 pub const OUTBOX: usize = 1024;
-/// The largest frame we take. What the engine sends is far smaller; larger ones are passed over and the link is kept.
+/// The largest message we take. What the engine sends is far smaller; of larger ones the beginning is read, and the link is
+/// kept.
 const FRAME_BYTES: usize = 4 * 1024 * 1024;
-/// The largest frame that can be passed over, because all of it is read first. One beyond this ends the link.
-const READ_BYTES: usize = 16 * 1024 * 1024;
 /// The most that waits inside the WebSocket for a peer that does not read.
 const UNSENT_BYTES: usize = 8 * 1024 * 1024;
 /// For everything from the name's address to the open WebSocket.
@@ -98,6 +98,7 @@ impl Uplink {
             finished: finished.clone(),
             link: None,
             greeted: false,
+            received: 0,
             token: enrolment.token.clone(),
             junk: Junk::default(),
             report: Box::new(report),
@@ -130,15 +131,20 @@ impl Uplink {
     }
 }
 
+/// The socket, with its encryption if it has any, and with what passes over giants.
+type Stream = Skipping<MaybeTlsStream<TcpStream>>;
+
 struct Shell {
     enroller: Enroller,
     core: UplinkCore,
     inbox: Receiver<LinkInput>,
     overflowed: Arc<AtomicBool>,
     finished: Arc<AtomicBool>,
-    link: Option<Link<MaybeTlsStream<TcpStream>>>,
+    link: Option<Link<Stream>>,
     /// Our registration has gone out on this link. What was queued for an earlier link has no place before it.
     greeted: bool,
+    /// How many bytes had come in over the link when it was last looked at.
+    received: u64,
     token: Secret,
     junk: Junk,
     report: Box<dyn Fn(LinkReport) + Send>,
@@ -228,15 +234,22 @@ impl Shell {
                 Ok(Some(Message::Text(text))) => self.hear(text.as_str()),
                 Ok(Some(Message::Binary(_))) => self.pass_over(&Fault::Binary),
                 Ok(Some(_)) => self.feed(Input::Heard { frame: false }),
-                Ok(None) => return,
+                Ok(None) => {
+                    // One that takes long to come is life, too.
+                    let received = link.stream().received();
+                    if std::mem::replace(&mut self.received, received) != received {
+                        self.feed(Input::Heard { frame: false });
+                    }
+                    return;
+                }
                 Err(e) => self.lost(&e),
             }
         }
     }
 
     fn hear(&mut self, text: &str) {
-        if text.len() > FRAME_BYTES {
-            return self.pass_over(&Fault::TooLarge(text.len()));
+        if let Some(giant) = PassedOver::read(text) {
+            return self.hear_of(&giant);
         }
         match Down::parse(text) {
             Ok(Parsed::Known(frame)) => {
@@ -250,12 +263,26 @@ impl Shell {
         }
     }
 
+    /// A message was too large; whoever it was for hears of it all the same.
+    fn hear_of(&mut self, giant: &PassedOver<'_>) {
+        let fault = Fault::TooLarge(giant.bytes);
+        let Some(frame) = head::frame(giant.head) else {
+            return self.pass_over(&fault);
+        };
+        self.note(&fault);
+        (self.report)(LinkReport::TooLarge(frame, giant.bytes));
+    }
+
     fn pass_over(&mut self, fault: &Fault) {
+        self.note(fault);
+        (self.report)(LinkReport::PassedOver);
+    }
+
+    fn note(&mut self, fault: &Fault) {
         self.feed(Input::Heard { frame: false });
         if let Some(line) = self.junk.note(clock::now().mono, fault) {
             log::warn!("{line}");
         }
-        (self.report)(LinkReport::PassedOver);
     }
 
     fn lost(&mut self, why: &LinkError) {
@@ -354,7 +381,7 @@ fn open(
     proxy: Option<&Proxy>,
     token: &Secret,
     until: Mono,
-) -> Result<Link<MaybeTlsStream<TcpStream>>, Unopened> {
+) -> Result<Link<Stream>, Unopened> {
     let url = format!("{}/v1/node/ws", websocket_base(base));
     let mut request = url
         .as_str()
@@ -370,11 +397,14 @@ fn open(
     let stream = proxy::connect(&host, port, proxy, until)
         .map_err(|e| Unopened::because(format!("the engine at {base} cannot be reached: {e}")))?;
     stream.set_nonblocking(true).map_err(Unopened::because)?;
-    let config = WebSocketConfig::default()
-        .max_message_size(Some(READ_BYTES))
-        .max_frame_size(Some(READ_BYTES))
-        .max_write_buffer_size(UNSENT_BYTES);
-    let mut tried = upgrade(request, stream, config);
+    let encrypted = request.uri().scheme_str() == Some("wss");
+    let stream = match encrypted {
+        true => encrypt(&host, stream)?,
+        false => MaybeTlsStream::Plain(stream),
+    };
+    let config = WebSocketConfig::default().max_write_buffer_size(UNSENT_BYTES);
+    let stream = Skipping::new(stream, FRAME_BYTES);
+    let mut tried = client_with_config(request, stream, Some(config));
     loop {
         match tried {
             Ok((socket, _)) => return Ok(Link::new(socket)),
@@ -403,39 +433,31 @@ fn open(
 }
 
 /// The handshake's own messages always fit into an empty socket, so all that can be waited for is the other side.
-fn wait_readable(stream: &MaybeTlsStream<TcpStream>, limit: Duration) -> io::Result<()> {
+fn wait_readable(stream: &Stream, limit: Duration) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags};
     let descriptor = stream.descriptor();
     link::wait(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(limit))
 }
 
-type Upgraded = (WebSocket<MaybeTlsStream<TcpStream>>, Response);
-type Refused = HandshakeError<ClientHandshake<MaybeTlsStream<TcpStream>>>;
-
+/// With bundled roots; the handshake happens with the first bytes.
 #[cfg(feature = "tls")]
-#[allow(clippy::result_large_err)] // the library's own type, taken apart at once
-fn upgrade(
-    request: Request,
-    stream: TcpStream,
-    config: WebSocketConfig,
-) -> Result<Upgraded, Refused> {
-    tungstenite::client_tls_with_config(request, stream, Some(config), None)
+fn encrypt(host: &str, stream: TcpStream) -> Result<MaybeTlsStream<TcpStream>, Unopened> {
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+    let roots = RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    let config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = host.to_owned().try_into().map_err(Unopened::because)?;
+    let client = ClientConnection::new(Arc::new(config), name).map_err(Unopened::because)?;
+    Ok(MaybeTlsStream::Rustls(StreamOwned::new(client, stream)))
 }
 
 #[cfg(not(feature = "tls"))]
-#[allow(clippy::result_large_err)] // the library's own type, taken apart at once
-fn upgrade(
-    request: Request,
-    stream: TcpStream,
-    config: WebSocketConfig,
-) -> Result<Upgraded, Refused> {
-    if request.uri().scheme_str() == Some("wss") {
-        let why = "this program was built without encryption; use an http address, or build it with the feature `tls`";
-        return Err(HandshakeError::Failure(tungstenite::Error::Io(
-            io::Error::other(why),
-        )));
-    }
-    tungstenite::client::client_with_config(request, MaybeTlsStream::Plain(stream), Some(config))
+fn encrypt(_: &str, _: TcpStream) -> Result<MaybeTlsStream<TcpStream>, Unopened> {
+    let why = "this program was built without encryption; use an http address, or build it with the feature `tls`";
+    Err(Unopened::because(why))
 }
 
 /// `http` becomes `ws`, so `https` becomes `wss` (engine-wire 1.1).

@@ -97,6 +97,9 @@ pub struct Deliver {
     /// `{"type":…,"data":{…}}`; read with [`super::fields`].
     #[serde(default)]
     pub payload: Value,
+    /// Its words were too many to be taken in. Not on the wire.
+    #[serde(skip)]
+    pub left_out: bool,
 }
 
 fn no_delivery_id() -> DeliveryId {

@@ -4,6 +4,7 @@
 pub mod down;
 pub mod event;
 pub mod fields;
+pub mod head;
 pub mod local;
 pub mod rest;
 pub mod up;

@@ -11,6 +11,7 @@ mod letters;
 mod limits;
 mod lives;
 mod mail;
+mod oversize;
 mod registration;
 mod releases;
 mod routing;
@@ -161,6 +162,7 @@ impl World {
             seq: Seq(seq),
             mode: crate::wire::down::Mode::Wait,
             payload: json!({"type": kind, "data": {"id": msg, "agent_name": "lead", "text": format!("text {seq}")}}),
+            left_out: false,
         });
         self.tell(Event::Link(LinkReport::Frame(frame)));
     }

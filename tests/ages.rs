@@ -131,6 +131,44 @@ fn an_agent_of_another_node_is_had_here_once_that_node_gave_it_up_and_again_afte
     }
 }
 
+/// N34: actions hosted by an agent reach the agent; and whether it answers or not, the node's own handlers stay in service.
+#[test]
+fn an_agent_that_serves_an_action_is_told_of_it_by_engines_of_every_age() {
+    for age in AGES {
+        let world = World::of(age);
+        let boss = world.engine.register("boss");
+        let node = world.up();
+        node.spawn("w1", &["cat"]);
+        let (url, key) = (&world.engine.url, &world.engine.key);
+        let action = json!({"name": "sum", "description": "adds", "handler_agent": "w1"});
+        let (status, body) = http("POST", &format!("{url}/v1/actions"), key, Some(action));
+        assert_eq!(status, 201, "{age}: {body}");
+        let path = format!("{url}/v1/actions/sum/invoke");
+        let (status, body) = http("POST", &path, &boss, Some(json!({"input": {"a": 1}})));
+        assert_eq!(status, 201, "{age}: {body}");
+        let invocation = &body["data"]["invocation_id"];
+        until(&format!("the agent told under {age}"), || {
+            let typed = node.events("delivery_verified");
+            typed
+                .iter()
+                .any(|e| e["event_id"] == *invocation)
+                .then_some(())
+        });
+        let path = format!(
+            "{url}/v1/actions/sum/invocations/{}",
+            invocation.as_str().expect("an id")
+        );
+        let (_, body) = http("GET", &path, key, None);
+        assert_eq!(body["data"]["completed_at"], json!(null), "{age}: {body}");
+        let (_, nodes) = http("GET", &format!("{url}/v1/nodes"), key, None);
+        let broker = nodes["data"].as_array().into_iter().flatten();
+        let live = broker
+            .filter(|n| n["role"] == "broker")
+            .all(|n| n["handlers_live"] == true);
+        assert!(live, "{age}: {nodes}");
+    }
+}
+
 #[test]
 fn a_link_that_is_cut_comes_back_with_its_agents_under_engines_of_every_age() {
     for age in AGES {

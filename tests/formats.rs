@@ -171,6 +171,7 @@ fn every_frame_is_written_as_it_was_read() {
     }
 }
 
+/// N22: unknown keys are tolerated in every frame.
 #[test]
 fn keys_of_later_engines_are_read_past_at_every_level() {
     fn strew(value: &mut Value) {

@@ -28,7 +28,7 @@ impl Dispatcher {
             // Unanswered, so the engine gives it to somebody else.
             return;
         }
-        if self.invoke_sidecar(&invoke, out) {
+        if self.invoke_agent(now, &invoke, out) || self.invoke_sidecar(&invoke, out) {
             return;
         }
         let name = agent_of(&invoke);

@@ -61,6 +61,7 @@ impl Dispatcher {
         };
         self.publish(failed, out);
         self.publish(dead, out);
+        self.nobody_serves(&delivery, why, out);
         Some(delivery)
     }
 

@@ -13,6 +13,7 @@ mod delivery;
 mod dialogs;
 mod elsewhere;
 mod handlers;
+mod hosted;
 mod inbound;
 mod letters;
 mod limits;

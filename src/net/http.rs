@@ -1,5 +1,6 @@
 //! Requests and responses as values, so that a route can be tested without a socket.
 
+pub use crate::wire::rest::encode;
 use serde::Serialize;
 
 use super::Socket;
@@ -130,18 +131,6 @@ pub fn decode(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&out).into_owned()
-}
-
-/// One path segment, percent-encoded: the other way of [`decode`].
-pub fn encode(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-        out
-    })
 }
 
 #[cfg(test)]

@@ -15,6 +15,19 @@ fn invoke(w: &mut World, id: &str, action: &str, input: Value) {
     ))));
 }
 
+/// An action that this agent serves.
+fn invoke_hosted(w: &mut World, id: &str, agent_id: Option<&str>, agent: &str) {
+    w.tell(Event::Link(LinkReport::Frame(Down::ActionInvoke(
+        ActionInvoke {
+            invocation_id: InvocationId::new(id),
+            action: "echo".into(),
+            agent_id: agent_id.map(AgentId::new),
+            agent_name: Some(AgentName::new(agent)),
+            input: json!({"q": 1}),
+        },
+    ))));
+}
+
 fn answers(sent: &[Up]) -> Vec<Outcome> {
     let answers = sent.iter().filter_map(|up| match up {
         Up::ActionResult(result) => Some(result.outcome.clone()),
@@ -333,6 +346,7 @@ fn last_registered(sent: &[Up]) -> (Vec<(String, String)>, u64, Vec<String>) {
     (kinds.collect(), last.max_agents, last.tags.clone())
 }
 
+/// N33: a capability is withdrawn with the program that serves it.
 #[test]
 fn what_a_connected_program_serves_is_offered_while_it_is_connected_and_no_longer() {
     let mut w = World::new();
@@ -364,6 +378,7 @@ fn what_a_connected_program_serves_is_offered_while_it_is_connected_and_no_longe
     );
 }
 
+/// N33: a sidecar's handler wins over the built-in one.
 #[test]
 fn a_connected_program_is_invoked_before_anybody_else_and_its_result_is_the_answer() {
     let mut w = serving(1);
@@ -399,6 +414,27 @@ fn a_connected_program_is_invoked_before_anybody_else_and_its_result_is_the_answ
     assert_eq!(answers(&w.sent()), [said], "a repetition is answered alike");
 }
 
+/// N33: the errors of a sidecar are the errors that its caller hears, and the action stays offered.
+#[test]
+fn what_a_connected_program_fails_with_is_the_answer_word_for_word() {
+    let mut w = World::new();
+    w.link_up();
+    connected(&mut w, &["echo"], false);
+    w.done();
+    for (id, why) in [("i1", "out of paper"), ("i2", "")] {
+        invoke(&mut w, id, "echo", json!({}));
+        w.done();
+        let error = Outcome::Error(why.into());
+        let result = SidecarCall::Result(InvocationId::new(id), error.clone());
+        assert!(matches!(sidecar(&mut w, result), Some(Ok(_))));
+        let sent = w.sent();
+        assert_eq!(answers(&sent), [error]);
+        let offers_anew = |up: &Up| matches!(up, Up::NodeRegister(_));
+        assert!(!sent.iter().any(offers_anew), "{sent:?}");
+    }
+}
+
+/// N33: what a sidecar leaves behind when it vanishes is given back to the engine.
 #[test]
 fn what_runs_with_a_program_that_goes_is_given_back_and_may_come_again() {
     let mut w = World::new();
@@ -418,6 +454,7 @@ fn what_runs_with_a_program_that_goes_is_given_back_and_may_come_again() {
     );
 }
 
+/// N33: a sidecar under supervision comes back.
 #[test]
 fn a_program_that_asked_for_it_is_started_again_until_that_is_hopeless() {
     let mut w = World::new();
@@ -528,5 +565,74 @@ fn a_wish_for_a_profile_that_nobody_knows_is_refused() {
     });
     assert!(
         refusal.is_some_and(|why| why.contains("no profile is named 'clade'; there are claude"))
+    );
+}
+
+/// N34: actions hosted by an agent reach the agent.
+#[test]
+fn an_agent_that_serves_an_action_is_told_once_and_answers_by_itself() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    w.done();
+    invoke_hosted(&mut w, "inv_1", Some("id_w1"), "w1");
+    let told = w.injected().expect("it is told");
+    for words in [
+        "Action echo",
+        "inv_1",
+        r#"{"q":1}"#,
+        "http://127.0.0.1:1/v1/actions/echo/invocations/inv_1/complete",
+    ] {
+        assert!(told.text.contains(words), "{}", told.text);
+    }
+    w.land("w1", &told.delivery_id);
+    assert!(answers(&w.sent()).is_empty(), "the answer is the agent's");
+    invoke_hosted(&mut w, "inv_1", Some("id_w1"), "w1");
+    assert!(w.injected().is_none(), "told once");
+    invoke_hosted(&mut w, "inv_2", None, "w1");
+    assert!(w.injected().is_some(), "by its name, where no id comes");
+}
+
+/// N34: what can never reach its agent has an error of its own; `handler_unavailable` would take the whole node's
+/// handlers away (engine-wire 5.3).
+#[test]
+fn an_action_of_an_agent_that_is_not_here_fails_by_itself() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    w.done();
+    for (n, agent_id, name) in [
+        (1, Some("id_w2"), "w2"),
+        (2, None, "w2"),
+        (3, Some("id_other"), "w1"),
+    ] {
+        invoke_hosted(&mut w, &format!("inv_{n}"), agent_id, name);
+        let said = answers(&w.sent());
+        let [Outcome::Error(why)] = &said[..] else {
+            panic!("{said:?}");
+        };
+        assert!(why.starts_with("agent_unavailable: "), "{why}");
+    }
+}
+
+/// N34: an agent that is released before it read of an invocation never answers it.
+#[test]
+fn an_invocation_that_its_agent_never_read_fails_with_the_reason() {
+    let mut w = World::new();
+    w.link_up();
+    let run = w.spawn("w1");
+    w.mail("w1", 1);
+    w.done();
+    invoke_hosted(&mut w, "inv_1", Some("id_w1"), "w1");
+    w.call(ApiCall::Release {
+        name: AgentName::new("w1"),
+        reason: None,
+    });
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    invoke_hosted(&mut w, "inv_1", Some("id_w1"), "w1");
+    let said = answers(&w.sent());
+    assert!(
+        matches!(&said[..], [Outcome::Error(why), ..] if why.starts_with("agent_unavailable: ")),
+        "{said:?}"
     );
 }

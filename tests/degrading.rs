@@ -76,9 +76,10 @@ impl Drop for Small {
     }
 }
 
-/// Longer than a page, so that no room left over in the last one takes it, on lines that a cooked terminal takes.
+/// Longer than a page where it is written down, so that no room left over in the last one takes it, and short enough for a
+/// line of a terminal in line mode.
 fn long(marker: &str) -> String {
-    format!("{}@@{marker}@@", "a line of no interest\n".repeat(400))
+    format!("{}@@{marker}@@", "\"\"\" ".repeat(850))
 }
 
 fn send(node: &Node, text: &str) -> (u16, Value) {

@@ -97,6 +97,22 @@ impl Stage {
         self.w.ok("GET", &path, KEY, json!({}))
     }
 
+    /// Has node `a` release an agent, and answers as the node does; `first` is what the node says before its result.
+    fn releases(&mut self, name: &str, delete: bool, first: Option<Value>) -> Value {
+        let lead = self.lead.clone();
+        let body = json!({"name": name, "reason": "t", "delete_agent": delete});
+        let made = self.w.ok("POST", "/v1/agents/release", &lead, body);
+        let id = made["invocation_id"].as_str().unwrap_or_default();
+        if let Some(frame) = first {
+            self.w.send(self.a, frame);
+        }
+        let result =
+            json!({"type": "action.result", "invocation_id": id, "output": {"released": true}});
+        self.w.send(self.a, result);
+        let path = format!("/v1/actions/release/invocations/{id}");
+        self.w.ok("GET", &path, KEY, json!({}))
+    }
+
     /// An agent that node `a` made and runs; its id.
     fn hosted(&mut self, name: &str) -> String {
         self.w.hosted(self.a, name).1
@@ -128,6 +144,46 @@ impl Stage {
 }
 
 const RULES: &[Rule] = &[
+    Rule {
+        says: "a release leaves the agent offline, on no node, and its name taken",
+        since: "5.0",
+        source: "action.ts, releaseAfterNodeDeregister.test.ts",
+        ages: ALWAYS,
+        holds: |s| {
+            s.hosted("w");
+            let done = s.releases("w", false, None)["status"] == "completed";
+            let bound = s.w.ok("GET", "/v1/nodes/a/agents", KEY, json!({}));
+            let shown = s.shown("w");
+            done && bound == json!([])
+                && shown["status"] == "offline"
+                && shown["metadata"]["release"]["reason"] == "t"
+                && s.takes_http_name("w") == 409
+        },
+    },
+    Rule {
+        says: "only a release with delete_agent frees the name, for somebody with another id",
+        since: "5.0",
+        source: "action.ts, nodeCompletedRelease.test.ts",
+        ages: ALWAYS,
+        holds: |s| {
+            let (token, id) = s.w.hosted(s.a, "w");
+            let done = s.releases("w", true, None)["status"] == "completed";
+            let dead = s.w.call("GET", "/v1/agent", &token, json!({})).0 == 401;
+            done && dead && s.w.agent("w").1 != id
+        },
+    },
+    Rule {
+        says: "a release is done although the node gave the agent up before its result",
+        since: "5.0",
+        source: "releaseAfterNodeDeregister.test.ts",
+        ages: ALWAYS,
+        holds: |s| {
+            let id = s.hosted("w");
+            let gone = json!({"type": "agent.deregister", "agent_id": id});
+            let done = s.releases("w", false, Some(gone));
+            done["status"] == "completed" && s.shown("w")["status"] == "offline"
+        },
+    },
     Rule {
         says: "an agent that its node gave up is offline and keeps its name",
         since: "5.0",

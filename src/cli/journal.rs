@@ -10,7 +10,7 @@ use super::args::{Journal, JournalCommand};
 use super::ask::print_json;
 use super::failure::Failure;
 use super::find::state_dir;
-use super::render::{brief, clean, note, print, table};
+use super::render::{brief, clean, note, print, span_ms, table};
 use super::run::Context;
 use super::up::ENGINE_DIR;
 use crate::engine::EngineRecord;
@@ -35,6 +35,12 @@ fn words(record: &Record) -> String {
             seq,
             msg_id,
         } => format!("number {} of {agent_id} ({msg_id}) needs no typing", seq.0),
+        Record::Waited { agent, ms } => {
+            format!(
+                "messages for {agent}, which is not here, have waited {} more",
+                span_ms(*ms)
+            )
+        }
         Record::Attempted { id } => format!("{id} is being typed"),
         Record::Settled { id, proof } => format!("{id} is {}", proof.words()),
         Record::DeadLettered { id, reason, at } => {

@@ -25,10 +25,10 @@ impl Dispatcher {
     /// Takes responsibility for a delivery, and has it typed when its turn comes.
     pub(super) fn accept(&mut self, now: Now, delivery: Delivery, out: &mut Out) {
         let name = delivery.agent.clone();
+        // What waited before this message is not counted as its own waiting.
+        self.write_waited(now, &name, out);
         self.take_on(now, delivery, out);
-        if !self.members.contains_key(&name) {
-            self.watch_absent(now);
-        }
+        self.await_reader(now, &name);
         self.type_next(now, &name, out);
     }
 

@@ -1,14 +1,13 @@
-//! How much may wait, and for how long. The engine's mail beyond the limit is not taken and so stays the engine's; it is
-//! asked for again when half of what waited is gone. Mail whose reader does not come ends in the dead letters, and so does
-//! mail that is held back longer than the operator wants.
+//! How much may wait. The engine's mail beyond the limit is not taken and so stays the engine's; it is asked for again when
+//! half of what waited is gone.
 
 use std::time::Duration;
 
 use super::inbound::GAP_PATIENCE;
 use super::{Dispatcher, Out};
-use crate::ids::{AgentId, AgentName, DeliveryId, Seq};
+use crate::ids::{AgentId, AgentName, Seq};
 use crate::msg::{Effect, LinkCommand};
-use crate::time::{Mono, Now, soonest};
+use crate::time::Now;
 use crate::wire::down::Deliver;
 use crate::wire::event::BrokerEvent;
 
@@ -23,7 +22,7 @@ pub struct Limits {
     pub bytes: usize,
     /// Bytes of messages for all agents together; beyond it an agent gets one more only when nothing waits for it.
     pub total_bytes: usize,
-    /// How long mail waits for an agent that is not here; `None` for ever.
+    /// How long mail waits for an agent that is not here, while a broker runs; `None` for ever.
     pub ttl: Option<Duration>,
     /// How long mail is held back from an agent that is here and cannot take it; `None` for ever.
     pub blocked: Option<Duration>,
@@ -53,11 +52,6 @@ impl Default for Limits {
         }
     }
 }
-
-/// A reader gets at least this long to come (back) in this life, however old the mail and whatever the wall clock says.
-const GRACE: Duration = Duration::from_secs(60);
-/// The wall clock may jump, so it is asked at least this often.
-const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
 impl Dispatcher {
     /// Whether the engine still has to keep this frame: too much waits for its agent. Frames outside the sequence never
@@ -169,63 +163,5 @@ impl Dispatcher {
         } else if self.link.up {
             self.inventory(out);
         }
-    }
-
-    // ---- mail without a reader ----------------------------------------------------------------------------------
-
-    /// Mail waits for an agent that is not here: its time is watched.
-    pub(super) fn watch_absent(&mut self, now: Now) {
-        if self.facts.limits.ttl.is_some() {
-            self.absent_check = soonest(self.absent_check, Some(now.mono + GRACE));
-        }
-    }
-
-    pub(super) fn tick_absent(&mut self, now: Now, out: &mut Out) {
-        if self.absent_check.is_none_or(|at| at > now.mono) {
-            return;
-        }
-        self.absent_check = None;
-        let Some(ttl) = self.facts.limits.ttl else {
-            return;
-        };
-        let mut next = None;
-        let mut expired = Vec::new();
-        let absent = self.ledger.mail().fronts().map(|(name, _)| name);
-        for name in absent.filter(|name| !self.members.contains_key(*name)) {
-            let here = self.absent_since.get(name).unwrap_or(&self.started.mono);
-            let grace_left = GRACE.saturating_sub(now.mono.since(*here));
-            for pending in self.ledger.mail().of(name) {
-                let left = ttl.saturating_sub(now.wall - pending.delivery.queued_at);
-                let left = left.max(grace_left);
-                if left.is_zero() {
-                    expired.push((name.clone(), pending.delivery.id.clone()));
-                } else {
-                    next = soonest(next, Some(now.mono + left.min(LOOK_AGAIN)));
-                }
-            }
-        }
-        self.absent_check = next;
-        for (name, id) in expired {
-            self.expire(now, &name, &id, ttl, out);
-        }
-    }
-
-    fn expire(
-        &mut self,
-        now: Now,
-        name: &AgentName,
-        id: &DeliveryId,
-        ttl: Duration,
-        out: &mut Out,
-    ) {
-        let why = format!(
-            "no agent named '{name}' came within {} s to read it",
-            ttl.as_secs()
-        );
-        self.bury(now, id, &why, out);
-    }
-
-    pub(super) fn absent_deadline(&self) -> Option<Mono> {
-        self.absent_check
     }
 }

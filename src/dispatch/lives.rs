@@ -65,8 +65,9 @@ impl Dispatcher {
         for request in mine {
             self.spawn(now, None, request, SpawnSource::CommandLine, out);
         }
-        if !self.ledger.mail().is_empty() {
-            self.watch_absent(now);
+        let waiting = self.ledger.mail().fronts().map(|(name, _)| name.clone());
+        for name in waiting.collect::<Vec<_>>() {
+            self.await_reader(now, &name);
         }
     }
 
@@ -239,10 +240,7 @@ impl Dispatcher {
             let why = "the agent ended before its first task was seen to arrive";
             self.bury(now, &id, why, out);
         }
-        if self.ledger.mail().waiting(name) > 0 {
-            self.absent_since.insert(name.clone(), now.mono);
-            self.watch_absent(now);
-        }
+        self.await_reader(now, name);
     }
 
     /// Whether there is nothing to wait for before the next run, which begins then.

@@ -4,6 +4,7 @@
 //! Two kinds of state. The [`Ledger`] changes only through `Dispatcher::record`; the rest (who runs, who waits for an
 //! answer, timers) is volatile and rebuilt from nothing at start.
 
+mod absent;
 mod actions;
 mod admission;
 mod blocked;
@@ -107,7 +108,7 @@ pub struct Dispatcher {
     called: BTreeMap<AgentId, AgentName>,
     /// Of whom nothing was taken in yet: the first number that was left to the engine on this link.
     left: BTreeMap<AgentId, Seq>,
-    /// Since when agents with mail are not here; absent for those that were not here when this life began.
+    /// Of agents that are not here, from when on the waiting of their mail is not written down yet.
     absent_since: BTreeMap<AgentName, Mono>,
     /// When to see whether mail has waited too long for an agent that is not here.
     absent_check: Option<Mono>,

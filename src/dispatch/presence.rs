@@ -272,30 +272,31 @@ impl Dispatcher {
             self.heartbeat(now, out);
         }
         self.stop_all(now, grace, out);
-        self.leave_if_empty(out);
+        self.leave_if_empty(now, out);
     }
 
     /// Time is up: whoever is left is killed, and has a moment to be seen gone.
     pub(super) fn stop_deadline(&mut self, now: Now, out: &mut Out) {
         if std::mem::replace(&mut self.hurried, true) {
-            self.leave(ExitReason::DeadlinePassed, out);
+            self.leave(now, ExitReason::DeadlinePassed, out);
             return;
         }
         self.stopping = Some(now.mono + LAST_MOMENT);
         self.stop_all(now, Duration::ZERO, out);
-        self.leave_if_empty(out);
+        self.leave_if_empty(now, out);
     }
 
-    pub(super) fn leave_if_empty(&mut self, out: &mut Out) {
+    pub(super) fn leave_if_empty(&mut self, now: Now, out: &mut Out) {
         if self.stopping.is_some() && self.members.is_empty() {
-            self.leave(ExitReason::Stopped, out);
+            self.leave(now, ExitReason::Stopped, out);
         }
     }
 
-    pub(super) fn leave(&mut self, reason: ExitReason, out: &mut Out) {
+    pub(super) fn leave(&mut self, now: Now, reason: ExitReason, out: &mut Out) {
         if std::mem::replace(&mut self.exited, true) {
             return;
         }
+        self.write_all_waited(now, out);
         self.say_kept(out);
         if self.link.up {
             out.effects

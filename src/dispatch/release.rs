@@ -182,7 +182,7 @@ impl Dispatcher {
         }
         self.publish(BrokerEvent::AgentReleased { name: name.clone() }, out);
         self.answer_releasers(name, &member.releasing, out);
-        self.leave_if_empty(out);
+        self.leave_if_empty(now, out);
     }
 
     pub(super) fn answer_releasers(&mut self, name: &AgentName, who: &[Releaser], out: &mut Out) {

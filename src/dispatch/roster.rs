@@ -464,7 +464,7 @@ impl Dispatcher {
             self.announce(now, out);
         }
         self.answer_releasers(name, &releasing, out);
-        self.leave_if_empty(out);
+        self.leave_if_empty(now, out);
     }
 
     /// For the orderly end.

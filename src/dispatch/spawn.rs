@@ -186,6 +186,7 @@ impl Dispatcher {
             settles: None,
             admission: Admission::default(),
         };
+        self.reader_comes(now, &name, out);
         self.members.insert(name.clone(), member);
         self.ask_for_identity(now, &name, out);
     }
@@ -254,6 +255,7 @@ impl Dispatcher {
             };
             goes_on = self.life_goes_on(now, member, &how, out);
         }
+        self.await_reader(now, name);
         if let Some(agent_id) = agent_id.filter(|_| !goes_on) {
             self.deregister(agent_id, Some(name.clone()), out);
         }
@@ -261,7 +263,7 @@ impl Dispatcher {
         if was_counted && !self.comes_back_at_once(now, name, out) {
             self.announce(now, out);
         }
-        self.leave_if_empty(out);
+        self.leave_if_empty(now, out);
     }
 
     fn refuse_spawn(

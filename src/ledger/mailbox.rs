@@ -14,6 +14,14 @@ pub struct Pending {
     pub delivery: Delivery,
     /// How often typing it began.
     pub attempts: u32,
+    /// For how long a broker has run while its agent was not here.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waited_ms: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// All mailboxes of the node. Keyed by name, because mail waits for whoever bears the name next.
@@ -141,6 +149,19 @@ impl Mailboxes {
     pub(super) fn attempted(&mut self, id: &DeliveryId) {
         if let Some(pending) = self.pending.get_mut(id) {
             pending.attempts = pending.attempts.saturating_add(1);
+        }
+    }
+
+    pub(super) fn waited(&mut self, agent: &AgentName, ms: u64) {
+        let ids = self
+            .order
+            .get(agent)
+            .into_iter()
+            .flat_map(|queue| &queue.ids);
+        for id in ids {
+            if let Some(pending) = self.pending.get_mut(id) {
+                pending.waited_ms = pending.waited_ms.saturating_add(ms);
+            }
         }
     }
 

@@ -80,6 +80,7 @@ impl Ledger {
                 self.mail.push(Pending {
                     delivery: delivery.clone(),
                     attempts: 0,
+                    waited_ms: 0,
                 });
             }
             Record::Noted {
@@ -89,6 +90,7 @@ impl Ledger {
             } => {
                 self.cursor(agent_id).take(*seq, msg_id, false);
             }
+            Record::Waited { agent, ms } => self.mail.waited(agent, *ms),
             Record::Attempted { id } => self.mail.attempted(id),
             Record::Settled { id, .. } => {
                 self.end(id);
@@ -107,6 +109,7 @@ impl Ledger {
                     self.mail.push(Pending {
                         delivery: delivery.clone(),
                         attempts: dead.pending.attempts,
+                        waited_ms: 0,
                     });
                 }
             }
@@ -342,6 +345,10 @@ mod tests {
                 delivery: delivery("w1", 2),
             },
             Record::Attempted { id: id(1) },
+            Record::Waited {
+                agent: AgentName::new("w1"),
+                ms: 250,
+            },
             Record::Accepted {
                 delivery: delivery("w1", 3),
             },

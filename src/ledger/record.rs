@@ -42,6 +42,13 @@ pub enum Record {
         /// So that a copy is known again.
         msg_id: MsgId,
     },
+    /// So much longer has all mail of an agent waited that is not here.
+    Waited {
+        /// Whose.
+        agent: AgentName,
+        /// Milliseconds.
+        ms: u64,
+    },
     /// Bytes of it may reach the terminal from here on.
     Attempted {
         /// Which.

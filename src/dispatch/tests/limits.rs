@@ -237,63 +237,6 @@ fn a_local_send_beyond_the_limit_is_refused_with_429_and_an_event() {
 }
 
 #[test]
-fn mail_whose_reader_does_not_come_within_its_time_is_a_dead_letter() {
-    let mut w = facts_with(Limits::default());
-    let run = w.spawn("w1");
-    w.mail("w1", 1);
-    w.report("w1", run, AgentReport::Exited(How::default()));
-    w.done();
-    for _ in 0..58 {
-        w.pass(Duration::from_secs(60));
-    }
-    assert_eq!(w.d.ledger().mail().len(), 1, "its hour is not over");
-    for _ in 0..4 {
-        w.pass(Duration::from_secs(60));
-    }
-    assert_eq!(
-        (w.d.ledger().mail().len(), w.d.ledger().dead().len()),
-        (0, 1)
-    );
-    let dead = w.d.ledger().dead().iter().next().map(|d| d.reason.clone());
-    assert!(dead.is_some_and(|why| why.contains("no agent named 'w1' came within 3600 s")));
-    assert_eq!(acks(&w.sent()), [1], "the engine is told that it is over");
-}
-
-#[test]
-fn old_mail_gives_its_reader_a_minute_to_come_back_after_a_start_and_a_jump_of_the_clock() {
-    let mut w = facts_with(Limits::default());
-    w.spawn("w1");
-    w.mail("w1", 1);
-    let mut w = World::after(w.journal);
-    w.now.wall = Wall(w.now.wall.0 + 10 * 365 * 86_400_000);
-    w.pass(Duration::from_secs(50));
-    w.link_up();
-    assert_eq!(w.d.ledger().mail().len(), 1);
-    w.spawn("w1");
-    assert!(w.injected().is_some(), "it came in time");
-    w.pass(Duration::from_secs(600));
-    assert!(
-        w.d.ledger().dead().is_empty(),
-        "and who is here has no time limit"
-    );
-}
-
-#[test]
-fn mail_waits_for_ever_when_told_so() {
-    let mut w = facts_with(Limits {
-        ttl: None,
-        ..Limits::default()
-    });
-    let run = w.spawn("w1");
-    w.mail("w1", 1);
-    w.report("w1", run, AgentReport::Exited(How::default()));
-    for _ in 0..100 {
-        w.pass(Duration::from_secs(3600));
-    }
-    assert_eq!(w.d.ledger().mail().len(), 1);
-}
-
-#[test]
 fn mail_of_an_earlier_bearer_of_the_name_does_not_keep_the_new_ones_away_for_ever() {
     let mut w = facts_with(Limits {
         engine: 4,

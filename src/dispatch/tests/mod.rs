@@ -1,5 +1,6 @@
 //! Stories told to the dispatcher without threads, files or clocks.
 
+mod absent;
 mod actions;
 mod admission;
 mod blocked;

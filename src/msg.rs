@@ -16,7 +16,7 @@ use crate::time::{Mono, Wall};
 use crate::wire::down::{Down, Mode};
 use crate::wire::event::{BrokerEvent, DeliveryMode, Dialog, Policy, Proof};
 use crate::wire::local;
-use crate::wire::rest::{Invocation, Reader, RosterEntry};
+use crate::wire::rest::{Invocation, Posted, Reader, RosterEntry, WaitingRow};
 use crate::wire::up::{Outcome, Up};
 
 /// A token or key. Prints as dots, is never a journal record's field.
@@ -603,6 +603,8 @@ pub enum RestCall {
     Nodes,
     /// List who has a message.
     Readers(MsgId),
+    /// List what the engine keeps for an agent that is on no node.
+    Waiting(AgentName),
     /// An identity for an agent, and its place on this node: for when the link cannot do it.
     Identify(Box<Wanted>),
     /// Invoke an action in the broker's own name.
@@ -653,7 +655,9 @@ pub struct Identified {
 #[derive(Clone, Debug, PartialEq)]
 pub enum RestDone {
     /// `POST` was taken.
-    Posted(MsgId),
+    Posted(Posted),
+    /// What the engine keeps.
+    Waiting(Vec<WaitingRow>),
     /// Joined.
     Joined,
     /// Left.

@@ -41,6 +41,16 @@ impl Wall {
     }
 }
 
+impl Add<Duration> for Wall {
+    type Output = Wall;
+    fn add(self, more: Duration) -> Wall {
+        Wall(
+            self.0
+                .saturating_add(u64::try_from(more.as_millis()).unwrap_or(u64::MAX)),
+        )
+    }
+}
+
 impl Sub for Wall {
     type Output = Duration;
     fn sub(self, earlier: Wall) -> Duration {

@@ -268,19 +268,34 @@ pub fn pending(c: &Context, name: &str, json: bool) -> Result<(), Failure> {
     if list.pending.is_empty() {
         return print(&format!("nothing waits for {}\n", clean(name)));
     }
-    let rows: Vec<Vec<String>> = list
-        .pending
-        .iter()
-        .map(|message| {
-            vec![
-                message.queued_at_ms.iso(),
-                message.from.clone(),
-                message.target.clone(),
-                brief(&message.body, 60),
-            ]
-        })
-        .collect();
-    print(&table(c.paint, &["SINCE", "FROM", "TO", "MESSAGE"], &rows))
+    print(&pending_table(c, &list.pending))
+}
+
+fn pending_table(c: &Context, pending: &[local::PendingView]) -> String {
+    let absent = pending.iter().any(|message| message.lies_at.is_some());
+    let mut heads = vec!["SINCE", "FROM", "TO", "MESSAGE"];
+    if absent {
+        heads.extend(["AT THE", "UNTIL"]);
+    }
+    let row = |message: &local::PendingView| {
+        let mut row = vec![
+            message.queued_at_ms.iso(),
+            message.from.clone(),
+            message.target.clone(),
+            brief(&message.body, 60),
+        ];
+        if absent {
+            row.push(message.lies_at.clone().unwrap_or_default());
+            row.push(
+                message
+                    .until_ms
+                    .map_or("it comes".to_owned(), |at| at.iso()),
+            );
+        }
+        row
+    };
+    let rows: Vec<Vec<String>> = pending.iter().map(row).collect();
+    table(c.paint, &heads, &rows)
 }
 
 /// `flush`.

@@ -46,7 +46,7 @@ pub fn send(c: &Context, args: &args::Send) -> Result<(), Failure> {
     if args.json {
         print_json(&answer)?;
     } else {
-        print(&describe(&sent))?;
+        print(&describe(&args.to, &sent))?;
     }
     match stream {
         Some(mut stream) => {
@@ -57,13 +57,20 @@ pub fn send(c: &Context, args: &args::Send) -> Result<(), Failure> {
     }
 }
 
-fn describe(sent: &Sent) -> String {
-    let to = if sent.targets.is_empty() {
-        "taken by the engine".to_owned()
-    } else {
-        format!("queued for {}", clean(&sent.targets.join(", ")))
+fn describe(to: &str, sent: &Sent) -> String {
+    let what = match &sent.waits {
+        _ if !sent.targets.is_empty() => format!("queued for {}", clean(&sent.targets.join(", "))),
+        None => "taken by the engine".to_owned(),
+        Some(waits) => {
+            let name = clean(to.strip_prefix('@').unwrap_or(to));
+            let until = waits.until_ms.map_or_else(
+                || "it comes".to_owned(),
+                |at| format!("{}; see `relay-broker pending {name}`", at.iso()),
+            );
+            format!("{name} does not run here; the message waits until {until}")
+        }
     };
-    format!("{to} (message {})\n", clean(sent.event_id.as_str()))
+    format!("{what} (message {})\n", clean(sent.event_id.as_str()))
 }
 
 /// All of the input as a message; one newline at its end is the shell's, not the message's.

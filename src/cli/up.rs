@@ -246,13 +246,14 @@ fn embedded(plan: &Plan, listen: Option<SocketAddr>) -> Result<Engine, Failure> 
     // Also where it listened last time: the risk is taken anew with every start.
     let origin = "--engine-listen (perhaps of last time)";
     config::check_listen(origin, listen, plan.allow_plain_http)?;
-    let engine = Engine::start(EngineSettings {
+    let settings = EngineSettings {
         dir: state_dir.join(ENGINE_DIR),
         listen,
         workspace_key: None,
         workspace_name: plan.name().to_owned(),
-    })
-    .map_err(|e| engine_failure(&e))?;
+    };
+    let engine =
+        Engine::start_keeping(settings, plan.message_ttl()).map_err(|e| engine_failure(&e))?;
     warn_if_open("the engine", listen);
     let url = engine.url();
     let address = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);

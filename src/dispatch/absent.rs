@@ -4,10 +4,18 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
+use super::calls::Errand;
 use super::{Dispatcher, Out};
-use crate::ids::{AgentName, DeliveryId};
-use crate::ledger::Record;
-use crate::time::{Mono, Now, soonest};
+use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Ticket};
+use crate::ledger::{Pending, Record, Verdict};
+use crate::msg::{Answer, Delivery, Effect, Origin, Reply, RestCall};
+use crate::time::{Mono, Now, Wall, soonest};
+use crate::wire::down::{Deliver, Mode};
+use crate::wire::local::{PendingList, PendingView};
+use crate::wire::rest;
+use crate::wire::up::{DeliveryAck, Up};
 
 /// A reader gets at least this long to come back after a start, however long the mail has waited; less if the operator
 /// wants it.
@@ -118,5 +126,114 @@ impl Dispatcher {
 
     pub(super) fn absent_deadline(&self) -> Option<Mono> {
         self.absent_check
+    }
+
+    /// The engine inside gives a message up whose agent did not come to any node. It is ours to keep as a dead letter, and
+    /// the engine lets go of it once it hears that we have it.
+    pub(super) fn handed_over(&mut self, now: Now, frame: Deliver, why: &str, out: &mut Out) {
+        let (agent, up_to_seq) = (frame.agent.clone(), frame.seq);
+        let engines_name = self.called.get(&frame.agent_id).cloned();
+        match self.judge(&frame) {
+            Verdict::Stale => {}
+            Verdict::Copy => self.note(&frame, out),
+            Verdict::Pending => {
+                self.give_up(now, &frame.delivery_id, why, out);
+            }
+            Verdict::Fresh | Verdict::Gap => self.accept_frame(now, frame, Some(why), out),
+        }
+        if self.link.up {
+            self.counters.acks_sent += 1;
+            let agent = engines_name.unwrap_or(agent);
+            let ack = DeliveryAck { agent, up_to_seq };
+            out.effects.push(Effect::Send(Up::DeliveryAck(ack)));
+        }
+    }
+
+    /// The engine says that a message will not arrive (engine-wire 4.6). What it has handed to a broker, and what we took in
+    /// before, has its own end.
+    pub(super) fn engine_gave_up(&mut self, now: Now, data: &Value, out: &mut Out) {
+        let text = |key: &str| data[key].as_str().filter(|text| !text.is_empty());
+        let (Some(message), Some(name)) = (text("message_id"), text("target_agent_name")) else {
+            return;
+        };
+        let target = text("target_agent_id").unwrap_or(name);
+        let id =
+            text("delivery_id").map_or_else(|| format!("del_{message}_{target}"), str::to_owned);
+        let (id, msg_id) = (DeliveryId::new(id), MsgId::new(message));
+        let ours = self.ledger.mail().get(&id).is_some()
+            || self.ledger.dead().get(&id).is_some()
+            || self.ledger.knows(&AgentId::new(target), &msg_id);
+        if ours || text("kept_by").is_some() || self.stopping.is_some() {
+            return;
+        }
+        let why = text("error")
+            .or(text("reason"))
+            .unwrap_or("it does not say why");
+        let why = format!("the engine gave it up: {why}");
+        let delivery = Delivery {
+            id: id.clone(),
+            msg_id,
+            agent: AgentName::new(name),
+            origin: Origin::Acknowledged,
+            from: text("from_name").unwrap_or("unknown").to_owned(),
+            target: name.to_owned(),
+            body: text("text").unwrap_or_default().to_owned(),
+            thread_id: None,
+            mode: Mode::Wait,
+            raw: false,
+            queued_at: now.wall,
+        };
+        self.take_on(now, delivery, out);
+        self.bury(now, &id, &why, out);
+    }
+
+    // ---- what is shown of it ------------------------------------------------------------------------------------
+
+    /// Until when a message waits, as the wall clock is now; `None` for ever, or while its agent is here.
+    pub(super) fn waits_until(&self, now: Now, pending: &Pending) -> Option<Wall> {
+        let name = &pending.delivery.agent;
+        let ttl = self.facts.limits.ttl?;
+        let absent = !self.members.contains_key(name);
+        let left = absent.then(|| self.left(now, name, pending.waited_ms, ttl));
+        left.map(|left| now.wall + left)
+    }
+
+    /// What waits for an agent that is not here: some of it here, the rest with the engine, which is asked.
+    pub(super) fn pending_absent(&mut self, ticket: Ticket, name: AgentName, out: &mut Out) {
+        let call = RestCall::Waiting(name.clone());
+        self.errand(call, Errand::Waiting(ticket, name), out);
+    }
+
+    pub(super) fn waiting_answered(
+        &self,
+        now: Now,
+        name: &AgentName,
+        theirs: Vec<rest::WaitingRow>,
+    ) -> Answer {
+        if theirs.is_empty() {
+            return self.pending(now, name);
+        }
+        let mut pending: Vec<PendingView> = self
+            .ledger
+            .mail()
+            .of(name)
+            .map(|p| self.pending_view(now, p))
+            .collect();
+        let here = |row: &rest::WaitingRow| self.ledger.mail().get(&row.delivery_id).is_some();
+        let rows = theirs.into_iter().filter(|row| !here(row));
+        pending.extend(rows.map(|row| PendingView {
+            from: row.from,
+            body: row.text,
+            priority: if row.target.starts_with('#') { 3 } else { 2 },
+            target: row.target,
+            mode: row.mode,
+            queued_at_ms: row.posted_at_ms,
+            thread_id: None,
+            workspace_id: self.facts.workspace_id.clone(),
+            event_id: Some(row.message_id),
+            lies_at: Some("engine".into()),
+            until_ms: row.left_ms.map(|ms| now.wall + Duration::from_millis(ms)),
+        }));
+        Ok(Reply::Pending(PendingList { pending }))
     }
 }

@@ -27,6 +27,8 @@ pub(super) enum Errand {
     Nodes(Ticket),
     /// Who has a message.
     Readers(Ticket),
+    /// What the engine keeps for an agent that is not here.
+    Waiting(Ticket, AgentName),
     /// An agent wants an identity, in this run.
     Identify { name: AgentName, run: Run },
     /// An action is invoked, or looked after.
@@ -51,10 +53,23 @@ impl Dispatcher {
             (Some(Errand::Channels(name)), other) => {
                 log::warn!("{name} could not change its channels at the engine: {other:?}")
             }
-            (Some(Errand::Post { ticket, to: _ }), RestDone::Posted(event_id)) => {
+            (Some(Errand::Waiting(ticket, name)), done) => {
+                let rows = match done {
+                    RestDone::Waiting(rows) => rows,
+                    _ => Vec::new(),
+                };
+                let answer = self.waiting_answered(now, &name, rows);
+                out.effects.push(Effect::Reply(ticket, answer));
+            }
+            (Some(Errand::Post { ticket, to: _ }), RestDone::Posted(posted)) => {
+                let until = |ms| now.wall + std::time::Duration::from_millis(ms);
+                let waits = posted.waits.map(|waits| local::Waits {
+                    until_ms: waits.left_ms.map(until),
+                });
                 let sent = local::Sent {
                     success: true,
-                    event_id,
+                    waits,
+                    event_id: posted.id,
                     delivered: 0,
                     local: false,
                     relaycast_published: Some(true),
@@ -191,6 +206,7 @@ impl Dispatcher {
             targets: vec![name.to_string()],
             workspace_id: self.facts.workspace_id.clone(),
             workspace_alias: None,
+            waits: None,
         })))
     }
 
@@ -461,6 +477,7 @@ fn sentence(done: &RestDone) -> String {
         } => message.clone(),
         RestDone::Busy => "too many calls to the engine are waiting; try again".into(),
         RestDone::Posted(_)
+        | RestDone::Waiting(_)
         | RestDone::Joined
         | RestDone::Left
         | RestDone::Nodes(_)

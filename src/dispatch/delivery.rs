@@ -428,28 +428,32 @@ impl Dispatcher {
 
     // ---- hold and release ---------------------------------------------------------------------------------------
 
-    pub(super) fn pending(&self, name: &AgentName) -> Answer {
+    pub(super) fn pending(&self, now: Now, name: &AgentName) -> Answer {
         if !self.members.contains_key(name) && self.ledger.bound(name).is_none() {
             return Err(self.unknown(name));
         }
-        let view = |p: &Pending| local::PendingView {
+        let mail = self.ledger.mail().of(name);
+        Ok(Reply::Pending(local::PendingList {
+            pending: mail.map(|p| self.pending_view(now, p)).collect(),
+        }))
+    }
+
+    pub(super) fn pending_view(&self, now: Now, p: &Pending) -> local::PendingView {
+        let channel = p.delivery.target.starts_with('#');
+        let absent = !self.members.contains_key(&p.delivery.agent);
+        local::PendingView {
             from: p.delivery.from.clone(),
             body: p.delivery.body.clone(),
             target: p.delivery.target.clone(),
-            priority: if p.delivery.target.starts_with('#') {
-                3
-            } else {
-                2
-            },
+            priority: if channel { 3 } else { 2 },
             mode: p.delivery.mode,
             queued_at_ms: p.delivery.queued_at,
             thread_id: p.delivery.thread_id.clone(),
             workspace_id: self.facts.workspace_id.clone(),
             event_id: Some(p.delivery.msg_id.clone()),
-        };
-        Ok(Reply::Pending(local::PendingList {
-            pending: self.ledger.mail().of(name).map(view).collect(),
-        }))
+            lies_at: absent.then(|| "broker".into()),
+            until_ms: self.waits_until(now, p),
+        }
     }
 
     pub(super) fn mode(&self, name: &AgentName) -> Answer {

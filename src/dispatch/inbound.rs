@@ -75,6 +75,10 @@ impl Dispatcher {
             return;
         }
         self.address(now, &mut frame);
+        let undelivered = fields::undelivered(&frame.payload).map(str::to_owned);
+        if let Some(why) = undelivered.filter(|_| !self.members.contains_key(&frame.agent)) {
+            return self.handed_over(now, frame, &why, out);
+        }
         if self.is_full(&frame.agent_id) && frame.seq > self.ledger.received(&frame.agent_id) {
             self.leave_to_engine(&frame);
             return;
@@ -132,7 +136,7 @@ impl Dispatcher {
             .cloned()
     }
 
-    fn judge(&self, frame: &Deliver) -> Verdict {
+    pub(super) fn judge(&self, frame: &Deliver) -> Verdict {
         if is_denial(frame) {
             return Verdict::Fresh;
         }
@@ -176,7 +180,7 @@ impl Dispatcher {
         self.acknowledge(&frame.agent, &frame.agent_id, out);
     }
 
-    fn note(&mut self, frame: &Deliver, out: &mut Out) {
+    pub(super) fn note(&mut self, frame: &Deliver, out: &mut Out) {
         let (agent_id, seq, msg_id) = (frame.agent_id.clone(), frame.seq, frame.msg_id.clone());
         self.record(
             Record::Noted {
@@ -210,7 +214,13 @@ impl Dispatcher {
             .then_some("no agent of this name has ever run on this node")
     }
 
-    fn accept_frame(&mut self, now: Now, frame: Deliver, obstacle: Option<&str>, out: &mut Out) {
+    pub(super) fn accept_frame(
+        &mut self,
+        now: Now,
+        frame: Deliver,
+        obstacle: Option<&str>,
+        out: &mut Out,
+    ) {
         let delivery = Delivery {
             id: frame.delivery_id.clone(),
             msg_id: frame.msg_id.clone(),

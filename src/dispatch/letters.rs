@@ -133,6 +133,9 @@ impl Dispatcher {
                 "no agent named '{name}' runs here; spawn it, then redeliver"
             ));
         }
+        if dead.pending.delivery.body.is_empty() {
+            return Some("only the engine has its words; ask its sender to send it again".into());
+        }
         let crowd = self.crowd(name, Side::Local, dead.pending.weight())?;
         Some(format!("{crowd}; try again later"))
     }

@@ -53,7 +53,7 @@ impl Dispatcher {
                 agents: self.agent_views(now),
                 departed: self.departed_views(),
             })),
-            ApiCall::Pending(name) => self.pending(name),
+            ApiCall::Pending(name) => self.pending(now, name),
             ApiCall::Mode(name) => self.mode(name),
             ApiCall::Status => Ok(Reply::Status(Box::new(self.status(now)))),
             ApiCall::DeadLetters => Ok(Reply::DeadLetters(self.dead_views(now))),

@@ -283,6 +283,9 @@ impl Dispatcher {
             Down::ActionInvoke(invoke) => self.invoke(now, invoke, out),
             Down::Reply(reply) => self.reply(now, reply, out),
             Down::Error(error) => self.error_frame(now, error, out),
+            Down::ContextUpdate(news) if news.event == "delivery.failed" => {
+                self.engine_gave_up(now, &news.data, out);
+            }
             // News for screens, and a ping that wants no answer (engine-wire 3.1, 3.5).
             Down::ContextUpdate(_) | Down::Ping => {}
         }
@@ -301,6 +304,10 @@ impl Dispatcher {
 
     fn call(&mut self, now: Now, ticket: crate::ids::Ticket, call: ApiCall, out: &mut Out) {
         let answer: Option<Answer> = match call {
+            ApiCall::Pending(name) if !self.members.contains_key(&name) => {
+                self.pending_absent(ticket, name, out);
+                None
+            }
             ApiCall::Agents
             | ApiCall::Pending(_)
             | ApiCall::Mode(_)

@@ -454,6 +454,7 @@ impl Turn<'_> {
             return;
         }
         self.unbind_agent(ws, agent);
+        self.give_up_mail(ws, agent);
         let Some(mut metadata) = self.agent(ws, agent).map(|a| a.metadata.clone()) else {
             return;
         };

@@ -91,7 +91,11 @@ impl State {
             | R::Muted { .. }
             | R::Reacted { .. }
             | R::Unreacted { .. } => self.apply_talk(record),
-            R::Read { .. } | R::Acked { .. } | R::DeliveryClosed { .. } | R::Expired { .. } => {
+            R::Read { .. }
+            | R::Acked { .. }
+            | R::DeliveryClosed { .. }
+            | R::Waited { .. }
+            | R::Expired { .. } => {
                 self.apply_mail(record);
             }
         }
@@ -132,6 +136,9 @@ impl State {
                 at,
             } => self.agent(*ws, *agent, |a| {
                 a.node.clone_from(node);
+                if !a.is_direct() {
+                    a.last_node.clone_from(node);
+                }
                 a.provider.clone_from(provider);
                 a.session_ref.clone_from(session_ref);
                 a.priority = *priority;
@@ -331,6 +338,11 @@ impl State {
             } => self.with(*ws, |w| w.ack(*agent, *up_to, *at)),
             R::DeliveryClosed { ws, agent, seq } => self.with(*ws, |w| w.close(*agent, *seq)),
             R::Expired { ws, at } => self.with(*ws, |w| w.expire(*at)),
+            R::Waited { ws, agent, ms } => self.with(*ws, |w| {
+                if let Some(mailbox) = w.mailboxes.get_mut(agent) {
+                    mailbox.waited(*ms);
+                }
+            }),
             other => unapplied(other),
         }
     }
@@ -567,7 +579,7 @@ impl Workspace {
                 (None, _) => Reason::Dm,
             };
             let mailbox = self.mailboxes.entry(recipient).or_default();
-            if mailbox.push(message.id, reason, message.at).is_some() {
+            if mailbox.push(message.id, reason).is_some() {
                 waiting += 1;
             }
         }
@@ -608,12 +620,18 @@ impl Workspace {
     }
 
     fn expire(&mut self, at: Wall) {
-        for mailbox in self.mailboxes.values_mut() {
-            for row in mailbox.due(at) {
-                if let Some(message) = mailbox.close(row.seq) {
-                    self.history.received(message);
-                }
-            }
+        let ttl = u64::try_from(limits::DELIVERY_TTL.as_millis()).unwrap_or(u64::MAX);
+        let history = &self.history;
+        let posted = |message: Id| history.get(message).map_or(0, |m| m.at.0);
+        let mut over = Vec::new();
+        for (agent, mailbox) in &self.mailboxes {
+            let due = mailbox
+                .rows()
+                .filter(|row| posted(row.message).saturating_add(ttl) <= at.0);
+            over.extend(due.map(|row| (*agent, row.seq)));
+        }
+        for (agent, seq) in over {
+            self.close(agent, seq);
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::absent::Absent;
 use super::behaviour::{Age, Behaviour};
 use super::directory::{Id, Owner, State, digest};
 use super::http::HttpCall;
@@ -132,7 +133,7 @@ pub enum Effect {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct EngineCore {
     pub(super) state: State,
     pub(super) live: Live,
@@ -140,9 +141,29 @@ pub struct EngineCore {
     pub(super) sweep_at: Option<Mono>,
     pub(super) behaviour: Behaviour,
     pub(super) trouble: Trouble,
+    /// How long mail waits for an agent that is not here; `None` for ever.
+    pub(super) ttl: Option<Duration>,
+    /// Mail that nobody is there to take.
+    pub(super) absent: Absent,
     /// Replies to `POST /v1/nodes` that may be asked for again, by workspace and idempotency key: a digest of what was
     /// asked, and when. Gone after a restart, when the token itself must do.
     pub(super) minted: BTreeMap<(Id, String), (String, Wall)>,
+}
+
+impl Default for EngineCore {
+    fn default() -> Self {
+        Self {
+            state: State::default(),
+            live: Live::default(),
+            last_issued: 0,
+            sweep_at: None,
+            behaviour: Behaviour::default(),
+            trouble: Trouble::default(),
+            ttl: Some(super::limits::DELIVERY_TTL),
+            absent: Absent::default(),
+            minted: BTreeMap::new(),
+        }
+    }
 }
 
 impl EngineCore {
@@ -162,6 +183,11 @@ impl EngineCore {
     /// Takes orders for trouble from now on, at the route of [`super::trouble::ROUTE`].
     pub fn allow_trouble(&mut self) {
         self.trouble.allowed = true;
+    }
+
+    /// Lets mail wait so long for agents that are not here; `None` for ever.
+    pub fn keep_mail_for(&mut self, ttl: Option<Duration>) {
+        self.ttl = ttl;
     }
 
     /// Asks to be woken in `after`, if nothing earlier was asked for.

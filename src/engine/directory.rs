@@ -98,6 +98,9 @@ pub struct Agent {
     pub token_hash: String,
     /// Where it lives.
     pub node: String,
+    /// The broker's node that it lived on last; empty for none.
+    #[serde(default)]
+    pub last_node: String,
     pub provider: String,
     pub session_ref: Option<String>,
     pub priority: i64,

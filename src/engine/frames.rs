@@ -400,6 +400,7 @@ impl Turn<'_> {
     /// Makes this connection the provider's, in place of any older one (engine-wire 8.2 rule 14).
     fn attach(&mut self, here: &Here, manner: Manner) {
         let Manner { cursor, direct, .. } = manner;
+        self.look_at_mail();
         let old = self.core.live.detach(here.ws, &here.node, &here.provider);
         if let Some(old) = &old
             && old.conn != here.conn
@@ -554,6 +555,7 @@ impl Turn<'_> {
         let Some(gone) = self.core.live.detach(ws, node, provider) else {
             return;
         };
+        self.look_at_mail();
         for (agent, ready) in gone.ready {
             self.core.live.forget(ws, agent);
             let name = self.agent(ws, agent).map(|a| a.name.clone());

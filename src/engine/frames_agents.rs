@@ -259,13 +259,13 @@ impl Turn<'_> {
         let Some(w) = self.core.state.workspaces.get(&ws) else {
             return;
         };
-        let agent = w
-            .agent_named(f.agent.as_str())
-            .filter(|a| a.node == here.node && a.provider == here.provider)
-            .map(|a| a.id);
-        let Some(agent) = agent else {
+        let Some(who) = w.agent_named(f.agent.as_str()) else {
             return;
         };
+        let agent = who.id;
+        if who.node != here.node || who.provider != here.provider {
+            return self.took_over(here, agent, up_to);
+        }
         let moves = w
             .mailboxes
             .get(&agent)
@@ -515,6 +515,9 @@ impl Turn<'_> {
             .filter(|(id, _)| !listed.contains(id))
             .map(|(id, ready)| (*id, ready.listed))
             .collect();
+        if !gone.is_empty() {
+            self.look_at_mail();
+        }
         for (agent, was_listed) in gone {
             self.core.live.unready(here.ws, agent);
             self.core.live.forget(here.ws, agent);

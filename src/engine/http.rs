@@ -191,6 +191,7 @@ const ROUTES: &[(&str, &str, Auth, Handler)] = &[
     ("DELETE", "dm/:id/participants/:name", At, dm::remove_participant),
 
     ("GET", "deliveries", At, mail::deliveries),
+    ("GET", "deliveries/waiting", Ot("deliveries:read"), mail::waiting),
     ("POST", "deliveries/:id/ack", At, mail::close),
     ("POST", "deliveries/:id/fail", At, mail::close),
     ("GET", "inbox", At, mail::inbox),

@@ -32,6 +32,7 @@ impl Turn<'_> {
             capabilities: new.capabilities,
             token_hash,
             node: direct_node(id),
+            last_node: String::new(),
             provider: DEFAULT_PROVIDER.into(),
             session_ref: None,
             priority: 0,
@@ -64,6 +65,7 @@ impl Turn<'_> {
         let Some(name) = self.agent(ws, agent).map(|a| a.name.clone()) else {
             return;
         };
+        self.tell_of_lost_mail(ws, agent);
         self.core.live.unready(ws, agent);
         self.core.live.forget(ws, agent);
         self.record(EngineRecord::AgentDeleted { ws, agent });

@@ -106,7 +106,11 @@ pub fn send(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
             t.post(ws, draft)
         }
     };
-    sent(t, ws, id, name.as_deref())
+    let (status, mut data) = sent(t, ws, id, name.as_deref())?;
+    if !t.is_in_hand(ws, peer) {
+        data["waits"] = json!({"left_ms": t.core.ttl.map(|ttl| ttl.as_millis() as u64)});
+    }
+    Ok((status, data))
 }
 
 pub fn create_group(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {

@@ -26,6 +26,22 @@ pub fn deliveries(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, list))
 }
 
+/// Mail that lies here because the agent is on no node that is connected; no part of the upstream API.
+pub fn waiting(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let w = t.ws(call.ws())?;
+    let wanted = call.query("agent");
+    let mut rows = Vec::new();
+    for agent in w.agents.values() {
+        if wanted.is_none_or(|name| agent.name == name) && !t.is_in_hand(w.id, agent.id) {
+            let mailbox = w.mailboxes.get(&agent.id);
+            let mail = mailbox.into_iter().flat_map(super::mailbox::Mailbox::rows);
+            rows.extend(mail.filter_map(|row| t.waiting_view(w, agent, row)));
+        }
+    }
+    rows.truncate(call.limit(1_000, 1_000));
+    Ok((200, json!(rows)))
+}
+
 /// Acknowledges or fails one delivery: either way it is not sent again.
 pub fn close(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     let (ws, me) = (call.ws(), call.agent()?);

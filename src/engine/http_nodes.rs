@@ -40,6 +40,7 @@ impl Turn<'_> {
 
     /// Lets an agent's mail flow over its node, if that is connected, from its cursor on.
     pub fn make_ready(&mut self, ws: Id, agent: Id, listed: bool) -> bool {
+        self.write_waited(ws, agent);
         let core = &mut *self.core;
         let Some(w) = core.state.workspaces.get(&ws) else {
             return false;
@@ -78,6 +79,7 @@ impl Turn<'_> {
         self.core.live.unready(ws, agent);
         self.core.live.forget(ws, agent);
         self.record(EngineRecord::AgentUnbound { ws, agent });
+        self.look_at_mail();
         if self.make_ready(ws, agent, true) {
             self.flush(ws, agent);
         } else if ran {

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::directory::Id;
 use super::limits;
-use crate::time::Wall;
 
 /// Why a row exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +40,9 @@ pub struct Row {
     pub seq: u64,
     pub message: Id,
     pub reason: Reason,
-    pub expires_at: Wall,
+    /// For how long the engine has run while nobody was there to take it; the highest number for one that is given up.
+    #[serde(default)]
+    pub waited_ms: u64,
 }
 
 /// See the module.
@@ -76,10 +77,10 @@ impl Mailbox {
         self.rows.iter().map(|r| r.message)
     }
 
-    /// The first row above `seq` that has not expired at `now`.
-    pub fn next_after(&self, seq: u64, now: Wall) -> Option<&Row> {
+    /// The first row above `seq`.
+    pub fn next_after(&self, seq: u64) -> Option<&Row> {
         let from = self.rows.partition_point(|r| r.seq <= seq);
-        self.rows.range(from..).find(|r| r.expires_at > now)
+        self.rows.get(from)
     }
 
     /// The row of that number.
@@ -93,23 +94,17 @@ impl Mailbox {
         self.rows.iter().find(|r| r.message == message)
     }
 
-    /// When the oldest row dies.
-    pub fn expiry(&self) -> Option<Wall> {
-        self.rows.iter().map(|r| r.expires_at).min()
-    }
-
     /// Adds a row with the next number, unless the mailbox is full: then `None`, and no number is used.
-    pub fn push(&mut self, message: Id, reason: Reason, at: Wall) -> Option<u64> {
+    pub fn push(&mut self, message: Id, reason: Reason) -> Option<u64> {
         if self.is_full() {
             return None;
         }
         self.last += 1;
-        let ttl = u64::try_from(limits::DELIVERY_TTL.as_millis()).unwrap_or(u64::MAX);
         self.rows.push_back(Row {
             seq: self.last,
             message,
             reason,
-            expires_at: Wall(at.0.saturating_add(ttl)),
+            waited_ms: 0,
         });
         Some(self.last)
     }
@@ -137,13 +132,11 @@ impl Mailbox {
         Some(row.message)
     }
 
-    /// Rows that are due by `now`, in order.
-    pub fn due(&self, now: Wall) -> Vec<Row> {
-        self.rows
-            .iter()
-            .filter(|r| r.expires_at <= now)
-            .cloned()
-            .collect()
+    /// So much longer have all rows waited.
+    pub fn waited(&mut self, ms: u64) {
+        for row in &mut self.rows {
+            row.waited_ms = row.waited_ms.saturating_add(ms);
+        }
     }
 }
 
@@ -154,7 +147,7 @@ mod tests {
     fn with(rows: u64) -> Mailbox {
         let mut m = Mailbox::default();
         for n in 1..=rows {
-            assert_eq!(m.push(100 + n, Reason::Message, Wall(n)), Some(n));
+            assert_eq!(m.push(100 + n, Reason::Message), Some(n));
         }
         m
     }
@@ -173,19 +166,16 @@ mod tests {
         let mut m = with(1);
         m.ack(99);
         assert_eq!(m.acked(), 1);
-        assert_eq!(m.push(7, Reason::Dm, Wall(0)), Some(2));
-        assert_eq!(m.next_after(m.acked(), Wall(0)).map(|r| r.seq), Some(2));
+        assert_eq!(m.push(7, Reason::Dm), Some(2));
+        assert_eq!(m.next_after(m.acked()).map(|r| r.seq), Some(2));
     }
 
     #[test]
     fn a_full_mailbox_refuses_without_using_a_number() {
         let mut m = with(limits::MAILBOX as u64);
-        assert_eq!(m.push(1, Reason::Dm, Wall(0)), None);
+        assert_eq!(m.push(1, Reason::Dm), None);
         m.ack(1);
-        assert_eq!(
-            m.push(1, Reason::Dm, Wall(0)),
-            Some(limits::MAILBOX as u64 + 1)
-        );
+        assert_eq!(m.push(1, Reason::Dm), Some(limits::MAILBOX as u64 + 1));
     }
 
     #[test]
@@ -195,16 +185,6 @@ mod tests {
         assert_eq!(m.acked(), 0);
         assert_eq!(m.close(1), Some(101));
         assert_eq!(m.acked(), 1);
-        assert_eq!(m.next_after(m.acked(), Wall(0)).map(|r| r.seq), Some(3));
-    }
-
-    #[test]
-    fn expired_rows_are_passed_over_and_named_once_due() {
-        let m = with(2);
-        let ttl = limits::DELIVERY_TTL.as_millis() as u64;
-        assert_eq!(m.next_after(0, Wall(1 + ttl)).map(|r| r.seq), Some(2));
-        let due: Vec<_> = m.due(Wall(1 + ttl)).iter().map(|r| r.seq).collect();
-        assert_eq!(due, [1]);
-        assert_eq!(m.expiry(), Some(Wall(1 + ttl)));
+        assert_eq!(m.next_after(m.acked()).map(|r| r.seq), Some(3));
     }
 }

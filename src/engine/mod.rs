@@ -8,6 +8,7 @@
 //! Reading order: `record` (what is remembered), `directory` and its parts (what is known), `live` (what is
 //! connected now), `core` (what can happen), then the route tables and frame handlers.
 
+mod absent;
 mod actions;
 mod apply;
 pub mod behaviour;

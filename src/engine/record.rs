@@ -167,7 +167,13 @@ pub enum EngineRecord {
         agent: Id,
         seq: u64,
     },
-    /// Every delivery that should have arrived by then was given up.
+    /// So much longer has all mail of an agent waited that nobody was there to take.
+    Waited {
+        ws: Id,
+        agent: Id,
+        ms: u64,
+    },
+    /// Every delivery that was an hour old by then was given up; written by versions that went by the wall clock.
     Expired {
         ws: Id,
         at: Wall,

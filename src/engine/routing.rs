@@ -239,6 +239,9 @@ impl Turn<'_> {
                 stream_event(c, &message)
             });
         let overfull = w.overfull(&recipients, weight(&message));
+        for recipient in &recipients {
+            self.mail_comes(ws, *recipient);
+        }
         self.record(EngineRecord::MessagePosted {
             ws,
             message: Box::new(message),
@@ -249,8 +252,9 @@ impl Turn<'_> {
                 self.flush(ws, *recipient);
             }
         }
-        if !recipients.is_empty() {
-            self.core.remind(self.now.mono, super::limits::DELIVERY_TTL);
+        if let Some(ttl) = self.core.ttl.filter(|_| !recipients.is_empty()) {
+            self.core
+                .remind(self.now.mono, ttl.min(super::absent::WRITTEN_EVERY));
         }
         self.announce(ws, scope, || event);
         for recipient in overfull {
@@ -272,7 +276,15 @@ impl Turn<'_> {
         data["message_id"] = json!(message.to_string());
         data["target_agent_id"] = json!(to.to_string());
         data["target_agent_name"] = json!(name);
-        self.context(ws, sender, "delivery.failed", data.clone());
+        if self
+            .agent(ws, sender)
+            .is_some_and(|who| self.core.live.of(ws, who).is_some())
+        {
+            self.context(ws, sender, "delivery.failed", data.clone());
+        } else if self.core.behaviour.strict.is_none() {
+            // A sender that no node hosts has nobody else to hear of it.
+            self.tell_keeper(ws, to, sender, data.clone());
+        }
         data["type"] = json!("delivery.failed");
         self.announce(ws, "deliveries:read", || data);
     }

@@ -120,6 +120,19 @@ impl Engine {
         Self::open(settings, EngineCore::new(), Arc::default(), None)
     }
 
+    /// The same, and mail waits so long for agents that are not here; `None` for ever.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub fn start_keeping(
+        settings: EngineSettings,
+        message_ttl: Option<Duration>,
+    ) -> Result<Self, EngineError> {
+        let mut core = EngineCore::new();
+        core.keep_mail_for(message_ttl);
+        Self::open(settings, core, Arc::default(), None)
+    }
+
     /// The same as a test double: an engine of a certain age, with trouble from the start, and more of it on order at
     /// [`trouble::ROUTE`].
     ///

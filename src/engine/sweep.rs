@@ -3,13 +3,9 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::actions::Status;
 use super::directory::Id;
 use super::limits;
-use super::record::EngineRecord;
-use super::routing;
 use super::turn::Turn;
 use crate::time::{Mono, soonest};
 
@@ -21,45 +17,13 @@ impl Turn<'_> {
     pub fn sweep(&mut self) {
         let workspaces: Vec<Id> = self.core.state.workspaces.keys().copied().collect();
         for ws in &workspaces {
-            self.expire_mail(*ws);
+            self.age_mail(*ws);
         }
         self.notice_silence();
         for ws in &workspaces {
             self.chase_invocations(*ws);
         }
         self.core.sweep_at = self.next_sweep();
-    }
-
-    fn expire_mail(&mut self, ws: Id) {
-        let Some(w) = self.core.state.workspaces.get(&ws) else {
-            return;
-        };
-        let mut dead = Vec::new();
-        for (agent, mailbox) in &w.mailboxes {
-            for row in mailbox.due(self.now.wall) {
-                let sender = w.history.get(row.message).map(|m| m.from);
-                dead.push((*agent, row, sender));
-            }
-        }
-        if dead.is_empty() {
-            return;
-        }
-        self.record(EngineRecord::Expired {
-            ws,
-            at: self.now.wall,
-        });
-        for (agent, row, sender) in dead {
-            let failure = json!({
-                "delivery_id": routing::delivery_id(row.message, agent),
-                "seq": row.seq,
-                "reason": "ttl_expired",
-                "error": "delivery TTL expired",
-                "retryable": false,
-            });
-            if let Some(sender) = sender {
-                self.delivery_failed(ws, sender, agent, row.message, failure);
-            }
-        }
     }
 
     /// Nodes without a recent heartbeat: their agents are offline and their work goes elsewhere. The socket stays; a
@@ -135,12 +99,8 @@ impl Turn<'_> {
         let mut next = None;
         let mut at = |after: Duration| next = soonest(next, Some(now.mono + after + GRACE));
         for w in self.core.state.workspaces.values() {
-            for expiry in w
-                .mailboxes
-                .values()
-                .filter_map(super::mailbox::Mailbox::expiry)
-            {
-                at(expiry - now.wall);
+            if let Some(after) = self.next_overdue(w) {
+                at(after);
             }
             for i in w.open.iter().filter_map(|id| w.invocations.get(id)) {
                 let (since, limit) = match (i.status, i.dispatched_at) {

@@ -124,7 +124,6 @@ impl<'a> Turn<'a> {
 
     /// Sends what an agent's mailbox holds beyond what was sent already, as far as the connection takes it.
     pub fn flush(&mut self, ws: Id, agent: Id) {
-        let now = self.now.wall;
         loop {
             let core = &mut *self.core;
             let Some(w) = core.state.workspaces.get(&ws) else {
@@ -143,7 +142,7 @@ impl<'a> Turn<'a> {
             let row = w
                 .mailboxes
                 .get(&agent)
-                .and_then(|m| m.next_after(ready.sent.max(m.acked()), now));
+                .and_then(|m| m.next_after(ready.sent.max(m.acked())));
             let Some(row) = row else {
                 return;
             };

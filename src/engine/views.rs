@@ -155,6 +155,17 @@ impl EngineCore {
     }
 
     /// One row of an agent's mailbox (engine-wire 2.6).
+    /// When a row would be given up if nobody came from now on, by the wall clock as it was when the message was posted.
+    fn expires_at(&self, m: Option<&super::history::Message>, row: &Row) -> Value {
+        let ttl = self.ttl.and_then(|ttl| u64::try_from(ttl.as_millis()).ok());
+        match (m, ttl) {
+            (Some(m), Some(ttl)) if row.waited_ms < ttl => {
+                json!(crate::time::Wall(m.at.0.saturating_add(ttl)).iso())
+            }
+            _ => Value::Null,
+        }
+    }
+
     pub(super) fn delivery_view(&self, w: &Workspace, agent: &Agent, row: &Row) -> Value {
         let m = w.history.get(row.message);
         let channel = m.and_then(|m| w.channels.get(&m.channel));
@@ -188,7 +199,7 @@ impl EngineCore {
             "error": null,
             "available_at": null,
             "deadline": null,
-            "expires_at": row.expires_at.iso(),
+            "expires_at": self.expires_at(m, row),
             "delivered_at": null,
             "acked_at": null,
             "dead_lettered_at": null,

@@ -12,13 +12,14 @@ use serde_json::json;
 
 use super::proxy::Proxy;
 use crate::dispatch::VERSION;
-use crate::ids::{ErrandId, InvocationId, MsgId, NodeId, WorkspaceId};
+use crate::ids::{AgentName, ErrandId, InvocationId, MsgId, NodeId, WorkspaceId};
 use crate::msg::{RestCall, RestDone, Secret};
 use crate::net::http::encode;
 use crate::sys::thread;
 use crate::wire::down::Mode;
 use crate::wire::rest::{
-    ApiError, CreateNode, CreatedNode, Envelope, Invocation, Posted, Reader, RosterEntry, Workspace,
+    ApiError, CreateNode, CreatedNode, Envelope, Invocation, Posted, Reader, RosterEntry,
+    WaitingRow, Workspace,
 };
 
 /// The whole of one call, connecting included.
@@ -281,6 +282,14 @@ impl Client {
         ))
     }
 
+    /// Engines of other makes have no such list, and keep such mail where nobody can look.
+    fn waiting(&self, agent: &AgentName) -> Result<Vec<WaitingRow>, CallError> {
+        self.get(&format!(
+            "/v1/deliveries/waiting?agent={}",
+            encode(agent.as_str())
+        ))
+    }
+
     fn invoke(
         &self,
         token: &Secret,
@@ -489,7 +498,7 @@ fn try_perform(client: &Client, own: &Own, call: RestCall) -> Result<RestDone, C
             idempotency_key,
         } => client
             .post(&token, &to, &text, mode, &idempotency_key)
-            .map(|p| RestDone::Posted(p.id)),
+            .map(RestDone::Posted),
         RestCall::Post {
             from: None,
             to,
@@ -500,7 +509,7 @@ fn try_perform(client: &Client, own: &Own, call: RestCall) -> Result<RestDone, C
             .speak(client, |token| {
                 client.post(token, &to, &text, mode, &idempotency_key)
             })
-            .map(|p| RestDone::Posted(p.id)),
+            .map(RestDone::Posted),
         RestCall::Invoke { action, input } => own
             .speak(client, |token| client.invoke(token, &action, &input))
             .map(RestDone::Invocation),
@@ -515,6 +524,7 @@ fn try_perform(client: &Client, own: &Own, call: RestCall) -> Result<RestDone, C
         }
         RestCall::Nodes => client.nodes().map(RestDone::Nodes),
         RestCall::Readers(message) => client.readers(&message).map(RestDone::Readers),
+        RestCall::Waiting(name) => client.waiting(&name).map(RestDone::Waiting),
         RestCall::Identify(wanted) => client.identify(&wanted).map(RestDone::Identified),
     }
 }

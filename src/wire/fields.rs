@@ -67,6 +67,12 @@ fn first<'a>(payload: &'a Value, paths: &[&str]) -> Option<&'a str> {
     paths.iter().find_map(|p| text_at(payload, p))
 }
 
+/// Why nobody will read it, in words of the embedded engine, which hands over what it has kept long enough for an agent that
+/// is not here.
+pub fn undelivered(payload: &Value) -> Option<&str> {
+    text_at(payload, "undelivered")
+}
+
 /// The words to type. Results of actions that are not text are shown as compact JSON of their output, never as the whole
 /// envelope.
 pub fn body(payload: &Value) -> String {

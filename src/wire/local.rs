@@ -320,6 +320,16 @@ pub struct Sent {
     pub workspace_id: Option<String>,
     /// Always null: one workspace per broker.
     pub workspace_alias: Option<String>,
+    /// Its agent is on no node at the moment, and the engine keeps the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
+}
+
+/// How long a message waits for an agent that is not here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Waits {
+    /// When it becomes a dead letter if the agent does not come; null for never.
+    pub until_ms: Option<Wall>,
 }
 
 /// One parked or waiting message of `GET …/pending`.
@@ -338,6 +348,12 @@ pub struct PendingView {
     pub workspace_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_id: Option<MsgId>,
+    /// Of an agent that is not here: `broker` or `engine`, whoever keeps the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lies_at: Option<String>,
+    /// When it becomes a dead letter if the agent does not come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<Wall>,
 }
 
 /// `GET …/pending`, answer.

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ids::{AgentId, InvocationId, MsgId, NodeId, WorkspaceId};
+use crate::ids::{AgentId, DeliveryId, InvocationId, MsgId, NodeId, WorkspaceId};
+use crate::time::Wall;
 
 /// The envelope around every answer.
 #[derive(Clone, Debug, Deserialize)]
@@ -138,6 +139,37 @@ pub struct BoundAgent {
 pub struct Posted {
     /// The message's id.
     pub id: MsgId,
+    /// The embedded engine says it of a direct message whose agent is on no node at the moment.
+    #[serde(default)]
+    pub waits: Option<Waits>,
+}
+
+/// How long a message waits for its agent to come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Waits {
+    /// Milliseconds; null for ever.
+    pub left_ms: Option<u64>,
+}
+
+/// One row of `GET /v1/deliveries/waiting`, which the embedded engine has and no other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WaitingRow {
+    /// The delivery's id.
+    pub delivery_id: DeliveryId,
+    /// The message's.
+    pub message_id: MsgId,
+    /// Who speaks.
+    pub from: String,
+    /// The agent, or `#channel`.
+    pub target: String,
+    /// The words.
+    pub text: String,
+    /// How urgently.
+    pub mode: super::down::Mode,
+    /// When it was posted.
+    pub posted_at_ms: Wall,
+    /// How long it waits yet; null for ever.
+    pub left_ms: Option<u64>,
 }
 
 /// One row of `GET /v1/nodes`, as far as people want to see it. Relays spell the keys in either case, leave some out and

@@ -173,3 +173,194 @@ fn a_spawn_that_comes_to_nothing_does_not_lengthen_or_shorten_the_waiting() {
     wait(&mut w, MINUTE);
     assert_eq!(waiting(&w), 0);
 }
+
+// ---- what the engine keeps --------------------------------------------------------------------------------------------
+
+fn handed(w: &mut World, seq: u64) {
+    w.frame(json!({"type":"deliver","delivery_id":format!("del_m{seq}_eve"),"agent_id":"id_eve","agent":"eve",
+        "msg_id":format!("m{seq}"),"seq":seq,"mode":"wait","payload":{"type":"dm.received",
+        "undelivered":"nobody came within 1h to read it","data":{"from_name":"lead","text":"hello"}}}));
+}
+
+/// D6: what the engine inside has kept long enough is a dead letter here, and only then does the engine let go of it.
+#[test]
+fn what_the_engine_hands_over_is_a_dead_letter_once_and_acknowledged_each_time() {
+    let mut w = limited(Some(HOUR));
+    handed(&mut w, 7);
+    assert_eq!(reasons(&w), ["nobody came within 1h to read it"]);
+    let acked = |w: &mut World| acks(&w.sent()).last().copied();
+    assert_eq!(acked(&mut w), Some(7));
+    handed(&mut w, 7);
+    assert_eq!(acked(&mut w), Some(7));
+    assert_eq!(reasons(&w).len(), 1);
+    w.spawn("eve");
+    w.done();
+    w.call(ApiCall::Redeliver(None));
+    assert!(w.injected().is_some_and(|i| i.text.ends_with("hello")));
+}
+
+/// One end, not two: what waits here and is handed over, too.
+#[test]
+fn what_waits_here_and_is_handed_over_ends_once() {
+    let mut w = limited(Some(HOUR));
+    let run = w.spawn("eve");
+    w.mail("eve", 1);
+    w.report("eve", run, AgentReport::Exited(How::default()));
+    w.done();
+    handed(&mut w, 1);
+    assert_eq!((waiting(&w), reasons(&w).len()), (0, 1));
+    assert_eq!(acks(&w.sent()), [1]);
+}
+
+/// A row that was handed over while its agent was being started.
+#[test]
+fn what_is_handed_over_for_an_agent_that_is_here_by_now_is_typed() {
+    let mut w = limited(Some(HOUR));
+    w.spawn("eve");
+    w.done();
+    handed(&mut w, 1);
+    assert!(w.injected().is_some());
+}
+
+fn failed(w: &mut World, extra: Value) {
+    let mut data = json!({"delivery_id":"del_m1_9","message_id":"m1","target_agent_id":"9","target_agent_name":"far",
+        "seq":4,"reason":"ttl_expired","error":"delivery TTL expired","retryable":false});
+    for (key, value) in extra.as_object().into_iter().flatten() {
+        data[key] = value.clone();
+    }
+    w.frame(
+        json!({"type":"context.update","topic":"agent","event":"delivery.failed","channel_id":null,
+        "agent_ids":["1"],"data":data}),
+    );
+}
+
+/// D6: an engine of any make that gives a message up is heard.
+#[test]
+fn a_delivery_that_the_engine_gave_up_is_a_dead_letter_with_its_event() {
+    let mut w = limited(Some(HOUR));
+    w.done();
+    failed(&mut w, json!({}));
+    failed(&mut w, json!({}));
+    assert_eq!(reasons(&w), ["the engine gave it up: delivery TTL expired"]);
+    let effects = w.done();
+    let told = |e: &&Effect| matches!(e, Effect::Publish(_, BrokerEvent::MessageDeliveryFailed { to, .. }) if to == "far");
+    assert_eq!(effects.iter().filter(told).count(), 1);
+    w.spawn("far");
+    w.done();
+    let Some(Ok(Reply::Redelivered(answer))) = w.call(ApiCall::Redeliver(None)) else {
+        panic!("no answer");
+    };
+    assert!(
+        answer.skipped[0]
+            .reason
+            .contains("only the engine has its words")
+    );
+}
+
+/// A mailbox that is full, or an agent that was deleted: no delivery id, or the words.
+#[test]
+fn the_other_ways_of_an_engine_to_give_up_are_heard_too() {
+    let mut w = limited(Some(HOUR));
+    failed(
+        &mut w,
+        json!({"delivery_id": null, "reason": "depth_cap", "error": "mailbox depth cap exceeded"}),
+    );
+    failed(
+        &mut w,
+        json!({"delivery_id": "d2", "message_id": "m2", "text": "hello", "from_name": "lead"}),
+    );
+    assert_eq!(reasons(&w).len(), 2);
+    w.spawn("far");
+    w.done();
+    w.call(ApiCall::Redeliver(None));
+    assert!(w.injected().is_some_and(|i| i.text.ends_with("hello")));
+}
+
+/// What some broker keeps, and what is here, has its own end.
+#[test]
+fn news_of_a_failed_delivery_that_somebody_has_makes_no_second_end() {
+    let mut w = limited(Some(HOUR));
+    w.spawn("w1");
+    w.mail("w1", 1);
+    let of_w1 =
+        json!({"delivery_id": "del_m1_w1", "target_agent_id": "id_w1", "target_agent_name": "w1"});
+    failed(&mut w, of_w1.clone());
+    w.land("w1", &DeliveryId::new("del_m1_w1"));
+    failed(&mut w, of_w1);
+    failed(&mut w, json!({"kept_by": "node_2"}));
+    assert!(reasons(&w).is_empty());
+}
+
+/// D6: `pending` of an agent that is not here shows what lies here and what lies at the engine, and until when.
+#[test]
+fn pending_shows_where_the_mail_of_an_absent_agent_lies_and_until_when() {
+    let mut w = awaited(Some(HOUR));
+    wait(&mut w, 30 * MINUTE);
+    w.done();
+    assert!(
+        w.call(ApiCall::Pending(AgentName::new("w1"))).is_none(),
+        "the engine is asked"
+    );
+    let errand = w.done().into_iter().find_map(|e| match e {
+        Effect::Errand(id, RestCall::Waiting(_)) => Some(id),
+        _ => None,
+    });
+    let row = |id: &str| crate::wire::rest::WaitingRow {
+        delivery_id: DeliveryId::new(id),
+        message_id: MsgId::new(id),
+        from: "lead".into(),
+        target: "w1".into(),
+        text: "hello".into(),
+        mode: crate::wire::down::Mode::Wait,
+        posted_at_ms: Wall(5),
+        left_ms: Some(60_000),
+    };
+    let rows = vec![row("del_m1_w1"), row("del_m2_w1")];
+    w.tell(Event::Errand(
+        errand.expect("an errand"),
+        crate::msg::RestDone::Waiting(rows),
+    ));
+    let list = w.done().into_iter().find_map(|e| match e {
+        Effect::Reply(_, Ok(Reply::Pending(list))) => Some(list.pending),
+        _ => None,
+    });
+    let list: Vec<_> = list
+        .expect("an answer")
+        .into_iter()
+        .map(|p| (p.lies_at.unwrap_or_default(), p.until_ms))
+        .collect();
+    let now = w.now.wall;
+    let half = now + 30 * MINUTE;
+    assert_eq!(
+        list,
+        [
+            ("broker".to_owned(), Some(half)),
+            ("engine".to_owned(), Some(now + MINUTE))
+        ]
+    );
+}
+
+/// An engine that has no such list, or does not answer, hides nothing of what lies here.
+#[test]
+fn pending_shows_what_lies_here_also_when_the_engine_cannot_say_more() {
+    for name in ["w1", "nobody"] {
+        let mut w = awaited(Some(HOUR));
+        w.call(ApiCall::Pending(AgentName::new(name)));
+        let errand = w.done().into_iter().find_map(|e| match e {
+            Effect::Errand(id, RestCall::Waiting(_)) => Some(id),
+            _ => None,
+        });
+        w.tell(Event::Errand(
+            errand.expect("an errand"),
+            crate::msg::RestDone::Busy,
+        ));
+        let answer = w.done().into_iter().find_map(|e| match e {
+            Effect::Reply(_, answer) => Some(answer),
+            _ => None,
+        });
+        match answer.expect("an answer") {
+            Ok(Reply::Pending(list)) => assert_eq!((name, list.pending.len()), ("w1", 1)),
+            other => assert!(name == "nobody" && other.is_err(), "{other:?}"),
+        }
+    }
+}

@@ -1,7 +1,5 @@
 //! Mail, talk and what becomes of them.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::{KEY, World};
@@ -109,30 +107,6 @@ fn mailboxes_that_weigh_too_much_together_are_full_and_the_sender_hears_it_also_
     w.restart();
     let inbox = w.ok("GET", "/v1/deliveries", &away, json!({}));
     assert_eq!(inbox, json!([]), "left out is left out");
-}
-
-#[test]
-fn mail_that_nobody_fetches_dies_after_an_hour_and_then_the_engine_sleeps() {
-    let mut w = World::new();
-    let (lead, _) = w.agent("lead");
-    w.agent("w1");
-    let stream = w.socket(SocketKind::Stream, KEY).expect("admitted");
-    w.dm(&lead, "w1", "m1");
-    w.pass(limits::DELIVERY_TTL / 2);
-    w.dm(&lead, "w1", "m2");
-    w.heard(stream);
-    w.pass(limits::DELIVERY_TTL / 2 + Duration::from_secs(1));
-    let events = w.heard(stream);
-    assert_eq!(events[0]["type"], "delivery.failed");
-    assert_eq!(events[0]["reason"], "ttl_expired");
-    assert_eq!(events[0]["seq"], 1);
-    assert_eq!(events.len(), 1);
-    assert!(w.core.deadline().is_some());
-    w.pass(limits::DELIVERY_TTL);
-    assert_eq!(w.heard(stream).len(), 1);
-    assert_eq!(w.core.deadline(), None);
-    w.restart();
-    assert_eq!(w.core.deadline(), None);
 }
 
 #[test]

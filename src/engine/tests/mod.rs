@@ -1,5 +1,6 @@
 //! The engine driven as a value: no socket, no thread, no clock but the one in the test's hand.
 
+mod absent;
 mod access;
 mod ages;
 mod mail;
@@ -269,6 +270,7 @@ impl World {
     fn restart(&mut self) {
         let mut core = EngineCore {
             behaviour: self.core.behaviour,
+            ttl: self.core.ttl,
             ..EngineCore::new()
         };
         for record in &self.records {

@@ -26,13 +26,15 @@ pub fn deliveries(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, list))
 }
 
-/// Mail that lies here because the agent is on no node that is connected; no part of the upstream API.
+/// Mail that lies here because the agent is on no node that is connected, with `all=true` also what nodes have and have not
+/// acknowledged; no part of the upstream API.
 pub fn waiting(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     let w = t.ws(call.ws())?;
-    let wanted = call.query("agent");
+    let (wanted, all) = (call.query("agent"), call.query("all") == Some("true"));
     let mut rows = Vec::new();
     for agent in w.agents.values() {
-        if wanted.is_none_or(|name| agent.name == name) && !t.is_in_hand(w.id, agent.id) {
+        let meant = wanted.is_none_or(|name| agent.name == name);
+        if meant && (all || !t.is_in_hand(w.id, agent.id)) {
             let mailbox = w.mailboxes.get(&agent.id);
             let mail = mailbox.into_iter().flat_map(super::mailbox::Mailbox::rows);
             rows.extend(mail.filter_map(|row| t.waiting_view(w, agent, row)));

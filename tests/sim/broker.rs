@@ -392,6 +392,7 @@ impl World {
             }
         }
         self.turned();
+        self.laws.all_ends_are_told();
         let Some(broker) = self.broker_of(life) else {
             return;
         };
@@ -406,6 +407,7 @@ impl World {
         }
         if self.prng.below(64) == 0 {
             self.compare_with_disk();
+            self.account_for_all();
         }
     }
 

@@ -3,12 +3,13 @@
 //! dispatcher what it believes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use relay_broker::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq};
 use relay_broker::ledger::{Ledger, Record};
 use relay_broker::msg::{Delivery, Origin};
 use relay_broker::wire::down::Deliver;
-use relay_broker::wire::event::{BrokerEvent, Proof};
+use relay_broker::wire::event::{BrokerEvent, DeliveryMode, Proof};
 use relay_broker::wire::up::Outcome;
 
 use crate::disk::Crash;
@@ -20,8 +21,9 @@ pub struct Fate {
     pub tag: Option<u64>,
     pub body: String,
     origin: Origin,
-    /// Its place in the order of acceptance.
+    /// Its place in the order of acceptance, and when that was.
     place: u64,
+    accepted_at: u64,
     /// How often it was handed to a terminal.
     pub injected: u32,
     /// How often a command line took it.
@@ -64,6 +66,11 @@ pub struct Laws {
     gone: BTreeSet<AgentId>,
     pub redelivered: u64,
     pub typed_twice: u64,
+    /// The world's time, and how long mail waits for an agent that is not here.
+    pub now: u64,
+    ttl: Option<Duration>,
+    /// Dead letters of which no event has told yet.
+    untold: BTreeSet<DeliveryId>,
 }
 
 /// The number in a text that marks it as one of the world's messages.
@@ -80,6 +87,14 @@ pub fn tags(text: &str) -> Vec<u64> {
 }
 
 impl Laws {
+    /// For a world in which mail waits so long for agents that are not here.
+    pub fn new(ttl: Option<Duration>) -> Self {
+        Self {
+            ttl,
+            ..Self::default()
+        }
+    }
+
     pub fn break_law(&mut self, what: impl FnOnce() -> String) {
         if self.broken.is_none() {
             self.broken = Some(what());
@@ -114,7 +129,11 @@ impl Laws {
                 self.finish(agent_id, *seq);
             }
             Record::Settled { id, proof } => self.ended(id, Some(*proof)),
-            Record::DeadLettered { id, .. } => self.ended(id, None),
+            Record::DeadLettered { id, reason, .. } => {
+                self.untold.insert(id.clone());
+                self.waited_long_enough(id, reason);
+                self.ended(id, None);
+            }
             Record::Answered { id, outcome } => {
                 let before = self.durable.answer(id).flatten();
                 if before.is_some_and(|before| before != outcome) {
@@ -124,6 +143,49 @@ impl Laws {
             _ => {}
         }
         self.durable.apply(record);
+        if let Record::Ended {
+            agent,
+            released: true,
+        } = record
+        {
+            let waiting = self.durable.mail().waiting(agent);
+            let held = self.durable.mode(agent) == DeliveryMode::ManualFlush;
+            self.must(waiting == 0 && !held, || {
+                format!("{agent} is released with {waiting} messages waiting (held: {held})")
+            });
+        }
+    }
+
+    /// Nobody is said not to have come before the time was over, whatever the wall clocks did.
+    fn waited_long_enough(&mut self, id: &DeliveryId, reason: &str) {
+        let (Some(ttl), Some(fate)) = (self.ttl, self.fates.get(id)) else {
+            return;
+        };
+        let waited = Duration::from_nanos(self.now - fate.accepted_at);
+        let early = reason.starts_with("no agent named") && waited < ttl;
+        self.must(!early, || {
+            format!("{id} is given up after {waited:?} and not {ttl:?}: {reason}")
+        });
+    }
+
+    /// All effects of a turn were performed: no end was passed over in silence.
+    pub fn all_ends_are_told(&mut self) {
+        if let Some(id) = self.untold.first().cloned() {
+            self.break_law(|| format!("{id} became a dead letter and no event told"));
+        }
+    }
+
+    /// What has not ended is listed, and what has is not.
+    pub fn all_pending_are_listed(&mut self) {
+        let mail = self.durable.mail();
+        let wrong = self.fates.iter().find(|(id, fate)| {
+            let listed = mail.get(id).is_some();
+            listed != (fate.ends == 0)
+        });
+        if let Some((id, fate)) = wrong {
+            let line = format!("{id} ended {} times and is not listed so", fate.ends);
+            self.break_law(|| line);
+        }
     }
 
     fn accepted(&mut self, delivery: &Delivery) {
@@ -152,6 +214,7 @@ impl Laws {
             body: delivery.body.clone(),
             origin: delivery.origin.clone(),
             place,
+            accepted_at: self.now,
             injected: 0,
             accepted: 0,
             ends: 0,
@@ -208,6 +271,8 @@ impl Laws {
         self.in_flight.iter().for_each(|record| with.apply(record));
         if *found == with {
             self.persisted();
+            // It died between the disk and its words.
+            self.untold.clear();
             return;
         }
         let durable = format!("{:?}", self.durable);
@@ -224,6 +289,8 @@ impl Laws {
     }
 
     pub fn crashed(&mut self, how: Crash) {
+        // Nobody was there to tell, or to be told.
+        self.untold.clear();
         if how == Crash::Power {
             // The notes are not synced.
             self.fates.values_mut().for_each(|fate| fate.noted = false);
@@ -238,6 +305,9 @@ impl Laws {
             format!("event {number} comes after event {last}")
         });
         self.published = number;
+        if let BrokerEvent::DeadLetterAdded { delivery_id, .. } = event {
+            self.untold.remove(delivery_id);
+        }
         if let BrokerEvent::DeliveryInjected {
             delivery_id,
             redelivered,

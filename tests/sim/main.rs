@@ -54,6 +54,7 @@ fn live(seed: u64, telling: bool) -> Outcome {
     }
     if rested {
         world.compare_with_disk();
+        world.account_for_all();
         world.laws.at_the_end();
     } else {
         let left = world.laws.left();

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::disk::Crash;
 use crate::mind::{Mind, Phase, Wrote};
 use crate::network::{Asker, ToNode};
+use crate::people::{To, Told};
 use crate::world::{MS, SECOND, What, World, tell};
 
 pub const KEY: &str = "rk_live_sim";
@@ -53,12 +54,10 @@ impl World {
         }
         self.engine_lives += 1;
         let life = self.engine_lives;
-        let woken = Mind::wake(
-            &self.engine_disk,
-            "engine",
-            self.options.rotate_bytes.max(20_000),
-            EngineCore::new(),
-        );
+        let mut core = EngineCore::new();
+        core.keep_mail_for(self.options.limits.ttl);
+        let rotate = self.options.rotate_bytes.max(20_000);
+        let woken = Mind::wake(&self.engine_disk, "engine", rotate, core);
         let mut mind = match woken {
             Ok((mind, damage)) => {
                 if !damage.is_empty() {
@@ -107,6 +106,41 @@ impl World {
             let body = self.engine_at_once(call);
             let bearer = body["data"]["id"].as_str().map(AgentId::new);
             self.laws.borne_by(&name, bearer.as_ref());
+        }
+    }
+
+    /// Looks, as the owner of a message can, where each is that the engine has taken: it came to the broker, or the engine
+    /// lists it.
+    pub fn account_for_all(&mut self) {
+        let phases = (
+            self.engine.as_ref().map(|e| e.mind.phase),
+            self.broker.as_ref().map(|b| b.mind.phase),
+        );
+        self.laws.all_pending_are_listed();
+        if phases != (Some(Phase::Idle), Some(Phase::Idle)) {
+            return;
+        }
+        let mut call = http("GET", "/v1/deliveries/waiting", KEY, None, json!({}));
+        call.query.push(("all".into(), "true".into()));
+        let body = self.engine_at_once(call);
+        let rows = body["data"].as_array().cloned().unwrap_or_default();
+        let lies = |id: &str, name: &str| {
+            rows.iter()
+                .any(|row| row["message_id"] == id && row["agent_name"] == name)
+        };
+        let lost = self
+            .messages
+            .iter()
+            .find_map(|message| match (&message.told, &message.to) {
+                (Told::Taken(id), To::Agent(name)) => {
+                    let found = self.laws.came(id, name) || lies(id, name.as_str());
+                    (!found).then(|| (id.clone(), name.clone()))
+                }
+                _ => None,
+            });
+        if let Some((id, name)) = lost {
+            self.laws
+                .break_law(|| format!("message {id} for {name} is nowhere: {rows:?}"));
         }
     }
 

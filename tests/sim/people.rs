@@ -79,9 +79,10 @@ pub enum Trouble {
     Hold,
     Death,
     Redeliver,
+    Away,
 }
 
-const TROUBLES: [Trouble; 13] = [
+const TROUBLES: [Trouble; 14] = [
     Trouble::Cut,
     Trouble::Hole,
     Trouble::EngineKill,
@@ -95,6 +96,7 @@ const TROUBLES: [Trouble; 13] = [
     Trouble::Hold,
     Trouble::Death,
     Trouble::Redeliver,
+    Trouble::Away,
 ];
 
 /// Who waits for an answer of the local API.
@@ -185,6 +187,7 @@ impl World {
             Trouble::Hold => o.hold_ms,
             Trouble::Death => o.death_ms,
             Trouble::Redeliver => o.redeliver_ms,
+            Trouble::Away => o.away_ms,
         };
         if mean_ms > 0 && !self.healed {
             let after = self.spread(mean_ms * MS);
@@ -257,6 +260,7 @@ impl World {
                 let hours = self.prng.below(5) as i64 - 2;
                 let rest = self.prng.below(4) as i64 * 250;
                 self.wall_off_ms = hours * 3_600_000 + rest;
+                self.engine_off_ms = (self.prng.below(5) as i64 - 2) * 3_600_000;
                 tell!(self, "the clock jumps: {} ms off", self.wall_off_ms);
             }
             Trouble::Release => {
@@ -273,6 +277,17 @@ impl World {
             Trouble::Redeliver => {
                 tell!(self, "somebody redelivers all dead letters");
                 self.call(ApiCall::Redeliver(None), Caller::Nobody("redeliver"));
+            }
+            Trouble::Away => {
+                let name = self.any_name();
+                let until = self.now + self.prng.below(120 * SECOND);
+                tell!(self, "{name} goes away");
+                self.away.insert(name.clone(), until);
+                if self.prng.below(2) == 0 {
+                    return self.release(&name);
+                }
+                let now = self.now;
+                self.with_seat(&name, |seat| seat.die(now));
             }
             Trouble::Death => {
                 let (name, now) = (self.any_name(), self.now);
@@ -352,7 +367,9 @@ impl World {
         let Some(broker) = self.broker.as_ref().filter(|b| !b.is_degraded()) else {
             return;
         };
-        let missing = |name: &&AgentName| !broker.agents.contains_key(*name);
+        let back =
+            |name: &AgentName| self.healed || self.away.get(name).is_none_or(|at| *at <= self.now);
+        let missing = |name: &&AgentName| !broker.agents.contains_key(*name) && back(name);
         let missing: Vec<AgentName> = self.names.iter().filter(missing).cloned().collect();
         for name in missing {
             self.spawn(&name);

@@ -48,6 +48,8 @@ pub struct Options {
     pub hold_ms: u64,
     pub death_ms: u64,
     pub redeliver_ms: u64,
+    /// Somebody goes away and is not spawned again for a while.
+    pub away_ms: u64,
     // troubles, chances
     pub kill_in_write: u64,
     pub kill_in_effects: u64,
@@ -93,6 +95,7 @@ impl Options {
             hold_ms: 0,
             death_ms: 0,
             redeliver_ms: 0,
+            away_ms: 0,
             kill_in_write: 0,
             kill_in_effects: 0,
             power: 0,
@@ -127,6 +130,7 @@ impl Options {
             hold_ms: some(10_000),
             death_ms: some(15_000),
             redeliver_ms: some(20_000),
+            away_ms: some(20_000),
             kill_in_write: some(20),
             kill_in_effects: some(20),
             power: some(500),

@@ -93,6 +93,10 @@ pub struct World {
     pub engine_lives: u64,
     /// How far the broker's machine is off.
     pub wall_off_ms: i64,
+    /// How far the engine's is.
+    pub engine_off_ms: i64,
+    /// Who is not spawned again before that time.
+    pub away: BTreeMap<AgentName, u64>,
     pub messages: Vec<Message>,
     pub senders: Vec<String>,
     pub names: Vec<AgentName>,
@@ -126,6 +130,7 @@ impl World {
         let names = (0..options.manners.len())
             .map(|n| AgentName::new(format!("w{n}")))
             .collect();
+        let laws = Laws::new(options.limits.ttl);
         let mut world = Self {
             now: SECOND,
             number: 0,
@@ -141,10 +146,12 @@ impl World {
             lives: 0,
             engine_lives: 0,
             wall_off_ms: 0,
+            engine_off_ms: 0,
+            away: BTreeMap::new(),
             messages: Vec::new(),
             senders: Vec::new(),
             names,
-            laws: Laws::default(),
+            laws,
             healed: false,
             stuck: BTreeMap::new(),
             telling: false,
@@ -169,9 +176,10 @@ impl World {
 
     /// Both clocks as the engine's machine reads them.
     pub fn engine_now(&self) -> Now {
+        let wall = (BIRTH_MS + self.now / MS) as i64 + self.engine_off_ms;
         Now {
             mono: Mono(self.now),
-            wall: Wall(BIRTH_MS + self.now / MS),
+            wall: Wall(wall.max(0) as u64),
         }
     }
 
@@ -249,6 +257,7 @@ impl World {
             return false;
         };
         self.now = entry.at;
+        self.laws.now = entry.at;
         self.events += 1;
         self.mix(entry.at ^ entry.number.rotate_left(40));
         self.happen(entry.what);

@@ -57,6 +57,42 @@ fn held_messages_are_listed_and_typed_when_asked_for() {
     assert_eq!(ask(&["pending", "ada"]).1, "nothing waits for ada\n");
 }
 
+/// D6, N27: whoever writes to an agent that is not here is told so, can see the message, and hears of its end.
+#[test]
+fn a_message_for_an_agent_that_does_not_run_is_seen_until_it_is_a_dead_letter() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &["--message-ttl", "4s"]);
+    node.spawn("eve", &["cat"]);
+    node.ready("eve");
+    let ask = |args: &[&str]| run(folder.path(), args);
+    assert_eq!(ask(&["release", "eve"]).0, Some(0));
+
+    let (code, out, _) = ask(&["send", "eve", "later"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        out.starts_with("eve does not run here; the message waits until 20"),
+        "{out}"
+    );
+    let (_, out, _) = ask(&["pending", "eve"]);
+    assert!(out.contains("later") && out.contains("engine"), "{out}");
+    until("the end of its time", || {
+        let (_, out, _) = ask(&["dead"]);
+        out.contains("nobody came within 4s to read it")
+            .then_some(())
+    });
+    assert_eq!(ask(&["pending", "eve"]).1, "nothing waits for eve\n");
+    assert_eq!(node.events("dead_letter_added").len(), 1);
+    node.spawn("eve", &["cat"]);
+    node.ready("eve");
+    assert_eq!(ask(&["redeliver", "--all"]).0, Some(0));
+    until("the message in the terminal", || {
+        ask(&["snapshot", "eve"])
+            .1
+            .contains("]: later")
+            .then_some(())
+    });
+}
+
 #[test]
 fn agents_come_and_go_by_command() {
     let folder = Scratch::new();

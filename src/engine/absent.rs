@@ -21,16 +21,14 @@ use crate::wire::down::{ContextUpdate, Down};
 
 /// How much of the waiting a kill may make forgotten.
 pub const WRITTEN_EVERY: Duration = Duration::from_secs(60);
-/// How many rows of one agent are handed over before the first of them is acknowledged.
-const AT_ONCE: usize = 256;
-
 /// What is known of it in this life.
 #[derive(Debug, Default)]
 pub struct Absent {
     /// From when on the waiting of an agent's mail is not written down yet.
     since: BTreeMap<(Id, Id), Mono>,
-    /// To whom an agent's mail was handed, and up to which number.
-    handed: BTreeMap<(Id, Id), (ConnId, u64)>,
+    /// To whom a row of an agent's mail was handed, which, and when. One at a time, so that its acknowledgement says nothing
+    /// of another.
+    handed: BTreeMap<(Id, Id), (ConnId, u64, Mono)>,
 }
 
 impl Turn<'_> {
@@ -147,7 +145,14 @@ impl Turn<'_> {
                 .filter_map(|row| self.left(w.id, *agent, row))
         });
         let next = lefts.filter(|left| !left.is_zero()).min();
-        next.map(|left| left.min(WRITTEN_EVERY))
+        let next = next.map(|left| left.min(WRITTEN_EVERY));
+        // What was handed over and is not acknowledged is handed over again.
+        let handed = self.core.absent.handed.iter();
+        let again = handed
+            .filter(|((ws, _), _)| *ws == w.id)
+            .map(|(_, (_, _, at))| WRITTEN_EVERY.saturating_sub(self.now.mono.since(*at)))
+            .filter(|left| !left.is_zero());
+        again.chain(next).min()
     }
 
     /// A row's time is over. Who was never on a broker's node and read a channel in another way was told by the stream.
@@ -170,18 +175,16 @@ impl Turn<'_> {
 
     fn hand_over(&mut self, ws: Id, agent: Id, conn: ConnId, row: &Row) {
         let key = (ws, agent);
-        let handed = self.core.absent.handed.get(&key).copied();
-        let up_to = handed
-            .filter(|(to, _)| *to == conn)
-            .map_or(0, |(_, seq)| seq);
+        let now = self.now.mono;
         let Some(w) = self.core.state.workspaces.get(&ws) else {
             return;
         };
-        let open = w
-            .mailboxes
-            .get(&agent)
-            .map_or(0, |m| m.rows().filter(|r| r.seq <= up_to).count());
-        if row.seq <= up_to || open >= AT_ONCE {
+        let mailbox = w.mailboxes.get(&agent);
+        let lies = |seq: u64| mailbox.is_some_and(|m| m.row(seq).is_some());
+        let handed = self.core.absent.handed.get(&key);
+        if handed.is_some_and(|(to, seq, at)| {
+            *to == conn && lies(*seq) && now.since(*at) < WRITTEN_EVERY
+        }) {
             return;
         }
         let frame = w
@@ -190,7 +193,7 @@ impl Turn<'_> {
             .and_then(|who| routing::deliver(w, who, row));
         if let Some(Down::Deliver(mut frame)) = frame {
             frame.payload["undelivered"] = json!(self.words(row));
-            self.core.absent.handed.insert(key, (conn, row.seq));
+            self.core.absent.handed.insert(key, (conn, row.seq, now));
             self.push(conn, &Down::Deliver(frame));
         }
     }
@@ -224,14 +227,12 @@ impl Turn<'_> {
     /// A broker has made dead letters of what it was handed.
     pub fn took_over(&mut self, here: &Here, agent: Id, up_to: u64) {
         let handed = self.core.absent.handed.get(&(here.ws, agent)).copied();
-        let Some((_, seq)) = handed.filter(|(conn, _)| *conn == here.conn) else {
+        let Some((_, seq, _)) = handed.filter(|(conn, ..)| *conn == here.conn) else {
             return;
         };
         let w = self.core.state.workspaces.get(&here.ws);
-        let mailbox = w.and_then(|w| w.mailboxes.get(&agent));
-        let rows = mailbox.into_iter().flat_map(super::mailbox::Mailbox::rows);
-        let taken: Vec<Row> = rows.filter(|r| r.seq <= up_to.min(seq)).cloned().collect();
-        for row in taken {
+        let row = w.and_then(|w| w.mailboxes.get(&agent)?.row(seq)).cloned();
+        if let Some(row) = row.filter(|_| up_to >= seq) {
             self.drop_row(here.ws, agent, &row, Some(&here.node));
         }
         self.look_at_mail();

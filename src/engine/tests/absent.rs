@@ -62,14 +62,16 @@ impl Stage {
 
     /// What was handed over as undelivered since the last look: number and reason.
     fn handed(&mut self) -> Vec<(u64, String)> {
-        let frames = self.w.heard(self.conn).into_iter();
-        frames
-            .filter(|f| f["type"] == "deliver")
-            .filter_map(|f| {
-                let why = f["payload"]["undelivered"].as_str()?.to_owned();
-                Some((f["seq"].as_u64()?, why))
-            })
-            .collect()
+        let mut handed = Vec::new();
+        for frame in self.w.heard(self.conn) {
+            let why = frame["payload"]["undelivered"].as_str();
+            if let (Some(seq), Some(why)) = (frame["seq"].as_u64(), why) {
+                handed.push((seq, why.to_owned()));
+            }
+        }
+        // What is not acknowledged comes again every minute.
+        handed.dedup();
+        handed
     }
 }
 
@@ -102,9 +104,8 @@ fn mail_whose_time_is_over_is_handed_to_the_last_node_and_kept_until_that_has_it
     s.wait(DELIVERY_TTL - MINUTE);
     assert!(s.handed().is_empty());
     s.wait(2 * MINUTE);
-    let handed = s.handed();
     let why = "nobody came within 1h to read it".to_owned();
-    assert_eq!(handed, [(1, why.clone()), (2, why)]);
+    assert_eq!(s.handed(), [(1, why)], "one at a time");
     assert_eq!(s.waiting().len(), 2, "not before it is acknowledged");
     s.w.heard(stream);
     s.w.ack(s.conn, "eve", 1);

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -309,6 +310,28 @@ fn a_hard_limit_of_descriptors_is_named_and_told_with_503() {
     assert_eq!(status, 503, "{body}");
     let text = body.to_string();
     assert!(text.contains("64") && text.contains("ulimit -n"), "{text}");
+}
+
+#[test]
+fn a_request_for_which_no_descriptor_is_left_is_answered_and_not_cut_off() {
+    let folder = Scratch::new();
+    let node = up_after(&folder, "ulimit -n 48");
+    let address = node.api.trim_start_matches("http://");
+    let idle: Vec<TcpStream> = (0..40)
+        .map(|_| TcpStream::connect(address).expect("a listener"))
+        .collect();
+    // Whoever comes late is told, whether or not room is made for it meanwhile.
+    let mut told = 0;
+    for _ in 0..40 {
+        let (status, body) = node.call("GET", "/api/status", None);
+        assert!(status == 200 || status == 503, "{status}: {body}");
+        told += usize::from(body.to_string().contains("ulimit -n"));
+    }
+    assert!(told > 0, "48 are not enough for 40 who wait");
+    drop(idle);
+    until("room again", || {
+        (node.call("GET", "/api/status", None).0 == 200).then_some(())
+    });
 }
 
 #[test]

@@ -19,9 +19,11 @@ use super::head::{
 use super::http::{Outcome, Request, Response};
 use super::link;
 use super::server::{Doing, Limits, Shared};
-use crate::sys::clock;
+use crate::sys::{clock, limits};
 use crate::time::Mono;
 
+/// How long the request of a client is waited for that is turned away.
+const TURN_AWAY_TIME: Duration = Duration::from_millis(50);
 /// How long what a client still sends is read and thrown away, so that our last words are not lost to a reset.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// A refused connection's whole life.
@@ -423,6 +425,29 @@ impl Conn<'_> {
         // The client may be gone already; there is nobody else to tell.
         let _ = self.respond(what, &frame, false);
     }
+}
+
+/// Answers whatever a client wants with 503, without a thread or descriptor for it. Waits for its request only for a moment,
+/// since everybody else waits meanwhile.
+pub(super) fn turn_away(socket: &TcpStream, why: &io::Error) {
+    let mut stream = socket;
+    // Unread input would turn our last words into a reset.
+    let _ = ready(socket, PollFlags::IN, clock::now().mono + TURN_AWAY_TIME);
+    let _ = stream.read(&mut [0; READ_BYTES]);
+    let frame = Frame {
+        http_10: false,
+        head_only: false,
+        keep: false,
+    };
+    let message = format!(
+        "there is no room for this connection: {}",
+        limits::explain(why)
+    );
+    let response = plain(503, "no_room", &message);
+    let mut bytes = head_of(&response, &frame, false).into_bytes();
+    bytes.extend_from_slice(&response.body);
+    let _ = stream.write(&bytes);
+    let _ = socket.shutdown(Shutdown::Write);
 }
 
 /// Waits until the socket is ready; `TimedOut` at the deadline.

@@ -3,6 +3,7 @@
 //! nothing.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::head::plain;
 use super::http::{Outcome, Request, Response};
 use super::link;
 use crate::sys::wake::Wake;
-use crate::sys::{clock, thread};
+use crate::sys::{clock, limits, thread};
 use crate::time::Mono;
 
 /// Answers requests. Called on the connection's own thread, so it may block. A `HEAD` request arrives as `GET`; the
@@ -294,6 +295,7 @@ impl Drop for Server {
 fn accept_all(name: &str, listener: &TcpListener, shared: &Arc<Shared>) {
     let mut next_id = 0u64;
     let mut pause = false;
+    let mut spare = spare();
     while !shared.stopping() {
         let mut fds = vec![PollFd::new(&shared.wake, PollFlags::IN)];
         if !pause {
@@ -309,7 +311,7 @@ fn accept_all(name: &str, listener: &TcpListener, shared: &Arc<Shared>) {
                 Ok((stream, _)) => {
                     next_id += 1;
                     if let Err(e) = admit(name, next_id, stream, shared) {
-                        log::warn!("{name} had to drop a connection: {e}");
+                        log::warn!("{name} had to drop a connection: {}", limits::explain(&e));
                         pause = true;
                     }
                 }
@@ -321,7 +323,14 @@ fn accept_all(name: &str, listener: &TcpListener, shared: &Arc<Shared>) {
                     ) => {}
                 Err(e) => {
                     // The listener stays readable, so without a pause this would spin.
-                    log::warn!("{name} cannot accept right now: {e}");
+                    log::warn!("{name} cannot accept right now: {}", limits::explain(&e));
+                    drop(spare.take());
+                    if let Ok((stream, _)) = listener.accept()
+                        && stream.set_nonblocking(true).is_ok()
+                    {
+                        conn::turn_away(&stream, &e);
+                    }
+                    spare = self::spare();
                     pause = true;
                     break;
                 }
@@ -333,6 +342,11 @@ fn accept_all(name: &str, listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
+/// A descriptor to be closed when there is no other left, so that a client can be told.
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
 /// Gives a connection its thread.
 fn admit(name: &str, id: u64, stream: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
     let refused = match shared.make_room() {
@@ -342,7 +356,20 @@ fn admit(name: &str, id: u64, stream: TcpStream, shared: &Arc<Shared>) -> io::Re
     };
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
-    let socket = Arc::new(stream.try_clone()?);
+    let socket = Arc::new(stream);
+    let attended = attend(name, id, &socket, shared, refused);
+    attended.inspect_err(|e| conn::turn_away(&socket, e))
+}
+
+fn attend(
+    name: &str,
+    id: u64,
+    socket: &Arc<TcpStream>,
+    shared: &Arc<Shared>,
+    refused: bool,
+) -> io::Result<()> {
+    let stream = socket.try_clone()?;
+    let socket = socket.clone();
     let now = clock::now().mono;
     let entry = Entry {
         socket: socket.clone(),

@@ -542,6 +542,8 @@ pub enum AgentCommand {
     Inject(Box<Injection>),
     /// Forget a message. Not heeded once its text was typed: what stands in a terminal may still be submitted.
     Withdraw(DeliveryId),
+    /// Whatever the message that is being typed waits for: go on now. The owner has looked at the terminal.
+    Insist,
     /// Show the terminal.
     Snapshot {
         /// Whom to answer.

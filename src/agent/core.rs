@@ -164,6 +164,8 @@ pub struct AgentCore {
     /// How its terminal was when the agent was first ready: a launcher may have given it away for good, and some programs never
     /// show what they read.
     home: Option<Facts>,
+    /// When a person last pressed a key.
+    keys_at: Option<Mono>,
     /// The program's input line was seen.
     prompt_known: bool,
     /// Nothing is typed before; set by the first message that lands.
@@ -201,6 +203,7 @@ impl AgentCore {
             keys_waiting: 0,
             keyboard: Keyboard::default(),
             home: None,
+            keys_at: None,
             prompt_known: false,
             rests_until: None,
             sign: None,
@@ -389,6 +392,7 @@ impl AgentCore {
 
     fn keys(&mut self, now: Mono, number: u64, bytes: Vec<u8>, out: &mut Effects) {
         self.keyboard.pressed(now, &bytes);
+        self.keys_at = Some(now);
         if self.keys_waiting + bytes.len() > KEYS_MAX {
             let why = "the program does not read its terminal; too many keys wait".to_owned();
             out.effects.push(Effect::Keys(number, Err(why)));
@@ -427,6 +431,7 @@ impl AgentCore {
             }
             AgentCommand::Inject(injection) => self.waiting.push_back(*injection),
             AgentCommand::Withdraw(id) => self.withdraw(id, out),
+            AgentCommand::Insist => self.insist(out),
             AgentCommand::Snapshot { ticket, ansi } => {
                 Self::report(
                     out,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::agent::core::Facts;
-use crate::agent::drawn::{Before, Drawn};
+use crate::agent::drawn::{ABOVE, Before, Drawn};
 use crate::agent::gate::Gate;
 use crate::agent::inject::Frame;
 use crate::agent::profile::Profile;
@@ -12,7 +12,7 @@ use crate::agent::prompt::{self, Focus, Prompt};
 use crate::agent::proof::Head;
 use crate::agent::verify::{Echo, Key, Looks};
 use crate::ids::DeliveryId;
-use crate::screen::Screen;
+use crate::screen::{Nearby, Screen};
 use crate::time::Mono;
 use crate::wire::event::Proof;
 
@@ -74,6 +74,10 @@ pub struct Draft {
     pub echo: Echo,
     /// It was sent to interrupt.
     pub steer: bool,
+    /// Its owner has said that it is to go on now.
+    pub insisted: bool,
+    /// How often it may yet be typed again though nobody touched the keyboard.
+    pub retries: u8,
     /// How often Escape is to be pressed before it is typed.
     pub escapes: u8,
     pub gate: Gate,
@@ -111,6 +115,10 @@ pub struct Typing {
     pub away: bool,
     /// It had it for a moment at least.
     pub glimpsed: bool,
+    /// Something was drawn where it was typed.
+    pub touched: bool,
+    /// How it looked around the cursor when the text should have been there and was not.
+    pub vain: Option<Nearby>,
     pub looks: Looks,
 }
 
@@ -135,6 +143,20 @@ impl Verdict {
     }
 }
 
+/// What is known when a text may have been thrown away.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    pub now: Mono,
+    pub facts: Facts,
+    pub focus: Focus,
+    /// This program's input line was seen before.
+    pub known: bool,
+    pub screen: &'a Screen,
+    pub last_output: Option<Mono>,
+    /// When a person last pressed a key.
+    pub keys_at: Option<Mono>,
+}
+
 /// Whether a text went to something that threw it away, so that it may be typed again.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Swallowed {
@@ -147,19 +169,17 @@ pub enum Swallowed {
 impl Draft {
     /// A dialog that is open swallows a paste and draws nothing. It was swallowed if the program has read it all, the
     /// dialog is gone, and the input line stands empty in a picture that has settled: then nothing of it is anywhere.
-    pub fn is_swallowed(
-        &mut self,
-        now: Mono,
-        facts: Facts,
-        focus: Focus,
-        last_output: Option<Mono>,
-    ) -> Swallowed {
+    pub fn is_swallowed(&mut self, seen: Seen<'_>) -> Swallowed {
         let Stage::Typing(typing) = &mut self.stage else {
             return Swallowed::No;
         };
-        let (Some(typed_at), Some(false)) = (typing.typed_at, facts.unread) else {
+        let (Some(typed_at), Some(false)) = (typing.typed_at, seen.facts.unread) else {
             return Swallowed::No;
         };
+        let (now, focus, last_output) = (seen.now, seen.focus, seen.last_output);
+        if focus == Focus::Unknown || focus == Focus::Away && !seen.known {
+            return self.is_dropped(typed_at, seen);
+        }
         if focus == Focus::Away {
             typing.glimpsed = true;
             let since = *typing.away_since.get_or_insert(now);
@@ -186,6 +206,38 @@ impl Draft {
             true => Swallowed::Yes,
             false => Swallowed::Ask(at),
         }
+    }
+
+    /// As [`Draft::is_swallowed`], in a program of which nobody knows how its input line looks: the text is nowhere on the
+    /// screen, and what was around the cursor instead of it has gone. A person who pressed a key has put that away;
+    /// by itself it may just be slow to draw.
+    fn is_dropped(&mut self, typed_at: Mono, seen: Seen<'_>) -> Swallowed {
+        let Stage::Typing(typing) = &mut self.stage else {
+            return Swallowed::No;
+        };
+        typing.touched |= typing.before.is_touched(seen.screen);
+        let stands = typing.drawn_at.is_some() || typing.before.is_anywhere(seen.screen, &self.key);
+        if stands || typing.touched {
+            return Swallowed::No;
+        }
+        if seen.now < typed_at + DRAWN_WITHIN {
+            return Swallowed::Ask(typed_at + DRAWN_WITHIN);
+        }
+        let look = || seen.screen.nearby(ABOVE, ABOVE);
+        if *typing.vain.get_or_insert_with(look) == look() {
+            return Swallowed::No;
+        }
+        let drew = seen.last_output.unwrap_or(typed_at).max(typed_at);
+        let at = match seen.keys_at {
+            Some(pressed) if pressed > typed_at && drew >= pressed => drew + SETTLED,
+            _ if self.retries == 0 => return Swallowed::No,
+            _ => (drew + CALM).max(typed_at + DROPPED),
+        };
+        if seen.now < at {
+            return Swallowed::Ask(at);
+        }
+        self.retries = self.retries.saturating_sub(1);
+        Swallowed::Yes
     }
 
     /// `facts` must be newer than the last change of `written`.
@@ -290,6 +342,8 @@ pub struct Check {
     stalled: bool,
     /// It was said that the program does not read.
     told_unread: bool,
+    /// Enter was pressed because the owner said so, on a text that was not seen.
+    pub blind: bool,
     looks: Looks,
 }
 
@@ -348,6 +402,7 @@ impl Check {
             switched: false,
             stalled: false,
             told_unread: false,
+            blind: false,
             looks: Looks::new(now),
         }
     }
@@ -382,6 +437,11 @@ impl Check {
     fn say_unread(&mut self) -> Option<String> {
         (!std::mem::replace(&mut self.told_unread, true))
             .then(|| "typed, and the program has not read its terminal yet".to_owned())
+    }
+
+    /// Whether it was reported that the message does not go on.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled
     }
 
     /// Enter is in the terminal.
@@ -493,7 +553,7 @@ impl Check {
     }
 
     /// Whether the text is still in the input line. What an empty one shows is no text, whatever words it has.
-    fn stands(&self, screen: &Screen, prompt: Option<Prompt>, focus: Focus) -> bool {
+    pub fn stands(&self, screen: &Screen, prompt: Option<Prompt>, focus: Focus) -> bool {
         let key = &self.draft.key;
         let Some((place, before)) = &self.stood else {
             return false;

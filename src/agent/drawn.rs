@@ -9,9 +9,11 @@ use crate::agent::verify::{Key, is_long, plain};
 use crate::screen::{Nearby, Screen};
 
 /// Rows above the cursor in which a wrapped tail may begin.
-const ABOVE: u16 = 6;
+pub const ABOVE: u16 = 6;
 /// How far from its opening bracket a placeholder names what it stands for.
 const NAMED_WITHIN: usize = 40;
+/// So many marks are more than an input line's own.
+const LEAST_MARKS: usize = 3;
 
 /// Where a message is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +79,21 @@ impl Before {
             return Drawn::Near;
         }
         Drawn::No
+    }
+
+    /// Whether the message's end, or a placeholder that was not there before, stands anywhere on the screen.
+    pub fn is_anywhere(&self, screen: &Screen, key: &Key) -> bool {
+        let now = screen.nearby(u16::MAX, u16::MAX);
+        copies(&now, key).0 > self.copies.0 || self.new_placeholder(&now.rows.join("\n"))
+    }
+
+    /// Whether something was put where the text was typed, whatever it is.
+    pub fn is_touched(&self, screen: &Screen) -> bool {
+        let now = screen.nearby(0, 0);
+        let new = now.left.strip_prefix(self.was.left.trim_end());
+        new.map(plain).is_some_and(|new| {
+            new.contains(char::is_alphanumeric) || new.chars().count() >= LEAST_MARKS
+        })
     }
 
     /// Whether the cursor's row reads as it did.

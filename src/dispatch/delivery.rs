@@ -464,16 +464,21 @@ impl Dispatcher {
         }
     }
 
-    /// What is parked now goes out in order; the agent stays on hold for what comes later.
+    /// What is parked now goes out in order; the agent stays on hold for what comes later. A message that something in the
+    /// terminal holds up goes on as well.
     pub(super) fn flush(&mut self, now: Now, name: &AgentName, out: &mut Out) -> Answer {
-        if !self.members.contains_key(name) {
+        let Some(member) = self.members.get(name) else {
             return Err(self.unknown(name));
+        };
+        let mut count = 0;
+        if member.in_flight.is_some() {
+            count += u64::from(member.stalled.is_some());
+            let order = Effect::Agent(name.clone(), member.run, AgentCommand::Insist);
+            out.effects.push(order);
         }
-        let held = self.ledger.mode(name) == DeliveryMode::ManualFlush;
-        if !held {
-            return Ok(Reply::Flushed(0));
+        if self.ledger.mode(name) == DeliveryMode::ManualFlush {
+            count += self.drain(now, name, "explicit_flush", out);
         }
-        let count = self.drain(now, name, "explicit_flush", out);
         Ok(Reply::Flushed(count))
     }
 

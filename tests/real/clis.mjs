@@ -5,6 +5,9 @@ import path from 'node:path';
 
 const KEY = 'sk-dummy-0000000000000000000000000000-not-a-key';
 
+/** What a program needs that speaks the dialect of chat completions and asks no company for anything. */
+const CHAT = (url) => ({ OPENAI_API_KEY: KEY, OPENAI_BASE_URL: `${url}/v1`, OPENAI_API_BASE: `${url}/v1`, OPENAI_MODEL: 'one' });
+
 const first = (root, ...candidates) => candidates.map((name) => path.join(root, 'node_modules', name)).find((file) => fs.existsSync(file));
 
 /** What each CLI needs: its program, its variables, the files of its home. */
@@ -71,8 +74,49 @@ const SEEDS = {
   }),
 };
 
-/** The names of all of them. */
-export const CLIS = Object.keys(SEEDS);
+/** Programs of which the broker knows nothing, so that it must tell by what any program does. */
+const STRANGERS = {
+  qwen: ({ root, url }) => ({
+    program: first(root, '.bin/qwen'),
+    env: { ...CHAT(url), QWEN_TELEMETRY_ENABLED: 'false' },
+    files: {
+      '.qwen/settings.json': {
+        security: { auth: { selectedType: 'openai' }, folderTrust: { enabled: false } }, model: { name: 'one' },
+        general: { enableAutoUpdate: false, disableAutoUpdate: true, disableUpdateNag: true },
+        privacy: { usageStatisticsEnabled: false }, telemetry: { enabled: false }, ide: { enabled: false, hasSeenNudge: true },
+      },
+    },
+  }),
+  pi: ({ root, url }) => ({
+    program: first(root, '.bin/pi'),
+    args: ['--offline', '--provider', 'stand-in', '--model', 'one'],
+    env: { PI_OFFLINE: '1', PI_TELEMETRY: '0', PI_SKIP_VERSION_CHECK: '1' },
+    files: {
+      '.pi/agent/settings.json': { enableInstallTelemetry: false, lastChangelogVersion: '99.0.0', defaultProvider: 'stand-in', defaultModel: 'one' },
+      '.pi/agent/models.json': {
+        providers: {
+          'stand-in': {
+            baseUrl: `${url}/v1`, api: 'openai-completions', apiKey: KEY, compat: { supportsDeveloperRole: false, supportsReasoningEffort: false },
+            models: [{ id: 'one' }],
+          },
+        },
+      },
+    },
+  }),
+  aider: ({ root, url, project }) => ({
+    program: [path.join(root, 'aider/bin/aider')].find((file) => fs.existsSync(file)),
+    args: [
+      '--model', 'openai/one', '--no-show-model-warnings', '--no-check-update', '--no-show-release-notes', '--analytics-disable', '--no-git',
+      '--no-gitignore', '--edit-format', 'ask', '--map-tokens', '0', '--no-suggest-shell-commands', '--no-detect-urls',
+    ],
+    env: { ...CHAT(url), AIDER_ANALYTICS: 'false', LITELLM_LOCAL_MODEL_COST_MAP: 'True' },
+    files: {},
+  }),
+};
+
+/** The names of those that the broker knows, and of all. */
+export const KNOWN = Object.keys(SEEDS);
+export const CLIS = [...KNOWN, ...Object.keys(STRANGERS)];
 
 const quoted = (word) => `'${String(word).replaceAll("'", String.raw`'\''`)}'`;
 
@@ -84,7 +128,7 @@ export function seed(cli, { dir, root, url, trusted }) {
   const [home, project, bin] = ['home', 'project', 'bin'].map((name) => path.join(dir, name));
   for (const folder of [home, project, bin]) fs.mkdirSync(folder, { recursive: true });
   fs.writeFileSync(path.join(project, 'README.md'), '# a project\n');
-  const { program, env, files } = SEEDS[cli]({ root, url, home, project, trusted });
+  const { program, args = [], env, files } = { ...SEEDS, ...STRANGERS }[cli]({ root, url, home, project, trusted });
   if (!program) throw new Error(`${cli} is not installed below ${root}`);
   for (const [name, content] of Object.entries(files)) {
     const file = path.join(home, name);
@@ -97,6 +141,6 @@ export function seed(cli, { dir, root, url, trusted }) {
   };
   const launcher = path.join(bin, cli);
   const words = Object.entries(all).map(([name, value]) => `${name}=${quoted(value)}`);
-  fs.writeFileSync(launcher, `#!/bin/sh\ncd ${quoted(project)} && exec env -i ${words.join(' ')} ${quoted(program)} "$@"\n`, { mode: 0o755 });
+  fs.writeFileSync(launcher, `#!/bin/sh\ncd ${quoted(project)} && exec env -i ${words.join(' ')} ${[program, ...args].map(quoted).join(' ')} "$@"\n`, { mode: 0o755 });
   return { launcher, project };
 }

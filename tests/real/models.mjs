@@ -77,8 +77,10 @@ export class Models {
   #listeners = new Set();
   #answers = 0;
 
-  static async start() {
+  /** Of a program that offers no tools, every question counts. */
+  static async start({ toolless = false } = {}) {
     const models = new Models();
+    models.toolless = toolless;
     models.server = http.createServer((request, response) => {
       const chunks = [];
       request.on('data', (chunk) => chunks.push(chunk));
@@ -113,7 +115,7 @@ export class Models {
     const entries = conversation[dialect](body);
     const names = toolNames[dialect](body).filter(Boolean);
     // Titles, summaries and guesses are asked for without tools.
-    const main = names.length > 3 || (dialect === 'responses' && names.length > 0);
+    const main = this.toolless || names.length > 3 || (dialect === 'responses' && names.length > 0);
     if (!main) return { main };
     if (entries.length >= this.#longest) {
       this.#longest = entries.length;

@@ -32,7 +32,7 @@ export class World {
     world.cli = cli;
     const t = { after: (end) => world.#ends.push(end) };
     try {
-      world.models = await Models.start();
+      world.models = await Models.start({ toolless: cli === 'aider' });
       world.#ends.push(() => world.models.stop());
       const { launcher, project } = seed(cli, { dir, root, trusted, url: world.models.url });
       world.project = project;

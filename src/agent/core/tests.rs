@@ -2,6 +2,7 @@
 
 mod drawn; // drafts of every shape
 mod hostile; // bodies made of trouble
+mod swallowed; // texts that vanish
 mod terminals; // who has the terminal, and with which settings
 mod withdrawing; // messages to be forgotten
 

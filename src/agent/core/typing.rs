@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{AgentCore, Effect, Effects, Facts, Next, State};
-use crate::agent::draft::{Check, DRAWN_WITHIN, Draft, Stage, Swallowed, Typing};
+use crate::agent::draft::{Check, DRAWN_WITHIN, Draft, Seen, Stage, Swallowed, Typing};
 use crate::agent::drawn::{Before, Drawn};
 use crate::agent::gate::{Answer, Gate, Scene};
 use crate::agent::inject::{self, Frame};
@@ -23,6 +23,10 @@ use crate::words;
 const SET_UP: Duration = Duration::from_secs(1);
 /// How often in a row the program's history may say nothing until it is no longer waited for.
 const SILENCES: u8 = 3;
+/// How often a text that vanished is typed again by itself.
+const RETRIES: u8 = 2;
+/// What is said of a message whose Enter its owner ordered.
+const BLIND: &str = "its owner had it go on, though it was not seen in the terminal";
 /// How many messages are remembered until their turns begin.
 const UNSTARTED: usize = 16;
 /// How many of the last rows are searched for the words of a program that works.
@@ -51,6 +55,8 @@ impl AgentCore {
         Next::Stay(State::Injecting(Box::new(Draft {
             id: injection.delivery_id,
             steer,
+            insisted: false,
+            retries: RETRIES,
             escapes: if steer { self.escapes() } else { 0 },
             head: Head::of(&text),
             raw: injection.raw,
@@ -82,6 +88,16 @@ impl AgentCore {
                     .any(|row| row.contains(words) || row.contains("esc again"))
             }
         }
+    }
+
+    /// The owner has looked at the terminal, and wants the message to go on.
+    pub(super) fn insist(&mut self, out: &mut Effects) {
+        match &mut self.state {
+            State::Injecting(draft) | State::Stalled(draft) => draft.insisted = true,
+            State::Verifying(check) => check.draft.insisted = true,
+            State::Starting(_) | State::Ready | State::Gone => return,
+        }
+        self.look(out);
     }
 
     /// Forgets a message of which nothing is typed.
@@ -132,7 +148,11 @@ impl AgentCore {
         if let Stage::Typing(_) = draft.stage {
             return self.typing(now, facts, draft, stalled, out);
         }
-        if let Some(reported) = self.at_gate(now, facts, &mut draft, stalled, out) {
+        // Whoever insists may not have seen that a password is asked for.
+        let secret = facts.line_mode && !facts.echo;
+        if (!draft.insisted || secret)
+            && let Some(reported) = self.at_gate(now, facts, &mut draft, stalled, out)
+        {
             return stay(draft, stalled || reported);
         }
         if facts.line_mode {
@@ -155,6 +175,7 @@ impl AgentCore {
             return Next::Go(State::Injecting(draft));
         }
         let before = Before::of(&self.screen, &draft.key, &draft.text);
+        draft.insisted = false;
         draft.echo.start_over();
         let mark = self.write(inject::framed(&draft.text, frame, draft.raw), out);
         draft.wake = Some(now + DRAWN_WITHIN);
@@ -169,6 +190,8 @@ impl AgentCore {
             away_since: None,
             away: false,
             glimpsed: false,
+            touched: false,
+            vain: None,
             looks: Looks::new(now),
         }));
         Next::Stay(State::Injecting(draft))
@@ -274,18 +297,10 @@ impl AgentCore {
             Focus::Empty | Focus::Draft | Focus::Home => false,
         };
         if let Some(enter) = facts.enter.filter(|_| verdict.enter && !elsewhere) {
-            let Stage::Typing(typing) = &draft.stage else {
-                return Next::Stay(State::Injecting(draft));
-            };
-            let frame = typing.frame;
-            let before = typing.before.clone();
-            if let Some(source) = self.profile.history {
-                out.effects.push(Effect::NoteHistory(source));
-            }
-            let mark = self.write(vec![enter], out);
-            let mut check = Check::new(draft, frame, mark, now);
-            check.stood = (verdict.drawn > Drawn::No).then_some((verdict.drawn, before));
-            return Next::Stay(State::Verifying(Box::new(check)));
+            return self.press_enter(now, enter, draft, verdict.drawn, out);
+        }
+        if std::mem::take(&mut draft.insisted) && facts.unread != Some(true) {
+            return self.go_on(now, facts, draft, out);
         }
         draft.wake = verdict.wake.filter(|_| !elsewhere);
         let mut stall = verdict.stall;
@@ -300,7 +315,16 @@ impl AgentCore {
             }
         }
         let focus = self.focus();
-        match draft.is_swallowed(now, facts, focus, self.last_output) {
+        let seen = Seen {
+            now,
+            facts,
+            focus,
+            known: self.prompt_known,
+            screen: &self.screen,
+            last_output: self.last_output,
+            keys_at: self.keys_at,
+        };
+        match draft.is_swallowed(seen) {
             Swallowed::Yes => {
                 draft.stage = Stage::Measuring;
                 self.look(out);
@@ -315,6 +339,60 @@ impl AgentCore {
         let why = format!("{why}, so Enter was not pressed; {}", self.shown());
         Self::report(out, AgentReport::Stalled(draft.id.clone(), why));
         Next::Stay(State::Stalled(draft))
+    }
+
+    fn press_enter(
+        &mut self,
+        now: Mono,
+        enter: u8,
+        draft: Box<Draft>,
+        drawn: Drawn,
+        out: &mut Effects,
+    ) -> Next {
+        let Stage::Typing(typing) = &draft.stage else {
+            return Next::Stay(State::Injecting(draft));
+        };
+        let (frame, before) = (typing.frame, typing.before.clone());
+        if let Some(source) = self.profile.history {
+            out.effects.push(Effect::NoteHistory(source));
+        }
+        let mark = self.write(vec![enter], out);
+        let mut check = Check::new(draft, frame, mark, now);
+        check.blind = drawn == Drawn::No && frame == Frame::Paste;
+        check.stood = (drawn > Drawn::No).then_some((drawn, before));
+        Next::Stay(State::Verifying(Box::new(check)))
+    }
+
+    /// The owner wants a text to go on that the screen does not show: Enter if anything stands where it was typed, else once
+    /// more from the beginning.
+    fn go_on(&mut self, now: Mono, facts: Facts, mut draft: Box<Draft>, out: &mut Effects) -> Next {
+        let Stage::Typing(typing) = &draft.stage else {
+            return Next::Stay(State::Injecting(draft));
+        };
+        let (before, screen) = (&typing.before, &self.screen);
+        let in_terminal = self.written >= typing.mark;
+        if in_terminal && (before.is_touched(screen) || before.is_anywhere(screen, &draft.key)) {
+            let enter = facts.enter.unwrap_or(b'\r');
+            return self.press_enter(now, enter, draft, Drawn::No, out);
+        }
+        if in_terminal {
+            draft.stage = Stage::Measuring;
+            draft.insisted = true;
+            self.look(out);
+        }
+        Next::Stay(State::Injecting(draft))
+    }
+
+    /// The owner wants a message to go on that stays where it is after Enter: once more Enter if it is seen, else it counts as
+    /// arrived, which nobody could prove.
+    fn go_on_after(&mut self, now: Mono, mut check: Box<Check>, out: &mut Effects) -> Next {
+        let focus = self.focus();
+        if check.stands(&self.screen, self.profile.prompt, focus) {
+            let mark = self.write(vec![b'\r'], out);
+            check.again(now, mark);
+            return Next::Stay(State::Verifying(check));
+        }
+        self.landed(now, &check, Proof::None, Some(BLIND.to_owned()), out)
     }
 
     pub(super) fn verifying(
@@ -343,6 +421,12 @@ impl AgentCore {
         let Some(facts) = self.facts else {
             return Next::Stay(State::Verifying(check));
         };
+        if std::mem::take(&mut check.draft.insisted)
+            && check.is_stalled()
+            && facts.unread != Some(true)
+        {
+            return self.go_on_after(now, check, out);
+        }
         let history = self.profile.history.is_some() && check.proven.is_none();
         if let Some(head) = check.draft.head.clone().filter(|_| history)
             && check.asks(now)
@@ -353,6 +437,9 @@ impl AgentCore {
         let hope = history && self.silences < SILENCES && check.draft.head.is_some();
         let verdict = check.judge(now, facts, &self.screen, self.profile.prompt, hope);
         if let Some((proof, note)) = verdict.landed {
+            if check.blind && proof != Proof::Transcript && proof != Proof::Osc {
+                return self.landed(now, &check, Proof::None, Some(BLIND.to_owned()), out);
+            }
             match proof {
                 Proof::Transcript => self.silences = 0,
                 Proof::Screen if hope => self.silences += 1,

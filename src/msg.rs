@@ -302,6 +302,8 @@ pub enum SpawnSource {
     CommandLine,
     /// The engine.
     Invocation(InvocationId),
+    /// A connected program, on behalf of an invocation of the engine's that it serves and answers itself.
+    Served(InvocationId),
     /// The broker itself: its last life had this agent, and the agent's restart policy wants it back.
     Restart,
 }
@@ -310,6 +312,14 @@ impl SpawnSource {
     /// Whether the agent is the broker's own: nobody waits for an answer, so its start is tried as long as it takes.
     pub fn is_own(&self) -> bool {
         matches!(self, Self::CommandLine | Self::Restart)
+    }
+
+    /// The engine's invocation that the agent is started for.
+    pub fn invocation(&self) -> Option<&InvocationId> {
+        match self {
+            Self::Invocation(id) | Self::Served(id) => Some(id),
+            Self::Api | Self::CommandLine | Self::Restart => None,
+        }
     }
 }
 

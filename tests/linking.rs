@@ -150,6 +150,37 @@ fn a_node_whose_place_was_taken_says_so() {
     assert!(why.contains("another process"), "{why}");
 }
 
+/// H4: the same process is back at once, as the instance that it was.
+#[test]
+fn a_node_whose_socket_a_hosted_engine_replaced_is_back_at_once_as_the_same_instance() {
+    let engine = Scripted::willing();
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &engine.flags());
+    let six = json!({"accepted_capabilities": []});
+    let mut link = engine.link();
+    let plain = link.next();
+    assert_eq!(
+        plain["provider"],
+        json!(null),
+        "the engine may be an old one"
+    );
+    link.reply(&plain, six.clone());
+    let named = link.next_of("node.register");
+    link.reply(&named, six.clone());
+    link.next_of("node.heartbeat");
+    let hung_up = Instant::now();
+    link.close_with(4000, "superseded");
+    let mut link = engine.link();
+    let again = link.next();
+    assert!(hung_up.elapsed().as_secs() < 3, "{:?}", hung_up.elapsed());
+    assert_eq!(again["provider"], named["provider"]);
+    assert!(again["provider"]["instance_id"].is_string(), "{again}");
+    link.reply(&again, six);
+    until("ready again", || {
+        (node.get("/health")["nodeConnected"] == true).then_some(())
+    });
+}
+
 #[test]
 fn each_new_link_begins_with_the_registration_whatever_the_last_one_left_behind() {
     let engine = Scripted::willing();

@@ -16,7 +16,7 @@ use super::stream::{Beat, broken, code, need_socket, upgrade};
 use super::terminal::{line, type_bytes};
 use super::{facts, routes};
 use crate::ids::{InvocationId, SidecarId};
-use crate::msg::{Answer, ApiCall, RefusalKind, Reply, SidecarCall, SidecarPush};
+use crate::msg::{Answer, ApiCall, RefusalKind, Reply, SidecarCall, SidecarPush, SpawnSource};
 use crate::net::{Link, LinkError, Outcome, Request};
 use crate::sys::thread;
 use crate::sys::wake::{Sender, mailbox};
@@ -181,7 +181,9 @@ impl Seat {
                 if let Some(task) = payload.remove("initial_task") {
                     agent.insert("task".into(), task);
                 }
-                self.later(routes::spawn_of(agent)?.call, request_id)
+                let call = routes::spawn_of(agent)?.call;
+                let invocation = payload.get("invocation_id").and_then(Value::as_str);
+                self.later(on_behalf(call, invocation), request_id)
             }
             "send_message" => self.later(routes::send_of(payload)?, request_id),
             "release_agent" => {
@@ -252,6 +254,16 @@ impl Seat {
                 Err(ApiError::new(503, "frame_failed", format!("no thread left: {e}")).retryable())
             }
         }
+    }
+}
+
+/// A spawn for an invocation that this program serves: the engine is told which, so that it knows the agent by it.
+fn on_behalf(call: ApiCall, invocation: Option<&str>) -> ApiCall {
+    match (call, invocation) {
+        (ApiCall::Spawn(request, _), Some(id)) if !id.is_empty() => {
+            ApiCall::Spawn(request, SpawnSource::Served(InvocationId::new(id)))
+        }
+        (call, _) => call,
     }
 }
 

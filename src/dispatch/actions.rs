@@ -91,13 +91,26 @@ impl Dispatcher {
         outcome: Outcome,
         out: &mut Out,
     ) {
-        // Without a link the engine asks again after the next registration and is answered from the ledger.
-        if self.link.up {
+        self.link.note_answer(&invocation_id);
+        if self.link.is_open() {
             out.effects
                 .push(Effect::Send(Up::ActionResult(ActionResult {
                     invocation_id,
                     outcome,
                 })));
+        }
+    }
+}
+
+impl Dispatcher {
+    /// What was answered on a link that broke, or without one, may never have arrived, and before the list says that it is
+    /// over: the engine gives what it still waits for to another node then (engine-wire 11.3). It takes each answer once.
+    pub(super) fn answer_again(&mut self, out: &mut Out) {
+        for id in self.link.take_answers() {
+            if let Some(Some(outcome)) = self.ledger.answer(&id) {
+                let outcome = outcome.clone();
+                self.send_answer(id, outcome, out);
+            }
         }
     }
 }

@@ -50,7 +50,7 @@ impl Admission {
 /// How long to wait for an identity. Agents of the broker's own wait as long as it takes.
 pub(super) fn patience(source: &SpawnSource) -> Option<Duration> {
     match source {
-        SpawnSource::Api => Some(CALLER_WAITS),
+        SpawnSource::Api | SpawnSource::Served(_) => Some(CALLER_WAITS),
         SpawnSource::Invocation(_) => Some(ANSWER_WITHIN),
         SpawnSource::CommandLine | SpawnSource::Restart => None,
     }
@@ -71,11 +71,11 @@ impl Member {
 impl Dispatcher {
     /// Asks for an identity in whatever way there is now.
     pub(super) fn ask_for_identity(&mut self, now: Now, name: &AgentName, out: &mut Out) {
-        if self.link.up {
+        if self.link.is_open() {
             self.register(name, out);
         } else if let Some(member) = self.members.get_mut(name) {
             // A spawn of the engine's is given to another node when our link is lost: doing it here too would do it twice.
-            let ours = !matches!(member.source, SpawnSource::Invocation(_));
+            let ours = member.source.invocation().is_none();
             member.admission.http_at = ours.then(|| now.mono + LINK_MAY_TAKE);
         }
     }
@@ -99,7 +99,7 @@ impl Dispatcher {
         let frame = AgentRegister {
             id: Some(id),
             name: name.clone(),
-            invocation_id: member.invocation_id(),
+            invocation_id: member.born_of.clone(),
             resumable: session_ref.as_ref().map(|_| true),
             session_ref,
         };
@@ -118,7 +118,7 @@ impl Dispatcher {
             id: Some(id),
             name: name.clone(),
             expected_agent_id,
-            invocation_id: member.invocation_id(),
+            invocation_id: member.born_of.clone(),
             resumable: session_ref.as_ref().map(|_| true),
             session_ref,
         };
@@ -382,7 +382,7 @@ impl Dispatcher {
             (Some(member), _) => {
                 // It has not answered; the link may be back by now.
                 member.admission.errand = None;
-                if self.link.up {
+                if self.link.is_open() {
                     self.register(&name, out);
                 } else {
                     member.admission.http_at = Some(now.mono + ASK_AGAIN);
@@ -430,7 +430,7 @@ impl Dispatcher {
 
     /// The engine must not believe that the agent runs here. Without a link it is told on the next.
     pub(super) fn deregister(&mut self, agent_id: AgentId, name: Option<AgentName>, out: &mut Out) {
-        if !self.link.up {
+        if !self.link.is_open() {
             if let Some(name) = name
                 && self.link.farewells.len() < FAREWELLS
             {
@@ -459,13 +459,6 @@ impl Member {
         let given = self.request.agent_token.as_deref();
         let given = given.filter(|token| !token.is_empty() && self.agent_id.is_none());
         given.map(Secret::new)
-    }
-
-    fn invocation_id(&self) -> Option<crate::ids::InvocationId> {
-        match &self.source {
-            SpawnSource::Invocation(id) => Some(id.clone()),
-            SpawnSource::Api | SpawnSource::CommandLine | SpawnSource::Restart => None,
-        }
     }
 
     /// When an agent that wants an identity has waited long enough for something.

@@ -415,7 +415,7 @@ impl Dispatcher {
             .bound(agent)
             .is_some_and(|bound| bound != agent_id);
         let moved = self.members.get(agent).is_some_and(|member| member.moved);
-        if !self.link.up || other || moved {
+        if !self.link.is_open() || other || moved {
             return;
         }
         let up_to_seq = self.ledger.settled(agent_id).unwrap_or(Seq(0));

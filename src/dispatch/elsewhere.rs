@@ -154,7 +154,7 @@ impl Dispatcher {
             Some(InventoryMember {
                 agent_id: m.agent_id.clone()?,
                 name: name.clone(),
-                invocation_id: None,
+                invocation_id: m.born_of.clone(),
                 session_ref: m.session_ref(),
             })
         })

@@ -31,6 +31,7 @@ pub(super) struct Gap {
     bytes: usize,
     /// More came than are kept.
     overflowed: bool,
+    /// When to ask in another way; not before it was asked for.
     pub(super) give_up_at: Option<Mono>,
     /// The request by which the engine was asked for what is missing, until it answers.
     pub(super) asked: Option<String>,
@@ -284,8 +285,7 @@ impl Dispatcher {
             gap.overflowed = true;
         }
         if first {
-            gap.give_up_at = Some(now.mono + GAP_PATIENCE);
-            self.inventory(out);
+            self.inventory_needed(now, out);
         }
     }
 
@@ -324,7 +324,7 @@ impl Dispatcher {
                 let more = gap.overflowed;
                 self.gaps.remove(agent_id);
                 if more {
-                    self.inventory(out);
+                    self.inventory_needed(now, out);
                 }
                 return;
             };

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use super::inbound::GAP_PATIENCE;
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, AgentName, Seq};
 use crate::msg::{Effect, LinkCommand};
@@ -153,15 +152,16 @@ impl Dispatcher {
         }
         for agent_id in full {
             self.full.remove(&agent_id);
-            if self.link.up {
-                // Should nothing come of asking, a new link makes the engine send all it has.
-                self.gaps.entry(agent_id).or_default().give_up_at = Some(now.mono + GAP_PATIENCE);
+            if self.link.is_open() {
+                self.gaps.entry(agent_id).or_default();
             }
         }
-        if self.link.up && self.link.lists_replay_nothing {
+        // A new link while something runs here that the engine asked for would have it done twice.
+        let may_cut = self.link.is_open() && self.invocations.is_empty();
+        if may_cut && self.link.lists_replay_nothing {
             out.effects.push(Effect::Link(LinkCommand::Reconnect));
-        } else if self.link.up {
-            self.inventory(out);
+        } else {
+            self.inventory_needed(now, out);
         }
     }
 }

@@ -237,6 +237,7 @@ impl Machine for Dispatcher {
             Event::Tick => self.tick(now, out),
             Event::Shutdown { deadline } => self.shutdown(now, deadline, out),
         }
+        self.time_gaps(now);
     }
 
     fn meanwhile(&self, now: Now, event: &Event, effects: &mut Vec<Effect>) -> bool {

@@ -1,16 +1,17 @@
 //! What the engine is told of us: heartbeat and inventory from one snapshot of the roster, whatever a broken link may have
 //! swallowed, and the orderly goodbye.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::elsewhere::Lists;
+use super::inbound::GAP_PATIENCE;
 use super::registration::{Age, Registration};
 use super::{Dispatcher, Out};
-use crate::ids::{AgentId, AgentName, NodeId, Seq};
-use crate::msg::{Effect, ExitReason, LinkCommand, SpawnSource};
+use crate::ids::{AgentId, AgentName, InvocationId, NodeId, Seq};
+use crate::msg::{Effect, ExitReason, LinkCommand};
 use crate::time::{Mono, Now, soonest};
 use crate::wire::event::BrokerEvent;
 use crate::wire::up::{Capability, InventorySync, NodeDeregister, NodeHeartbeat, Up};
@@ -19,6 +20,11 @@ use crate::wire::up::{Capability, InventorySync, NodeDeregister, NodeHeartbeat, 
 pub const HEARTBEAT: Duration = Duration::from_secs(12);
 /// Inventory is repeated with every this many heartbeats, so that a lost one heals within a minute.
 const INVENTORY_EVERY: u32 = 5;
+/// How long a list that agents' mail depends on waits for what runs here. By then an engine has given what it had no answer to
+/// to another node anyway, list or not (engine-wire 5.3).
+const LIST_WAITS: Duration = Duration::from_secs(45);
+/// How many answers are sent again on the next link. The engine asks again for others.
+const ANSWERS: usize = 16;
 /// Between killing what is left of the agents and leaving.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
 /// What software we say we are.
@@ -52,6 +58,12 @@ pub(super) struct Link {
     beats: u32,
     /// A list of agents is owed.
     inventory_owed: bool,
+    /// When it goes whatever runs here, because mail waits for it.
+    inventory_by: Option<Mono>,
+    /// Which invocations were answered since the last link began.
+    answers: VecDeque<InvocationId>,
+    /// One has gone out in this very turn.
+    listed: bool,
     /// Lists of agents on their way.
     pub lists: Lists,
     /// Our name was taken by another node, so we carry part of our id in it.
@@ -60,7 +72,26 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn deadline(&self) -> Option<Mono> {
-        soonest(self.next_heartbeat, self.registration.deadline())
+        [self.next_heartbeat, self.inventory_by]
+            .into_iter()
+            .fold(self.registration.deadline(), soonest)
+    }
+
+    /// Whether the engine listens: it took our registration on this very link. What it hears before that it takes for the
+    /// words of whoever is registered as this node (engine-wire 11.1, 11.2).
+    pub(super) fn is_open(&self) -> bool {
+        self.up && self.registered
+    }
+
+    pub(super) fn note_answer(&mut self, id: &InvocationId) {
+        if self.answers.len() >= ANSWERS {
+            self.answers.pop_front();
+        }
+        self.answers.push_back(id.clone());
+    }
+
+    pub(super) fn take_answers(&mut self) -> VecDeque<InvocationId> {
+        std::mem::take(&mut self.answers)
     }
 
     /// Whether heartbeats are under way on this link.
@@ -78,17 +109,13 @@ impl Dispatcher {
         self.link.enrolled = true;
     }
 
-    /// First words on a new link, without waiting for replies: who we are, who runs here, how we are (engine-wire 7).
+    /// The first word on a new link is who we are; nothing else is said until the engine has taken it.
     pub(super) fn link_up(&mut self, now: Now, out: &mut Out) {
         self.link.up = true;
         self.link.why_down = None;
         self.link.registered = false;
         self.gaps.clear();
         self.begin_registration(now, out);
-        self.announce(now, out);
-        self.acknowledge_all(out);
-        self.send_farewells(out);
-        self.register_waiting(now, out);
         self.publish(
             BrokerEvent::NodeLink {
                 connected: true,
@@ -96,6 +123,16 @@ impl Dispatcher {
             },
             out,
         );
+    }
+
+    /// The engine took our registration: who runs here, how we are, and what a broken link may have swallowed.
+    pub(super) fn greet(&mut self, now: Now, out: &mut Out) {
+        self.answer_again(out);
+        self.inventory_needed(now, out);
+        self.heartbeat(now, out);
+        self.acknowledge_all(out);
+        self.send_farewells(out);
+        self.register_waiting(now, out);
     }
 
     /// What was acknowledged on a link that broke may never have arrived.
@@ -118,6 +155,8 @@ impl Dispatcher {
         self.link.registration = Registration::default();
         self.link.lists = Lists::default();
         self.link.next_heartbeat = None;
+        self.link.inventory_owed = false;
+        self.link.inventory_by = None;
         self.link.why_down = Some(why.to_owned());
         self.gaps.clear();
         self.full.clear();
@@ -171,24 +210,41 @@ impl Dispatcher {
         }
     }
 
-    /// Tells the engine at once who runs here: after the link came up and after each change of the live set.
+    /// Tells the engine at once who runs here, after each change of the live set.
     pub(super) fn announce(&mut self, now: Now, out: &mut Out) {
-        if self.link.up {
+        if self.link.is_open() {
             self.inventory(out);
             self.heartbeat(now, out);
         }
     }
 
-    /// The complete live set. Never empty: an empty list would take agents offline that a lost list might still name
-    /// (engine-wire 3.4); agents that end are deregistered one by one.
-    ///
-    /// While a spawn of the engine's runs the list waits for its answer: an engine that reads a list without an open
-    /// spawn gives that spawn to another node, and one with it takes the spawn for done (engine-wire 3.4).
+    /// The complete live set, as soon as nothing that the engine asked for runs here: it gives to another node what it has
+    /// open on this one and does not find in the list (engine-wire 11.3), and two would do it.
     pub(super) fn inventory(&mut self, out: &mut Out) {
-        self.link.inventory_owed = self.has_open_spawn();
-        if self.link.inventory_owed {
+        self.link.inventory_owed = !self.invocations.is_empty();
+        if !self.link.inventory_owed {
+            self.list(out);
+        }
+    }
+
+    /// The same, where mail depends on it: on a new link the engine sends none before a list, and none again without one
+    /// (engine-wire 4.4, 11.2). This one does not wait for ever.
+    pub(super) fn inventory_needed(&mut self, now: Now, out: &mut Out) {
+        if !self.link.is_open() {
             return;
         }
+        self.inventory(out);
+        if self.link.inventory_owed {
+            self.link.inventory_by.get_or_insert(now.mono + LIST_WAITS);
+        }
+    }
+
+    /// Never empty: an empty list would take agents offline that a lost list might still name (engine-wire 3.4); agents
+    /// that end are deregistered one by one.
+    fn list(&mut self, out: &mut Out) {
+        self.link.inventory_owed = false;
+        self.link.inventory_by = None;
+        self.link.listed = true;
         let agents = self.listed();
         if agents.is_empty() {
             return;
@@ -205,16 +261,18 @@ impl Dispatcher {
             })));
     }
 
-    fn has_open_spawn(&self) -> bool {
-        self.members.values().any(|member| match &member.source {
-            SpawnSource::Invocation(id) => self.invocations.contains(id),
-            _ => false,
-        })
+    /// What is missing may take so long to come, from the moment when it was asked for.
+    pub(super) fn time_gaps(&mut self, now: Now) {
+        if std::mem::take(&mut self.link.listed) {
+            for gap in self.gaps.values_mut() {
+                gap.give_up_at.get_or_insert(now.mono + GAP_PATIENCE);
+            }
+        }
     }
 
     /// An invocation was answered: the list that waited for it can go.
     pub(super) fn inventory_if_owed(&mut self, out: &mut Out) {
-        if self.link.inventory_owed && self.link.up {
+        if self.link.inventory_owed && self.link.is_open() {
             self.inventory(out);
         }
     }
@@ -256,6 +314,9 @@ impl Dispatcher {
             }
             self.heartbeat(now, out);
         }
+        if self.link.inventory_by.is_some_and(|at| at <= now.mono) {
+            self.list(out);
+        }
     }
 
     /// Starts the orderly end: no new calls, no new frames, every agent is hung up on.
@@ -267,7 +328,7 @@ impl Dispatcher {
         } else {
             self.facts.grace
         };
-        if self.link.up && !again {
+        if self.link.is_open() && !again {
             // No handler is live from now on, so that no spawn is placed here any more.
             self.heartbeat(now, out);
         }
@@ -298,7 +359,7 @@ impl Dispatcher {
         }
         self.write_all_waited(now, out);
         self.say_kept(out);
-        if self.link.up {
+        if self.link.is_open() {
             out.effects
                 .push(Effect::Send(Up::NodeDeregister(NodeDeregister::default())));
         }

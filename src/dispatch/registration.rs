@@ -11,10 +11,17 @@ use crate::msg::{Effect, LinkCommand};
 use crate::time::{Mono, Now};
 use crate::wire::down::{ErrorFrame, Reply};
 use crate::wire::event::BrokerEvent;
-use crate::wire::up::{Capability, NodeRegister, Up};
+use crate::wire::up::{Capability, NodeRegister, Provider, Up};
 
 /// How long the engine may take to answer, and how long a refusal is left to stand that may pass by itself.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// The same for another instance of this node, which keeps its place until it has been silent for 35 s (engine-wire 11.1).
+const INSTANCE_AGAIN_AFTER: Duration = Duration::from_secs(3);
+/// For so many times; whoever is still there then is no ghost.
+const INSTANCE_TRIES: u32 = 20;
+/// Under which name this process serves its node. It is the one that engines give to those who name none, whose actions
+/// are known in the whole workspace (engine-wire 3.7).
+const PROVIDER: &str = "default";
 /// Asks the engine to tell us its cursors and to send mail again per agent, not all of it with each registration.
 const CURSOR: &str = "relay:delivery-cursor-v1";
 
@@ -55,6 +62,10 @@ pub(super) struct Registration {
     request: Option<String>,
     /// The last request carried the cursor capability, and so must each heartbeat.
     with_cursor: bool,
+    /// It named this process, so that the engine knows it again on the next link.
+    with_provider: bool,
+    /// How often another instance was in our place.
+    conflicts: u32,
     /// When to do something about a request without an answer, or a refusal.
     again_at: Option<Mono>,
     /// Subscribers know of it.
@@ -80,6 +91,9 @@ impl Dispatcher {
         self.link.registration.request = Some(id.clone());
         self.link.registration.again_at = Some(now.mono + AGAIN_AFTER);
         self.link.registration.with_cursor = self.wants_cursor();
+        self.link.registration.with_provider = self.link.age >= Age::Six;
+        let provider = self.link.registration.with_provider;
+        let provider = provider.then(|| self.provider());
         out.effects
             .push(Effect::Send(Up::NodeRegister(NodeRegister {
                 id: Some(id),
@@ -90,8 +104,18 @@ impl Dispatcher {
                 tags: self.tags(),
                 version: VERSION.into(),
                 resume_cursor: None,
-                provider: None,
+                provider,
             })));
+    }
+
+    /// This process, the same on each of its links: the engine takes a new socket of it at once and closes the old one, which
+    /// may be half open and say nothing any more. Whoever names no instance is a new one with each socket, and refused
+    /// while the old one still counts as alive (engine-wire 11.1).
+    fn provider(&self) -> Provider {
+        Provider {
+            name: PROVIDER.into(),
+            instance_id: format!("broker-{:x}-{}", self.started.wall.0, self.facts.pid),
+        }
     }
 
     /// Older engines would take it for an action of that name.
@@ -121,9 +145,18 @@ impl Dispatcher {
     fn registered(&mut self, now: Now, answer: &Value, out: &mut Out) {
         self.link.registration.request = None;
         self.link.registration.again_at = None;
-        self.link.registered = true;
-        self.link.why_down = None;
         self.link.age = self.link.age.max(Age::of(answer));
+        let registration = &self.link.registration;
+        let more = self.wants_cursor() && !registration.with_cursor
+            || self.link.age >= Age::Six && !registration.with_provider;
+        if more {
+            // The engine forgets who was ready for mail when the instance changes, so the list comes after that.
+            self.register_node(now, out);
+            self.announce(now, out);
+            return;
+        }
+        self.link.why_down = None;
+        let first = !std::mem::replace(&mut self.link.registered, true);
         if !std::mem::replace(&mut self.link.registration.told, true) {
             let event = BrokerEvent::NodeRegistered {
                 node_id: self.facts.node_id.to_string(),
@@ -131,10 +164,8 @@ impl Dispatcher {
             };
             self.publish(event, out);
         }
-        if self.wants_cursor() && !self.link.registration.with_cursor {
-            self.register_node(now, out);
-            // Registering says that whoever advertises anything also serves it; only the heartbeat knows.
-            self.heartbeat(now, out);
+        if first {
+            self.greet(now, out);
         }
     }
 
@@ -145,6 +176,10 @@ impl Dispatcher {
         if unread && registration.with_cursor {
             log::warn!("the engine does not understand {CURSOR}; registering without it");
             self.link.no_cursor = true;
+            self.register_node(now, out);
+        } else if unread && registration.with_provider {
+            log::warn!("the engine is an older one than before; registering as such ones know it");
+            self.link.age = Age::Any;
             self.register_node(now, out);
         } else if registration.request.as_deref() == Some(&error.id) {
             self.registration_refused(now, &error, out);
@@ -169,6 +204,19 @@ impl Dispatcher {
             return;
         }
         let advice = match error.code.as_str() {
+            "provider_instance_conflict" => {
+                // Only engines from 6.0 know instances.
+                self.link.age = self.link.age.max(Age::Six);
+                self.link.registration.conflicts += 1;
+                let ghost = self.link.registration.conflicts <= INSTANCE_TRIES;
+                let after = if ghost {
+                    INSTANCE_AGAIN_AFTER
+                } else {
+                    AGAIN_AFTER
+                };
+                self.link.registration.again_at = Some(now.mono + after);
+                "; another process is connected as this node, or was until a moment ago; trying again until it is gone"
+            }
             // Our token belongs to another node, and always will.
             "node_id_mismatch" => "; give the id that the node token belongs to (RELAY_NODE_ID)",
             // With the node went its token, so a new link leads to a new one.

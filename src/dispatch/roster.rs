@@ -8,7 +8,7 @@ use super::blocked::Block;
 use super::pace::Pace;
 use super::release::{End, Releaser};
 use super::{Dispatcher, Out};
-use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Run, Ticket};
+use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Run, Ticket};
 use crate::msg::{
     AgentCommand, AgentReport, AgentSpec, Effect, How, Refusal, RefusalKind, Reply, RestCall,
     Secret, SpawnSource,
@@ -26,6 +26,8 @@ pub(super) struct Member {
     pub spec: AgentSpec,
     pub request: SpawnRequest,
     pub source: SpawnSource,
+    /// The engine's invocation that it was first started for; the engine knows it by that after a restart too.
+    pub born_of: Option<InvocationId>,
     pub agent_id: Option<AgentId>,
     pub token: Option<Secret>,
     pub pid: Option<u32>,
@@ -252,7 +254,7 @@ impl Dispatcher {
             .collect();
         self.counters.agents_spawned += 1;
         let word = match source {
-            SpawnSource::Api => "http_api",
+            SpawnSource::Api | SpawnSource::Served(_) => "http_api",
             SpawnSource::CommandLine => "command_line",
             SpawnSource::Invocation(_) => "relaycast_ws",
             SpawnSource::Restart => "restart",

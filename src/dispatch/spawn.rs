@@ -161,6 +161,7 @@ impl Dispatcher {
             token: request.agent_token.as_deref().map(Secret::new),
             spec,
             request,
+            born_of: source.invocation().cloned(),
             source,
             agent_id: None,
             pid: None,

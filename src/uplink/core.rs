@@ -19,6 +19,8 @@ pub const READ_IDLE: Duration = Duration::from_secs(48);
 /// After this many refused tokens without an established link between them no more are asked for: each kills the one
 /// before it, and the fault is elsewhere.
 const REFUSALS_MOST: u32 = 5;
+/// Who is put out twice within this time is put out by somebody who does it again and again.
+const RIVALRY: Duration = Duration::from_secs(60);
 /// What people are told when another process has our node id.
 const SUPERSEDED: &str = "another process took this node's place at the engine: it has the same node id, from a copy of \
      this folder or its RELAY_NODE_ID; stop one of the two";
@@ -61,6 +63,12 @@ pub enum Input {
         /// Another process took our place.
         superseded: bool,
     },
+    /// The engine closed the socket because it has another one of this node, which may be an earlier one of ours: a hosted
+    /// variant says so with the code 4000 where others let the newer socket be (engine-wire 11.6).
+    Replaced {
+        /// For people.
+        why: String,
+    },
     /// The dispatcher wants another link.
     Reconnect,
     /// A deadline passed.
@@ -100,6 +108,8 @@ pub struct UplinkCore {
     /// When the first of these failures was.
     away_since: Option<Mono>,
     refusals: u32,
+    /// When the engine last preferred another socket of this node.
+    replaced_at: Option<Mono>,
     prng: Prng,
 }
 
@@ -113,6 +123,7 @@ impl UplinkCore {
             failures: 0,
             away_since: None,
             refusals: 0,
+            replaced_at: None,
             prng: Prng::new(seed),
         }
     }
@@ -165,6 +176,13 @@ impl UplinkCore {
                 let why = if superseded { SUPERSEDED.into() } else { why };
                 out.push(Output::Report(LinkReport::Lost(why)));
                 self.wait(now, false, superseded);
+            }
+            (State::Open { .. }, Input::Replaced { why }) => {
+                let last = self.replaced_at.replace(now.mono);
+                let rival = last.is_some_and(|at| now.mono.since(at) < RIVALRY);
+                let why = if rival { SUPERSEDED.into() } else { why };
+                out.push(Output::Report(LinkReport::Lost(why)));
+                self.wait(now, false, rival);
             }
             (State::Open { .. }, Input::Reconnect) => {
                 self.hang_up(now, "starting over to have mail sent again", out)
@@ -582,6 +600,31 @@ mod tests {
         let (due, orders) = next(&mut core);
         assert!(due.since(at(1).mono) >= BACKOFF_MOST / 2);
         assert_eq!(orders, [Output::Open]);
+    }
+
+    /// An engine takes the socket of a node that it has already for a newer one, and closes the one that lives.
+    #[test]
+    fn a_node_whose_socket_was_replaced_is_back_at_once_and_stays_away_only_from_a_rival() {
+        let mut core = UplinkCore::new(1, false);
+        step(&mut core, at(0), Input::Start { has_token: true });
+        let mut waits = Vec::new();
+        let mut now = at(0);
+        for lived in [1, 100_000, 1000, 90_000] {
+            step(&mut core, now, Input::Opened);
+            step(&mut core, now, Input::Heard { frame: true });
+            now.mono = now.mono + Duration::from_millis(lived);
+            let why = "closed by the other side (4000 superseded)".into();
+            let said = step(&mut core, now, Input::Replaced { why });
+            let loud = matches!(&said[..], [Output::Report(LinkReport::Lost(why))]
+                if why.contains("same node id"));
+            let (due, orders) = next(&mut core);
+            assert_eq!(orders, [Output::Open]);
+            let soon = due.since(now.mono) <= BACKOFF_FIRST;
+            assert_ne!(soon, loud, "told, and slow, or neither");
+            waits.push(soon);
+            now.mono = due;
+        }
+        assert_eq!(waits, [true, true, false, true]);
     }
 
     #[test]

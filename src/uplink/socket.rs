@@ -39,6 +39,8 @@ pub const OUTBOX: usize = 1024;
 const FRAME_BYTES: usize = 4 * 1024 * 1024;
 /// The most that waits inside the WebSocket for a peer that does not read.
 const UNSENT_BYTES: usize = 8 * 1024 * 1024;
+/// With this code a hosted engine closes a socket that it has another one for (engine-wire 11.6).
+const REPLACED: u16 = 4000;
 /// For everything from the name's address to the open WebSocket.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long the last frames may take to leave at the end.
@@ -287,11 +289,17 @@ impl Shell {
 
     fn lost(&mut self, why: &LinkError) {
         self.link = None;
-        let superseded =
-            matches!(why, LinkError::Closed(Some((_, reason))) if reason == "superseded");
-        self.feed(Input::Closed {
-            why: why.to_string(),
-            superseded,
+        let code = match why {
+            LinkError::Closed(Some((code, reason))) if reason == "superseded" => Some(*code),
+            _ => None,
+        };
+        let why = why.to_string();
+        self.feed(match code {
+            Some(REPLACED) => Input::Replaced { why },
+            code => Input::Closed {
+                why,
+                superseded: code.is_some(),
+            },
         });
     }
 

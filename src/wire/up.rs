@@ -303,7 +303,7 @@ pub struct InventoryMember {
     pub agent_id: AgentId,
     /// Its name.
     pub name: AgentName,
-    /// Completes that open spawn; so never listed while the spawn still runs.
+    /// The spawn it was born of, which counts as completed with this list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invocation_id: Option<InvocationId>,
     /// The program's own session.

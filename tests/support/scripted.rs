@@ -190,9 +190,14 @@ impl Link {
     }
 
     /// Hangs up with a reason.
-    pub fn close(mut self, reason: &str) {
+    pub fn close(self, reason: &str) {
+        self.close_with(1000, reason);
+    }
+
+    /// Hangs up with a code and a reason.
+    pub fn close_with(mut self, code: u16, reason: &str) {
         let frame = tungstenite::protocol::CloseFrame {
-            code: 1000.into(),
+            code: code.into(),
             reason: reason.to_owned().into(),
         };
         let _ = self.socket.close(Some(frame));

@@ -170,11 +170,9 @@ fn an_engine_that_gives_a_name_once_gives_it_back_to_the_node_that_had_it() {
 #[test]
 fn an_engine_known_to_give_names_once_is_asked_to_give_back_at_once() {
     let mut w = World::new();
-    w.link_up();
+    w.link_up_to(json!({"registration_contract":"relay:node-registration-v1"}));
     let run = w.spawn("w1");
     w.report("w1", run, AgentReport::Exited(How::default()));
-    w.frame(json!({"type":"reply","id":"node_register_1","ok":true,
-        "data":{"registration_contract":"relay:node-registration-v1"}}));
     w.done();
     ask(&mut w, "w1");
     assert!(recovered(&mut w).is_some());

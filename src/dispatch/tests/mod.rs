@@ -141,7 +141,29 @@ impl World {
         })
     }
 
+    /// A link of an old engine, which takes our registration at once.
     fn link_up(&mut self) {
+        self.link_up_to(json!({}));
+    }
+
+    /// A link whose engine takes our registration, and any that follows from that, with these words.
+    fn link_up_to(&mut self, data: Value) {
+        self.link_opens();
+        let asked = |w: &Self| {
+            w.effects.iter().rev().find_map(|e| match e {
+                Effect::Send(Up::NodeRegister(frame)) => frame.id.clone(),
+                _ => None,
+            })
+        };
+        let mut last = None;
+        while let Some(id) = asked(self).filter(|id| last.as_ref() != Some(id)) {
+            self.frame(json!({"type":"reply","id":id,"ok":true,"data":data}));
+            last = Some(id);
+        }
+    }
+
+    /// A link on which the engine has said nothing yet.
+    fn link_opens(&mut self) {
         self.tell(Event::Link(LinkReport::Up));
     }
 

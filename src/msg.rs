@@ -16,7 +16,7 @@ use crate::time::{Mono, Wall};
 use crate::wire::down::{Down, Mode};
 use crate::wire::event::{BrokerEvent, DeliveryMode, Dialog, Policy, Proof};
 use crate::wire::local;
-use crate::wire::rest::{Invocation, Posted, Reader, RosterEntry, WaitingRow};
+use crate::wire::rest::{Invocation, NodeAgent, Posted, Reader, RosterEntry, WaitingRow};
 use crate::wire::up::{Outcome, Up};
 
 /// A token or key. Prints as dots, is never a journal record's field.
@@ -619,6 +619,18 @@ pub enum RestCall {
     Waiting(AgentName),
     /// An identity for an agent, and its place on this node: for when the link cannot do it.
     Identify(Box<Wanted>),
+    /// Take an agent back that was registered for nothing.
+    Forget {
+        /// Under which name.
+        name: AgentName,
+        /// And no other one of that name.
+        agent_id: AgentId,
+    },
+    /// Who is bound to this node.
+    Bound {
+        /// As the engine lists it.
+        node_name: String,
+    },
     /// Invoke an action in the broker's own name.
     Invoke {
         /// For example `spawn`.
@@ -678,6 +690,8 @@ pub enum RestDone {
     Nodes(Vec<RosterEntry>),
     /// Who has the message.
     Readers(Vec<Reader>),
+    /// Who is bound to this node.
+    Bound(Vec<NodeAgent>),
     /// Registered, and bound to this node.
     Identified(Identified),
     /// An invocation as it stands.

@@ -384,6 +384,7 @@ fn an_agent_of_a_node_without_a_link_is_registered_and_bound_by_http_and_gets_th
     }
 }
 
+/// N15: and the identity is taken back.
 #[test]
 fn an_agent_that_gets_no_place_on_this_node_is_not_started_and_leaves_nothing_at_the_engine() {
     let engine = without_sockets(|asked| match asked {

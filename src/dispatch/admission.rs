@@ -39,6 +39,8 @@ pub(super) struct Admission {
     http_at: Option<Mono>,
     /// The name exists, and we have asked to have it back.
     recovering: bool,
+    /// There was nobody to have back, so it is asked for as a new one.
+    anew: bool,
 }
 
 impl Admission {
@@ -86,11 +88,19 @@ impl Dispatcher {
             self.ask_by_http(name, false, out);
             return;
         }
+        // A name that is being given back is asked for when that is done.
+        if self.is_being_forgotten(name) {
+            return;
+        }
         let known = self.ledger.bound(name).cloned();
         if let Some(agent_id) = known.filter(|_| self.link.age >= Age::EightNine) {
             self.recover(name, agent_id, out);
             return;
         }
+        self.register_new(name, out);
+    }
+
+    fn register_new(&mut self, name: &AgentName, out: &mut Out) {
         let id = self.request_id("agent_register");
         let Some(member) = self.asked(name, &id) else {
             return;
@@ -132,7 +142,10 @@ impl Dispatcher {
             return None;
         };
         *request = Some(id.to_owned());
-        member.admission = Admission::default();
+        member.admission = Admission {
+            anew: member.admission.anew,
+            ..Admission::default()
+        };
         Some(member)
     }
 
@@ -233,6 +246,7 @@ impl Dispatcher {
         out: &mut Out,
     ) {
         self.link.farewells.remove(name);
+        let unknown = self.ledger.bound(name).is_none();
         self.record(
             Record::Bound {
                 agent: name.clone(),
@@ -243,6 +257,7 @@ impl Dispatcher {
         let Some(member) = self.members.get_mut(name) else {
             return;
         };
+        member.newcomer = unknown && member.given_token().is_none();
         member.admission = Admission::default();
         member.agent_id = Some(agent_id);
         if let Some(token) = token {
@@ -285,10 +300,16 @@ impl Dispatcher {
         let Some(name) = waiting.or_else(|| self.unread_recovery(error)) else {
             return false;
         };
-        let recovering = self
-            .members
-            .get(&name)
-            .is_some_and(|m| m.admission.recovering);
+        let admission = self.members.get(&name).map(|m| &m.admission);
+        let recovering = admission.is_some_and(|a| a.recovering);
+        if error.code == "agent_not_found" && admission.is_some_and(|a| a.recovering && !a.anew) {
+            // It was deleted meanwhile, so the name is free.
+            if let Some(member) = self.members.get_mut(&name) {
+                member.admission.anew = true;
+            }
+            self.register_new(&name, out);
+            return true;
+        }
         let taken = error.code == "agent_already_exists";
         match self.ledger.bound(&name).cloned() {
             Some(agent_id) if taken && !recovering => self.recover(&name, agent_id, out),
@@ -423,6 +444,34 @@ impl Dispatcher {
         }
         if !asking {
             self.register(name, out);
+        }
+    }
+
+    // ---- a start that came to nothing -----------------------------------------------------------------------------
+
+    /// A name that only this start had is free again everywhere: going offline alone keeps it (engine-wire 11.5).
+    pub(super) fn forget(&mut self, name: &AgentName, agent_id: AgentId, out: &mut Out) {
+        let call = RestCall::Forget {
+            name: name.clone(),
+            agent_id,
+        };
+        self.errand(call, Errand::Forget(name.clone()), out);
+    }
+
+    fn is_being_forgotten(&self, name: &AgentName) -> bool {
+        let is = |errand: &Errand| matches!(errand, Errand::Forget(n) if n == name);
+        self.errands.values().any(is)
+    }
+
+    pub(super) fn forgotten(&mut self, now: Now, name: &AgentName, done: &RestDone, out: &mut Out) {
+        if *done != RestDone::Joined {
+            log::warn!(
+                "the name {name} stays with the engine although nothing was started: {done:?}"
+            );
+        }
+        let waits = |m: &Member| matches!(m.phase, Phase::Registering { request: None, .. });
+        if self.members.get(name).is_some_and(waits) {
+            self.ask_for_identity(now, name, out);
         }
     }
 

@@ -11,6 +11,7 @@ use crate::msg::{
 use crate::time::Now;
 use crate::wire::down::Mode;
 use crate::wire::local::{self, SendRequest, TEXT_MAX};
+use crate::wire::up::InventoryMember;
 use crate::words::{self, NO_WORDS};
 
 /// How many pending deliveries the status lists.
@@ -33,6 +34,10 @@ pub(super) enum Errand {
     Identify { name: AgentName, run: Run },
     /// An action is invoked, or looked after.
     Invocation(Ticket),
+    /// An agent that was registered for nothing is taken back.
+    Forget(AgentName),
+    /// The engine refused some of this list, and did not say which.
+    Bound(Vec<InventoryMember>),
 }
 
 impl Dispatcher {
@@ -49,6 +54,8 @@ impl Dispatcher {
             (Some(Errand::Identify { name, run }), done) => {
                 self.identify_done(now, id, (name, run), done, out)
             }
+            (Some(Errand::Forget(name)), done) => self.forgotten(now, &name, &done, out),
+            (Some(Errand::Bound(asked)), done) => self.bound_listed(now, &asked, done, out),
             (None, _) | (Some(Errand::Channels(_)), RestDone::Joined | RestDone::Left) => {}
             (Some(Errand::Channels(name)), other) => {
                 log::warn!("{name} could not change its channels at the engine: {other:?}")
@@ -483,6 +490,7 @@ fn sentence(done: &RestDone) -> String {
         | RestDone::Nodes(_)
         | RestDone::Readers(_)
         | RestDone::Identified(_)
+        | RestDone::Bound(_)
         | RestDone::Invocation(_) => "an answer of the wrong kind".into(),
     }
 }

@@ -162,6 +162,7 @@ impl Dispatcher {
         self.full.clear();
         self.left.clear();
         self.registrations_lost(now, out);
+        self.renewals_lost();
         if was_up {
             self.counters.link_losses += 1;
         }
@@ -250,7 +251,7 @@ impl Dispatcher {
             return;
         }
         let id = self.request_id("inventory");
-        self.link.lists.whole = Some(id.clone());
+        self.link.lists.sent(&id, agents.len());
         for gap in self.gaps.values_mut() {
             gap.asked = Some(id.clone());
         }

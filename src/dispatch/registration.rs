@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::elsewhere::recognised;
 use super::presence::VERSION;
 use super::{Dispatcher, Out};
 use crate::msg::{Effect, LinkCommand};
@@ -138,7 +139,9 @@ impl Dispatcher {
         } else {
             self.replay_begins(now, &reply.id);
             self.list_answered(now, &reply.id, &reply.data, out);
-            self.agent_registered(now, &reply.id, &reply.data, out);
+            if !self.renewed(now, &reply.id, &reply.data, out) {
+                self.agent_registered(now, &reply.id, &reply.data, out);
+            }
         }
     }
 
@@ -170,6 +173,7 @@ impl Dispatcher {
     }
 
     pub(super) fn error_frame(&mut self, now: Now, error: ErrorFrame, out: &mut Out) {
+        let error = recognised(error);
         let registration = &self.link.registration;
         // What an engine cannot read it answers under an id of its own (engine-wire 3.2).
         let unread = error.code == "invalid_message" && registration.request.is_some();
@@ -183,7 +187,10 @@ impl Dispatcher {
             self.register_node(now, out);
         } else if registration.request.as_deref() == Some(&error.id) {
             self.registration_refused(now, &error, out);
-        } else if !self.list_refused(now, &error, out) && !self.agent_refused(now, &error, out) {
+        } else if !self.list_refused(now, &error, out)
+            && !self.renewal_refused(now, &error, out)
+            && !self.agent_refused(now, &error, out)
+        {
             log::warn!("the engine complains: {} {}", error.code, error.message);
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::admission::Admission;
 use super::blocked::Block;
+use super::elsewhere::Renewal;
 use super::pace::Pace;
 use super::release::{End, Releaser};
 use super::{Dispatcher, Out};
@@ -66,6 +67,10 @@ pub(super) struct Member {
     pub settles: Option<Mono>,
     /// How far its identity has been asked for.
     pub admission: Admission,
+    /// This node had no agent of its name before.
+    pub newcomer: bool,
+    /// How far it has been asked for anew while its program runs.
+    pub renewal: Renewal,
 }
 
 /// How many messages that landed are remembered until their turns begin; most programs never say that one did.
@@ -107,6 +112,7 @@ impl Member {
         self.run = run;
         self.phase = Phase::Cooling { until };
         self.source = SpawnSource::Restart;
+        self.newcomer = false;
         self.pid = None;
         self.in_flight = None;
         self.took.clear();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::admission::{Admission, patience};
 use super::blocked::Block;
+use super::elsewhere::Renewal;
 use super::pace::Pace;
 use super::release::End;
 use super::roster::{Member, Phase};
@@ -186,6 +187,8 @@ impl Dispatcher {
             pace: Pace::default(),
             settles: None,
             admission: Admission::default(),
+            newcomer: false,
+            renewal: Renewal::default(),
         };
         self.reader_comes(now, &name, out);
         self.members.insert(name.clone(), member);
@@ -238,6 +241,7 @@ impl Dispatcher {
             return;
         };
         let (agent_id, source) = (member.agent_id.clone(), member.source.clone());
+        let newcomer = member.newcomer;
         self.answer_releasers(name, &member.releasing, out);
         self.refuse_spawn(
             member.caller,
@@ -258,7 +262,10 @@ impl Dispatcher {
         }
         self.await_reader(now, name);
         if let Some(agent_id) = agent_id.filter(|_| !goes_on) {
-            self.deregister(agent_id, Some(name.clone()), out);
+            self.deregister(agent_id.clone(), Some(name.clone()), out);
+            if newcomer {
+                self.forget(name, agent_id, out);
+            }
         }
         let was_counted = source == SpawnSource::Restart && self.stopping.is_none();
         if was_counted && !self.comes_back_at_once(now, name, out) {

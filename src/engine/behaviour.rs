@@ -14,6 +14,8 @@ pub enum Age {
     V5_0,
     /// 6.0.3: providers and the delivery cursor.
     V6_0,
+    /// An old hosted variant of about that age (engine-wire 11.6).
+    Hosted,
     /// 8.2: agents are made once, then recovered.
     V8_2,
     /// 9.0: a node's token is replaced only by who has it.
@@ -22,9 +24,10 @@ pub enum Age {
 
 impl Age {
     /// All of them, with the names under which they are asked for.
-    pub const ALL: [(&'static str, Age); 4] = [
+    pub const ALL: [(&'static str, Age); 5] = [
         ("5.0.1", Age::V5_0),
         ("6.0.3", Age::V6_0),
+        ("hosted", Age::Hosted),
         ("8.2", Age::V8_2),
         ("9.0", Age::V9_0),
     ];
@@ -89,6 +92,10 @@ pub struct Behaviour {
     pub sync_by_name: bool,
     /// `inventory.sync` passes over names it does not know, without a word.
     pub sync_ignores_strangers: bool,
+    /// With which code a socket is closed that a newer one of its node replaces.
+    pub superseded_code: u16,
+    /// A conflict of locations has no code of its own, only words.
+    pub conflict_in_words: bool,
     /// Which node a create call means.
     pub node_lookup: NodeLookup,
     /// Node ids are unique over all workspaces; one of another workspace answers 500.
@@ -127,6 +134,8 @@ impl Default for Behaviour {
             sync_counts_rejected: false,
             sync_by_name: false,
             sync_ignores_strangers: false,
+            superseded_code: 1000,
+            conflict_in_words: false,
             node_lookup: NodeLookup::Id,
             global_node_ids: false,
             token_proof: false,
@@ -145,6 +154,7 @@ impl Behaviour {
     /// As an engine of that age.
     pub fn of(age: Age) -> Self {
         let from = |since: Age| age >= since;
+        let hosted = age == Age::Hosted;
         Self {
             strict: Some(age),
             providers: from(Age::V6_0),
@@ -156,10 +166,12 @@ impl Behaviour {
             // Between the replay of the whole node and that of every listed agent lay a time without either.
             sync_replays: age != Age::V8_2,
             sync_reschedules: true,
-            sync_all_or_nothing: !from(Age::V9_0),
+            sync_all_or_nothing: !from(Age::V9_0) && !hosted,
             sync_counts_rejected: from(Age::V9_0),
             sync_by_name: !from(Age::V6_0),
             sync_ignores_strangers: true,
+            superseded_code: if hosted { 4000 } else { 1000 },
+            conflict_in_words: hosted,
             node_lookup: if from(Age::V8_2) {
                 NodeLookup::IdThenName
             } else {

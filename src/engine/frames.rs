@@ -169,7 +169,7 @@ impl Turn<'_> {
     fn supersede(&mut self, conn: ConnId) {
         self.effect(Effect::Close {
             conn,
-            code: 1000,
+            code: self.core.behaviour.superseded_code,
             reason: "superseded",
         });
     }
@@ -184,6 +184,12 @@ impl Turn<'_> {
     }
 
     pub fn complain(&mut self, conn: ConnId, id: Option<&str>, code: &str, message: &str) {
+        let in_words = self.core.behaviour.conflict_in_words && code == "agent_location_conflict";
+        let code = if in_words {
+            "node_control_failed"
+        } else {
+            code
+        };
         let frame = Down::Error(ErrorFrame {
             id: self.frame_id(id),
             ok: false,

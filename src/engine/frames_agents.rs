@@ -117,7 +117,7 @@ impl Turn<'_> {
             if !at_home && runs && expected.is_none() {
                 return failure(
                     "agent_location_conflict",
-                    format!("Agent \"{name}\" runs on another node"),
+                    format!("Agent \"{name}\" is active on another node"),
                 );
             }
             metadata = a.metadata.clone();
@@ -342,7 +342,11 @@ impl Turn<'_> {
             .iter()
             .find_map(|member| Some((member, self.check_member(here, member).err()?)));
         if let Some((member, code)) = spoilt.filter(|_| rules.sync_all_or_nothing) {
-            let why = format!("Agent \"{}\" is not this node's to list", member.name);
+            let why = match code {
+                "agent_location_conflict" => "is active on another node",
+                _ => "is not this node's to list",
+            };
+            let why = format!("Agent \"{}\" {why}", member.name);
             return self.complain(here.conn, f.id.as_deref(), code, &why);
         }
         let open = self.open_here(here).len();
@@ -375,6 +379,9 @@ impl Turn<'_> {
         });
         if rules.sync_counts_rejected {
             data["rejected_agents"] = json!(report.rejected.len());
+        } else if rules.conflict_in_words {
+            let names = report.rejected.iter().map(|(member, _)| json!(member.name));
+            data["rejected_agents"] = names.collect();
         } else if !report.rejected.is_empty() {
             let named = report.rejected.iter().map(|(member, code)| {
                 json!({"agent_id": member.agent_id, "name": member.name, "code": code})
@@ -415,13 +422,14 @@ impl Turn<'_> {
                 false => Err("agent_identity_mismatch"),
             };
         };
+        // In this order (`reconcileInventory` at d0ed8bc): the provider, the place, the id.
+        let strict = rules.strict.is_some() && !rules.sync_by_name;
+        if strict && a.provider != here.provider {
+            return Err("agent_provider_conflict");
+        }
         let here_already = a.node == here.node && a.provider == here.provider;
         if !here_already && !a.is_direct() && self.core.live.is_running(ws, a, self.now.mono) {
-            let neighbour = a.node == here.node && rules.strict.is_some();
-            return Err(match neighbour {
-                true => "agent_provider_conflict",
-                false => "agent_location_conflict",
-            });
+            return Err("agent_location_conflict");
         }
         if !rules.sync_by_name && a.id.to_string() != member.agent_id.as_str() {
             return Err("agent_identity_mismatch");

@@ -168,6 +168,20 @@ impl Client {
         })
     }
 
+    /// Deletes an agent that was made by its last registration. One that was there before that stays: engines before 8.2
+    /// give an existing agent too (engine-wire 3.4).
+    ///
+    /// # Errors
+    /// As any call.
+    pub(super) fn forget(&self, name: &str, agent_id: &AgentId) -> Result<(), CallError> {
+        let facts = self.facts(name)?;
+        if facts.id == *agent_id && was_made_for_this(&facts) {
+            let path = format!("/v1/agents/{}", encode(name));
+            self.call::<Value>("DELETE", &path, self.as_workspace(), None::<&()>)?;
+        }
+        Ok(())
+    }
+
     fn take_back(&self, name: &str) {
         let path = format!("/v1/agents/{}", encode(name));
         let gone: Result<Value, _> = self.call("DELETE", &path, self.as_workspace(), None::<&()>);
@@ -175,6 +189,15 @@ impl Client {
             log::warn!("agent {name} was registered for nothing and stays at the engine: {e}");
         }
     }
+}
+
+/// Its registration on a node made it: both happened in the same second of the engine's clock.
+fn was_made_for_this(facts: &AgentFacts) -> bool {
+    let second = |text: &str| text.get(..19).map(str::to_owned);
+    let registered = facts.metadata.pointer("/fleet/registered_at");
+    let registered = registered.and_then(Value::as_str).and_then(second);
+    let created = facts.created_at.as_deref().and_then(second);
+    created.is_some() && created == registered
 }
 
 /// A 404 that is not about the agent is about the route (engine-wire 2.3).
@@ -197,6 +220,7 @@ mod tests {
         AgentFacts {
             id: AgentId::new("2001"),
             name: None,
+            created_at: None,
             status: Some(status.into()),
             metadata: json!({"fleet": {"node_id": node}}),
         }
@@ -222,6 +246,22 @@ mod tests {
             ..facts("active", "")
         };
         assert_eq!(elsewhere(&bare, &ours), None, "a person's own client");
+    }
+
+    #[test]
+    fn an_agent_that_was_there_before_its_registration_is_not_deleted_after_it() {
+        let at = |created: &str, registered: &str| AgentFacts {
+            created_at: Some(created.into()),
+            metadata: json!({"fleet": {"node_id": "node_a", "registered_at": registered}}),
+            ..facts("offline", "node_a")
+        };
+        let (early, late) = ("2026-06-28T10:00:02.010Z", "2026-06-28T10:00:02.310Z");
+        assert!(was_made_for_this(&at(early, late)));
+        assert!(!was_made_for_this(&at("2026-06-27T10:00:02.010Z", late)));
+        assert!(
+            !was_made_for_this(&facts("offline", "node_a")),
+            "nobody knows"
+        );
     }
 
     #[test]

@@ -18,8 +18,8 @@ use crate::net::http::encode;
 use crate::sys::thread;
 use crate::wire::down::Mode;
 use crate::wire::rest::{
-    ApiError, CreateNode, CreatedNode, Envelope, Invocation, Posted, Reader, RosterEntry,
-    WaitingRow, Workspace,
+    ApiError, CreateNode, CreatedNode, Envelope, Invocation, NodeAgent, Posted, Reader,
+    RosterEntry, WaitingRow, Workspace,
 };
 
 /// The whole of one call, connecting included.
@@ -290,6 +290,11 @@ impl Client {
         ))
     }
 
+    /// Who is bound to a node.
+    fn bound(&self, node_name: &str) -> Result<Vec<NodeAgent>, CallError> {
+        self.get(&format!("/v1/nodes/{}/agents", encode(node_name)))
+    }
+
     fn invoke(
         &self,
         token: &Secret,
@@ -522,6 +527,10 @@ fn try_perform(client: &Client, own: &Own, call: RestCall) -> Result<RestDone, C
         RestCall::Leave { token, channels } => {
             client.leave(&token, &channels).map(|()| RestDone::Left)
         }
+        RestCall::Forget { name, agent_id } => client
+            .forget(name.as_str(), &agent_id)
+            .map(|()| RestDone::Joined),
+        RestCall::Bound { node_name } => client.bound(&node_name).map(RestDone::Bound),
         RestCall::Nodes => client.nodes().map(RestDone::Nodes),
         RestCall::Readers(message) => client.readers(&message).map(RestDone::Readers),
         RestCall::Waiting(name) => client.waiting(&name).map(RestDone::Waiting),

@@ -121,6 +121,19 @@ pub struct AgentFacts {
     /// Whatever was published; `fleet.node_id` names the node an agent was born on.
     #[serde(default)]
     pub metadata: serde_json::Value,
+    /// By the engine's clock, as is `fleet.registered_at` in the metadata.
+    #[serde(default)]
+    pub created_at: Option<String>,
+}
+
+/// A row of `GET /v1/nodes/:name/agents`: an agent whose place this is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeAgent {
+    /// Its identity.
+    pub agent_id: AgentId,
+    /// Its name.
+    #[serde(default)]
+    pub agent_name: Option<String>,
 }
 
 /// `POST /v1/nodes/:name/agents`, answer.

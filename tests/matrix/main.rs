@@ -3,6 +3,7 @@
 //! of a few times, `MATRIX_STORM=n` refuses so many tokens in a row; `MATRIX_FRAMES=file` takes every frame of every node
 //! down at the file's end, a line each, for others to judge.
 
+mod control; // odd links, slow work, foreign agents, fleets
 mod figures; // how long it takes to be there again
 mod frames; // what the nodes sent
 #[path = "../support/mod.rs"]
@@ -22,33 +23,44 @@ const MINTS_MOST: u64 = 5;
 
 /// One test per engine for each scenario: `None` is the engine as it comes.
 macro_rules! on_every_engine {
-    ($($scenario:ident)*) => {$(
+    ($stage:ident: $($scenario:ident)*) => {$(
         mod $scenario {
             #[test]
             fn as_it_comes() {
-                super::play::$scenario(None);
+                crate::$stage::$scenario(None);
             }
             #[test]
             fn of_5_0_1() {
-                super::play::$scenario(Some("5.0.1"));
+                crate::$stage::$scenario(Some("5.0.1"));
             }
             #[test]
             fn of_6_0_3() {
-                super::play::$scenario(Some("6.0.3"));
+                crate::$stage::$scenario(Some("6.0.3"));
+            }
+            #[test]
+            fn of_a_hosted_variant() {
+                crate::$stage::$scenario(Some("hosted"));
             }
             #[test]
             fn of_8_2() {
-                super::play::$scenario(Some("8.2"));
+                crate::$stage::$scenario(Some("8.2"));
             }
             #[test]
             fn of_9_0() {
-                super::play::$scenario(Some("9.0"));
+                crate::$stage::$scenario(Some("9.0"));
             }
         }
     )*};
 }
 
-on_every_engine! {
+on_every_engine! { control:
+    a_link_that_is_left_half_open_is_replaced_at_once
+    slow_work_is_done_once_while_agents_come_and_go
+    an_agent_that_is_somebody_elses_by_now_mutes_no_other
+    a_fleet_of_programs_that_serve_spawns_starts_each_agent_once
+}
+
+on_every_engine! { play:
     an_agent_goes_to_the_node_that_is_named_or_offers_it_or_has_least_to_do
     an_agent_is_resumed_with_its_session
     a_node_that_dies_in_mid_spawn_leaves_the_spawn_to_the_other_and_does_not_begin_it_again

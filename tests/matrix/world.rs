@@ -200,8 +200,24 @@ impl World {
         self.start(name, data, variables)
     }
 
+    /// A broker that reaches the engine at another address.
+    pub fn up_through(&self, name: &str, url: &str) -> Node {
+        let data = self.folder_of(name).join("data");
+        self.start_at(url, name, data, &[])
+    }
+
+    /// What stands in the configuration file of a broker that is still to come.
+    pub fn configure(&self, name: &str, text: &str) {
+        let file = self.folder_of(name).join("relay-broker.toml");
+        fs::write(file, text).expect("room");
+    }
+
     fn start(&self, name: &str, data: PathBuf, variables: &[(&str, &str)]) -> Node {
-        let (url, key) = (&self.engine.url, &self.engine.key);
+        self.start_at(&self.engine.url, name, data, variables)
+    }
+
+    fn start_at(&self, url: &str, name: &str, data: PathBuf, variables: &[(&str, &str)]) -> Node {
+        let key = &self.engine.key;
         let args = [
             "--engine",
             url,

@@ -90,6 +90,7 @@ fn known() -> World {
     w
 }
 
+/// N18: replies belong to requests, never to names.
 #[test]
 fn two_wishes_for_one_name_are_told_apart_by_their_requests() {
     let mut w = World::new();
@@ -114,6 +115,7 @@ fn two_wishes_for_one_name_are_told_apart_by_their_requests() {
     assert_eq!(programs(&mut w), ["at_live_second"]);
 }
 
+/// N18: late replies are undone.
 #[test]
 fn an_answer_that_comes_after_the_caller_was_told_no_is_undone() {
     let mut w = World::new();
@@ -128,6 +130,7 @@ fn an_answer_that_comes_after_the_caller_was_told_no_is_undone() {
     assert_eq!(farewells(&mut w), 1);
 }
 
+/// N16: a refused registration is a refused spawn, with the code.
 #[test]
 fn what_the_engine_says_no_to_is_told_in_words_that_help() {
     for (code, kind, words) in [
@@ -180,11 +183,7 @@ fn an_engine_known_to_give_names_once_is_asked_to_give_back_at_once() {
 
 #[test]
 fn a_name_that_is_not_given_back_is_taken_over_by_http_with_its_place_here() {
-    for code in [
-        "agent_recovery_not_authorized",
-        "agent_not_found",
-        "invalid_message",
-    ] {
+    for code in ["agent_recovery_not_authorized", "invalid_message"] {
         let mut w = known();
         let request = asked(&mut w);
         refuse(&mut w, request.id.as_deref(), "agent_already_exists");
@@ -222,6 +221,7 @@ fn a_name_that_somebody_else_had_before_is_taken_over_without_asking_for_it_back
     assert_eq!(said.kind, RefusalKind::NameTaken);
 }
 
+/// N14: by HTTP after a moment, and no second registration when the link comes.
 #[test]
 fn without_a_link_an_agent_is_registered_by_http_and_stays_registered_when_the_link_comes() {
     let mut w = World::new();
@@ -243,6 +243,7 @@ fn without_a_link_an_agent_is_registered_by_http_and_stays_registered_when_the_l
     assert_eq!(programs(&mut w), ["at_live_http"]);
 }
 
+/// N15: a bind that fails is a spawn that fails.
 #[test]
 fn a_place_that_the_engine_does_not_give_fails_the_spawn() {
     let mut w = World::new();
@@ -275,6 +276,7 @@ fn an_engine_that_is_away_altogether_is_asked_again_until_the_caller_gives_up() 
     );
 }
 
+/// N18: also one that came by HTTP.
 #[test]
 fn an_identity_that_came_by_http_for_nobody_is_undone_on_the_next_link() {
     let mut w = World::new();
@@ -421,4 +423,76 @@ fn a_given_token_that_is_no_good_refuses_the_spawn_with_the_code() {
         "{said}"
     );
     assert!(w.d.members.is_empty());
+}
+
+/// Somebody deleted the agent at the engine, so its name is to be had as a new one.
+#[test]
+fn a_name_whose_agent_was_deleted_meanwhile_is_registered_anew() {
+    let mut w = known();
+    let request = asked(&mut w);
+    refuse(&mut w, request.id.as_deref(), "agent_already_exists");
+    let recover = recovered(&mut w).expect("it asks to have it back");
+    refuse(&mut w, recover.id.as_deref(), "agent_not_found");
+    let again = asked(&mut w);
+    reply(&mut w, again.id.as_deref(), "at_live_new");
+    assert_eq!(programs(&mut w), ["at_live_new"]);
+}
+
+/// An engine that contradicts itself is not asked for ever.
+#[test]
+fn a_name_that_is_there_and_not_there_is_asked_for_no_more_than_once_anew() {
+    let mut w = known();
+    let request = asked(&mut w);
+    refuse(&mut w, request.id.as_deref(), "agent_already_exists");
+    let recover = recovered(&mut w).expect("it asks to have it back");
+    refuse(&mut w, recover.id.as_deref(), "agent_not_found");
+    let again = asked(&mut w);
+    refuse(&mut w, again.id.as_deref(), "agent_already_exists");
+    let recover = recovered(&mut w).expect("it asks to have it back");
+    refuse(&mut w, recover.id.as_deref(), "agent_not_found");
+    assert!(errand(&mut w).is_some_and(|(_, wanted)| wanted.exists));
+}
+
+fn not_started(w: &mut World, name: &str) -> Option<ErrandId> {
+    let run = w.run_of(name);
+    let why = "no such program".into();
+    w.report(name, run, AgentReport::NotStarted { why });
+    w.done().into_iter().find_map(|e| match e {
+        Effect::Errand(id, RestCall::Forget { .. }) => Some(id),
+        _ => None,
+    })
+}
+
+/// N17: the name of a start that came to nothing is free at the engine too, and a second try waits for that.
+#[test]
+fn a_name_that_was_registered_for_nothing_is_given_back_before_it_is_asked_for_again() {
+    let mut w = World::new();
+    w.link_up();
+    ask(&mut w, "w1");
+    w.registered("w1");
+    let errand = not_started(&mut w, "w1").expect("it is taken back");
+    ask(&mut w, "w1");
+    let sent = w.sent();
+    let registers = |up: &Up| matches!(up, Up::AgentRegister(_) | Up::AgentRecover(_));
+    assert!(!sent.iter().any(registers), "{sent:?}");
+    w.tell(Event::Errand(errand, RestDone::Joined));
+    let again = asked(&mut w);
+    reply(&mut w, again.id.as_deref(), "at_live_2");
+    assert_eq!(programs(&mut w), ["at_live_2"]);
+}
+
+/// N17: whoever was here before keeps its identity and its mail.
+#[test]
+fn an_agent_that_was_here_before_is_not_deleted_for_a_start_that_came_to_nothing() {
+    let mut w = known();
+    let request = asked(&mut w);
+    reply(&mut w, request.id.as_deref(), "at_live_2");
+    assert_eq!(not_started(&mut w, "w1"), None);
+    ask_with_token(&mut w);
+    w.registered("w1");
+    assert_eq!(
+        not_started(&mut w, "w1"),
+        None,
+        "nor one that came with its token"
+    );
 }

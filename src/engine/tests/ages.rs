@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{KEY, World};
 use crate::engine::behaviour::Age;
-use crate::engine::behaviour::Age::{V5_0, V6_0, V8_2, V9_0};
+use crate::engine::behaviour::Age::{Hosted, V5_0, V6_0, V8_2, V9_0};
 use crate::engine::core::{Event, SocketKind};
 use crate::engine::http::HttpCall;
 use crate::engine::live::ConnId;
@@ -227,6 +227,41 @@ fn an_inventory_moves_open_work_that_it_does_not_list() {
         assert_eq!(frames[1]["type"], "action.invoke");
         assert_eq!(frames[1]["invocation_id"], made["invocation_id"]);
     }
+}
+
+/// A hosted variant closes the socket that it had with 4000, and has no code for an agent that runs on another node.
+#[test]
+fn a_hosted_variant_speaks_in_words_and_with_a_code_of_its_own() {
+    let mut w = World::of(Hosted);
+    let token = w.node("node_1", "box");
+    let same = |conn: ConnId, w: &mut World| {
+        let provider = json!({"name": "default", "instance_id": "i1"});
+        w.send(
+            conn,
+            json!({"type": "node.register", "name": "box", "node_id": "node_1", "capabilities": [],
+            "max_agents": 0, "tags": [], "version": "v", "provider": provider}),
+        );
+    };
+    let first = w.socket(SocketKind::Node, &token).expect("admitted");
+    same(first, &mut w);
+    let second = w.socket(SocketKind::Node, &token).expect("admitted");
+    same(second, &mut w);
+    assert_eq!(w.closed.last(), Some(&(first, 4000, "superseded")));
+    let other = w.node("node_2", "b");
+    let b = w.broker(&other, "node_2", "b", &[]);
+    w.hosted(second, "w1");
+    w.send(
+        b,
+        json!({"type": "agent.register", "id": "x", "name": "w1"}),
+    );
+    let no = w.heard(b).pop().expect("a no");
+    assert_eq!(no["code"], "node_control_failed");
+    assert!(
+        no["message"]
+            .as_str()
+            .is_some_and(|m| m.contains("another node")),
+        "{no}"
+    );
 }
 
 #[test]

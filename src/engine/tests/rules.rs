@@ -402,7 +402,8 @@ const RULES: &[Rule] = &[
 fn engines_of_every_age_keep_the_rules_of_their_time() {
     let mut wrong = Vec::new();
     for rule in RULES {
-        for ((name, age), expected) in Age::ALL.into_iter().zip(rule.ages) {
+        let numbered = Age::ALL.into_iter().filter(|(_, age)| *age != Age::Hosted);
+        for ((name, age), expected) in numbered.zip(rule.ages) {
             if (rule.holds)(&mut Stage::of(age)) != expected {
                 let Rule {
                     says,

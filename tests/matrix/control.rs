@@ -1,0 +1,263 @@
+//! What a node says to an engine and hears from it while something is odd: links that are open at one end only, work that
+//! takes its time, agents that the engine has another idea of, and fleets of programs that serve spawns.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tungstenite::client::IntoClientRequest;
+use tungstenite::stream::MaybeTlsStream;
+use tungstenite::{Message, WebSocket};
+
+use crate::support::{Node, http, until};
+use crate::world::{self, World};
+
+/// How long a node may be away whose link was left half open.
+const BACK_WITHIN: Duration = Duration::from_secs(3);
+
+/// A way to the engine that can forget its callers and leave the engine in the belief that they are there.
+struct Proxy {
+    url: String,
+    /// Both ends of each way.
+    ways: Arc<Mutex<Vec<(TcpStream, TcpStream)>>>,
+}
+
+impl Proxy {
+    fn to(engine: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let target = engine.trim_start_matches("http://").to_owned();
+        let ways = Arc::new(Mutex::new(Vec::new()));
+        let kept = ways.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(&target) else {
+                    continue;
+                };
+                let (up, down) = (copy_of(&client), copy_of(&server));
+                kept.lock()
+                    .expect("whole")
+                    .push((copy_of(&client), copy_of(&server)));
+                std::thread::spawn(move || carry(up, server));
+                std::thread::spawn(move || carry(down, client));
+            }
+        });
+        Self { url, ways }
+    }
+
+    /// Hangs up on every caller; the engine hears nothing of it.
+    fn leave_half_open(&self) {
+        for (client, _) in self.ways.lock().expect("whole").iter() {
+            let _ = client.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn copy_of(stream: &TcpStream) -> TcpStream {
+    stream.try_clone().expect("descriptors")
+}
+
+/// Carries bytes until one side ends, and says nothing of that to the other.
+fn carry(mut from: TcpStream, mut to: TcpStream) {
+    let mut some = [0; 4096];
+    while let Ok(n @ 1..) = from.read(&mut some) {
+        if to.write_all(&some[..n]).is_err() {
+            break;
+        }
+    }
+}
+
+/// H4, N32: registered again at once, as the same instance, with all agents; and what was answered into the void is not
+/// done again by another node.
+pub fn a_link_that_is_left_half_open_is_replaced_at_once(age: Option<&'static str>) {
+    let world = World::of(age);
+    let proxy = Proxy::to(&world.engine.url);
+    let one = world.up_through("one", &proxy.url);
+    world.connected(&one);
+    let boss = world.engine.register("boss");
+    let seen = world.keeper(&one, "a0");
+    for round in 0..3 {
+        let before = world::registered(&one);
+        let since = Instant::now();
+        proxy.leave_half_open();
+        until("a registration over a new link", || {
+            (world::registered(&one) > before).then_some(())
+        });
+        let away = since.elapsed();
+        assert!(away < BACK_WITHIN, "away for {away:?} in round {round}");
+        world.engine.dm(&boss, "a0", &format!("@@{round}@@"));
+        until("its mail", || (seen.words().len() > round).then_some(()));
+    }
+    assert_eq!(seen.words(), ["0", "1", "2"], "once, in order");
+}
+
+/// N32: a list of agents while an action runs does not have it done a second time, by this node or the other.
+pub fn slow_work_is_done_once_while_agents_come_and_go(age: Option<&'static str>) {
+    let world = World::of(age);
+    let (log, gate) = (world.path("work.txt"), world.path("gate"));
+    for name in ["one", "two"] {
+        let script = format!(
+            "echo {name} >> {log}; while [ ! -e {gate} ]; do sleep 0.02; done; echo '{{\"by\":\"{name}\"}}'"
+        );
+        world.configure(
+            name,
+            &format!("[action.slow]\ncommand = [\"sh\", \"-c\", {script:?}]\n"),
+        );
+    }
+    let nodes = [world.node("one"), world.node("two")];
+    let lead = world.engine.register("lead");
+    let (status, body) = world.invoke(&lead, "slow", json!({}));
+    assert_eq!(status, 201, "{body}");
+    let work = || std::fs::read_to_string(&log).unwrap_or_default();
+    until("it to begin", || (!work().is_empty()).then_some(()));
+    // Each change of who runs leads to a list, and so does each registration.
+    for (n, node) in nodes.iter().enumerate() {
+        node.spawn(&format!("w{n}"), &["cat"]);
+    }
+    until("the engine to count them", || {
+        let roster = world.roster();
+        let busy = |name: &str| roster[name]["active_agents"] == 1;
+        (busy("one") && busy("two")).then_some(())
+    });
+    std::fs::write(&gate, "").expect("room");
+    let over = world.ended("slow", &body);
+    assert_eq!(over["status"], "completed", "{over}");
+    let by = over["output"]["by"].as_str().expect("who").to_owned();
+    assert_eq!(work().lines().collect::<Vec<_>>(), [by.as_str()], "once");
+}
+
+/// One agent whose name the engine gave to somebody else mutes nobody, and is healed or ended, and told.
+pub fn an_agent_that_is_somebody_elses_by_now_mutes_no_other(age: Option<&'static str>) {
+    let world = World::of(age);
+    let nodes = [world.node("one")];
+    let boss = world.engine.register("boss");
+    let good = world.keeper(&nodes[0], "good");
+    let bad = world.keeper(&nodes[0], "bad");
+    let url = format!("{}/v1/agents/bad", world.engine.url);
+    let (status, body) = http("DELETE", &url, &world.engine.key, None);
+    assert!(status < 300, "{body}");
+    world.engine.register("bad");
+    world.cut(&nodes);
+    world.engine.dm(&boss, "good", "@@on@@");
+    until("the other's mail", || {
+        (good.words() == ["on"]).then_some(())
+    });
+    if age == Some("5.0.1") {
+        return; // it knows agents by their names only
+    }
+    let told = until("it to be told", || nodes[0].events("worker_error").pop());
+    match told["code"].as_str() {
+        Some("agent_registered_anew") => {
+            world.engine.dm(&boss, "bad", "@@healed@@");
+            until("its mail again", || {
+                (bad.words() == ["healed"]).then_some(())
+            });
+        }
+        Some("agent_moved") => until("its end", || nodes[0].agent("bad").is_none().then_some(())),
+        other => panic!("{other:?}: {told}"),
+    }
+}
+
+/// A program that serves `spawn:codex` by asking its broker for the agent, as fleets do (local-api 6.1).
+fn serve_spawns(node: &Node) {
+    let url = format!("{}/api/fleet/ws", node.api.replace("http", "ws"));
+    let mut request = url.into_client_request().expect("a request");
+    let key = node.key.parse().expect("a header");
+    request.headers_mut().insert("x-api-key", key);
+    let (mut socket, _) = tungstenite::connect(request).expect("a connection");
+    let manifest =
+        json!({"name": "fleet", "capabilities": [{"name": "spawn:codex", "kind": "spawn"}]});
+    say(
+        &mut socket,
+        "register_node",
+        "1",
+        json!({"manifest": manifest}),
+    );
+    say(
+        &mut socket,
+        "register_handlers",
+        "2",
+        json!({"names": ["spawn:codex"]}),
+    );
+    for _ in 0..2 {
+        let answer = hear(&mut socket).expect("an answer");
+        assert_eq!(answer["type"], "ok", "{answer}");
+    }
+    std::thread::spawn(move || {
+        while let Some(frame) = hear(&mut socket) {
+            answer(&mut socket, &frame);
+        }
+    });
+}
+
+type Socket = WebSocket<MaybeTlsStream<TcpStream>>;
+
+fn say(socket: &mut Socket, kind: &str, id: &str, payload: Value) {
+    let frame = json!({"v": 2, "type": kind, "request_id": id, "payload": payload});
+    let _ = socket.send(Message::text(frame.to_string()));
+}
+
+fn hear(socket: &mut Socket) -> Option<Value> {
+    loop {
+        if let Message::Text(text) = socket.read().ok()? {
+            return serde_json::from_str(&text).ok();
+        }
+    }
+}
+
+/// An invocation leads to a spawn, and the answer to the spawn, whose request bears the invocation's id, to the result.
+fn answer(socket: &mut Socket, frame: &Value) {
+    let payload = &frame["payload"];
+    match frame["type"].as_str() {
+        Some("invoke_handler") => {
+            let id = payload["invocation_id"].as_str().expect("an id");
+            let name = payload["input"]["name"].clone();
+            let agent = json!({"name": name, "cli": "cat"});
+            let wish = json!({"agent": agent, "invocation_id": id});
+            say(socket, "spawn_agent", id, wish);
+        }
+        Some("ok") if payload["result"]["name"].is_string() => {
+            let output = json!({"spawned": true, "name": payload["result"]["name"]});
+            let result = json!({"invocation_id": frame["request_id"], "output": output});
+            say(socket, "handler_result", "r", result);
+        }
+        Some("error") => {
+            let why = payload["message"].as_str().unwrap_or_default();
+            let result = json!({"invocation_id": frame["request_id"], "error": why});
+            say(socket, "handler_result", "r", result);
+        }
+        _ => {}
+    }
+}
+
+/// N12, N31, N32: each spawn ends as one agent on one node, also when several run at once.
+pub fn a_fleet_of_programs_that_serve_spawns_starts_each_agent_once(age: Option<&'static str>) {
+    let world = World::of(age);
+    let nodes = [world.node("one"), world.node("two")];
+    nodes.iter().for_each(serve_spawns);
+    let lead = world.engine.register("lead");
+    let spawn = |n: usize| {
+        let input = json!({"name": format!("w{n}"), "cli": "codex"});
+        let (status, body) = world.invoke(&lead, "spawn", input);
+        assert_eq!(status, 201, "{body}");
+        body
+    };
+    for asked in [vec![spawn(0)], vec![spawn(1), spawn(2), spawn(3)]] {
+        for body in asked {
+            let over = world.ended("spawn", &body);
+            assert_eq!(over["status"], "completed", "{over}");
+            assert_eq!(over["output"]["spawned"], true, "{over}");
+        }
+    }
+    for n in 0..4 {
+        let name = format!("w{n}");
+        let here = nodes.iter().filter(|node| node.agent(&name).is_some());
+        assert_eq!(here.count(), 1, "{name}");
+    }
+    for node in &nodes {
+        let moved = node.events("worker_error");
+        assert!(moved.is_empty(), "{moved:?}");
+    }
+}

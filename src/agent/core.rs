@@ -4,6 +4,7 @@
 //! see, and never types a text twice. Driven by `agent::actor`, or by a simulation.
 
 mod asked;
+mod turns;
 mod typing;
 
 use std::collections::VecDeque;
@@ -16,11 +17,11 @@ use crate::agent::profile::{Profile, Source};
 use crate::agent::prompt::{self, Focus};
 use crate::agent::proof::Head;
 use crate::agent::ready::{Judgement, Sight, Watch};
-use crate::agent::signs::{self, Sign};
+use crate::agent::signs::{self, Said, Sign};
 use crate::ids::DeliveryId;
 use crate::machine::{Machine, Out};
 use crate::msg::{AgentCommand, AgentReport, AgentSpec, How, Injection, Size};
-use crate::screen::Screen;
+use crate::screen::{Screen, Told};
 use crate::time::{Mono, Now, soonest};
 use crate::wire::event::Proof;
 
@@ -132,6 +133,14 @@ enum State {
     Gone,
 }
 
+/// A message that landed, and was not seen to be acted on.
+struct Unstarted {
+    id: DeliveryId,
+    head: Option<Head>,
+    /// The turn that ran when it was submitted, if one did.
+    during: Option<u64>,
+}
+
 /// Whether a state's function has more to do.
 enum Next {
     Stay(State),
@@ -146,6 +155,8 @@ pub struct AgentCore {
     idle_after: Option<Duration>,
     screen: Screen,
     state: State,
+    /// The size to go back to, if the terminal was too small to see a text in.
+    small: Option<Size>,
     /// What the last look showed; `None` while one is due.
     facts: Option<Facts>,
     started: Mono,
@@ -171,11 +182,17 @@ pub struct AgentCore {
     /// Nothing is typed before; set by the first message that lands.
     rests_until: Option<Mono>,
     /// What it last said of itself.
-    sign: Option<Sign>,
+    said: Option<Said>,
+    /// How many turns it said to have begun.
+    turns: u64,
     /// What landed, and was not seen to be acted on.
-    unstarted: VecDeque<(DeliveryId, Option<Head>)>,
+    unstarted: VecDeque<Unstarted>,
     /// Its hook works.
     hooked: bool,
+    /// Its hook tells of a message that waits for its turn when that is put in line, not when the turn begins.
+    hook_is_early: bool,
+    /// What landed last, by which its words are known if the program puts them back.
+    landed: VecDeque<String>,
     /// How often in a row its history said nothing of a message that landed.
     silences: u8,
     dialogs: dialog::Watch,
@@ -191,6 +208,7 @@ impl AgentCore {
             idle_after: spec.idle_after,
             screen: Screen::new(spec.size),
             state: State::Starting(Watch::new(now)),
+            small: None,
             facts: None,
             started: now,
             last_output: None,
@@ -206,9 +224,12 @@ impl AgentCore {
             keys_at: None,
             prompt_known: false,
             rests_until: None,
-            sign: None,
+            said: None,
+            turns: 0,
             unstarted: VecDeque::new(),
             hooked: false,
+            hook_is_early: false,
+            landed: VecDeque::new(),
             silences: 0,
             dialogs: dialog::Watch::default(),
             kill_at: None,
@@ -234,7 +255,7 @@ impl AgentCore {
             self.write(answers, out);
         }
         if self.profile.composer {
-            self.hear(out);
+            self.hear(now, out);
         }
         self.last_output = Some(now);
         self.watch_dialogs(now);
@@ -260,20 +281,36 @@ impl AgentCore {
     }
 
     /// What the program tells of itself.
-    fn hear(&mut self, out: &mut Effects) {
-        for sign in self.screen.take_told().iter().filter_map(signs::of) {
-            if sign == Sign::Busy && self.sign != Some(Sign::Busy) {
+    fn hear(&mut self, now: Mono, out: &mut Effects) {
+        for told in self.screen.take_told() {
+            let by_title = matches!(told, Told::Title(_));
+            let Some(sign) = signs::of(&told) else {
+                // A title that says nothing takes back what the one before said.
+                self.said = self.said.filter(|said| !(by_title && said.by_title));
+                continue;
+            };
+            if sign == Sign::Busy && !self.works() {
+                self.turns += 1;
                 self.began(out);
             }
-            self.sign = Some(sign);
+            self.said = Some(Said {
+                sign,
+                at: now,
+                by_title,
+            });
         }
+    }
+
+    /// Whether the program says that it works.
+    fn works(&self) -> bool {
+        self.said.is_some_and(|said| said.sign == Sign::Busy)
     }
 
     /// When silence counts as idle. A program that says it works is not idle, as long as it goes on saying so.
     fn idle_at(&self) -> Option<Mono> {
-        let after = match self.sign {
-            Some(Sign::Busy) => self.idle_after?.max(STALE),
-            _ => self.idle_after?,
+        let after = match self.works() {
+            true => self.idle_after?.max(STALE),
+            false => self.idle_after?,
         };
         (!self.idle).then(|| self.last_output.unwrap_or(self.started) + after)
     }
@@ -282,6 +319,11 @@ impl AgentCore {
         self.queued += bytes.len() as u64;
         out.effects.push(Effect::Write(bytes));
         self.queued
+    }
+
+    fn resize(&mut self, size: Size, out: &mut Effects) {
+        self.screen.resize(size);
+        out.effects.push(Effect::Resize(size));
     }
 
     fn look(&mut self, out: &mut Effects) {
@@ -511,7 +553,7 @@ impl Machine for AgentCore {
                     check.proven.get_or_insert(Proof::Transcript);
                 }
             }
-            Event::Prompted(prompt) => self.prompted(&prompt, out),
+            Event::Prompted(prompt) => self.prompted(now, &prompt, out),
             Event::Wrote(bytes) => {
                 self.written += bytes as u64;
                 self.answer_keys(out);
@@ -522,8 +564,8 @@ impl Machine for AgentCore {
             Event::Command(command) => self.command(now, command, out),
             Event::Keys(number, bytes) => return self.keys(now, number, bytes, out),
             Event::Resize(size) => {
-                self.screen.resize(size);
-                out.effects.push(Effect::Resize(size));
+                self.small = None;
+                self.resize(size, out);
             }
             Event::Tick => self.tick(now, out),
             Event::Exited(mut how) => {

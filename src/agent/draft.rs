@@ -80,6 +80,11 @@ pub struct Draft {
     pub retries: u8,
     /// How often Escape is to be pressed before it is typed.
     pub escapes: u8,
+    /// How many turns had begun when Escape was pressed, and how often one began after it.
+    pub turns: u64,
+    pub again: u64,
+    /// Escape did not stop the program.
+    pub goes_on: bool,
     pub gate: Gate,
     pub stage: Stage,
     /// When to look at the terminal again, if no output comes before.
@@ -92,7 +97,7 @@ pub enum Stage {
     /// Nothing is typed: the terminal's settings decide how.
     Measuring,
     /// Escape was pressed; the program gets time to react.
-    Interrupted { until: Mono },
+    Interrupted { since: Mono, pause: Duration },
     /// The text is on its way into a raw terminal.
     Typing(Box<Typing>),
 }
@@ -329,6 +334,8 @@ pub struct Check {
     pub proven: Option<Proof>,
     /// The program has begun to work since Enter, and how that is known.
     pub turn: Option<Proof>,
+    /// The turn that ran when Enter was pressed, if one did.
+    pub during: Option<u64>,
     /// When the program's history was last looked into.
     pub asked_at: Option<Mono>,
     read_at: Option<Mono>,
@@ -394,6 +401,7 @@ impl Check {
             stood: None,
             proven: None,
             turn: None,
+            during: None,
             asked_at: None,
             read_at: None,
             gone_at: None,

@@ -8,6 +8,7 @@ use crate::agent::dialog;
 use crate::agent::keys::Hands;
 use crate::agent::profile::Profile;
 use crate::agent::prompt::{self, Focus};
+use crate::agent::verify::plain;
 use crate::screen::Screen;
 use crate::time::{Mono, soonest};
 use crate::wire::event::Dialog;
@@ -24,6 +25,11 @@ const REDRAWN: Duration = Duration::from_millis(300);
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How often once that was reported.
 const LOOK_LATER: Duration = Duration::from_secs(1);
+
+/// So many letters of a message's end are enough to know it by.
+const LONG: usize = 200;
+/// The most rows of it that are taken away.
+const ROWS: u16 = 40;
 
 /// What is known at the moment of the question.
 #[derive(Clone, Copy)]
@@ -44,6 +50,8 @@ pub struct Scene<'a> {
     pub foreign: bool,
     /// The agent itself reads lines and shows nothing of them.
     pub mute: bool,
+    /// Messages that landed.
+    pub ours: &'a [String],
 }
 
 /// The answer.
@@ -65,6 +73,23 @@ pub struct Gate {
     shut_since: Option<Mono>,
     left_since: Option<Mono>,
     stashed: bool,
+    /// How many rows of ours were taken away.
+    cleared: u16,
+}
+
+/// Whether the words in the input line are a message of ours that the program has put back, as some do with what is
+/// interrupted early, and nobody has changed them. Of one that is `begun` to be taken away its beginning is left.
+fn is_ours(scene: Scene<'_>, begun: bool) -> bool {
+    let standing = scene
+        .profile
+        .prompt
+        .and_then(|prompt| prompt::standing(scene.screen, prompt));
+    let words = plain(&standing.unwrap_or_default());
+    let long = words.chars().count() >= LONG;
+    scene.ours.iter().any(|text| {
+        let text = plain(text);
+        text == words || long && text.ends_with(&words) || begun && text.starts_with(&words)
+    })
 }
 
 enum Obstacle {
@@ -93,6 +118,7 @@ impl Gate {
         let Some(obstacle) = self.obstacle(scene) else {
             *self = Self {
                 stashed: self.stashed,
+                cleared: self.cleared,
                 ..Self::default()
             };
             return Answer::Type;
@@ -108,6 +134,13 @@ impl Gate {
             }
             Obstacle::Words => {
                 let left = *self.left_since.get_or_insert(now);
+                if let Some(keys) = scene.profile.clears
+                    && self.cleared < ROWS
+                    && is_ours(scene, self.cleared > 0)
+                {
+                    self.cleared += 1;
+                    return Answer::Stash(keys.to_vec());
+                }
                 if let Some(keys) = &scene.profile.stash
                     && now >= left + LEFT
                     && !self.stashed
@@ -239,6 +272,7 @@ mod tests {
             known,
             foreign: false,
             mute: false,
+            ours: &[],
         })
     }
 

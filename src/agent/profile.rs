@@ -31,6 +31,8 @@ pub struct Profile {
     pub permission: Policy,
     /// What puts a half-typed line aside until the next one is submitted, and then brings it back.
     pub stash: Option<Cow<'static, [u8]>>,
+    /// What takes away a row of the input line. Only words of ours that the program has put back are.
+    pub clears: Option<&'static [u8]>,
     /// Where it keeps what it was asked.
     pub history: Option<Source>,
     /// It takes a hook that tells what it was asked, as Claude Code does.
@@ -85,6 +87,7 @@ pub const GENERIC: Profile = Profile {
     trust_folder: Policy::Hold,
     permission: Policy::Hold,
     stash: None,
+    clears: None,
     history: None,
     hook: false,
     merges_while: None,
@@ -100,6 +103,8 @@ pub fn table() -> [Profile; 4] {
     [
         Profile {
             stash: Some(Cow::Borrowed(b"\x13")),
+            // Measured on 2.1.332.
+            clears: Some(b"\x15"),
             hook: true,
             history: Some(Source {
                 variable: Some("CLAUDE_CONFIG_DIR"),

@@ -2,6 +2,7 @@
 //! Programs that give none have none; silence is judged elsewhere. Decides nothing.
 
 use crate::screen::Told;
+use crate::time::Mono;
 
 /// What a program says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,14 +13,34 @@ pub enum Sign {
     Idle,
 }
 
+/// What a program said last, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said {
+    pub sign: Sign,
+    pub at: Mono,
+    /// By its title, which a newer version may draw in a way that says nothing to us.
+    pub by_title: bool,
+}
+
+/// What the screen says of a program that works.
+const WORDS: [&str; 3] = ["esc to interrupt", "esc interrupt", "esc again"];
+
+/// Whether rows of the screen say that the program works.
+pub fn is_busy(rows: &[String]) -> bool {
+    let says = |row: &String| WORDS.iter().any(|words| row.contains(words));
+    rows.iter().any(says)
+}
+
 /// What one sequence says; `None` if it is about something else. Measured on Claude Code, Codex and Gemini CLI
 /// (injection, "The CLIs").
 pub fn of(told: &Told) -> Option<Sign> {
     match told {
         Told::Title(Some('✳' | '◇')) | Told::Progress(false) => Some(Sign::Idle),
-        Told::Title(Some('✦' | '\u{2800}'..='\u{28ff}')) | Told::Progress(true) => {
-            Some(Sign::Busy)
-        }
+        // Braille, or circles that fill and turn.
+        Told::Title(Some(
+            '✦' | '\u{2800}'..='\u{28ff}' | '\u{25d0}'..='\u{25d7}' | '\u{25dc}'..='\u{25df}',
+        ))
+        | Told::Progress(true) => Some(Sign::Busy),
         Told::Title(_) => None,
         Told::Status(status) => {
             let mut fields = status.split(':');
@@ -40,6 +61,8 @@ mod tests {
     fn titles_and_states_of_known_clis_say_whether_they_work() {
         for (told, sign) in [
             (Told::Title(Some('⠂')), Some(Sign::Busy)),
+            (Told::Title(Some('◐')), Some(Sign::Busy)),
+            (Told::Title(Some('◑')), Some(Sign::Busy)),
             (Told::Title(Some('✳')), Some(Sign::Idle)),
             (Told::Title(Some('p')), None),
             (Told::Title(None), None),

@@ -161,6 +161,7 @@ impl Program for Composer {
                             .push(std::mem::replace(&mut self.draft, next));
                     }
                     0x13 => self.stash = std::mem::take(&mut self.draft),
+                    0x15 => self.draft.clear(),
                     _ => self.draft.push(char::from(*byte)),
                 }
             }

@@ -10,10 +10,9 @@ use crate::agent::gate::{Answer, Gate, Scene};
 use crate::agent::inject::{self, Frame};
 use crate::agent::prompt::Focus;
 use crate::agent::proof::Head;
-use crate::agent::signs::Sign;
 use crate::agent::verify::{self, Echo, Key, Looks};
 use crate::ids::DeliveryId;
-use crate::msg::AgentReport;
+use crate::msg::{AgentReport, Size};
 use crate::time::{Mono, soonest};
 use crate::wire::down::Mode;
 use crate::wire::event::Proof;
@@ -27,18 +26,19 @@ const SILENCES: u8 = 3;
 const RETRIES: u8 = 2;
 /// What is said of a message whose Enter its owner ordered.
 const BLIND: &str = "its owner had it go on, though it was not seen in the terminal";
-/// How many messages are remembered until their turns begin.
-const UNSTARTED: usize = 16;
-/// How many of the last rows are searched for the words of a program that works.
-const BUSY_ROWS: usize = 4;
-/// Between Escape and the text, when a message interrupts.
-const INTERRUPT: Duration = Duration::from_millis(100);
-/// The same where nobody knows how long the program waits for a key that begins with Escape: half a second is usual.
-const ESCAPE_ALONE: Duration = Duration::from_millis(700);
+/// In a smaller terminal composers hide what is typed.
+const LEAST: Size = Size { rows: 10, cols: 40 };
+/// How long a program may take to draw for another size.
+const REDRAWS: Duration = Duration::from_millis(300);
+/// Between keys that put a line away and the next look.
+const PUT_AWAY: Duration = Duration::from_millis(100);
 
 impl AgentCore {
     pub(super) fn ready(&mut self, out: &mut Effects) -> Next {
         let Some(injection) = self.waiting.pop_front() else {
+            if let Some(size) = self.small.take() {
+                self.resize(size, out);
+            }
             return Next::Stay(State::Ready);
         };
         let mut text = words::sanitise(&injection.text);
@@ -58,6 +58,9 @@ impl AgentCore {
             insisted: false,
             retries: RETRIES,
             escapes: if steer { self.escapes() } else { 0 },
+            turns: self.turns,
+            again: 0,
+            goes_on: false,
             head: Head::of(&text),
             raw: injection.raw,
             text,
@@ -67,27 +70,6 @@ impl AgentCore {
             stage: Stage::Measuring,
             wake: None,
         })))
-    }
-
-    /// How often Escape may be pressed. Where the screen shows whether it helped, it is tried again; elsewhere one too many could
-    /// do something else.
-    fn escapes(&self) -> u8 {
-        let twice = self.profile.busy_words.is_some();
-        self.profile.interrupts * (1 + u8::from(twice))
-    }
-
-    /// Whether the program works, as far as it says.
-    fn may_work(&self) -> bool {
-        match (self.sign, self.profile.busy_words) {
-            (Some(sign), _) => sign == Sign::Busy,
-            (None, None) => true,
-            (None, Some(words)) => {
-                let rows = self.screen.last_lines(BUSY_ROWS);
-                // Once Escape was pressed it says so in other words.
-                rows.iter()
-                    .any(|row| row.contains(words) || row.contains("esc again"))
-            }
-        }
     }
 
     /// The owner has looked at the terminal, and wants the message to go on.
@@ -126,15 +108,8 @@ impl AgentCore {
         stalled: bool,
         out: &mut Effects,
     ) -> Next {
-        if let Stage::Interrupted { until } = draft.stage {
-            draft.wake = Some(until);
-            if now < until {
-                return stay(draft, stalled);
-            }
-            draft.stage = Stage::Measuring;
-            draft.wake = None;
-            self.look(out);
-            return stay(draft, stalled);
+        if let Stage::Interrupted { since, pause } = draft.stage {
+            return self.interrupted(now, since + pause, since, draft, stalled, out);
         }
         if let Some(until) = self.rests_until.filter(|until| now < *until)
             && matches!(draft.stage, Stage::Measuring)
@@ -164,14 +139,14 @@ impl AgentCore {
             Frame::Plain
         };
         // At an idle program Escape does something else: two in a row open Claude Code's list of earlier questions.
-        if draft.escapes > 0 && frame == Frame::Paste && self.may_work() {
-            draft.escapes -= 1;
-            self.write(vec![0x1b], out);
-            let pause = match self.profile.composer {
-                true => INTERRUPT,
-                false => ESCAPE_ALONE,
+        if draft.escapes > 0 && frame == Frame::Paste && self.may_work(now) {
+            return self.interrupt(now, draft, out);
+        }
+        if frame == Frame::Paste && self.enlarge(out) {
+            draft.stage = Stage::Interrupted {
+                since: now,
+                pause: REDRAWS,
             };
-            draft.stage = Stage::Interrupted { until: now + pause };
             return Next::Go(State::Injecting(draft));
         }
         let before = Before::of(&self.screen, &draft.key, &draft.text);
@@ -197,6 +172,18 @@ impl AgentCore {
         Next::Stay(State::Injecting(draft))
     }
 
+    /// Where a viewer has made the terminal so small that no draft is seen in it, it is larger until the message has landed.
+    fn enlarge(&mut self, out: &mut Effects) -> bool {
+        let size = self.screen.size();
+        if size.rows >= LEAST.rows && size.cols >= LEAST.cols {
+            return false;
+        }
+        self.small = Some(size);
+        let (rows, cols) = (size.rows.max(LEAST.rows), size.cols.max(LEAST.cols));
+        self.resize(Size { rows, cols }, out);
+        true
+    }
+
     /// Nothing is typed into a dialog, or behind somebody's words: whether that is reported now, or `None` for "go on".
     fn at_gate(
         &mut self,
@@ -218,12 +205,13 @@ impl AgentCore {
             known: self.prompt_known,
             foreign: self.is_foreign(facts),
             mute: self.home.is_some_and(|home| home.line_mode && !home.echo),
+            ours: self.landed.make_contiguous(),
         });
         let (wake, why) = match answer {
             Answer::Type => return None,
             Answer::Stash(keys) => {
                 self.write(keys, out);
-                (now + INTERRUPT, None)
+                (now + PUT_AWAY, None)
             }
             Answer::Wait(wake) => (wake, None),
             Answer::Blocked(wake, why) => (wake, Some(why)),
@@ -358,6 +346,7 @@ impl AgentCore {
         }
         let mark = self.write(vec![enter], out);
         let mut check = Check::new(draft, frame, mark, now);
+        check.during = self.works().then_some(self.turns);
         check.blind = drawn == Drawn::No && frame == Frame::Paste;
         check.stood = (drawn > Drawn::No).then_some((drawn, before));
         Next::Stay(State::Verifying(Box::new(check)))
@@ -480,93 +469,10 @@ impl AgentCore {
             Self::report(out, AgentReport::Stalled(check.draft.id.clone(), why));
         }
     }
-
-    fn landed(
-        &mut self,
-        now: Mono,
-        check: &Check,
-        proof: Proof,
-        note: Option<String>,
-        out: &mut Effects,
-    ) -> Next {
-        let id = &check.draft.id;
-        Self::report(out, AgentReport::Landed(id.clone(), proof, note));
-        self.rests_until
-            .get_or_insert(now + self.profile.first_rest);
-        match check.turn {
-            Some(proof) => Self::report(out, AgentReport::TurnStarted(id.clone(), proof)),
-            None if self.profile.composer => {
-                if self.unstarted.len() >= UNSTARTED {
-                    self.unstarted.pop_front();
-                }
-                self.unstarted
-                    .push_back((id.clone(), check.draft.head.clone()));
-            }
-            None => {}
-        }
-        Next::Go(State::Ready)
-    }
-
-    /// The program said itself what it was asked. A person may have pressed Enter on our text, too.
-    pub(super) fn prompted(&mut self, prompt: &str, out: &mut Effects) {
-        self.hooked = true;
-        let asked = |head: &Option<Head>| head.as_ref().is_some_and(|head| head.is_in(prompt));
-        // Of two messages with the same words the earlier one is meant.
-        let earlier = |head: &Option<Head>| self.unstarted.iter().any(|(_, other)| other == head);
-        if let State::Verifying(check) = &mut self.state
-            && asked(&check.draft.head)
-            && !earlier(&check.draft.head)
-        {
-            check.proven = Some(Proof::Hook);
-            check.turn = Some(Proof::Hook);
-        }
-        let typed = match &self.state {
-            State::Injecting(draft) | State::Stalled(draft) => {
-                matches!(draft.stage, Stage::Typing(_))
-                    && asked(&draft.head)
-                    && !earlier(&draft.head)
-            }
-            _ => false,
-        };
-        if typed
-            && let State::Injecting(draft) | State::Stalled(draft) =
-                std::mem::replace(&mut self.state, State::Ready)
-        {
-            Self::report(
-                out,
-                AgentReport::Landed(draft.id.clone(), Proof::Hook, None),
-            );
-            Self::report(out, AgentReport::TurnStarted(draft.id, Proof::Hook));
-        }
-        while let Some(at) = self.unstarted.iter().position(|(_, head)| asked(head)) {
-            if let Some((id, _)) = self.unstarted.remove(at) {
-                Self::report(out, AgentReport::TurnStarted(id, Proof::Hook));
-            }
-        }
-    }
-
-    /// The program began to work: on what was just submitted, or on the first of what it had queued. A hook knows better.
-    pub(super) fn began(&mut self, out: &mut Effects) {
-        if self.hooked {
-            return;
-        }
-        if let State::Verifying(check) = &mut self.state
-            && check.entered_at.is_some()
-            && self.unstarted.is_empty()
-        {
-            check.turn.get_or_insert(Proof::Osc);
-            check.proven.get_or_insert(Proof::Osc);
-        }
-        if let Some((id, _)) = self.unstarted.pop_front() {
-            Self::report(out, AgentReport::TurnStarted(id, Proof::Osc));
-        }
-        // Whether the others are a part of this turn, nobody can say.
-        self.unstarted.clear();
-    }
 }
 
 /// A message that has no end yet; what holds it up was reported or not.
-fn stay(draft: Box<Draft>, stalled: bool) -> Next {
+pub(super) fn stay(draft: Box<Draft>, stalled: bool) -> Next {
     Next::Stay(if stalled {
         State::Stalled(draft)
     } else {

@@ -302,3 +302,116 @@ fn an_unknown_program_with_an_input_line_is_interrupted_once_and_a_console_is_no
     world.run(2000);
     assert!(!world.written().contains(&"\x1b"));
 }
+
+/// A program that works, and whose hook tells of a message when that is put in line.
+fn early_hook() -> World<Composer> {
+    let mut world = known();
+    world.event(Event::Output("\x1b]0;◐ busy\x07".into()));
+    world.inject(TEXT, Mode::Wait);
+    world.run(100);
+    world.event(Event::Prompted(TEXT.into()));
+    world.run(2000);
+    world
+}
+
+#[test]
+fn a_hook_that_tells_of_a_message_in_line_proves_that_it_landed_and_not_that_its_turn_began() {
+    let mut world = early_hook();
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Hook)]);
+    world.event(Event::Prompted(TEXT.into()));
+    world.run(60_000);
+    assert_eq!(world.reports.len(), 2, "{:?}", world.reports);
+    world.event(Event::Output("\x1b]0;✳ idle\x07\x1b]0;◑ busy\x07".into()));
+    let begun = AgentReport::TurnStarted(d("d1"), Proof::Osc);
+    assert_eq!(world.reported()[2..], [&begun]);
+}
+
+#[test]
+fn a_message_that_is_submitted_at_rest_begins_with_its_hook() {
+    let mut world = early_hook();
+    world.event(Event::Output("\x1b]0;✳ idle\x07".into()));
+    world.reports.clear();
+    world.inject(&format!("{TEXT} again"), Mode::Wait);
+    world.run(100);
+    world.event(Event::Prompted(format!("{TEXT} again")));
+    let begun = AgentReport::TurnStarted(d("d1"), Proof::Hook);
+    assert!(world.reported().contains(&&begun), "{:?}", world.reports);
+}
+
+#[test]
+fn a_sign_of_rest_that_is_older_than_what_is_drawn_holds_no_interrupt_back() {
+    let escapes = |told: &str| {
+        let mut world = known();
+        world.event(Event::Output("\x1b]0;✳ idle\x07".into()));
+        world.run(5000);
+        if !told.is_empty() {
+            world.event(Event::Output(told.into()));
+        }
+        world.inject(TEXT, Mode::Steer);
+        world.run(3000);
+        assert_eq!(world.program.submitted, [TEXT]);
+        let written = world.written();
+        written.iter().filter(|text| **text == "\x1b").count()
+    };
+    assert_eq!(escapes(""), 0);
+    assert_eq!(escapes("\x1b]0;◐ busy\x07"), 1);
+    assert_eq!(escapes("\x1b]0;⚙ nobody knows this sign\x07"), 1);
+    assert_eq!(escapes("\x1b7\x1b[20;1Hesc to interrupt\x1b8"), 1);
+}
+
+#[test]
+fn an_interrupt_that_does_not_help_is_said_and_one_that_starts_the_next_in_line_is_repeated() {
+    let mut world = known();
+    world.event(Event::Output("\x1b]0;◐ busy\x07".into()));
+    world.inject(TEXT, Mode::Steer);
+    world.run(3000);
+    assert_eq!(world.program.submitted, [TEXT]);
+    assert!(
+        matches!(world.reported()[1], AgentReport::Landed(_, _, Some(why)) if why.contains("went on")),
+        "{:?}",
+        world.reports
+    );
+    let mut world = known();
+    world.event(Event::Output("\x1b]0;◐ busy\x07".into()));
+    world.inject(TEXT, Mode::Steer);
+    world.run(50);
+    world.event(Event::Output("\x1b]0;✳ idle\x07\x1b]0;◐ busy\x07".into()));
+    world.run(100);
+    assert_eq!(world.written(), ["\x1b", "\x1b"]);
+    world.event(Event::Output("\x1b]0;✳ idle\x07".into()));
+    world.run(2000);
+    assert_eq!(world.program.submitted, [TEXT]);
+    assert!(matches!(
+        world.reported()[1],
+        AgentReport::Landed(_, _, None)
+    ));
+}
+
+#[test]
+fn words_of_ours_that_a_program_puts_back_are_taken_away_and_a_persons_are_not() {
+    let mut world = known();
+    world.inject(TEXT, Mode::Wait);
+    world.run(2000);
+    // A person presses Escape.
+    world.event(Event::Keys(1, b"\x1b".to_vec()));
+    world.run(2500);
+    world.unread.clear();
+    world.program.in_paste.clear();
+    world.program.draft = TEXT.into();
+    world.event(Event::Output(world.program.draw()));
+    world.inject("another message 4711", Mode::Wait);
+    let began = world.now;
+    while world.program.submitted.len() < 2 && world.now.since(began) < Duration::from_secs(5) {
+        world.run(50);
+    }
+    assert_eq!(world.program.submitted[1..], ["another message 4711"]);
+    assert!(world.now.since(began) < Duration::from_secs(1));
+    assert!(world.program.stash.is_empty());
+    world.run(2000);
+    let theirs = format!("{TEXT} and mine");
+    world.program.draft = theirs.clone();
+    world.event(Event::Output(world.program.draw()));
+    world.inject("one more message 4712", Mode::Wait);
+    world.run(3000);
+    assert_eq!(world.program.draft, theirs);
+}

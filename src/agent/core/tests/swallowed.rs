@@ -71,6 +71,24 @@ fn a_text_that_a_person_submits_in_an_unknown_program_is_not_typed_again() {
 }
 
 #[test]
+fn a_terminal_that_a_viewer_made_tiny_is_larger_while_a_message_is_typed() {
+    for (rows, cols) in [(3, 20), (24, 12), (2, 200)] {
+        let mut world = known();
+        let tiny = Size { rows, cols };
+        world.event(Event::Resize(tiny));
+        world.event(Event::Output(world.program.draw()));
+        world.inject(TEXT, Mode::Wait);
+        world.run(250);
+        let size = world.core.screen.size();
+        assert!(size.rows >= 10 && size.cols >= 40, "{size:?}");
+        world.run(3000);
+        assert_eq!(world.program.submitted, [TEXT]);
+        assert_eq!(world.core.screen.size(), tiny, "as the viewer has it");
+        assert!(blocked(&world.reported()).is_empty());
+    }
+}
+
+#[test]
 fn an_owner_who_insists_has_a_text_typed_again_that_stands_nowhere() {
     let mut world = swallowed();
     world.program.dialog = false;

@@ -15,6 +15,8 @@ const RUNS = Number(process.env.RUNS ?? 0);
 const USUAL = { idle: 3, burst: 20, busy: 5, tool: 4, steer: 2, start: 3, draft: 2, left: 1, dialog: 10, untrusted: 3, trust: 3, deny: 3 };
 /** In which of them the agent asks something. */
 const ASKING = ['dialog', 'tool', 'untrusted', 'trust', 'deny'];
+/** How long before the request itself a turn may be told to begin, in ms. */
+const ANNOUNCED = Number(process.env.ANNOUNCED ?? 1000);
 const ENVELOPE = /^Relay message from tester \[[^\]]*\]: /;
 
 const asked = process.argv.slice(2);
@@ -47,6 +49,7 @@ async function one(cli, play, shape) {
   } catch (error) {
     troubles = [String(error.stack ?? error)];
   }
+  if (world) troubles.push(...await shut(world), ...early(world));
   const made = world ? fs.readdirSync(world.project).filter((name) => name.startsWith(PWNED)) : [];
   if (made.length) troubles.push(`A MESSAGE PRESSED KEYS: ${made}`);
   screen = await world?.screen().catch(String) ?? '';
@@ -59,6 +62,27 @@ async function one(cli, play, shape) {
   if (process.env.VERBOSE || !good(row)) tell(world, row, screen);
   await world?.end();
   fs.rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+}
+
+/** Messages that even their owner cannot have go on. */
+async function shut(world) {
+  const troubles = [];
+  for (const message of world.sent.filter(({ acceptedAt }) => !acceptedAt)) {
+    await world.broker.api('POST', '/api/spawned/agent/flush', {});
+    if (await world.accepted(message, 20_000)) continue;
+    troubles.push(`${message.mark} is held up, and flush does not help`);
+  }
+  return troubles;
+}
+
+/** Turns that are told to have begun long before the model has the text: a hook and the request it announces are a moment apart. */
+function early(world) {
+  const told = world.events.filter(({ kind }) => kind === 'turn_started');
+  return told.flatMap(({ event_id: id, at }) => {
+    const message = world.sent.find((one) => one.id === id);
+    const heard = message && [...world.models.when].find(([turn]) => turn.includes(message.mark));
+    return heard && heard[1] - at > ANNOUNCED ? [`the turn of ${message.mark} is told ${Math.round(heard[1] - at)} ms before the model has it`] : [];
+  });
 }
 
 function judge(world, troubles) {

@@ -71,6 +71,8 @@ export class Models {
   turns = [];
   /** All user texts that were ever told: some CLIs forget a turn that was interrupted. */
   heard = new Set();
+  /** When each of them was told first. */
+  when = new Map();
   /** How many answers are being told. */
   busy = 0;
   #longest = 0;
@@ -103,6 +105,7 @@ export class Models {
   forget() {
     this.turns = [];
     this.heard.clear();
+    this.when.clear();
     this.#longest = 0;
   }
 
@@ -123,7 +126,10 @@ export class Models {
         const among = meanwhile(text);
         return among.length || role !== 'user' ? among : text;
       })).filter((text) => !OWN.test(text));
-      for (const turn of this.turns) this.heard.add(turn);
+      for (const turn of this.turns) {
+        this.heard.add(turn);
+        if (!this.when.has(turn)) this.when.set(turn, performance.now());
+      }
       for (const listener of this.#listeners) listener();
     }
     const last = entries.findLastIndex(({ role, tool }) => role === 'model' && !tool);

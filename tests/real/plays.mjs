@@ -10,6 +10,9 @@ import { until } from '../clients/support.mjs';
 /** What the permission dialogs say. */
 export const DIALOG = /Do you want to proceed\?|Would you like to run the following|Allow execution|Permission required/i;
 
+/** How soon a message that interrupts is heard, in ms. */
+const STEERED = Number(process.env.STEERED ?? 1000);
+
 /** What the CLIs say that ask whether their folder is to be trusted. */
 const TRUST = /Yes, I trust this folder|Do you trust the files in this folder/;
 
@@ -92,9 +95,10 @@ async function steer(world, { runs }) {
     const urgent = await world.send(short('stop that'), 'steer');
     messages.push(first, urgent);
     await world.accepted(urgent, 20_000);
-    await world.answered(urgent, 20_000);
+    await world.models.until((turns) => turns.some((turn) => turn.includes(urgent.mark)), 20_000);
     const took = performance.now() - began;
-    if (took > 15_000) troubles.push(`it was heard after ${Math.round(took / 1000)} s only`);
+    if (took > STEERED) troubles.push(`it was heard after ${Math.round(took)} ms only`);
+    await world.answered(urgent, 20_000);
   }
   await all(world, messages);
   return troubles;

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { until } from '../clients/support.mjs';
-import { CLIS } from './clis.mjs';
+import { KNOWN } from './clis.mjs';
 import { command } from './models.mjs';
 import { DIALOG } from './plays.mjs';
 import { World, later } from './world.mjs';
@@ -17,7 +17,7 @@ const wanted = process.argv.slice(2);
 /** The states to keep, if not all. */
 const states = process.env.STATES?.split(',');
 
-for (const cli of CLIS.filter((name) => !wanted.length || wanted.includes(name))) {
+for (const cli of KNOWN.filter((name) => !wanted.length || wanted.includes(name))) {
   await life(cli, {}, async (world, keep) => {
     await until(() => world.output.length > 0, 'its first output');
     await keep('start', 'away');

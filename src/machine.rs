@@ -2,7 +2,7 @@
 //! its effects leave. Every core of the broker and of the embedded engine is driven through here, live, on replay and
 //! in simulation. This file knows no domain and performs no IO of its own.
 
-use crate::time::{Mono, Now};
+use crate::time::{Mono, Now, Wall};
 
 /// A pure state machine: it never blocks, never fails, and reads no clock.
 pub trait Machine {
@@ -48,6 +48,8 @@ pub struct Out<R, E> {
     pub records: Vec<R>,
     /// To be performed, in order, after all of `records` are durable.
     pub effects: Vec<E>,
+    /// When the last of it was decided.
+    pub at: Option<Wall>,
 }
 
 impl<R, E> Default for Out<R, E> {
@@ -55,6 +57,7 @@ impl<R, E> Default for Out<R, E> {
         Self {
             records: Vec::new(),
             effects: Vec::new(),
+            at: None,
         }
     }
 }
@@ -71,6 +74,9 @@ pub trait Log<R> {
     /// # Errors
     /// [`Trouble`] when they are not (full disk, failed fsync); the log may be offered the same records again.
     fn commit(&mut self, records: &[R]) -> Result<(), Trouble>;
+
+    /// What is committed from now on was decided at this time.
+    fn date(&mut self, _: Wall) {}
 
     /// Whether the log has grown so long that a snapshot of about `snapshot_size` bytes should replace it.
     fn is_long(&self, snapshot_size: u64) -> bool;
@@ -97,6 +103,7 @@ pub fn decide<M: Machine>(
     batch: impl IntoIterator<Item = M::Event>,
     out: &mut Out<M::Record, M::Effect>,
 ) {
+    out.at = Some(now.wall);
     for event in batch {
         machine.step(now, event, out);
     }
@@ -113,6 +120,9 @@ pub fn persist<M: Machine, L: Log<M::Record>>(
     log: &mut L,
     out: &mut Out<M::Record, M::Effect>,
 ) -> Result<(), Trouble> {
+    if let Some(at) = out.at {
+        log.date(at);
+    }
     if log.needs_replacement() {
         // The machine applied these records when it decided, so the snapshot stands for them too. Even without any: what
         // waits in its memory alone is not safe.

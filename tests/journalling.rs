@@ -115,6 +115,53 @@ fn a_person_reads_what_became_of_a_message_newest_first_without_a_broker() {
     assert_eq!(everything(folder.path()), before, "only looked at");
 }
 
+/// Milliseconds since 1970, as this machine believes.
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    u64::try_from(since.expect("after 1970").as_millis()).expect("small enough")
+}
+
+#[test]
+fn every_record_and_every_event_says_when_it_was() {
+    let folder = Scratch::new();
+    let begun = now_ms();
+    after_one_message(folder.path(), "when?");
+    let over = now_ms();
+    let shown = |engine: &[&str]| {
+        let args = [&["journal", "show", "--json"], engine].concat();
+        objects(&run(folder.path(), &args).1)
+    };
+    let journal = shown(&[]);
+    for record in journal.iter().chain(&shown(&["--engine"])) {
+        let at = record["at_ms"].as_u64().unwrap_or_default();
+        assert!((begun..=over).contains(&at), "{record}");
+        assert!(record["record"]["at_ms"].is_null(), "{record}");
+    }
+    let (_, table, _) = run(folder.path(), &["journal", "show"]);
+    let newest = journal[0]["at_ms"].as_u64().expect("a time");
+    let iso = relay_broker::time::Wall(newest).iso();
+    assert!(
+        table.lines().nth(1).expect("a row").contains(&iso),
+        "{table}"
+    );
+
+    // The next start writes them anew, and they keep their times.
+    let node = Node::up(folder.path(), &[]);
+    node.spawn("eve", &["cat"]);
+    let told = |records: &[Value]| -> Vec<(Value, Value)> {
+        let told = records
+            .iter()
+            .map(|r| (r["at_ms"].clone(), r["words"].clone()));
+        told.collect()
+    };
+    assert!(told(&shown(&[])).ends_with(&told(&journal)));
+    let events = node.get("/api/events/replay?sinceSeq=0");
+    for event in events["events"].as_array().expect("events") {
+        let at = event["timestamp"].as_u64().unwrap_or_default();
+        assert!((over..=now_ms()).contains(&at), "{event}");
+    }
+}
+
 #[test]
 fn a_person_looks_into_the_journal_of_a_running_broker_and_disturbs_nothing() {
     let folder = Scratch::new();

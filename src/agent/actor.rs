@@ -389,6 +389,7 @@ impl Actor {
         }
         let event = Numbered {
             seq: None,
+            timestamp: Some(clock::now().wall),
             event: BrokerEvent::WorkerStream {
                 name: self.name.clone(),
                 stream: "stdout".into(),

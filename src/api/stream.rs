@@ -172,6 +172,7 @@ fn tell_events(
 fn gap(requested: u64, oldest: u64) -> Arc<str> {
     let event = Numbered {
         seq: None,
+        timestamp: Some(clock::now().wall),
         event: BrokerEvent::ReplayGap {
             requested_since_seq: requested,
             oldest_available: oldest,

@@ -389,7 +389,10 @@ impl Mind {
         let mut dispatcher = Dispatcher::new(facts, started);
         records.iter().for_each(|record| dispatcher.replay(record));
         let numbered = dispatcher.ledger().numbered();
-        let mut out = Out::default();
+        let mut out = Out {
+            at: Some(started.wall),
+            ..Out::default()
+        };
         dispatcher.open(started, mark::read_all(marks), &mut out);
         failpoint::hit("open.replayed");
         persist(&dispatcher, &mut journal, &mut out).map_err(StartError::because)?;

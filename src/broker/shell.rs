@@ -22,6 +22,7 @@ use crate::msg::{
 };
 use crate::sys::reap::Reaper;
 use crate::sys::{clock, failpoint, limits, thread};
+use crate::time::{Now, Wall};
 use crate::uplink::rest::Errands;
 use crate::uplink::socket::{LinkInput, Uplink};
 use crate::wire::event::Numbered;
@@ -61,6 +62,8 @@ pub(super) struct Shell {
     /// Acknowledgements are cumulative, so one per agent and turn says it all.
     acks: BTreeMap<AgentName, Seq>,
     own: Vec<Event>,
+    /// When the turn was decided whose effects are performed.
+    decided: Wall,
 }
 
 impl Shell {
@@ -71,11 +74,13 @@ impl Shell {
             next_ticket: Ticket(1),
             acks: BTreeMap::new(),
             own: Vec::new(),
+            decided: Wall::default(),
         }
     }
 
     /// Performs what the opening turn decided.
     pub(super) fn begin(&mut self, out: dispatch::Out) {
+        self.decided = out.at.unwrap_or_default();
         for effect in out.effects {
             let _ = thread::Shell::perform(self, effect);
         }
@@ -179,6 +184,10 @@ impl thread::Shell<Dispatcher> for Shell {
         Event::Tick
     }
 
+    fn decided(&mut self, now: Now) {
+        self.decided = now.wall;
+    }
+
     fn perform(&mut self, effect: Effect) -> ControlFlow<()> {
         match effect {
             Effect::Send(Up::DeliveryAck(DeliveryAck { agent, up_to_seq })) => {
@@ -233,6 +242,7 @@ impl thread::Shell<Dispatcher> for Shell {
             Effect::Publish(seq, event) => {
                 let text = serde_json::to_string(&Numbered {
                     seq: Some(seq),
+                    timestamp: Some(self.decided),
                     event,
                 })
                 .unwrap_or_default();

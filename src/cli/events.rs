@@ -7,7 +7,6 @@ use super::client::{Client, Heard};
 use super::failure::Failure;
 use super::render::{Paint, brief, clean, note, print};
 use super::run::Context;
-use crate::sys::clock;
 use crate::time::Wall;
 use crate::wire::event::{BrokerEvent, Numbered};
 
@@ -27,7 +26,7 @@ pub fn events(c: &Context, args: args::Events) -> Result<(), Failure> {
     }
     let none = Vec::new();
     for event in answer["events"].as_array().unwrap_or(&none) {
-        show(c.paint, event, args.json, false)?;
+        show(c.paint, event, args.json)?;
     }
     Ok(())
 }
@@ -43,7 +42,7 @@ fn follow(c: &Context, client: &Client, args: args::Events) -> Result<(), Failur
             Heard::Event(event) => {
                 since = event["seq"].as_u64().unwrap_or(since);
                 if args.output || event["kind"] != "worker_stream" {
-                    show(c.paint, &event, args.json, true)?;
+                    show(c.paint, &event, args.json)?;
                 }
             }
             // Too slow a reader is cut off and comes back with the last number it saw; a broker that is gone refuses.
@@ -57,19 +56,16 @@ fn follow(c: &Context, client: &Client, args: args::Events) -> Result<(), Failur
     }
 }
 
-/// One event as a line. Not every event says when it was; a live one was just now.
-fn show(paint: Paint, event: &Value, json: bool, live: bool) -> Result<(), Failure> {
+/// One event as a line, with the time when the broker took note of it.
+fn show(paint: Paint, event: &Value, json: bool) -> Result<(), Failure> {
     if json {
         return print(&format!("{event}\n"));
     }
     let seq = event["seq"]
         .as_u64()
         .map_or("-".to_owned(), |n| n.to_string());
-    let at = match event["timestamp"].as_u64() {
-        Some(ms) => clock_part(&Wall(ms).iso()),
-        None if live => clock_part(&clock::now().wall.iso()),
-        None => String::new(),
-    };
+    let at = event["timestamp"].as_u64();
+    let at = at.map_or(String::new(), |ms| clock_part(&Wall(ms).iso()));
     let at = format!("{at:<12}");
     let line = match serde_json::from_value::<Numbered>(event.clone()) {
         Ok(known) => sentence(&known.event),

@@ -18,6 +18,7 @@ use crate::journal::{Emptied, Entry, Lock, Look, OpenError, Verdict};
 use crate::ledger::{Ledger, Record};
 use crate::msg::{Delivery, Origin};
 use crate::sys::session::alive;
+use crate::time::Wall;
 use crate::wire::event::DeliveryMode;
 use crate::wire::up::Outcome;
 
@@ -188,10 +189,12 @@ fn show(c: &Context, engine: bool, limit: Option<usize>, json: bool) -> Result<(
     let rows: Vec<Vec<String>> = newest
         .map(|entry| {
             let (word, words) = readable(&place, entry);
-            vec![name(entry.file), entry.frame.to_string(), word, words]
+            let at = entry.at.map_or("-".to_owned(), Wall::iso);
+            vec![name(entry.file), entry.frame.to_string(), at, word, words]
         })
         .collect();
-    print(&table(c.paint, &["FILE", "FRAME", "RECORD", "WHAT"], &rows))
+    let heads = ["FILE", "FRAME", "WHEN", "RECORD", "WHAT"];
+    print(&table(c.paint, &heads, &rows))
 }
 
 fn as_json(place: &Place, entry: &Entry<'_>) -> Value {
@@ -200,6 +203,7 @@ fn as_json(place: &Place, entry: &Entry<'_>) -> Value {
         "file": entry.file,
         "frame": entry.frame,
         "offset": entry.offset,
+        "at_ms": entry.at,
         "words": words,
         "record": value(entry),
     })
@@ -227,8 +231,8 @@ fn readable(place: &Place, entry: &Entry<'_>) -> (String, String) {
 
 /// The line as JSON, or as the text it is.
 fn value(entry: &Entry<'_>) -> Value {
-    serde_json::from_slice(entry.line)
-        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(entry.line).into_owned()))
+    serde_json::from_slice(&entry.line)
+        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&entry.line).into_owned()))
 }
 
 fn name(file: &Path) -> String {
@@ -345,7 +349,6 @@ fn refusal(place: &Place, error: &OpenError) -> Value {
 mod tests {
     use super::*;
     use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Seq};
-    use crate::time::Wall;
 
     #[test]
     fn a_message_is_told_on_one_line_that_cannot_act_on_the_terminal() {

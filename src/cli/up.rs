@@ -457,7 +457,7 @@ fn worth_a_line(text: &Arc<str>) -> bool {
 
 /// Says what a user wants to know; the event's number if it could be read.
 fn progress_line(voice: Voice, text: &str) -> Option<u64> {
-    let Numbered { seq, event } = serde_json::from_str(text).ok()?;
+    let Numbered { seq, event, .. } = serde_json::from_str(text).ok()?;
     let what = match &event {
         BrokerEvent::NodeRegistered { .. }
         | BrokerEvent::NodeLink {

@@ -48,11 +48,11 @@ impl Dispatcher {
         );
         let id = delivery.id.clone();
         self.record(Record::Accepted { delivery }, out);
-        self.say_queued(now, &id, out);
+        self.say_queued(&id, out);
     }
 
     /// Tells that a delivery waits, and whether it is parked.
-    pub(super) fn say_queued(&mut self, now: Now, id: &DeliveryId, out: &mut Out) {
+    pub(super) fn say_queued(&mut self, id: &DeliveryId, out: &mut Out) {
         let Some(Pending { delivery, .. }) = self.ledger.mail().get(id) else {
             return;
         };
@@ -61,7 +61,6 @@ impl Dispatcher {
             name: delivery.agent.clone(),
             delivery_id: (!parked).then(|| id.clone()),
             event_id: delivery.msg_id.clone(),
-            timestamp: now.wall,
             from: parked.then(|| delivery.from.clone()),
             target: parked.then(|| delivery.target.clone()),
             reason: parked.then(|| "inbound_delivery_manual_flush".into()),
@@ -191,7 +190,7 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn typed(&mut self, now: Now, name: &AgentName, id: &DeliveryId, out: &mut Out) {
+    pub(super) fn typed(&mut self, name: &AgentName, id: &DeliveryId, out: &mut Out) {
         let Some(pending) = self.ledger.mail().get(id) else {
             return;
         };
@@ -201,7 +200,6 @@ impl Dispatcher {
                 name: name.clone(),
                 delivery_id: id.clone(),
                 event_id,
-                timestamp: now.wall,
                 redelivered,
             },
             out,
@@ -308,7 +306,6 @@ impl Dispatcher {
             name: name.clone(),
             delivery_id: delivery_id.clone(),
             event_id: event_id.clone(),
-            timestamp: now.wall,
         };
         let confirmed = BrokerEvent::MessageDeliveryConfirmed {
             name: name.clone(),
@@ -324,7 +321,6 @@ impl Dispatcher {
             verification: proof.verification(),
             proof,
             reason,
-            timestamp: now.wall,
         };
         for event in [ack, confirmed, verified] {
             self.publish(event, out);
@@ -334,7 +330,6 @@ impl Dispatcher {
     /// The program acts on a message that it took earlier.
     pub(super) fn turn_started(
         &mut self,
-        now: Now,
         name: &AgentName,
         id: &DeliveryId,
         proof: Proof,
@@ -349,7 +344,6 @@ impl Dispatcher {
             delivery_id: id.clone(),
             event_id,
             proof,
-            timestamp: now.wall,
         };
         self.publish(event, out);
     }

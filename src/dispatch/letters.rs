@@ -168,7 +168,7 @@ impl Dispatcher {
             event_id: old.msg_id.clone(),
         };
         self.publish(event, out);
-        self.say_queued(now, &id, out);
+        self.say_queued(&id, out);
         self.type_next(now, &old.agent, out);
         RedeliveredLetter {
             delivery_id: id,

@@ -194,11 +194,11 @@ impl Dispatcher {
                 self.spawn_failed(now, name, &Refusal::new(RefusalKind::NoRoom, why), out);
             }
             AgentReport::Ready { evidence } => self.ready(now, name, &evidence, out),
-            AgentReport::Typed(id) => self.typed(now, name, &id, out),
+            AgentReport::Typed(id) => self.typed(name, &id, out),
             AgentReport::Landed(id, proof, reason) => {
                 self.landed(now, name, &id, proof, reason, out)
             }
-            AgentReport::TurnStarted(id, proof) => self.turn_started(now, name, &id, proof, out),
+            AgentReport::TurnStarted(id, proof) => self.turn_started(name, &id, proof, out),
             AgentReport::Stalled(id, why) => self.stalled(now, name, &id, &why, out),
             AgentReport::Withdrawn(id) => self.withdrawn(now, name, &id, out),
             AgentReport::Blocked(dialog, rows) => self.blocked(name, dialog, rows, out),

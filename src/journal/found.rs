@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+use super::date;
 use super::log::OpenError;
 use super::recover::{Examined, Refusal, examine};
+use crate::time::Wall;
 
 /// A file found.
 #[derive(Debug)]
@@ -109,16 +111,20 @@ pub(super) fn missing(found: &[Found]) -> Option<u64> {
     begins.then(|| seen.gaps.iter().map(|gap| gap.frames).sum())
 }
 
-/// All records of a file.
-pub(super) fn decode<R: DeserializeOwned>(file: &Found) -> Result<Vec<R>, OpenError> {
+/// All records of a file, each with the time when it was decided.
+pub(super) fn decode<R: DeserializeOwned>(
+    file: &Found,
+) -> Result<Vec<(Option<Wall>, R)>, OpenError> {
     let record = |(index, line)| {
         let frame: &super::recover::Good = &file.seen.good[index];
-        serde_json::from_slice(line).map_err(|e| OpenError::Record {
+        let (at, line) = date::split(line);
+        let record = serde_json::from_slice(&line).map_err(|e| OpenError::Record {
             path: file.path.clone(),
             commit: frame.number,
             offset: frame.start as u64,
             why: e.to_string(),
-        })
+        })?;
+        Ok((at, record))
     };
     file.lines().map(record).collect()
 }

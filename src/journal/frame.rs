@@ -4,10 +4,11 @@
 //! ```text
 //! relay-journal 1 broker
 //! frame FILE NUMBER COUNT LENGTH PREVIOUS CHAIN
-//! {"the first":"record"}
-//! {"the second":"record"}
+//! {"at_ms":1782640800123,"the first":"record"}
+//! {"at_ms":1782640800123,"the second":"record"}
 //! ```
 //!
+//! When a record was decided is the first member of its object; records of journals that are older than that have none.
 //! FILE is the N of `journal.N` (some file systems show the blocks of a deleted file behind a torn end), NUMBER counts
 //! from 0 in each file, COUNT the records, LENGTH the bytes of their lines. CHAIN is the SHA-256 of the
 //! header up to PREVIOUS and of the lines; PREVIOUS is the CHAIN of the frame before, or zeros. So each frame can be
@@ -17,8 +18,9 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::VERSION;
+use super::{VERSION, date};
 use crate::ids::to_hex;
+use crate::time::Wall;
 
 /// The word every journal begins with.
 pub(super) const MAGIC: &str = "relay-journal";
@@ -141,19 +143,20 @@ impl Header {
 ///
 /// # Errors
 /// When a record has no form in JSON.
-pub(super) fn encode<R: Serialize>(
+pub(super) fn encode<'a, R: Serialize + 'a>(
     at: Place,
-    records: &[R],
+    records: impl IntoIterator<Item = (Option<Wall>, &'a R)>,
 ) -> Result<(Vec<u8>, Place), serde_json::Error> {
-    let mut lines = Vec::new();
-    for record in records {
-        serde_json::to_writer(&mut lines, record)?;
+    let (mut lines, mut count) = (Vec::new(), 0);
+    for (at, record) in records {
+        date::write(&mut lines, at, record)?;
         lines.push(b'\n');
+        count += 1;
     }
     let mut header = Header {
         file: at.file,
         number: at.number,
-        count: records.len() as u64,
+        count,
         length: lines.len() as u64,
         previous: at.previous,
         chain: [0; 32],
@@ -163,6 +166,12 @@ pub(super) fn encode<R: Serialize>(
     bytes.push(b'\n');
     bytes.append(&mut lines);
     Ok((bytes, header.next()))
+}
+
+/// Records of which nobody knows when they were decided.
+#[cfg(test)]
+pub(super) fn undated<R>(records: &[R]) -> impl Iterator<Item = (Option<Wall>, &R)> {
+    records.iter().map(|record| (None, record))
 }
 
 /// The next position from `from` on where a frame may begin.
@@ -191,6 +200,14 @@ fn from_hex(text: &str) -> Option<Chain> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A frame of records without a time.
+    fn encode<R: Serialize>(
+        at: Place,
+        records: &[R],
+    ) -> Result<(Vec<u8>, Place), serde_json::Error> {
+        super::encode(at, undated(records))
+    }
 
     #[test]
     fn a_frame_reads_back_and_links_to_the_one_before() {

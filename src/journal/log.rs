@@ -18,6 +18,7 @@ use super::frame::{self, Place};
 use crate::machine::{Log, Trouble};
 use crate::sys::disk::{self, Disk, RealDisk};
 use crate::sys::failpoint;
+use crate::time::Wall;
 
 /// A new file's name until it is whole.
 const UNBORN: &str = "journal.new";
@@ -217,6 +218,8 @@ pub struct Journal<R, D: Disk = RealDisk> {
     /// Files that this process wrote and can no longer trust or find. They are known by being open, for a name says nothing
     /// about whose file has it, and should one come back it must not be taken for another process's.
     own: Vec<(PathBuf, D::File)>,
+    /// When what is committed next was decided.
+    date: Option<Wall>,
     records: PhantomData<fn(R) -> R>,
 }
 
@@ -273,7 +276,7 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
         let names = disk.list(dir)?;
         let found = read_all(dir, kind, &names, |path| disk.read(path))?;
         let counts = counts(&found);
-        let records = counts.map_or(Ok(Vec::new()), decode)?;
+        let records: Vec<(Option<Wall>, R)> = counts.map_or(Ok(Vec::new()), decode)?;
         let damaged = damaged(&found);
         if let (true, Some((file, offset))) = (options.strict, damaged) {
             let path = file.path.clone();
@@ -297,9 +300,10 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
             state: State::Poisoned("the journal is not begun".into()),
             stale,
             own: Vec::new(),
+            date: None,
             records: PhantomData,
         };
-        match journal.begin(&records) {
+        match journal.begin(records.iter().map(|(at, record)| (*at, record))) {
             Ok(()) => {}
             Err(e) if disk::is_full(&e) => {
                 ::log::warn!("{e}; the old journal stands until there is room for a new one");
@@ -309,14 +313,17 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
         }
         Ok(Opened {
             journal,
-            records,
+            records: records.into_iter().map(|(_, record)| record).collect(),
             recovery,
         })
     }
 
     /// Writes a file that begins with these records as its whole history, makes it the current one, and removes what
     /// it replaces.
-    fn begin(&mut self, records: &[R]) -> io::Result<()> {
+    fn begin<'a>(&mut self, records: impl Iterator<Item = (Option<Wall>, &'a R)>) -> io::Result<()>
+    where
+        R: 'a,
+    {
         self.claim_own();
         self.check_alone()?;
         let number = self.number + 1;
@@ -471,6 +478,7 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
         if records.is_empty() {
             return Ok(());
         }
+        let records = records.iter().map(|record| (self.date, record));
         let (bytes, next) = frame::encode(current.next, records)
             .map_err(|e| Trouble(format!("cannot write {}: {e}", current.path.display())))?;
         // Appending behind a torn frame would make a damaged middle of it.
@@ -503,6 +511,10 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
         current.length += bytes.len() as u64;
         current.next = next;
         Ok(())
+    }
+
+    fn date(&mut self, at: Wall) {
+        self.date = Some(at);
     }
 
     fn is_long(&self, snapshot_size: u64) -> bool {
@@ -539,7 +551,7 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
     }
 
     fn replace(&mut self, snapshot: &R) -> Result<(), Trouble> {
-        self.begin(std::slice::from_ref(snapshot))
+        self.begin(std::iter::once((self.date, snapshot)))
             .map_err(|e| Trouble(e.to_string()))?;
         if let State::Writing(current) = &mut self.state {
             current.base = current.length;

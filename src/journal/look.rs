@@ -1,14 +1,17 @@
 //! A look at a journal from outside: what is in it and whether it is whole. Takes no lock and changes nothing on disk,
 //! so it may be taken at a journal that is being written.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
+use super::date;
 use super::found::{Found, counts, damaged, decode, empty, missing, read_all};
 use super::log::OpenError;
 use crate::sys::disk::{self, Disk, RealDisk};
+use crate::time::Wall;
 
 /// How often a folder that changes under our eyes is read again.
 const TRIES: usize = 10;
@@ -42,7 +45,7 @@ pub enum Verdict {
 }
 
 /// One record, where it stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
     /// The file.
     pub file: &'a Path,
@@ -50,8 +53,10 @@ pub struct Entry<'a> {
     pub frame: u64,
     /// Where the frame begins, in bytes.
     pub offset: u64,
-    /// Its line of JSON.
-    pub line: &'a [u8],
+    /// When it was decided; older journals do not say.
+    pub at: Option<Wall>,
+    /// Its JSON, without that time.
+    pub line: Cow<'a, [u8]>,
 }
 
 impl Look {
@@ -97,11 +102,15 @@ impl Look {
     pub fn entries(&self) -> Vec<Entry<'_>> {
         let file = counts(&self.found);
         let entries = file.into_iter().flat_map(|file| {
-            file.lines().map(|(index, line)| Entry {
-                file: &file.path,
-                frame: file.seen.good[index].number,
-                offset: file.seen.good[index].start as u64,
-                line,
+            file.lines().map(|(index, line)| {
+                let (at, line) = date::split(line);
+                Entry {
+                    file: &file.path,
+                    frame: file.seen.good[index].number,
+                    offset: file.seen.good[index].start as u64,
+                    at,
+                    line,
+                }
             })
         });
         entries.collect()
@@ -112,7 +121,8 @@ impl Look {
     /// # Errors
     /// [`OpenError::Record`] for the first that this program does not understand.
     pub fn records<R: DeserializeOwned>(&self) -> Result<Vec<R>, OpenError> {
-        counts(&self.found).map_or(Ok(Vec::new()), decode)
+        let records = counts(&self.found).map_or(Ok(Vec::new()), decode)?;
+        Ok(records.into_iter().map(|(_, record)| record).collect())
     }
 
     /// Files without a single byte, which do not count.

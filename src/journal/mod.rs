@@ -5,6 +5,7 @@
 //! `frame` is the text, `recover` the pure part of opening, `found` what is in a folder, `log` the files, `look` a look
 //! at them from outside, `lock` the lock.
 
+mod date;
 #[cfg(test)]
 mod fake_disk;
 mod found;

@@ -242,7 +242,7 @@ mod tests {
         let mut bytes = frame::first_line("test").into_bytes();
         let (mut place, mut frames) = (Place::start(7), Vec::new());
         for batch in batches {
-            let (frame, next) = frame::encode(place, batch).expect("text");
+            let (frame, next) = frame::encode(place, frame::undated(batch)).expect("text");
             frames.push(bytes.len()..bytes.len() + frame.len());
             bytes.extend(frame);
             place = next;
@@ -296,7 +296,7 @@ mod tests {
         let (bytes, frames) = journal(&[&[], &["a"], &["b"]]);
         let whole = examine(&bytes, "test").expect("a journal");
         let old_file = (0..9).fold((Place::start(6), Vec::new()), |(place, mut frames), _| {
-            let (frame, next) = frame::encode(place, &["old"]).expect("text");
+            let (frame, next) = frame::encode(place, frame::undated(&["old"])).expect("text");
             frames.extend(frame);
             (next, frames)
         });

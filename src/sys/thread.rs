@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::machine::{Log, Machine, Out, decide, persist};
 use crate::sys::{clock, failpoint};
+use crate::time::Now;
 
 /// A thread somebody owns. Dropping the handle lets the thread go on; [`Handle::join_within`] waits for it.
 #[derive(Debug)]
@@ -85,6 +86,8 @@ pub trait Shell<M: Machine> {
     fn tick(&self) -> M::Event;
     /// Performs one effect; `Break` ends the loop.
     fn perform(&mut self, effect: M::Effect) -> ControlFlow<()>;
+    /// A turn was decided at this time; its effects follow, perhaps much later, once its records are on disk.
+    fn decided(&mut self, _: Now) {}
     /// All effects of a turn have been performed; what was held together can go now.
     fn turned(&mut self) {}
     /// Events the shell itself gave rise to while performing, for example a call it could not make.
@@ -140,6 +143,7 @@ pub fn drive<M: Machine, L: Log<M::Record>, S: Shell<M>>(
         }
         let events = batch.len();
         decide(machine, now, batch.drain(..), &mut out);
+        shell.decided(now);
         if let Err(trouble) = persist(machine, log, &mut out) {
             log::error!("{trouble}; nothing is acknowledged until it can be written");
             shell.trouble(Some(&trouble.0));

@@ -12,6 +12,9 @@ pub struct Numbered {
     /// Counts on over restarts of the broker; absent on terminal output, which is not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
+    /// When the broker took note of it; a broker of an earlier version says so of some kinds only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<Wall>,
     /// What happened.
     #[serde(flatten)]
     pub event: BrokerEvent,
@@ -216,7 +219,6 @@ pub enum BrokerEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         delivery_id: Option<DeliveryId>,
         event_id: MsgId,
-        timestamp: Wall,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -229,14 +231,12 @@ pub enum BrokerEvent {
         name: AgentName,
         delivery_id: DeliveryId,
         event_id: MsgId,
-        timestamp: Wall,
         redelivered: bool,
     },
     DeliveryAck {
         name: AgentName,
         delivery_id: DeliveryId,
         event_id: MsgId,
-        timestamp: Wall,
     },
     MessageDeliveryConfirmed {
         name: AgentName,
@@ -253,7 +253,6 @@ pub enum BrokerEvent {
         proof: Proof,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        timestamp: Wall,
     },
     /// The program has begun to act on a message that it took; comes after `delivery_verified`, and only from programs that
     /// say so: Claude Code by a hook, others by their title or status.
@@ -262,7 +261,6 @@ pub enum BrokerEvent {
         delivery_id: DeliveryId,
         event_id: MsgId,
         proof: Proof,
-        timestamp: Wall,
     },
     /// The terminal does not show our text, so Enter was not pressed; it is looked at again when the screen changes.
     DeliveryBlocked {
@@ -412,9 +410,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn terminal_output_carries_no_number() {
+    fn terminal_output_carries_a_time_and_no_number() {
         let e = Numbered {
             seq: None,
+            timestamp: Some(Wall(7)),
             event: BrokerEvent::WorkerStream {
                 name: AgentName::new("w1"),
                 stream: "stdout".into(),
@@ -425,7 +424,7 @@ mod tests {
         let text = serde_json::to_string(&e).expect("plain struct");
         assert_eq!(
             text,
-            r#"{"kind":"worker_stream","name":"w1","stream":"stdout","chunk":"hi","offset":2}"#
+            r#"{"timestamp":7,"kind":"worker_stream","name":"w1","stream":"stdout","chunk":"hi","offset":2}"#
         );
     }
 

@@ -80,7 +80,7 @@ fn three_commits() -> (Vec<u8>, Vec<usize>) {
     let (mut place, mut ends) = (Place::start(1), vec![bytes.len()]);
     for n in 0..4 {
         let batch: Vec<Note> = (n > 0).then_some(Note::Said(n)).into_iter().collect();
-        let (frame, next) = frame::encode(place, &batch).expect("text");
+        let (frame, next) = frame::encode(place, frame::undated(&batch)).expect("text");
         bytes.extend(frame);
         ends.push(bytes.len());
         place = next;

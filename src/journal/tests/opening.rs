@@ -5,6 +5,7 @@ use crate::journal::frame;
 use crate::machine::Log;
 use crate::sys::disk::tests::Scratch;
 use crate::sys::disk::{Disk, RealDisk};
+use crate::time::Wall;
 
 #[test]
 fn what_was_committed_is_there_after_every_start() {
@@ -37,6 +38,43 @@ fn what_was_committed_is_there_after_every_start() {
             .permissions(),
     );
     assert_eq!(mode & 0o777, 0o600);
+}
+
+/// The times that a look sees, in the order of the records.
+fn dates(dir: &Scratch) -> Vec<Option<u64>> {
+    let look = Look::take(dir.path(), "test").expect("readable");
+    let look = look.expect("a journal");
+    let entries = look.entries();
+    entries.iter().map(|e| e.at.map(|at| at.0)).collect()
+}
+
+#[test]
+fn records_keep_their_times_over_every_start_and_those_without_stay_without() {
+    let dir = Scratch::new();
+    let open = || Journal::<Note>::open(dir.path(), "test", Options::default()).expect("opens");
+    let mut first = open();
+    first.journal.commit(&[Note::Said(1)]).expect("room");
+    first.journal.date(Wall(1000));
+    first
+        .journal
+        .commit(&[Note::Said(2), Note::Said(3)])
+        .expect("room");
+    drop(first.journal);
+    let mut second = open();
+    second.journal.date(Wall(2000));
+    second.journal.commit(&[Note::Said(4)]).expect("room");
+    assert_eq!(dates(&dir), [None, Some(1000), Some(1000), Some(2000)]);
+    assert_eq!(told(&open().records), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_snapshot_says_when_it_was_taken() {
+    let dir = Scratch::new();
+    let opened = Journal::<Note>::open(dir.path(), "test", Options::default());
+    let mut journal = opened.expect("opens").journal;
+    journal.date(Wall(3000));
+    journal.replace(&Note::All(vec![1])).expect("room");
+    assert_eq!(dates(&dir), [Some(3000)]);
 }
 
 #[test]
@@ -167,7 +205,7 @@ fn a_journal_of_another_version_or_kind_or_none_at_all_is_refused_by_name_and_le
 
 #[test]
 fn a_record_of_a_later_program_is_refused_and_left_alone() {
-    let (frame, _) = frame::encode(Place::start(1), &["tomorrow's"]).expect("text");
+    let (frame, _) = frame::encode(Place::start(1), frame::undated(&["tomorrow's"])).expect("text");
     let disk = FakeDisk::default();
     disk.put(
         "journal.1",
@@ -186,7 +224,8 @@ fn a_record_of_a_later_program_is_refused_and_left_alone() {
 fn of_two_files_the_newer_counts_if_anything_in_it_can_be_read() {
     let (old, ends) = three_commits();
     let new = {
-        let (frame, _) = frame::encode(Place::start(1), &[Note::All(vec![8, 9])]).expect("text");
+        let (frame, _) =
+            frame::encode(Place::start(1), frame::undated(&[Note::All(vec![8, 9])])).expect("text");
         [frame::first_line("test").into_bytes(), frame].concat()
     };
     for cut in 0..=new.len() {

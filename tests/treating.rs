@@ -87,6 +87,10 @@ fn an_agent_that_asks_whether_to_trust_its_folder_is_shown_as_blocked_and_nothin
     );
     let (_, out, _) = run(folder.path(), &["agents"]);
     assert!(out.contains("blocked/working (trust_folder)"), "{out}");
+    let (_, status, _) = run(folder.path(), &["status"]);
+    let shown = status.split_once("ada is blocked; its screen shows\n");
+    let (_, shown) = shown.unwrap_or_else(|| panic!("what it asks is not in {status}"));
+    assert!(shown.contains("1. Yes"), "{status}");
     let typed = node.call(
         "POST",
         "/api/input/ada",

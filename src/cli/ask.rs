@@ -20,6 +20,8 @@ use crate::wire::local;
 /// Longer than the grace that agents get by default, and then some.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LOOK: Duration = Duration::from_millis(20);
+/// How many rows of a blocked agent's screen `status` shows.
+const SHOWN: usize = 8;
 
 /// `spawn`.
 pub fn spawn(c: &Context, args: &args::Spawn) -> Result<(), Failure> {
@@ -179,7 +181,8 @@ fn mode_word(mode: DeliveryMode) -> &'static str {
 
 /// `status`.
 pub fn status(c: &Context, json: bool) -> Result<(), Failure> {
-    let answer = c.client()?.get("/api/status")?;
+    let client = c.client()?;
+    let answer = client.get("/api/status")?;
     if json {
         return print_json(&answer);
     }
@@ -234,7 +237,30 @@ pub fn status(c: &Context, json: bool) -> Result<(), Failure> {
         text.push('\n');
         text.push_str(&agent_table(c, &s.agents));
     }
+    for agent in s.agents.iter().filter(|agent| agent.phase == "blocked") {
+        text.push_str(&blocked(&client, agent));
+    }
     print(&text)
+}
+
+/// What a blocked agent's screen ends with, for whoever must find out what it wants.
+fn blocked(client: &Client, agent: &local::AgentView) -> String {
+    let name = &agent.name;
+    let path = format!(
+        "/api/spawned/{}/snapshot?format=plain",
+        encode(name.as_str())
+    );
+    let shot = client.get(&path).and_then(typed::<local::Snapshot>);
+    let shown = shot.map(|shot| shot.screen).unwrap_or_default();
+    let rows: Vec<&str> = shown.lines().filter(|row| !row.trim().is_empty()).collect();
+    let Some(last) = rows.len().checked_sub(1) else {
+        return format!("\n{name} is blocked, and its screen shows nothing\n");
+    };
+    let mut text = format!("\n{name} is blocked; its screen shows\n");
+    for row in &rows[last.saturating_sub(SHOWN - 1)..] {
+        text.push_str(&format!("    {}\n", clean(row)));
+    }
+    text
 }
 
 /// `stop`: asks, then waits for the process to end.

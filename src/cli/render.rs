@@ -4,6 +4,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
 use super::failure::Failure;
 use crate::config::Env;
 use crate::sys::stdio;
@@ -89,13 +91,21 @@ pub fn clean(text: &str) -> String {
         .collect()
 }
 
-/// At most `width` characters, on one line.
+/// At most `width` columns, on one line.
 pub fn brief(text: &str, width: usize) -> String {
     let line = clean(&text.replace('\n', " ⏎ "));
-    if line.chars().count() <= width {
+    if line.width() <= width {
         return line;
     }
-    let mut cut: String = line.chars().take(width.saturating_sub(1)).collect();
+    // The ellipsis takes the last column. Letters without a width take no column, and are not without end all the same.
+    let mut left = width.saturating_sub(1);
+    let fits = |c: &char| {
+        let columns = c.width().unwrap_or(0);
+        let fits = columns <= left;
+        left = left.saturating_sub(columns);
+        fits
+    };
+    let mut cut: String = line.chars().take(8 * width).take_while(fits).collect();
     cut.push('…');
     cut
 }
@@ -138,15 +148,15 @@ pub fn table(paint: Paint, heads: &[&str], rows: &[Vec<String>]) -> String {
         let widest = cells
             .iter()
             .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count());
-        widest.chain([heads[column].len()]).max().unwrap_or(0)
+            .map(|cell| cell.width());
+        widest.chain([heads[column].width()]).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..heads.len()).map(width).collect();
     let line = |cells: &mut dyn Iterator<Item = &str>| {
         let mut line = String::new();
         for (cell, width) in cells.zip(&widths) {
             line.push_str(cell);
-            let gap = width + 2 - cell.chars().count().min(*width);
+            let gap = width + 2 - cell.width().min(*width);
             line.extend(std::iter::repeat_n(' ', gap));
         }
         line.trim_end().to_owned()
@@ -173,6 +183,33 @@ mod tests {
             table(Paint::plain(), &["NAME", "STATE"], &rows),
             "NAME          STATE\nada           ready\nbob-the-long  é·[2J\n"
         );
+    }
+
+    #[test]
+    fn a_table_lines_up_behind_wide_and_combining_letters() {
+        let rows = ["漢字", "👩\u{200d}👧", "e\u{301}\u{302}"].map(|name| {
+            let cells = [name, "ready"];
+            cells.map(str::to_owned).to_vec()
+        });
+        let text = table(Paint::plain(), &["NAME", "STATE"], &rows);
+        let column = |line: &str| {
+            let cut = line.find(['S', 'r']).expect("a second column");
+            line[..cut].width()
+        };
+        let columns: Vec<usize> = text.lines().map(column).collect();
+        assert_eq!(columns, [6; 4], "{text}");
+    }
+
+    #[test]
+    fn text_is_cut_to_columns_and_not_to_letters() {
+        assert_eq!(brief("漢字漢字", 8), "漢字漢字");
+        assert_eq!(brief("漢字漢字", 7), "漢字漢…");
+        assert_eq!(brief("漢字漢字", 6), "漢字…");
+        assert_eq!(
+            brief("e\u{301}e\u{301}e\u{301}", 3),
+            "e\u{301}e\u{301}e\u{301}"
+        );
+        assert_eq!(brief("ab", 1), "…");
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use crossbeam_channel::TrySendError;
+use parking_lot::{Mutex, RwLock};
 
 use crate::hub::Topic;
 use crate::ids::{AgentName, Run, SidecarId};
@@ -52,6 +53,122 @@ pub struct Line {
     pub input: Sender<AgentInput>,
     /// Its output.
     pub output: Arc<Topic<Chunk>>,
+    /// Who is attached.
+    pub seats: Arc<Seats>,
+}
+
+/// Somebody who is attached to an agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Visitor {
+    /// How he calls himself.
+    pub who: Option<String>,
+    /// Whether he may type.
+    pub drives: bool,
+    /// What fits on his terminal; `None` for who takes the agent's as it is.
+    pub size: Option<Size>,
+}
+
+/// Who is attached to one agent, and the size of its terminal that follows from that: as large as fits on every visitor's, and
+/// the agent's own when nobody is there. The lock is a leaf: sending under it never waits, and keeps sizes in order.
+#[derive(Default)]
+pub struct Seats(Mutex<Taken>);
+
+#[derive(Default)]
+struct Taken {
+    /// The agent's own size.
+    own: Option<Size>,
+    /// What its terminal was given last.
+    given: Option<Size>,
+    visitors: Vec<(u64, Visitor)>,
+    last: u64,
+}
+
+impl Seats {
+    /// Of a terminal with this size.
+    pub fn new(own: Size) -> Self {
+        Self(Mutex::new(Taken {
+            own: Some(own),
+            given: Some(own),
+            ..Taken::default()
+        }))
+    }
+
+    /// Seats somebody; his number, and who is there already.
+    ///
+    /// # Errors
+    /// When the agent's thread takes no sizes; nobody is seated then.
+    pub fn take(
+        &self,
+        visitor: Visitor,
+        input: &Sender<AgentInput>,
+    ) -> Result<(u64, Vec<Visitor>), TrySendError<AgentInput>> {
+        let mut taken = self.0.lock();
+        let others = taken.visitors.iter().map(|(_, v)| v.clone()).collect();
+        taken.last += 1;
+        let number = taken.last;
+        taken.visitors.push((number, visitor));
+        taken.settle(input).inspect_err(|_| {
+            taken.visitors.pop();
+        })?;
+        Ok((number, others))
+    }
+
+    /// His terminal has another size.
+    ///
+    /// # Errors
+    /// As [`Seats::take`]; his size counts at the next change.
+    pub fn resize(
+        &self,
+        number: u64,
+        size: Size,
+        input: &Sender<AgentInput>,
+    ) -> Result<(), TrySendError<AgentInput>> {
+        let mut taken = self.0.lock();
+        for (_, visitor) in taken.visitors.iter_mut().filter(|(n, _)| *n == number) {
+            visitor.size = Some(size);
+        }
+        taken.settle(input)
+    }
+
+    /// He has left; what fits is reckoned without him.
+    pub fn leave(&self, number: u64, input: &Sender<AgentInput>) {
+        let mut taken = self.0.lock();
+        taken.visitors.retain(|(n, _)| *n != number);
+        // Of an agent whose thread is gone nobody needs the size.
+        let _ = taken.settle(input);
+    }
+
+    /// The agent's own size from now on; it has it at once, whoever is there.
+    ///
+    /// # Errors
+    /// As [`Seats::take`]; the size stays as it is.
+    pub fn set(
+        &self,
+        own: Size,
+        input: &Sender<AgentInput>,
+    ) -> Result<(), TrySendError<AgentInput>> {
+        let mut taken = self.0.lock();
+        input.try_send(AgentInput::Resize(own))?;
+        (taken.own, taken.given) = (Some(own), Some(own));
+        Ok(())
+    }
+}
+
+impl Taken {
+    fn settle(&mut self, input: &Sender<AgentInput>) -> Result<(), TrySendError<AgentInput>> {
+        let sizes = self.visitors.iter().filter_map(|(_, visitor)| visitor.size);
+        let fits = sizes.reduce(|a, b| Size {
+            rows: a.rows.min(b.rows),
+            cols: a.cols.min(b.cols),
+        });
+        if let Some(size) = fits.or(self.own)
+            && self.given != Some(size)
+        {
+            input.try_send(AgentInput::Resize(size))?;
+            self.given = Some(size);
+        }
+        Ok(())
+    }
 }
 
 /// The lines to connected programs that serve actions.
@@ -111,5 +228,78 @@ impl Lines {
         {
             line.output.close();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::wake::mailbox;
+
+    fn size(rows: u16, cols: u16) -> Size {
+        Size { rows, cols }
+    }
+
+    fn with(rows: u16, cols: u16) -> Visitor {
+        Visitor {
+            size: Some(size(rows, cols)),
+            drives: true,
+            ..Visitor::default()
+        }
+    }
+
+    #[test]
+    fn the_terminal_is_as_large_as_fits_those_who_are_there_and_its_own_size_comes_back() {
+        let (input, inbox) = mailbox(8).expect("descriptors");
+        let given = || match inbox.try_recv() {
+            Ok(AgentInput::Resize(size)) => Some((size.rows, size.cols)),
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => None,
+        };
+        let seats = Seats::new(size(24, 80));
+        let (one, others) = seats.take(with(50, 90), &input).expect("room");
+        assert_eq!((given(), others.len()), (Some((50, 90)), 0));
+        let (two, others) = seats.take(with(3, 120), &input).expect("room");
+        assert_eq!((given(), others), (Some((3, 90)), vec![with(50, 90)]));
+        let (looks, _) = seats.take(Visitor::default(), &input).expect("room");
+        assert_eq!(given(), None, "who takes it as it is changes nothing");
+        seats.resize(two, size(60, 100), &input).expect("room");
+        assert_eq!(given(), Some((50, 90)));
+        seats.leave(one, &input);
+        assert_eq!(given(), Some((60, 100)));
+        seats.leave(two, &input);
+        assert_eq!(given(), Some((24, 80)), "only one who has no size is left");
+        seats.leave(looks, &input);
+        assert_eq!(given(), None);
+    }
+
+    #[test]
+    fn a_size_that_a_program_asks_for_is_the_one_that_comes_back() {
+        let (input, inbox) = mailbox(8).expect("descriptors");
+        let seats = Seats::new(size(24, 80));
+        let (one, _) = seats.take(with(50, 90), &input).expect("room");
+        seats.set(size(30, 100), &input).expect("room");
+        seats.leave(one, &input);
+        let given = std::iter::from_fn(|| inbox.try_recv().ok()).last();
+        assert!(matches!(
+            given,
+            Some(AgentInput::Resize(Size {
+                rows: 30,
+                cols: 100
+            }))
+        ));
+    }
+
+    #[test]
+    fn nobody_is_seated_at_a_terminal_that_takes_no_sizes() {
+        let (input, inbox) = mailbox(1).expect("descriptors");
+        let seats = Seats::new(size(24, 80));
+        input
+            .try_send(AgentInput::Resize(size(1, 1)))
+            .expect("room");
+        assert!(seats.take(with(50, 90), &input).is_err());
+        inbox.try_recv().expect("what filled it");
+        let (_, others) = seats.take(with(40, 90), &input).expect("room");
+        assert!(others.is_empty());
     }
 }

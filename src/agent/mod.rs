@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use crate::hub::Topic;
 use crate::ids::Run;
-use crate::lines::{AGENT_QUEUE, Line};
+use crate::lines::{AGENT_QUEUE, Line, Seats};
 use crate::msg::{AgentReport, AgentSpec};
 use crate::sys::reap::Reaper;
 use crate::sys::thread::{self, Handle};
@@ -72,6 +72,7 @@ pub fn start(
         run,
         input: sender.clone(),
         output: output.clone(),
+        seats: Arc::new(Seats::new(spec.size)),
     };
     let mark = mark::Mark::open(&grounds.state.join(mark::FOLDER), &spec.name)
         .inspect_err(|e| log::warn!("no note is kept of what {} has read: {e}", spec.name))

@@ -18,24 +18,27 @@ use super::stream::{Beat, broken, code, need_socket, say, upgrade};
 use super::{routes, terminal};
 use crate::hub::Subscription;
 use crate::ids::AgentName;
-use crate::lines::{AgentInput, Chunk, Line};
+use crate::lines::{AgentInput, Chunk, Line, Visitor};
 use crate::msg::{ApiCall, Reply, Size};
 use crate::net::{Link, LinkError, Outcome, Request};
+use crate::screen::Unasked;
+use crate::screen::keys::{Keyboard, Piece};
+use crate::sys::clock;
+use crate::time::Mono;
 use crate::wire::local::Snapshot;
 
 /// How long a picture may take.
 const PICTURE_LIMIT: Duration = Duration::from_secs(5);
+/// How long the rest of a terminal's sequence may take until its beginning counts as keys: Escape alone is one, too.
+const SEQUENCE: Duration = Duration::from_millis(50);
+/// The longest name of a visitor.
+const WHO_MAX: usize = 64;
 
 /// A client's text frame.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Order {
-    Resize {
-        rows: u16,
-        cols: u16,
-    },
-    #[serde(other)]
-    Other,
+    Resize { rows: u16, cols: u16 },
 }
 
 /// Output from a picture on.
@@ -82,12 +85,24 @@ enum End {
     Lagged,
 }
 
-/// An attached client's own rights and place.
+/// An attached client's own rights and place, given up when it is dropped.
 struct Seat {
     name: AgentName,
     line: Line,
+    number: u64,
     /// Whether it may type.
     drives: bool,
+    /// Who was there when it came.
+    others: Vec<Visitor>,
+    keyboard: Keyboard,
+    /// When the beginning of a sequence counts as keys.
+    rest_due: Option<Mono>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.line.seats.leave(self.number, &self.line.input);
+    }
 }
 
 /// `GET /api/attach/{name}?rows=&cols=&mode=drive|view`.
@@ -108,20 +123,25 @@ pub(crate) fn attach(
     };
     let size = routes::size_of_query(request)?;
     need_socket(request)?;
-    if let Some(size) = size {
-        terminal::resize(&line, size)?;
-    }
-    let view = View::open(api, &name, &line)?;
-    let seat = Seat { name, line, drives };
+    let who = request.query("who");
+    let visitor = Visitor {
+        who: who.map(|who| who.chars().take(WHO_MAX).collect()),
+        drives,
+        size,
+    };
+    let mut seat = Seat::take(name, line, visitor)?;
+    let view = View::open(api, &seat.name, &seat.line)?;
     let api = api.clone();
     let what = format!("an attachment to {}", seat.name);
-    Ok(upgrade(what, move |link| follow(link, &api, &seat, view)))
+    Ok(upgrade(what, move |link| {
+        follow(link, &api, &mut seat, view)
+    }))
 }
 
 fn follow(
     link: &mut Link<TcpStream>,
     api: &Api,
-    seat: &Seat,
+    seat: &mut Seat,
     mut view: View,
 ) -> Result<(), LinkError> {
     let mut beat = Beat::new();
@@ -152,7 +172,7 @@ fn follow(
 fn show(
     link: &mut Link<TcpStream>,
     beat: &mut Beat,
-    seat: &Seat,
+    seat: &mut Seat,
     view: View,
 ) -> Result<End, LinkError> {
     let View {
@@ -160,12 +180,15 @@ fn show(
         picture,
         screen,
     } = view;
-    say(
-        link,
-        &json!({"type": "attached", "name": seat.name, "rows": picture.rows, "cols": picture.cols,
-                "offset": picture.offset}),
-    )?;
-    link.send(Message::binary(screen))?;
+    let mut attached = json!({"type": "attached", "name": seat.name, "rows": picture.rows,
+                              "cols": picture.cols, "offset": picture.offset});
+    if !seat.others.is_empty() {
+        attached["others"] = seat.others.iter().map(introduce).collect();
+    }
+    say(link, &attached)?;
+    // The broker has answered what the program asks; the viewer's terminal is not asked again.
+    let mut unasked = Unasked::default();
+    link.send(Message::binary(unasked.pass(&screen)))?;
     loop {
         while let Some(message) = link.next()? {
             beat.heard();
@@ -174,9 +197,9 @@ fn show(
         while !link.has_unsent() {
             match output.items.try_recv() {
                 Ok(chunk) => {
-                    let news = after(&chunk, picture.offset);
+                    let news = unasked.pass(after(&chunk, picture.offset));
                     if !news.is_empty() {
-                        link.send(Message::binary(news.to_vec()))?;
+                        link.send(Message::binary(news))?;
                     }
                 }
                 Err(TryRecvError::Empty) => break,
@@ -184,10 +207,17 @@ fn show(
                 Err(TryRecvError::Disconnected) => return Ok(End::Gone),
             }
         }
-        let sleep = beat.keep(link)?;
+        let sleep = beat.keep(link)?.min(seat.patience());
         link.wait(&output.items, Some(sleep)).map_err(broken)?;
         output.items.clear();
+        seat.give_up_waiting();
     }
+}
+
+/// A visitor as the others see him.
+fn introduce(visitor: &Visitor) -> serde_json::Value {
+    let mode = if visitor.drives { "drive" } else { "view" };
+    json!({"who": visitor.who, "mode": mode})
 }
 
 /// The part of a chunk that a picture with this offset does not hold yet.
@@ -204,24 +234,63 @@ impl Seat {
         line.is_some_and(|line| line.run == self.line.run)
     }
 
-    /// Does what a client's frame says. If the agent's thread is wedged this waits, and with it this client alone; if the
-    /// thread is gone, its output has ended too and the loop will notice there.
-    fn obey(&self, message: Message) {
-        let input = match message {
-            Message::Binary(bytes) if self.drives => AgentInput::Type {
-                bytes: bytes.to_vec(),
-                done: None,
-            },
-            Message::Text(text) => match serde_json::from_str(&text) {
-                Ok(Order::Resize { rows, cols }) => match routes::size(rows, cols) {
-                    Ok(size) => AgentInput::Resize(size),
-                    Err(_) => return,
-                },
-                Ok(Order::Other) | Err(_) => return,
-            },
-            _ => return,
-        };
-        let _ = self.line.input.send(input);
+    /// Seats a client, and makes its terminal fit.
+    fn take(name: AgentName, line: Line, visitor: Visitor) -> Result<Self, ApiError> {
+        let drives = visitor.drives;
+        let taken = line.seats.take(visitor, &line.input);
+        let (number, others) = taken.map_err(terminal::refused)?;
+        Ok(Self {
+            name,
+            line,
+            number,
+            drives,
+            others,
+            keyboard: Keyboard::default(),
+            rest_due: None,
+        })
+    }
+
+    /// Does what a client's frame says.
+    fn obey(&mut self, message: Message) {
+        match message {
+            Message::Binary(bytes) if self.drives => {
+                // What its terminal reports of itself is no key of anybody.
+                let pieces = self.keyboard.read(&bytes);
+                self.press(pieces.into_iter().flat_map(Piece::into_bytes).collect());
+                let waits = self.keyboard.waits();
+                self.rest_due = waits.then(|| clock::now().mono + SEQUENCE);
+            }
+            Message::Text(text) => {
+                if let Ok(Order::Resize { rows, cols }) = serde_json::from_str(&text)
+                    && let Ok(size) = routes::size(rows, cols)
+                {
+                    let _ = self.line.seats.resize(self.number, size, &self.line.input);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// If the agent's thread is wedged this waits, and with it this client alone; if the thread is gone, its output has ended
+    /// too and the loop will notice there.
+    fn press(&self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            let _ = self.line.input.send(AgentInput::Type { bytes, done: None });
+        }
+    }
+
+    /// How long the rest of a sequence may still take.
+    fn patience(&self) -> Duration {
+        let due = self.rest_due;
+        due.map_or(Duration::MAX, |at| at.since(clock::now().mono))
+    }
+
+    fn give_up_waiting(&mut self) {
+        if self.rest_due.is_some() && self.patience().is_zero() {
+            self.rest_due = None;
+            let keys = self.keyboard.give_up();
+            self.press(keys);
+        }
     }
 }
 
@@ -234,7 +303,7 @@ pub(crate) fn resize(
     let size = routes::resize(request)?;
     let (name, line) = terminal::line(api, name)?;
     let Some(Size { rows, cols }) = size else {
-        // Nobody owns the size here, so there is nothing to give up.
+        // Whoever is attached gives a size up by leaving, so there is nothing to give up here.
         return Ok(json!({"name": name, "applied": true, "released": true, "resized": false}));
     };
     terminal::resize(&line, Size { rows, cols })?;

@@ -49,13 +49,18 @@ pub(crate) fn type_bytes(line: &Line, bytes: Vec<u8>, limit: Duration) -> Result
     }
 }
 
-/// Sets the size of the terminal.
+/// Sets the terminal's own size.
 pub(crate) fn resize(line: &Line, size: Size) -> Result<(), ApiError> {
-    give(line, AgentInput::Resize(size))
+    line.seats.set(size, &line.input).map_err(refused)
 }
 
 fn give(line: &Line, input: AgentInput) -> Result<(), ApiError> {
-    line.input.try_send(input).map_err(|e| match e {
+    line.input.try_send(input).map_err(refused)
+}
+
+/// Why an agent's thread was not given something.
+pub(crate) fn refused(e: TrySendError<AgentInput>) -> ApiError {
+    match e {
         TrySendError::Full(_) => ApiError::new(
             503,
             "pty_write_queue_full",
@@ -63,7 +68,7 @@ fn give(line: &Line, input: AgentInput) -> Result<(), ApiError> {
         )
         .retryable(),
         TrySendError::Disconnected(_) => gone(),
-    })
+    }
 }
 
 fn gone() -> ApiError {

@@ -1,120 +1,20 @@
 //! What a terminal answers when a program asks. In a headless terminal nobody else would, and programs wait for it:
-//! some for seconds, some with a stricter guard against pastes ever after (injection 1). Questions are found in the
-//! output by a scanner of our own, which keeps its place over reads that split them, and not by the emulator's callbacks:
-//! with those the emulator would be compiled into this crate, for size, at half its speed.
+//! some for seconds, some with a stricter guard against pastes ever after (injection 1). Viewers' terminals are not asked
+//! (`questions`), so each question is answered once.
 
+use super::scanner::Found;
 use super::{Screen, Told};
 
 /// The most that one piece of output can make us say; a flood of questions is a mistake or an attack.
 const ANSWERS_MAX: usize = 4096;
 /// Titles are for people; longer ones are cut.
 const TITLE_MAX: usize = 256;
-/// The most of a sequence that is kept; nothing we answer is longer.
-const BODY_MAX: usize = 1024;
-
-/// Where in a sequence the output stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
-    #[default]
-    Text,
-    Escape,
-    Csi,
-    Osc,
-    /// DCS, SOS, PM or APC: skipped up to its end.
-    Skipped,
-}
-
-/// Finds the sequences that concern us: questions and titles.
-#[derive(Debug, Default)]
-pub(super) struct Scanner {
-    place: Place,
-    body: Vec<u8>,
-}
-
-/// A sequence that concerns us.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// Parameters, then the final letter.
-    Csi(Vec<u8>, u8),
-    /// Without introducer and terminator.
-    Osc(Vec<u8>),
-}
-
-impl Scanner {
-    /// How many bytes are before the end of the next sequence that concerns us, and the sequence; all of them if there
-    /// is none.
-    pub(super) fn next(&mut self, bytes: &[u8]) -> (usize, Option<Found>) {
-        let mut at = 0;
-        while at < bytes.len() {
-            if self.place == Place::Text {
-                match bytes[at..].iter().position(|byte| *byte == 0x1b) {
-                    Some(skip) => at += skip + 1,
-                    None => break,
-                }
-                self.place = Place::Escape;
-                continue;
-            }
-            let byte = bytes[at];
-            at += 1;
-            if let Some(found) = self.byte(byte) {
-                return (at, Some(found));
-            }
-        }
-        (bytes.len(), None)
-    }
-
-    /// The next byte of a sequence.
-    fn byte(&mut self, byte: u8) -> Option<Found> {
-        match (self.place, byte) {
-            (_, 0x18 | 0x1a) => self.place = Place::Text,
-            // An OSC ends with `ESC \`, and the escape alone ends it for the emulator.
-            (Place::Osc, 0x07 | 0x1b) => {
-                self.place = if byte == 0x1b {
-                    Place::Escape
-                } else {
-                    Place::Text
-                };
-                return self.osc();
-            }
-            (_, 0x1b) => self.place = Place::Escape,
-            (Place::Escape, _) => {
-                self.body.clear();
-                self.place = match byte {
-                    b'[' => Place::Csi,
-                    b']' => Place::Osc,
-                    b'P' | b'X' | b'^' | b'_' => Place::Skipped,
-                    _ => Place::Text,
-                };
-            }
-            (Place::Csi, b'@'..=b'~') => {
-                self.place = Place::Text;
-                return self.csi(byte);
-            }
-            (Place::Csi, b' '..=b'?') | (Place::Osc, _) if self.body.len() < BODY_MAX => {
-                self.body.push(byte);
-            }
-            _ => {}
-        }
-        None
-    }
-
-    fn csi(&mut self, last: u8) -> Option<Found> {
-        matches!(last, b'c' | b'n' | b'p' | b'q' | b't' | b'u')
-            .then(|| Found::Csi(std::mem::take(&mut self.body), last))
-    }
-
-    fn osc(&mut self) -> Option<Found> {
-        let ours = [&b"0;"[..], b"2;", b"10;?", b"11;?", b"7501;", b"9;4;"];
-        ours.iter()
-            .any(|start| self.body.starts_with(start))
-            .then(|| Found::Osc(std::mem::take(&mut self.body)))
-    }
-}
-
 impl Screen {
     /// Acts on a sequence; everything up to and with it is on the picture.
     pub(super) fn found(&mut self, found: &Found) {
+        self.remember(found);
         match found {
+            Found::Device(..) | Found::Escape(_) | Found::Control(_) => {}
             Found::Csi(body, last) => self.asked(body, *last),
             Found::Osc(body) => match body.as_slice() {
                 b"10;?" => self.say("\x1b]10;rgb:cccc/cccc/cccc\x1b\\"),

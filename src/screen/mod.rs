@@ -3,8 +3,13 @@
 //! resets the picture and kills nobody. Agents' cores call it, one screen each.
 
 mod answers;
+pub mod keys;
 mod modes;
 mod picture;
+mod questions;
+mod replay;
+mod scanner;
+mod settings;
 
 use std::io::Write;
 use std::num::NonZeroU16;
@@ -12,9 +17,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use modes::Modes;
 pub use picture::{Cells, Nearby};
+pub use questions::Unasked;
+pub use settings::Settings;
 
 use crate::msg::Size;
-use answers::Scanner;
+use replay::Saved;
+use scanner::Scanner;
 
 /// The most of what a program tells of itself that is kept until somebody asks.
 const TOLD_MAX: usize = 32;
@@ -34,6 +42,11 @@ pub enum Told {
 pub struct Screen {
     parser: vt100::Parser,
     scanner: Scanner,
+    settings: Settings,
+    /// The saved cursor of each page.
+    saved: [Option<Saved>; 2],
+    /// The beginning of a sequence or letter whose end has not come.
+    begun: Vec<u8>,
     answers: Vec<u8>,
     title: String,
     told: Vec<Told>,
@@ -49,6 +62,9 @@ impl Screen {
         Self {
             parser: parser(size),
             scanner: Scanner::default(),
+            settings: Settings::default(),
+            saved: [None, None],
+            begun: Vec::new(),
             answers: Vec::new(),
             title: String::new(),
             told: Vec::new(),
@@ -63,13 +79,19 @@ impl Screen {
         self.offset += bytes.len() as u64;
         let mut rest = bytes;
         while !rest.is_empty() {
-            let (upto, found) = self.scanner.next(rest);
-            self.draw(&rest[..upto]);
+            let (upto, found) = if self.settings.charsets().draw_lines() {
+                self.draw_lines(rest)
+            } else {
+                let (upto, found) = self.scanner.next(rest);
+                self.draw(&rest[..upto]);
+                (upto, found)
+            };
             if let Some(found) = found {
                 self.found(&found);
             }
             rest = &rest[upto..];
         }
+        self.keep_begun(bytes);
     }
 
     fn draw(&mut self, bytes: &[u8]) {
@@ -86,6 +108,9 @@ impl Screen {
     pub fn resize(&mut self, size: Size) {
         let size = legal(size);
         let modes = self.modes();
+        if size != self.size {
+            self.settings.resized();
+        }
         self.size = size;
         let (rows, cols) = cells(size);
         let parser = &mut self.parser;
@@ -125,6 +150,11 @@ impl Screen {
     /// How often the emulator had to be replaced.
     pub fn resets(&self) -> u32 {
         self.resets
+    }
+
+    /// What the program has switched in its terminal.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The title the program gave its window.

@@ -54,22 +54,6 @@ impl Screen {
         }
     }
 
-    /// What draws this picture on an empty terminal, modes and title included.
-    fn redraw(&self) -> String {
-        let screen = self.parser.screen();
-        let mut text = String::new();
-        if screen.alternate_screen() {
-            text.push_str("\x1b[?1049h");
-        }
-        if !self.title().is_empty() {
-            text.push_str("\x1b]2;");
-            text.push_str(self.title());
-            text.push('\x07');
-        }
-        text.push_str(&screen.state_formatted());
-        text
-    }
-
     /// All rows, without the blanks at their ends.
     pub fn lines(&self) -> Vec<String> {
         self.parser

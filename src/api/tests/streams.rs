@@ -35,6 +35,7 @@ impl World {
             run: Run(1),
             input,
             output: output.clone(),
+            seats: Arc::default(),
         };
         self.api.context.lines.put(w1(), line);
         FakeAgent { inbox, output }

@@ -91,6 +91,12 @@ impl Env {
             .transpose()
     }
 
+    /// Who the user is, as the system has told the shell.
+    pub fn user(&self) -> Option<String> {
+        let name = self.raw("USER").or_else(|| self.raw("LOGNAME"));
+        name.and_then(|name| name.into_string().ok())
+    }
+
     /// The first of several names that is set.
     fn first(&self, names: &[&'static str]) -> Result<Option<(&'static str, String)>, ConfigError> {
         for name in names {

@@ -70,6 +70,12 @@ impl Terminal {
         });
     }
 
+    /// How often that was shown.
+    fn count(&self, text: &str) -> usize {
+        let shown = self.shown.lock().expect("no panics");
+        String::from_utf8_lossy(&shown).matches(text).count()
+    }
+
     fn press(&mut self, keys: &[u8]) {
         self.keys
             .write_all(keys)
@@ -149,4 +155,117 @@ fn the_terminal_is_restored_when_the_agent_ends_or_a_signal_comes() {
     assert_eq!(terminal.end(), 0);
     terminal.shows("ada has ended");
     assert!(terminal.is_as_before());
+}
+
+/// A program that says something to its terminal when Enter is pressed, and writes down every byte that it reads.
+fn node_with_program(folder: &Scratch, says: &str) -> Node {
+    let node = Node::up(folder.path(), &[]);
+    let program = format!(
+        "stty raw -echo; printf 'here\\r\\n'; head -c 1 >/dev/null; printf '{says}'; exec dd bs=1 of=heard 2>/dev/null"
+    );
+    node.spawn("ada", &["sh", "-c", &program]);
+    node
+}
+
+/// What the program has read, once it has read that.
+fn heard(folder: &Scratch, last: &str) -> String {
+    let path = folder.path().join("heard");
+    until(&format!("{last:?} at the program"), || {
+        let read = std::fs::read(&path).unwrap_or_default();
+        let read = String::from_utf8_lossy(&read).into_owned();
+        read.contains(last).then_some(read)
+    })
+}
+
+#[test]
+fn a_programs_questions_are_answered_once_whoever_watches() {
+    let folder = Scratch::new();
+    let node = node_with_program(&folder, "\\033[c\\033[6n\\033]11;?\\007\\033[>qasked");
+    let mut terminal = Terminal::run(folder.path(), &["attach", "ada"]);
+    terminal.shows("here");
+    terminal.press(b"\r");
+    terminal.shows("asked");
+    assert_eq!(
+        terminal.count("\x1b[c") + terminal.count("\x1b[6n") + terminal.count("\x1b]11;?"),
+        0
+    );
+    // A terminal that reports all the same, cut in two, and a person's keys around it.
+    terminal.press(b"x\x1b[?62;22");
+    terminal.press(b"c\x1b[12;4R\x1b]11;rgb:0000/0000/0000\x1b\\y\x1b[A.");
+    let heard = heard(&folder, "\x1b[A.");
+    assert_eq!(heard.matches("\x1b[?62;22c").count(), 1, "{heard:?}");
+    assert_eq!(heard.matches('R').count(), 1, "{heard:?}");
+    assert_eq!(heard.matches("]11;rgb").count(), 1, "{heard:?}");
+    assert!(heard.ends_with("xy\x1b[A."), "{heard:?}");
+    drop(node);
+}
+
+#[test]
+fn whoever_leaves_gets_back_his_terminal_and_only_what_was_switched_is_switched_back() {
+    let folder = Scratch::new();
+    let says = "\\033[?1016h\\033[?2048h\\033[>1u\\033(0\\033[4h\\033]12;red\\007\\033]9;4;1;50\\007switched";
+    let _node = node_with_program(&folder, says);
+    let mut terminal = Terminal::run(folder.path(), &["attach", "ada"]);
+    terminal.shows("here");
+    terminal.shows("attached to ada; Ctrl-] leaves");
+    terminal.press(b"\r");
+    terminal.shows("switched");
+    // As a terminal with the keyboard protocol sends it while Num Lock is on, in two reads.
+    terminal.press(b"\x1b[93;1");
+    terminal.press(b"33u");
+    assert_eq!(terminal.end(), 0);
+    terminal.shows("detached; ada goes on");
+    for back in [
+        "\x1b[?1016l",
+        "\x1b[?2048l",
+        "\x1b[<1u",
+        "\x1b(B",
+        "\x1b[4l",
+        "\x1b]112\x1b\\",
+        "\x1b]9;4;0\x1b\\",
+    ] {
+        assert_eq!(terminal.count(back), 1, "{back:?}");
+    }
+    for never in [
+        "\x1b[?1000l",
+        "\x1b[?2004l",
+        "\x1b[?1049l",
+        "\x1b>",
+        "\x1b[<u",
+        "\x1b[r",
+    ] {
+        assert_eq!(terminal.count(never), 0, "{never:?}");
+    }
+    terminal.shows("\x1b[3;1H\x1b[J");
+    assert!(terminal.is_as_before());
+}
+
+#[test]
+fn the_terminal_fits_all_who_are_there_and_gets_its_own_size_back_after_the_last() {
+    let folder = Scratch::new();
+    let node = node_with_shell(&folder);
+    let size_is = |rows: u64, cols: u64| {
+        until(&format!("{rows} rows and {cols} columns"), || {
+            let snapshot = node.get("/api/spawned/ada/snapshot?format=plain");
+            (snapshot["rows"] == rows && snapshot["cols"] == cols).then_some(())
+        });
+    };
+    let own = node.get("/api/spawned/ada/snapshot?format=plain");
+    let mut one = Terminal::run(folder.path(), &["attach", "ada"]);
+    one.shows("attached to ada; Ctrl-] leaves");
+    size_is(30, 90);
+    let mut two = Terminal::run(folder.path(), &["attach", "ada"]);
+    two.shows("is here; Ctrl-] leaves");
+    two.master.resize(size(3, 20)).expect("a new size");
+    size_is(3, 20);
+    two.press(b"\x1d");
+    assert_eq!(two.end(), 0);
+    size_is(30, 90);
+    // One that is killed leaves as well.
+    signal(one.child.process_id().expect("it runs"), "KILL");
+    one.end();
+    size_is(
+        own["rows"].as_u64().expect("rows"),
+        own["cols"].as_u64().expect("columns"),
+    );
 }

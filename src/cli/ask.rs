@@ -12,7 +12,9 @@ use super::failure::Failure;
 use super::fleet;
 use super::render::{brief, clean, note, print, span_ms, table, uptime};
 use super::run::Context;
+use crate::msg::Size;
 use crate::net::http::encode;
+use crate::screen::Screen;
 use crate::sys::session::alive;
 use crate::wire::event::DeliveryMode;
 use crate::wire::local;
@@ -438,8 +440,13 @@ pub fn snapshot(c: &Context, args: &args::Snapshot) -> Result<(), Failure> {
     let bytes = base64::engine::general_purpose::STANDARD
         .decode(&shot.screen)
         .map_err(|e| Failure::new(format!("the broker's picture is not base64: {e}")))?;
-    // The picture is the terminal's own model of what is shown, so its escape sequences are known ones.
-    print(&(String::from_utf8_lossy(&bytes) + "\x1b[0m\n"))
+    // Only what is drawn: what the program has switched would stay on in the terminal of whoever looks.
+    let mut screen = Screen::new(Size {
+        rows: shot.rows,
+        cols: shot.cols,
+    });
+    screen.feed(&bytes);
+    print(&(screen.drawn() + "\x1b[0m\n"))
 }
 
 /// `env`.

@@ -1,7 +1,8 @@
 //! `attach`: the user's terminal joined to an agent's. One loop over keys, the broker's socket and signals; bytes go
-//! through untouched both ways, but for the one key that detaches.
+//! through untouched both ways, but for the one key that detaches, and for what the terminal reports of itself.
 
 use std::io;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use serde_json::{Value, json};
@@ -13,14 +14,19 @@ use super::failure::Failure;
 use super::render::{clean, print};
 use super::run::Context;
 use super::tty::{self, Raw, Signals};
+use crate::config::Env;
+use crate::msg::Size;
 use crate::net::LinkError;
 use crate::net::http::encode;
 use crate::net::link::wait;
+use crate::screen::keys::{Keyboard, Piece};
+use crate::sys::clock;
+use crate::time::{Mono, soonest};
 
-/// Ctrl-], plain and as the two keyboard protocols write it.
-const DETACH: [&[u8]; 4] = [b"\x1d", b"\x1b[93;5u", b"\x1b[93;5:1u", b"\x1b[27;5;93~"];
-/// Ctrl-C: while only looking, there is nothing else it could mean than to leave.
-const INTERRUPT: u8 = 0x03;
+/// How long the rest of a sequence may take until its beginning counts as keys: Escape alone is one, too.
+const SEQUENCE: Duration = Duration::from_millis(50);
+/// How long the line at entry stays.
+const GREETING: Duration = Duration::from_secs(4);
 
 /// Why the loop ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,21 +48,26 @@ pub fn attach(c: &Context, args: &args::Attach) -> Result<(), Failure> {
     }
     let client = c.client()?;
     let size = tty::size();
-    let name = encode(&args.name);
+    let (name, who) = (encode(&args.name), encode(&who(&c.env)));
     let path = if args.view {
-        format!("/api/attach/{name}?mode=view")
+        format!("/api/attach/{name}?mode=view&who={who}")
     } else {
         format!(
-            "/api/attach/{name}?mode=drive&rows={}&cols={}",
+            "/api/attach/{name}?mode=drive&rows={}&cols={}&who={who}",
             size.rows, size.cols
         )
     };
     let mut stream = client.socket(&path)?;
     let broken = |e: io::Error| Failure::new(format!("cannot use this terminal: {e}"));
     let signals = Signals::listen().map_err(broken)?;
-    let raw = Raw::enter().map_err(broken)?;
-    let end = join(&mut stream, &signals, input, args.view);
-    drop(raw);
+    let mut visit = Visit {
+        raw: Raw::enter().map_err(broken)?,
+        keyboard: Keyboard::default(),
+        rest_due: None,
+        view: args.view,
+    };
+    let end = visit.join(&mut stream, &signals, input);
+    drop(visit);
     stream.link.close(1000, "detached");
     let name = clean(&args.name);
     match end {
@@ -72,138 +83,269 @@ pub fn attach(c: &Context, args: &args::Attach) -> Result<(), Failure> {
     }
 }
 
-fn join(stream: &mut Stream, signals: &Signals, mut input: bool, view: bool) -> End {
-    let stdin = io::stdin();
-    let mut keys = [0; 4096];
-    loop {
-        if let Err(end) = show(stream) {
-            return end;
+/// Who this is to others who are attached.
+fn who(env: &Env) -> String {
+    let user = env.user().unwrap_or_else(|| "somebody".to_owned());
+    match rustix::termios::ttyname(io::stdin(), Vec::new()) {
+        Ok(tty) => format!(
+            "{user} on {}",
+            tty.to_string_lossy().trim_start_matches("/dev/")
+        ),
+        Err(_) => user,
+    }
+}
+
+/// One visit at an agent's terminal.
+struct Visit {
+    raw: Raw,
+    keyboard: Keyboard,
+    /// When the beginning of a sequence counts as keys.
+    rest_due: Option<Mono>,
+    /// Only looking.
+    view: bool,
+}
+
+/// What woke the loop.
+struct Woken {
+    key: bool,
+    resized: bool,
+    stop: bool,
+    writable: bool,
+}
+
+fn broken(e: impl std::fmt::Display) -> End {
+    End::Broken(e.to_string())
+}
+
+impl Visit {
+    fn join(&mut self, stream: &mut Stream, signals: &Signals, mut input: bool) -> End {
+        loop {
+            match self.once(stream, signals, &mut input) {
+                Ok(()) => {}
+                Err(end) => return end,
+            }
         }
-        let socket = if stream.link.has_unsent() {
+    }
+
+    fn once(
+        &mut self,
+        stream: &mut Stream,
+        signals: &Signals,
+        input: &mut bool,
+    ) -> Result<(), End> {
+        self.show(stream)?;
+        let woken = self.wait(stream, signals, *input)?;
+        if woken.stop {
+            return Err(End::Signalled);
+        }
+        if woken.writable {
+            stream.link.flush().map_err(broken)?;
+        }
+        if woken.resized {
+            tty::drain(&signals.resized);
+            self.resized(stream)?;
+        }
+        if woken.key {
+            *input = self.read(stream)?;
+        }
+        self.due(stream)
+    }
+
+    fn wait(&self, stream: &Stream, signals: &Signals, input: bool) -> Result<Woken, End> {
+        let stdin = io::stdin();
+        let busy = stream.link.has_unsent();
+        let socket = if busy {
             PollFlags::IN | PollFlags::OUT
         } else {
             PollFlags::IN
         };
-        // A slow broker makes us stop reading keys, not hold them without bound.
-        let listen = if input && !stream.link.has_unsent() {
-            PollFlags::IN
+        let mut fds = [
+            PollFd::new(&stream.watch, socket),
+            PollFd::new(&signals.resized, PollFlags::IN),
+            PollFd::new(&signals.stop, PollFlags::IN),
+            PollFd::new(&stdin, PollFlags::IN),
+        ];
+        // A slow broker makes us stop reading keys, not hold them without bound. Without interest a hung-up descriptor would
+        // still wake us for ever, so it is left out.
+        let count = if input && !busy { 4 } else { 3 };
+        let due = soonest(self.rest_due, self.raw.note_until());
+        let limit = due.map(|at| at.since(clock::now().mono));
+        wait(&mut fds[..count], limit).map_err(broken)?;
+        let hit = |n: usize| n < count && !fds[n].revents().is_empty();
+        Ok(Woken {
+            key: hit(3),
+            resized: hit(1),
+            stop: hit(2),
+            writable: fds[0].revents().contains(PollFlags::OUT),
+        })
+    }
+
+    /// Shows everything that is here already.
+    fn show(&mut self, stream: &mut Stream) -> Result<(), End> {
+        loop {
+            match stream.link.next() {
+                Ok(None) => return Ok(()),
+                Ok(Some(Message::Binary(bytes))) => self.raw.show(&bytes).map_err(broken)?,
+                Ok(Some(Message::Text(text))) => {
+                    let said: Value = serde_json::from_str(text.as_str()).unwrap_or_default();
+                    self.told(&said)?;
+                }
+                Ok(Some(_)) => {}
+                Err(LinkError::Closed(Some((1000, _)))) => return Err(End::Gone),
+                Err(e) => return Err(broken(e)),
+            }
+        }
+    }
+
+    fn told(&mut self, said: &Value) -> Result<(), End> {
+        let side = |key: &str| said[key].as_u64().and_then(|n| u16::try_from(n).ok());
+        match said["type"].as_str() {
+            Some("gone") => Err(End::Gone),
+            Some("attached") => {
+                if let (Some(rows), Some(cols)) = (side("rows"), side("cols")) {
+                    self.raw.resize(Size { rows, cols });
+                }
+                let until = clock::now().mono + GREETING;
+                self.raw
+                    .say(greeting(said, self.view), until)
+                    .map_err(broken)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn resized(&mut self, stream: &mut Stream) -> Result<(), End> {
+        let size = tty::size();
+        if self.view {
+            return Ok(());
+        }
+        self.raw.resize(size);
+        let resize = json!({"type": "resize", "rows": size.rows, "cols": size.cols});
+        stream
+            .link
+            .send(Message::text(resize.to_string()))
+            .map_err(broken)
+    }
+
+    /// Reads keys; whether there may be more.
+    fn read(&mut self, stream: &mut Stream) -> Result<bool, End> {
+        let mut keys = [0; 4096];
+        match rustix::io::read(io::stdin(), &mut keys) {
+            Ok(0) | Err(rustix::io::Errno::IO) if self.view => Ok(false),
+            Ok(0) | Err(rustix::io::Errno::IO) => Err(End::Detached),
+            Ok(n) => {
+                self.raw.hush().map_err(broken)?;
+                let pieces = self.keyboard.read(&keys[..n]);
+                self.rest_due = self.keyboard.waits().then(|| clock::now().mono + SEQUENCE);
+                self.press(stream, pieces).map(|()| true)
+            }
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Ok(true),
+            Err(e) => Err(broken(e)),
+        }
+    }
+
+    /// Sends keys on, up to the one that detaches.
+    fn press(&mut self, stream: &mut Stream, pieces: Vec<Piece>) -> Result<(), End> {
+        let (pass, leaves) = split(pieces, self.view);
+        if !self.view && !pass.is_empty() {
+            stream.link.send(Message::binary(pass)).map_err(broken)?;
+        }
+        if leaves { Err(End::Detached) } else { Ok(()) }
+    }
+
+    /// What is due by now: keys that only looked like the beginning of something, and the end of the line at entry.
+    fn due(&mut self, stream: &mut Stream) -> Result<(), End> {
+        let now = clock::now().mono;
+        if self.rest_due.is_some_and(|at| at <= now) {
+            self.rest_due = None;
+            let keys = self.keyboard.give_up();
+            self.press(stream, vec![Piece::Keys(keys)])?;
+        }
+        if self.raw.note_until().is_some_and(|at| at <= now) {
+            self.raw.hush().map_err(broken)?;
+        }
+        Ok(())
+    }
+}
+
+/// What comes before the detaching key, and whether it is there. While only looking, Ctrl-C and q can mean nothing else.
+fn split(pieces: Vec<Piece>, view: bool) -> (Vec<u8>, bool) {
+    let mut pass = Vec::new();
+    for piece in pieces {
+        let leaves = match &piece {
+            Piece::Ctrl(letter, _) => *letter == ']' || (view && *letter == 'c'),
+            Piece::Keys(keys) => view && matches!(keys.as_slice(), b"q" | b"\x1b[113u"),
+            Piece::Pasted(_) => false,
+        };
+        if leaves {
+            return (pass, true);
+        }
+        pass.extend(piece.into_bytes());
+    }
+    (pass, false)
+}
+
+/// The line at entry: where one is, who else is, and how to leave.
+fn greeting(attached: &Value, view: bool) -> String {
+    let name = clean(attached["name"].as_str().unwrap_or("the agent"));
+    let does = if view { "looking at" } else { "attached to" };
+    let mut text = format!(" {does} {name}");
+    let others = attached["others"].as_array();
+    for other in others.into_iter().flatten() {
+        let who = clean(other["who"].as_str().unwrap_or("somebody"));
+        let does = if other["mode"] == "view" {
+            "looks on"
         } else {
-            PollFlags::empty()
+            "is here"
         };
-        let (key, resized, stop, writable) = {
-            let mut fds = [
-                PollFd::new(&stream.watch, socket),
-                PollFd::new(&signals.resized, PollFlags::IN),
-                PollFd::new(&signals.stop, PollFlags::IN),
-                PollFd::new(&stdin, listen),
-            ];
-            // Without interest a hung-up descriptor would still wake us for ever, so it is left out.
-            let count = if listen.is_empty() { 3 } else { 4 };
-            if let Err(e) = wait(&mut fds[..count], None) {
-                return End::Broken(e.to_string());
-            }
-            let hit = |n: usize| n < count && !fds[n].revents().is_empty();
-            (
-                hit(3),
-                hit(1),
-                hit(2),
-                fds[0].revents().contains(PollFlags::OUT),
-            )
-        };
-        if stop {
-            return End::Signalled;
-        }
-        if writable && let Err(e) = stream.link.flush() {
-            return End::Broken(e.to_string());
-        }
-        if resized {
-            tty::drain(&signals.resized);
-            let size = tty::size();
-            let resize = json!({"type": "resize", "rows": size.rows, "cols": size.cols});
-            if !view && let Err(e) = stream.link.send(Message::text(resize.to_string())) {
-                return End::Broken(e.to_string());
-            }
-        }
-        if key {
-            match rustix::io::read(&stdin, &mut keys) {
-                Ok(0) | Err(rustix::io::Errno::IO) if view => input = false,
-                Ok(0) | Err(rustix::io::Errno::IO) => return End::Detached,
-                Ok(n) => {
-                    if let Some(end) = press(stream, &keys[..n], view) {
-                        return end;
-                    }
-                }
-                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-                Err(e) => return End::Broken(e.to_string()),
-            }
-        }
+        text.push_str(&format!("; {who} {does}"));
     }
-}
-
-/// Shows everything that is here already.
-fn show(stream: &mut Stream) -> Result<(), End> {
-    loop {
-        match stream.link.next() {
-            Ok(None) => return Ok(()),
-            Ok(Some(Message::Binary(bytes))) => {
-                tty::write(&bytes).map_err(|e| End::Broken(e.to_string()))?;
-            }
-            Ok(Some(Message::Text(text))) => {
-                let said: Value = serde_json::from_str(text.as_str()).unwrap_or_default();
-                if said["type"] == "gone" {
-                    return Err(End::Gone);
-                }
-            }
-            Ok(Some(_)) => {}
-            Err(LinkError::Closed(Some((1000, _)))) => return Err(End::Gone),
-            Err(e) => return Err(End::Broken(e.to_string())),
-        }
-    }
-}
-
-/// Sends keys on, up to the one that detaches.
-fn press(stream: &mut Stream, keys: &[u8], view: bool) -> Option<End> {
-    let (pass, detach) = split(keys);
-    if view {
-        let leave = detach || pass.contains(&INTERRUPT) || pass == b"q";
-        return leave.then_some(End::Detached);
-    }
-    if !pass.is_empty()
-        && let Err(e) = stream.link.send(Message::binary(pass.to_vec()))
-    {
-        return Some(End::Broken(e.to_string()));
-    }
-    detach.then_some(End::Detached)
-}
-
-/// What comes before the detaching key, and whether it is there. Inside a paste Ctrl-] is text like any other only if
-/// the terminal does not filter it; every terminal we know does.
-fn split(keys: &[u8]) -> (&[u8], bool) {
-    let first = DETACH
-        .iter()
-        .filter_map(|mark| keys.windows(mark.len()).position(|part| part == *mark))
-        .min();
-    match first {
-        Some(at) => (&keys[..at], true),
-        None => (keys, false),
-    }
+    text + "; Ctrl-] leaves, the agent goes on "
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_detaching_key_is_found_in_every_spelling() {
-        assert_eq!(split(b"ls\r"), (&b"ls\r"[..], false));
-        assert_eq!(split(b"ab\x1dcd"), (&b"ab"[..], true));
-        for spelled in DETACH {
-            assert_eq!(split(spelled), (&b""[..], true));
-        }
+    fn pressed(keys: &[u8], view: bool) -> (Vec<u8>, bool) {
+        split(Keyboard::default().read(keys), view)
     }
 
     #[test]
-    fn other_control_keys_reach_the_agent() {
-        assert_eq!(split(b"\x03\x1a\x1b[A"), (&b"\x03\x1a\x1b[A"[..], false));
+    fn keys_before_the_detaching_one_are_sent_on_and_none_behind_it() {
+        assert_eq!(pressed(b"ls\r", false), (b"ls\r".to_vec(), false));
+        assert_eq!(pressed(b"ab\x1dcd", false), (b"ab".to_vec(), true));
+        assert_eq!(pressed(b"ab\x1b[93;69ucd", false), (b"ab".to_vec(), true));
+        assert_eq!(
+            pressed(b"\x03\x1a\x1b[A", false),
+            (b"\x03\x1a\x1b[A".to_vec(), false)
+        );
+    }
+
+    #[test]
+    fn who_only_looks_leaves_by_what_he_would_press() {
+        for keys in [
+            "\x1d",
+            "q",
+            "\x03",
+            "\x1b[99;5u",
+            "\x1b[99;197u",
+            "\x1b[113u",
+        ] {
+            assert!(pressed(keys.as_bytes(), true).1, "{keys:?}");
+        }
+        assert!(!pressed(b"quit", true).1);
+        assert!(!pressed(b"q\x03", false).1);
+    }
+
+    #[test]
+    fn the_line_at_entry_says_who_else_is_here_and_how_to_leave() {
+        let alone = greeting(&json!({"name": "ada"}), false);
+        assert_eq!(alone, " attached to ada; Ctrl-] leaves, the agent goes on ");
+        let others =
+            json!([{"who": "eve on pts/3", "mode": "drive"}, {"who": null, "mode": "view"}]);
+        let with = greeting(&json!({"name": "a\u{1b}da", "others": others}), true);
+        let words = " looking at a·da; eve on pts/3 is here; somebody looks on; Ctrl-] leaves, the agent goes on ";
+        assert_eq!(with, words);
     }
 }

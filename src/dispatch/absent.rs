@@ -183,7 +183,7 @@ impl Dispatcher {
             raw: false,
             queued_at: now.wall,
         };
-        self.take_on(now, delivery, out);
+        self.take_on(delivery, out);
         self.bury(now, &id, &why, out);
     }
 

@@ -27,13 +27,13 @@ impl Dispatcher {
         let name = delivery.agent.clone();
         // What waited before this message is not counted as its own waiting.
         self.write_waited(now, &name, out);
-        self.take_on(now, delivery, out);
+        self.take_on(delivery, out);
         self.await_reader(now, &name);
         self.type_next(now, &name, out);
     }
 
     /// From its record on a delivery is ours to bring to an end.
-    pub(super) fn take_on(&mut self, now: Now, delivery: Delivery, out: &mut Out) {
+    pub(super) fn take_on(&mut self, delivery: Delivery, out: &mut Out) {
         self.counters.deliveries_accepted += 1;
         self.publish(
             BrokerEvent::RelayInbound {

@@ -248,7 +248,7 @@ impl Dispatcher {
         match wordless.as_deref().or(obstacle).or(crowd.as_deref()) {
             None => self.accept(now, delivery, out),
             Some(why) => {
-                self.take_on(now, delivery, out);
+                self.take_on(delivery, out);
                 self.bury(now, &id, why, out);
             }
         }

@@ -54,6 +54,12 @@ impl Screen {
         }
     }
 
+    /// What is drawn, with its colours and nothing else that acts on a terminal.
+    pub fn drawn(&self) -> String {
+        let drawn = self.parser.screen().contents_formatted_basic();
+        drawn.trim_end().to_owned()
+    }
+
     /// All rows, without the blanks at their ends.
     pub fn lines(&self) -> Vec<String> {
         self.parser

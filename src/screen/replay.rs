@@ -255,18 +255,19 @@ impl Screen {
         format!("{}\x1b[0m{next}", self.settings.undo())
     }
 
-    /// What draws the last row again, if nothing the program has switched stands in the way of drawing there.
-    pub fn last_row(&self) -> Option<String> {
-        let screen = self.parser.screen();
-        if self.settings.is_on(6) || self.settings.charsets() != &Charsets::default() {
-            return None;
-        }
-        let row = screen.rows_formatted(0, self.size.cols).last()?;
-        Some(format!(
-            "\x1b[{};1H\x1b[m\x1b[2K{row}{}",
-            self.size.rows,
-            cursor_and_pen(screen)
-        ))
+    /// What brings cursor and pen back after somebody else has drawn; `None` while what the program has switched would stand in
+    /// his way.
+    pub fn cursor_back(&self) -> Option<String> {
+        let free = !self.settings.is_on(6)
+            && self.settings.charsets() == &Charsets::default()
+            && self.begun.is_empty();
+        free.then(|| cursor_and_pen(self.parser.screen()))
+    }
+
+    /// What draws a row, counted from 1, where it is empty.
+    pub fn row(&self, row: u16) -> Option<String> {
+        let rows = self.parser.screen().rows_formatted(0, self.size.cols);
+        rows.into_iter().nth(usize::from(row.max(1)) - 1)
     }
 }
 
@@ -289,3 +290,6 @@ fn letter_begun(bytes: &[u8]) -> usize {
 fn cursor_and_pen(screen: &vt100::Screen) -> String {
     screen.cursor_state_formatted() + &screen.attributes_formatted()
 }
+
+#[cfg(test)]
+mod tests;

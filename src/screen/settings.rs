@@ -163,12 +163,17 @@ impl Settings {
         if mode == 69 && !on {
             self.sides = None;
         }
-        set(&mut self.private, mode, on);
         if PAGES.contains(&mode) {
-            // There is one second page, whatever it is called.
-            self.private
-                .retain(|(m, _)| *m == mode || !PAGES.contains(m));
+            // There is one second page, whatever it is called; what showed it first has saved the cursor, or not.
+            if on && self.page().is_some() {
+                return;
+            }
+            self.private.retain(|(m, _)| !PAGES.contains(m));
         }
+        if on && [7, 25].contains(&mode) {
+            return self.private.retain(|(m, _)| *m != mode);
+        }
+        set(&mut self.private, mode, on);
     }
 
     fn soft_reset(&mut self) {

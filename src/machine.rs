@@ -223,6 +223,7 @@ mod tests {
         }
     }
 
+    /// D1: a failed write is tried again, and nothing is said meanwhile.
     #[test]
     fn a_full_disk_keeps_records_and_effects_for_another_try() {
         let (mut m, mut out) = (Counter::default(), Out::default());
@@ -238,6 +239,7 @@ mod tests {
         assert_eq!(out.effects, ["1", "3"]);
     }
 
+    /// D1: a log that failed to sync is not trusted again, and nothing is said before there is another.
     #[test]
     fn a_poisoned_log_takes_a_snapshot_before_anything_leaves() {
         let (mut m, mut out) = (Counter(10), Out::default());

@@ -188,6 +188,7 @@ fn degrades_and_recovers(
     );
 }
 
+/// D1: while nothing can be written nothing is typed, acknowledged or taken, and afterwards all of it.
 #[cfg(debug_assertions)]
 #[test]
 fn a_disk_that_is_full_for_a_while_costs_no_message() {

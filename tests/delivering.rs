@@ -40,6 +40,7 @@ pub fn burst(engine: &Engine, token: &str, agents: &[String], per_agent: usize) 
     });
 }
 
+/// D4: the event says `echo`.
 #[test]
 fn a_direct_message_is_typed_verified_and_acknowledged() {
     let folder = Scratch::new();

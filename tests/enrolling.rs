@@ -72,6 +72,7 @@ fn refuses_to_start(folder: &Scratch, engine: &Scripted) -> String {
     text
 }
 
+/// N5: no token to be had is a failure before readiness; a line on stdout would count as a start here.
 #[test]
 fn a_node_that_gets_no_token_does_not_start_and_says_why() {
     let engine = Scripted::start(|_| Some(refused(403, "forbidden")), |_| Upgrade::Yes);
@@ -84,6 +85,7 @@ fn a_node_that_gets_no_token_does_not_start_and_says_why() {
     assert_eq!(engine.mints().len(), 1, "a no is a no");
 }
 
+/// N7: a seed that cannot be read is fatal, named and left as it is.
 #[test]
 fn a_node_whose_seed_cannot_be_read_does_not_start_as_somebody_else() {
     let engine = Scripted::willing();
@@ -99,6 +101,7 @@ fn a_node_whose_seed_cannot_be_read_does_not_start_as_somebody_else() {
     assert!(engine.mints().is_empty());
 }
 
+/// N4: five fresh tokens are asked for, and then health and log say so.
 #[test]
 fn tokens_that_are_all_refused_are_asked_for_five_times_and_then_the_trouble_is_told() {
     let engine = Scripted::start(numbered_tokens(), |_| Upgrade::Unauthorized);
@@ -349,6 +352,7 @@ fn writes_its_token() -> Value {
     json!({"name": "w1", "harness_config": {"command": "sh", "args": ["-c", script]}})
 }
 
+/// N14: registered and bound by HTTP, and that token is in the program's environment.
 #[test]
 fn an_agent_of_a_node_without_a_link_is_registered_and_bound_by_http_and_gets_that_token() {
     for newest in [true, false] {

@@ -71,6 +71,7 @@ fn mode(node: &Node, agent: &str, mode: &str) {
     assert_eq!(status, 200, "{body}");
 }
 
+/// D2: after a `kill -9` what was pending is delivered, in order.
 #[test]
 fn a_broker_killed_in_the_middle_of_a_thousand_for_one_agent_goes_on() {
     killed_in_the_middle(1);

@@ -265,6 +265,7 @@ fn commands_and_a_broker_work_in_a_folder_that_was_removed() {
     assert_eq!(node.process.stop(), Some(0));
 }
 
+/// N8: without a home to use, and with one from then on, the node of a state folder stays the same.
 #[test]
 fn a_home_that_cannot_be_used_keeps_nobody_from_starting_and_the_node_stays_who_it_is() {
     let folder = Scratch::new();

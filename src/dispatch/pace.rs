@@ -67,6 +67,7 @@ mod tests {
         u64::try_from(until.as_millis()).expect("seconds")
     }
 
+    /// D4: an unverified delivery is no failure.
     #[test]
     fn a_healthy_terminal_is_never_slowed_down() {
         let mut pace = Pace::default();
@@ -77,6 +78,7 @@ mod tests {
         }
     }
 
+    /// D4: an unverified delivery breaks the streak of verified ones.
     #[test]
     fn failures_slow_it_down_and_three_successes_in_a_row_halve_the_pause() {
         let (mut pace, now) = (Pace::default(), Now::default());

@@ -59,6 +59,7 @@ pub struct Kept {
 mod tests {
     use super::*;
 
+    /// N6: the id comes from the machine's seed and the folder.
     #[test]
     fn the_id_is_stable_and_differs_per_machine_folder_and_workspace() {
         let id = |s, f: &str, w| node_id(s, f.as_bytes(), &WorkspaceId::new(w));

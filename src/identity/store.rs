@@ -326,6 +326,7 @@ mod tests {
         assert!(super::seed(dir.path()).expect("room").starts_with("node_"));
     }
 
+    /// N7: a broken seed is an error that names the file, which stays untouched.
     #[test]
     fn a_seed_that_cannot_be_read_is_an_error_that_names_the_file_and_never_a_new_seed() {
         let dir = Scratch::new();
@@ -371,6 +372,7 @@ mod tests {
         assert!(super::seed(&data).is_err());
     }
 
+    /// N2: a token is kept per node id, under a name that no id can lead out of its folder.
     #[test]
     fn a_token_is_found_again_with_the_id_and_name_that_the_engine_gave() {
         let dir = Scratch::new();
@@ -378,6 +380,7 @@ mod tests {
         assert_eq!(kept(dir.path(), &scope()), enrolled("nt_live_1"));
     }
 
+    /// N2: a kept token is good for one node, workspace and base URL.
     #[test]
     fn a_token_is_good_for_its_own_node_workspace_and_engine_only() {
         let dir = Scratch::new();
@@ -402,6 +405,7 @@ mod tests {
         }
     }
 
+    /// N2: the cache has mode 0600, also where the file was there with another.
     #[test]
     fn a_token_is_private_from_its_first_moment_and_tightened_when_it_is_not() {
         let dir = Scratch::new();

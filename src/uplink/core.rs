@@ -371,6 +371,7 @@ mod tests {
         );
     }
 
+    /// N3, N4: a refused token is replaced by one mint, unless the operator gave it.
     #[test]
     fn a_refused_token_is_minted_anew_and_a_pinned_one_is_not() {
         let mut core = UplinkCore::new(1, false);
@@ -443,6 +444,7 @@ mod tests {
         step(core, now, input)
     }
 
+    /// N4: at most five fresh tokens in a row, with growing pauses, and then loud.
     #[test]
     fn five_fresh_tokens_in_a_row_are_asked_for_and_then_no_more_but_trying_goes_on_slowly() {
         let mut core = UplinkCore::new(1, false);

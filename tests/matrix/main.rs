@@ -181,6 +181,7 @@ mod play {
         until("the engine to know it again", bound);
     }
 
+    /// N32: of two nodes one has the agent in the end.
     pub fn a_node_that_dies_in_mid_spawn_leaves_the_spawn_to_the_other_and_does_not_begin_it_again(
         age: Option<&'static str>,
     ) {
@@ -214,6 +215,7 @@ mod play {
         until("one program", || (starts.running() == 1).then_some(()));
     }
 
+    /// N32: a spawn that never began on one node begins once on the other.
     pub fn a_spawn_that_a_node_dies_on_before_it_began_runs_once_on_the_other(
         age: Option<&'static str>,
     ) {
@@ -253,6 +255,7 @@ mod play {
         (world, nodes, starts)
     }
 
+    /// N30: an invocation that is repeated over a new link has one program and one answer.
     pub fn a_link_that_is_cut_in_mid_spawn_is_answered_over_the_next_one(
         age: Option<&'static str>,
     ) {
@@ -261,6 +264,7 @@ mod play {
         assert_eq!((starts.nodes(), starts.running()), (vec!["one"], 1));
     }
 
+    /// N32: also when both links are cut in the middle of the spawn.
     pub fn links_that_are_cut_in_mid_spawn_leave_one_program_in_the_end(age: Option<&'static str>) {
         // The engine takes an open spawn back as soon as a link is lost, and gives it to whoever comes first.
         let (_world, _nodes, starts) = cut_in_mid_spawn(age, ["one", "two"]);

@@ -141,6 +141,7 @@ fn mail_that_came_while_an_agent_was_away_is_typed_in_order_when_it_is_back() {
     assert!(missed.iter().all(|tag| taken(&world, *tag) == 1));
 }
 
+/// N24: also through a power cut.
 #[test]
 fn nothing_is_acknowledged_before_the_program_has_read_it() {
     let mut world = stage(deaf_for(20));
@@ -166,6 +167,7 @@ fn a_worker_that_does_not_read_for_minutes_gets_its_message_once_and_is_not_give
     }
 }
 
+/// D2: a hold and what it holds outlive a power cut.
 #[test]
 fn a_parked_message_is_not_acknowledged_and_survives_with_its_hold() {
     let mut world = stage(lines());
@@ -195,6 +197,7 @@ fn a_link_that_goes_silent_is_noticed_and_mail_flows_again() {
     rest(&mut world);
 }
 
+/// N26: a lost frame is had after all, and nothing comes twice.
 #[test]
 fn a_frame_that_the_engine_lost_is_asked_for_before_it_is_passed_over() {
     let mut world = stage(lines());
@@ -295,6 +298,7 @@ fn an_agent_that_ends_with_its_message_unread_gets_it_again_when_it_is_back() {
     );
 }
 
+/// D3: a message that was read never comes again.
 #[test]
 fn what_the_engine_sends_again_because_an_acknowledgement_was_lost_is_not_typed_again() {
     let mut world = stage(lines());
@@ -306,6 +310,7 @@ fn what_the_engine_sends_again_because_an_acknowledgement_was_lost_is_not_typed_
     assert_eq!((typed(&world, tag), acknowledged(&world)), (1, 1));
 }
 
+/// D1: nothing is spoken while the disk is full.
 #[test]
 fn a_full_disk_holds_everything_back_and_lets_it_go_when_there_is_room() {
     let mut world = stage(lines());
@@ -326,6 +331,7 @@ fn a_full_disk_holds_everything_back_and_lets_it_go_when_there_is_room() {
     assert_eq!((taken(&world, far), taken(&world, near)), (1, 1));
 }
 
+/// D2: a stop keeps what is pending, and the next start delivers it.
 #[test]
 fn a_stop_in_the_middle_of_an_injection_loses_nothing() {
     let mut world = stage(deaf_for(20));

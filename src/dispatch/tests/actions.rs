@@ -49,6 +49,7 @@ fn running(w: &mut World, id: &str, name: &str) -> Run {
     run
 }
 
+/// N30: a repeated invocation is one program and one answer, also for the next broker.
 #[test]
 fn a_spawn_asked_twice_by_the_engine_starts_once_and_is_answered_alike() {
     let again = |w: &mut World| {
@@ -82,6 +83,7 @@ fn a_spawn_asked_twice_by_the_engine_starts_once_and_is_answered_alike() {
     );
 }
 
+/// N31: the inventory comes after the result of the engine's own spawn, and never before it.
 #[test]
 fn a_spawn_counts_as_done_when_its_program_has_lived_for_a_moment_and_the_engine_knows_its_load_first()
  {
@@ -106,6 +108,7 @@ fn a_spawn_counts_as_done_when_its_program_has_lived_for_a_moment_and_the_engine
     );
 }
 
+/// N30: a program that ended at once is a failed spawn, with its last words.
 #[test]
 fn a_program_that_ends_at_once_fails_its_spawn_with_its_status_and_last_words() {
     let mut w = World::new();

@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// N26: a gap is filled before what is behind it is taken in.
 #[test]
 fn mail_that_overtakes_a_replay_waits_for_what_is_missing() {
     let mut w = World::new();
@@ -26,6 +27,7 @@ fn mail_that_overtakes_a_replay_waits_for_what_is_missing() {
     assert_eq!(waiting, ["m1", "m2", "m3", "m4"]);
 }
 
+/// N26: numbers that are gone for good hold nothing up.
 #[test]
 fn numbers_the_engine_no_longer_has_are_stepped_over_only_after_a_new_link() {
     let mut w = World::new();
@@ -132,6 +134,7 @@ fn mail_of_an_earlier_bearer_of_the_name_does_not_acknowledge_the_new_ones() {
     assert!(acks(&w.sent()).is_empty());
 }
 
+/// N26, D3: what is sent again is not typed again, and is acknowledged once it was read.
 #[test]
 fn mail_sent_again_is_answered_from_the_ledger() {
     let mut w = World::new();

@@ -3,6 +3,7 @@
 use super::*;
 use crate::words;
 
+/// N24: after the message is really there, and not before.
 #[test]
 fn a_message_is_typed_and_acknowledged_only_after_it_landed() {
     let mut w = World::new();
@@ -63,6 +64,7 @@ fn a_message_that_a_busy_thread_did_not_take_is_given_to_it_again_and_counts_as_
     assert_eq!(acks(&w.sent()), [1]);
 }
 
+/// D3: an attempt that a crash cut comes again with a mark, and an acknowledged message does not.
 #[test]
 fn a_crash_between_typing_and_settling_types_it_again_and_says_so() {
     let mut w = World::new();
@@ -185,6 +187,7 @@ fn mail_for_an_agent_that_is_away_waits_for_it() {
     assert!(w.injected().is_some());
 }
 
+/// N21: also outside the sequence.
 #[test]
 fn reactions_are_acknowledged_and_never_typed() {
     let mut w = World::new();

@@ -98,6 +98,7 @@ fn an_agent_that_ended_without_a_link_is_deregistered_on_the_next() {
     assert_eq!(words(&w.sent()), ["register", "heartbeat"], "once");
 }
 
+/// H2: load and the limit are of one denominator; without a limit the load is the number 0.
 #[test]
 fn load_is_what_runs_over_the_limit_in_the_very_same_frame_and_nothing_without_a_limit() {
     let figures = |max: u64| {
@@ -115,6 +116,7 @@ fn load_is_what_runs_over_the_limit_in_the_very_same_frame_and_nothing_without_a
     assert_eq!(figures(0), (Some(0.0), 1, Some(0)));
 }
 
+/// H3: one snapshot at once for a start, and one for an end.
 #[test]
 fn each_change_of_who_lives_is_told_at_once_and_once() {
     let mut w = World::new();
@@ -420,6 +422,7 @@ fn numbers_that_another_node_acknowledged_are_not_waited_for() {
 
 // ---- registrations that fail ------------------------------------------------------------------------------------
 
+/// N11: after `node_id_mismatch` there is no other try, and health says what to do.
 #[test]
 fn a_registration_that_is_refused_for_good_says_what_to_do_and_one_that_may_pass_is_tried_again() {
     let mut w = World::new();

@@ -103,6 +103,7 @@ fn a_spawn_without_an_engine_fails_with_the_reason() {
     assert!(refused);
 }
 
+/// H5: a stop says first that no handler is live, and last that the node leaves.
 #[test]
 fn stopping_hangs_up_on_everybody_and_then_says_goodbye() {
     let mut w = World::new();

@@ -26,6 +26,7 @@ fn the_first_frame_of_an_agent_is_the_base_whatever_its_number() {
     assert!(w.injected().is_some(), "and the next one follows it");
 }
 
+/// N24: acknowledgements are cumulative and grow.
 #[test]
 fn the_acknowledgement_is_the_longest_settled_prefix_and_never_beyond() {
     let mut w = ready("w1");
@@ -45,6 +46,7 @@ fn the_acknowledgement_is_the_longest_settled_prefix_and_never_beyond() {
     assert_eq!(acked(&mut w), [4], "and then all of it");
 }
 
+/// N26: a message that is numbered anew is the same message.
 #[test]
 fn a_message_that_comes_again_under_another_number_is_never_typed_twice() {
     let mut w = ready("w1");
@@ -63,6 +65,7 @@ fn a_message_that_comes_again_under_another_number_is_never_typed_twice() {
     assert!(w.injected().is_none(), "nor after a restart");
 }
 
+/// N19: all 22 names of a message, and none at all.
 #[test]
 fn every_name_for_a_message_is_typed() {
     let words = "message.created message.received message.new message.sent message.delivered \
@@ -187,6 +190,7 @@ fn every_refusal_of_an_action_is_shown_also_while_another_waits() {
     assert!(w.injected().is_none());
 }
 
+/// N21: reads, reactions and unknown types are acknowledged and not typed.
 #[test]
 fn receipts_and_types_of_tomorrow_are_acknowledged_and_never_typed_nor_sent_for_ever() {
     let mut w = ready("w1");

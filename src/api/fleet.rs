@@ -153,13 +153,7 @@ impl Seat {
             }))),
             "register_node" => {
                 let manifest: Manifest = routes::read(object_at(&mut payload, "manifest")?)?;
-                let supervision = match payload.remove("supervision") {
-                    Some(Value::Object(map)) => {
-                        let supervision: Supervision = routes::read(without_nulls(map))?;
-                        Some(Box::new(supervision)).filter(|s| !s.argv.is_empty())
-                    }
-                    _ => None,
-                };
+                let supervision = supervision(&mut payload)?;
                 self.tell(SidecarCall::Node(Box::new(manifest), supervision))
             }
             "register_handlers" => {
@@ -281,6 +275,15 @@ fn object_at(payload: &mut Map<String, Value>, key: &str) -> Result<Map<String, 
             format!("`{key}` is missing or no object"),
         )),
     }
+}
+
+/// How a program is started again, if it says so.
+fn supervision(payload: &mut Map<String, Value>) -> Result<Option<Box<Supervision>>, ApiError> {
+    let Some(Value::Object(map)) = payload.remove("supervision") else {
+        return Ok(None);
+    };
+    let supervision: Supervision = routes::read(without_nulls(map))?;
+    Ok(Some(Box::new(supervision)).filter(|s| !s.argv.is_empty()))
 }
 
 /// Exactly one of `output` and `error`.

@@ -283,19 +283,7 @@ impl Parts {
         )?;
 
         let (inbox, events_in) = bounded::<Inbound>(INBOX);
-        let events = Arc::new(
-            Topic::after(EVENTS_KEPT, mind.numbered)
-                .at_most(EVENTS_BYTES, |event: &Arc<str>| event.len()),
-        );
-        let lines = Arc::new(Lines::default());
-        let sidecars = Arc::new(Sidecars::default());
-        let degraded = Arc::new(Mutex::new(None));
-        let leave_by = Arc::new(AtomicU64::new(0));
-        let node = Arc::new(Mutex::new((
-            identity.node_id.to_string(),
-            settings.name.clone(),
-        )));
-
+        let shared = Shared::new(&settings, &identity, mind.numbered);
         let (uplink, uplink_thread) = uplink(&settings, &identity, inbox.clone())?;
         let errands = errands(&settings, &identity, inbox.clone())?;
         let reaper = Reaper::start().map_err(no_thread)?;
@@ -307,16 +295,16 @@ impl Parts {
             uplink,
             errands,
             handlers,
-            lines: lines.clone(),
-            sidecars: sidecars.clone(),
-            events: events.clone(),
+            lines: shared.lines.clone(),
+            sidecars: shared.sidecars.clone(),
+            events: shared.events.clone(),
             reaper,
             exe: settings.exe.clone(),
             state_dir: settings.state_dir.clone(),
             rows: settings.rows.clone(),
-            node: node.clone(),
-            degraded: degraded.clone(),
-            leave_by: leave_by.clone(),
+            node: shared.node.clone(),
+            degraded: shared.degraded.clone(),
+            leave_by: shared.leave_by.clone(),
         });
         let dispatch = mind.think(shell, events_in).map_err(no_thread)?;
 
@@ -325,7 +313,7 @@ impl Parts {
             inbox: inbox.clone(),
             grace: settings.grace,
             asked: Arc::default(),
-            leave_by,
+            leave_by: shared.leave_by,
             life: life.clone(),
         };
         let url = format!("http://{addr}");
@@ -335,11 +323,11 @@ impl Parts {
         life.set(api::Stage::Running);
         let context = api::Context {
             ask: ask(inbox),
-            events: events.clone(),
-            lines,
-            sidecars,
-            degraded,
-            session: session(&settings, &identity, node, started),
+            events: shared.events.clone(),
+            lines: shared.lines,
+            sidecars: shared.sidecars,
+            degraded: shared.degraded,
+            session: session(&settings, &identity, shared.node, started),
             api_key,
             allowed_hosts: vec![addr.ip().to_string()],
             stop: {
@@ -355,12 +343,37 @@ impl Parts {
             url,
             connection,
             running: settings.state_dir.join(running::FOLDER),
-            events,
+            events: shared.events,
             uplink: uplink_thread,
             dispatch,
             stopper,
             _lock: lock,
         })
+    }
+}
+
+/// What several threads of a broker look at.
+struct Shared {
+    lines: Arc<Lines>,
+    sidecars: Arc<Sidecars>,
+    events: Arc<Topic<Arc<str>>>,
+    degraded: Arc<Mutex<Option<String>>>,
+    leave_by: Arc<AtomicU64>,
+    node: Arc<Mutex<(String, String)>>,
+}
+
+impl Shared {
+    fn new(settings: &Settings, identity: &Identity, numbered: u64) -> Self {
+        let events = Topic::after(EVENTS_KEPT, numbered);
+        let node = (identity.node_id.to_string(), settings.name.clone());
+        Self {
+            lines: Arc::default(),
+            sidecars: Arc::default(),
+            events: Arc::new(events.at_most(EVENTS_BYTES, |event| event.len())),
+            degraded: Arc::default(),
+            leave_by: Arc::default(),
+            node: Arc::new(Mutex::new(node)),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::render::{Paint, brief, clean, note, print};
 use super::run::Context;
 use crate::time::Wall;
-use crate::wire::event::{BrokerEvent, Numbered};
+use crate::wire::event::{BrokerEvent, DeliveryMode, Numbered};
 
 /// `events`.
 pub fn events(c: &Context, args: args::Events) -> Result<(), Failure> {
@@ -112,14 +112,10 @@ fn words(event: &BrokerEvent) -> String {
             code,
             signal,
             reason,
-        } => {
-            let how = match (code, signal) {
-                (_, Some(signal)) => format!("killed by signal {signal}"),
-                (Some(code), None) => format!("exit code {code}"),
-                (None, None) => clean(reason.as_deref().unwrap_or("gone")),
-            };
-            format!("{name} ended: {how}")
-        }
+        } => format!(
+            "{name} ended: {}",
+            how_words(*code, *signal, reason.as_deref())
+        ),
         E::AgentReleased { name } => format!("{name} released"),
         E::AgentBlocked { name, reason, .. } => format!("{name} is blocked: {}", clean(reason)),
         E::AgentUnblocked { name, dialog } => {
@@ -150,13 +146,10 @@ fn words(event: &BrokerEvent) -> String {
             format!("{name} is given up: {}", clean(reason))
         }
         E::ChannelSubscribed { name, channels } => {
-            format!("{name} listens to {}", clean(&channels.join(", ")))
+            format!("{name} listens to {}", list(channels))
         }
         E::ChannelUnsubscribed { name, channels } => {
-            format!(
-                "{name} no longer listens to {}",
-                clean(&channels.join(", "))
-            )
+            format!("{name} no longer listens to {}", list(channels))
         }
         E::RelayInbound { .. }
         | E::DeliveryQueued { .. }
@@ -177,6 +170,18 @@ fn words(event: &BrokerEvent) -> String {
         | E::AgentInboundDeliveryModeChanged { .. } => mail_words(event),
         E::NodeLink { .. } | E::NodeRegistered { .. } | E::ReplayGap { .. } => node_words(event),
     }
+}
+
+fn how_words(code: Option<i32>, signal: Option<i32>, reason: Option<&str>) -> String {
+    match (code, signal) {
+        (_, Some(signal)) => format!("killed by signal {signal}"),
+        (Some(code), None) => format!("exit code {code}"),
+        (None, None) => clean(reason.unwrap_or("gone")),
+    }
+}
+
+fn list(words: &[String]) -> String {
+    clean(&words.join(", "))
 }
 
 /// As `words`, of events about the node and the stream itself.
@@ -268,14 +273,16 @@ fn mail_words(event: &BrokerEvent) -> String {
         } => {
             let from = match senders.is_empty() {
                 true => String::new(),
-                false => format!(" from {}", clean(&senders.join(", "))),
+                false => format!(" from {}", list(senders)),
             };
             format!("{count} dropped for {name}{from}: {}", clean(reason))
         }
         E::DeliveriesKept { count, names } => {
-            let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
-            let names = clean(&names.join(", "));
-            format!("{count} messages are kept for the next start, for {names}")
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            format!(
+                "{count} messages are kept for the next start, for {}",
+                list(&names)
+            )
         }
         E::DeadLetterAdded { name, reason, .. } => {
             format!("dead letter for {name}: {}", clean(reason))
@@ -284,10 +291,8 @@ fn mail_words(event: &BrokerEvent) -> String {
             format!("{count} held messages handed to {name}")
         }
         E::AgentInboundDeliveryModeChanged { name, mode, .. } => match mode {
-            crate::wire::event::DeliveryMode::AutoInject => {
-                format!("{name} takes messages as they come")
-            }
-            crate::wire::event::DeliveryMode::ManualFlush => format!("{name}'s messages are held"),
+            DeliveryMode::AutoInject => format!("{name} takes messages as they come"),
+            DeliveryMode::ManualFlush => format!("{name}'s messages are held"),
         },
         _ => String::new(),
     }

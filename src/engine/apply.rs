@@ -50,15 +50,7 @@ impl State {
                 }
             }
             R::NodeCreated { ws, node } => self.create_node(*ws, node),
-            R::NodeDeleted { ws, node } => {
-                let gone = self
-                    .workspaces
-                    .get_mut(ws)
-                    .and_then(|w| w.delete_node(node));
-                if let Some(hash) = gone {
-                    self.tokens.remove(&hash);
-                }
-            }
+            R::NodeDeleted { ws, node } => self.delete_node(*ws, node),
             R::ObserverSaved { ws, observer } => self.save_observer(*ws, observer),
             R::ChannelCreated { ws, channel } => {
                 self.saw(channel.id);
@@ -421,6 +413,13 @@ impl State {
         self.with(ws, |w| {
             w.observers.insert(observer.id, observer.clone());
         });
+    }
+
+    fn delete_node(&mut self, ws: Id, node: &str) {
+        let workspace = self.workspaces.get_mut(&ws);
+        if let Some(hash) = workspace.and_then(|w| w.delete_node(node)) {
+            self.tokens.remove(&hash);
+        }
     }
 
     fn create_node(&mut self, ws: Id, node: &Node) {

@@ -12,7 +12,7 @@ pub const REMEMBERED: usize = 512;
 /// One agent id's sequence.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// The highest number taken in; 0 before the first.
+    /// The highest number taken in since the engine began to count, or counted anew; 0 before the first.
     received: Seq,
     /// Numbers taken in and not ended yet.
     open: BTreeSet<Seq>,
@@ -43,10 +43,10 @@ impl Cursor {
             return if known { Verdict::Copy } else { Verdict::Fresh };
         }
         if seq <= self.received {
-            return if self.open.contains(&seq) {
-                Verdict::Pending
-            } else {
-                Verdict::Stale
+            return match self.open.contains(&seq) {
+                _ if self.is_another(msg_id) => Verdict::Fresh,
+                true => Verdict::Pending,
+                false => Verdict::Stale,
             };
         }
         if self.received != Seq(0) && seq > self.received.next() {
@@ -55,10 +55,18 @@ impl Cursor {
         if known { Verdict::Copy } else { Verdict::Fresh }
     }
 
+    /// Whether a message under a number that was taken in is not the one that had that number: an engine that was put back
+    /// to an earlier state counts on from there. Told only while no message id was forgotten yet, because an unknown one
+    /// may be forgotten after that.
+    fn is_another(&self, msg_id: &MsgId) -> bool {
+        self.recent.len() < REMEMBERED && !self.knows(msg_id)
+    }
+
     /// The longest finished prefix: what may be acknowledged. `None` before the first frame.
     pub fn settled(&self) -> Option<Seq> {
         match self.open.first() {
-            Some(first) => Some(Seq(first.0.saturating_sub(1))),
+            // Those that are open from before the engine counted anew may lie beyond.
+            Some(first) => Some(Seq(first.0.saturating_sub(1)).min(self.received)),
             None => (self.received != Seq(0)).then_some(self.received),
         }
     }
@@ -80,6 +88,7 @@ impl Cursor {
 
     /// Takes a number in; `open` says whether it still has to end.
     pub(super) fn take(&mut self, seq: Seq, msg_id: &MsgId, open: bool) {
+        let counts_anew = seq <= self.received && self.is_another(msg_id);
         if !self.recent.contains(msg_id) {
             if self.recent.len() >= REMEMBERED {
                 self.recent.pop_front();
@@ -89,7 +98,11 @@ impl Cursor {
         if seq == Seq(0) {
             return;
         }
-        self.received = self.received.max(seq);
+        self.received = if counts_anew {
+            seq
+        } else {
+            self.received.max(seq)
+        };
         if open {
             self.open.insert(seq);
         }
@@ -150,6 +163,22 @@ mod tests {
         c.take(Seq(0), &id(9), false);
         assert_eq!(c.judge(Seq(0), &id(9)), Verdict::Copy);
         assert_eq!(c.settled(), Some(Seq(3)));
+    }
+
+    /// N26: only what was forgotten can be taken for one that ended.
+    #[test]
+    fn another_message_under_a_known_number_is_fresh_while_no_id_was_forgotten() {
+        let mut c = Cursor::default();
+        for n in 1..REMEMBERED as u64 {
+            c.take(Seq(n), &id(n), false);
+        }
+        assert_eq!(c.judge(Seq(9), &id(9)), Verdict::Stale);
+        assert_eq!(c.judge(Seq(9), &id(1000)), Verdict::Fresh);
+        let mut anew = c.clone();
+        anew.take(Seq(9), &id(1000), true);
+        assert_eq!((anew.received(), anew.settled()), (Seq(9), Some(Seq(8))));
+        c.take(Seq(512), &id(512), false);
+        assert_eq!(c.judge(Seq(9), &id(1000)), Verdict::Stale);
     }
 
     #[test]

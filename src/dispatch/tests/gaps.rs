@@ -163,3 +163,54 @@ fn a_reaction_behind_waiting_mail_does_not_acknowledge_that_mail() {
     w.typed_mail("w1", 0, "message.reacted", "r1");
     assert_eq!(acks(&w.sent()), [0]);
 }
+
+/// N26: an engine that was put back to an earlier state counts on from there, and gives known numbers to new messages.
+#[test]
+fn messages_of_an_engine_that_counts_anew_are_all_typed_and_each_once() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    for n in 1..=5 {
+        w.mail("w1", n);
+        w.land("w1", &DeliveryId::new(format!("del_m{n}_w1")));
+    }
+    w.done();
+    for n in [1, 2, 3, 4, 5, 6, 7] {
+        let id = format!("new{n}");
+        w.typed_mail("w1", n, "dm.received", &id);
+        let one = w.injected().expect("another message");
+        assert_eq!(one.delivery_id.as_str(), format!("del_{id}_w1"));
+        w.land("w1", &one.delivery_id);
+        assert_eq!(acks(&w.sent()), [n], "in the numbers that count now");
+        w.typed_mail("w1", n, "dm.received", &id);
+        assert_eq!(acks(&w.sent()), [n], "and not typed again");
+    }
+    let mut w = World::after(w.journal);
+    w.link_up();
+    w.spawn("w1");
+    w.done();
+    w.typed_mail("w1", 7, "dm.received", "new7");
+    assert!(w.injected().is_none(), "nor after a restart");
+}
+
+/// N26: what waits from before goes on waiting, and nothing of it is acknowledged in its stead.
+#[test]
+fn mail_that_waits_while_the_engine_counts_anew_is_typed_too() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    w.done();
+    (1..=3).for_each(|n| w.mail("w1", n));
+    w.typed_mail("w1", 1, "dm.received", "new1");
+    let sent = w.done();
+    let acked =
+        |e: &Effect| matches!(e, Effect::Send(Up::DeliveryAck(ack)) if ack.up_to_seq != Seq(0));
+    assert!(!sent.iter().any(acked), "{sent:?}");
+    w.effects = sent;
+    for id in ["m1", "m2", "m3", "new1"] {
+        let one = w.injected().expect("the next");
+        assert_eq!(one.delivery_id.as_str(), format!("del_{id}_w1"));
+        w.land("w1", &one.delivery_id);
+    }
+    assert_eq!(acks(&w.sent()), [1]);
+}

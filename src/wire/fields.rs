@@ -73,8 +73,8 @@ pub fn undelivered(payload: &Value) -> Option<&str> {
     text_at(payload, "undelivered")
 }
 
-/// The words to type. Results of actions that are not text are shown as compact JSON of their output, never as the whole
-/// envelope.
+/// The words to type. Results of actions that are not text are shown as compact JSON of their output, and those that hold
+/// nothing are told in words; the envelope is never shown.
 pub fn body(payload: &Value) -> String {
     let words = first(
         payload,
@@ -102,8 +102,18 @@ pub fn body(payload: &Value) -> String {
     for key in ["output", "error"] {
         match payload.get("data").and_then(|d| d.get(key)) {
             None | Some(Value::Null) => {}
+            Some(Value::String(empty)) if empty.is_empty() => {}
             Some(value) => return value.to_string(),
         }
+    }
+    if let Some(end) = kind_word(payload).strip_prefix("action.") {
+        let action = text_at(payload, "data.action_name").unwrap_or("the action");
+        let lacks = if end == "completed" {
+            "result"
+        } else {
+            "reason"
+        };
+        return format!("{action} {end} without a {lacks}");
     }
     match payload.get("data") {
         Some(data) if !data.is_null() => data.to_string(),

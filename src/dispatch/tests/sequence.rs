@@ -65,16 +65,38 @@ fn a_message_that_comes_again_under_another_number_is_never_typed_twice() {
     assert!(w.injected().is_none(), "nor after a restart");
 }
 
+/// All names of a message, and none at all.
+const MESSAGES: [&str; 23] = [
+    "message.created",
+    "message.received",
+    "message.new",
+    "message.sent",
+    "message.delivered",
+    "dm.received",
+    "dm.created",
+    "dm.new",
+    "dm.sent",
+    "dm.message.created",
+    "direct_message.received",
+    "direct_message.created",
+    "direct_message.new",
+    "direct_message.sent",
+    "thread.reply",
+    "thread.message.created",
+    "thread.message.sent",
+    "group_dm.received",
+    "group_dm.created",
+    "group_dm.new",
+    "group_dm.sent",
+    "group_dm.message.created",
+    "",
+];
+
 /// N19: all 22 names of a message, and none at all.
 #[test]
 fn every_name_for_a_message_is_typed() {
-    let words = "message.created message.received message.new message.sent message.delivered \
-        dm.received dm.created dm.new dm.sent dm.message.created direct_message.received \
-        direct_message.created direct_message.new direct_message.sent thread.reply \
-        thread.message.created thread.message.sent group_dm.received group_dm.created \
-        group_dm.new group_dm.sent group_dm.message.created";
     let mut w = ready("w1");
-    for (n, word) in (1..).zip(words.split_whitespace().chain([""])) {
+    for (n, word) in (1..).zip(MESSAGES) {
         w.typed_mail("w1", n, word, &format!("m{n}"));
         let one = w.injected().unwrap_or_else(|| panic!("{word:?} is typed"));
         assert!(
@@ -84,6 +106,41 @@ fn every_name_for_a_message_is_typed() {
         );
         w.land("w1", &one.delivery_id);
         assert_eq!(acked(&mut w), [n], "{word}");
+    }
+}
+
+/// N19: enveloped in `data`, nested, or flat, with a type or without, and each once.
+#[test]
+fn a_message_is_the_same_in_every_shape_of_its_payload() {
+    let shapes = [
+        json!({"data": {"agent_name": "lead", "text": "hello"}}),
+        json!({"data": {"from_name": "lead", "body": "hello"}}),
+        json!({"data": {"message": {"agent_name": "lead", "text": "hello"}}}),
+        json!({"message": {"agent_name": "lead", "text": "hello"}}),
+        json!({"payload": {"from": "lead", "text": "hello"}}),
+        json!({"from": "lead", "text": "hello"}),
+        json!({"sender": "lead", "content": "hello"}),
+    ];
+    let mut w = ready("w1");
+    let cases = MESSAGES
+        .iter()
+        .flat_map(|word| shapes.iter().map(move |shape| (word, shape)));
+    for (n, (word, shape)) in (1u64..).zip(cases) {
+        let mut payload = shape.clone();
+        if !word.is_empty() {
+            payload["type"] = json!(word);
+        }
+        let frame = json!({"type":"deliver","delivery_id":format!("d{n}"),"agent_id":"id_w1","agent":"w1",
+            "msg_id":format!("m{n}"),"seq":n,"mode":"wait","payload":payload});
+        w.frame(frame.clone());
+        let one = w
+            .injected()
+            .unwrap_or_else(|| panic!("not typed: {payload}"));
+        let line = format!("Relay message from lead [ws / m{n}]: hello");
+        assert_eq!(one.text, line, "{payload}");
+        w.land("w1", &one.delivery_id);
+        w.frame(frame);
+        assert!(w.injected().is_none(), "twice: {payload}");
     }
 }
 
@@ -122,6 +179,68 @@ fn the_result_of_an_action_is_shown_as_what_came_out_of_it_once_and_moves_no_cur
         assert_eq!(acked(&mut w), [5], "the cursor stays where it is");
         w.frame(result(&format!("evt_{kind}_again"), &msg, kind, &data));
         assert!(w.injected().is_none(), "not under another delivery id");
+    }
+}
+
+/// N20: whatever JSON an action gives, its caller reads words, and by the id of the invocation of which call they are.
+#[test]
+fn the_result_of_an_action_is_readable_whatever_kind_of_json_it_is() {
+    let (done, failed, denied) = ("action.completed", "action.failed", "action.denied");
+    let cases = [
+        (done, json!("high at six"), json!(null), "high at six"),
+        (done, json!(3.5), json!(null), "3.5"),
+        (done, json!(0), json!(null), "0"),
+        (done, json!(false), json!(null), "false"),
+        (done, json!([1, "two"]), json!(null), r#"[1,"two"]"#),
+        (done, json!([]), json!(null), "[]"),
+        (
+            done,
+            json!({"high_m": 3.5}),
+            json!(null),
+            r#"{"high_m":3.5}"#,
+        ),
+        (
+            done,
+            json!(null),
+            json!(null),
+            "tide-table completed without a result",
+        ),
+        (
+            done,
+            json!(""),
+            json!(null),
+            "tide-table completed without a result",
+        ),
+        (failed, json!(null), json!("it is frozen"), "it is frozen"),
+        (failed, json!(null), json!({"code": 7}), r#"{"code":7}"#),
+        (
+            failed,
+            json!(null),
+            json!(null),
+            "tide-table failed without a reason",
+        ),
+        (
+            denied,
+            json!(null),
+            json!("only the master may"),
+            "only the master may",
+        ),
+        (
+            denied,
+            json!(null),
+            json!(null),
+            "tide-table denied without a reason",
+        ),
+    ];
+    let mut w = ready("w1");
+    for (n, (kind, output, error, shown)) in (1..).zip(cases) {
+        let id = format!("inv_{n}");
+        let data = json!({"invocation_id": id, "action_name": "tide-table", "output": output, "error": error});
+        w.frame(result(&format!("evt_{n}"), &id, kind, &data));
+        let one = w.injected().unwrap_or_else(|| panic!("not shown: {data}"));
+        let end = format!(" [ws / {id}]: {shown}");
+        assert!(one.text.ends_with(&end), "{} for {data}", one.text);
+        w.land("w1", &one.delivery_id);
     }
 }
 

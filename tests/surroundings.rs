@@ -263,6 +263,34 @@ fn commands_and_a_broker_work_in_a_folder_that_was_removed() {
     let (good, text) = said(&["agents"]);
     assert!(!good && text.contains("--state-dir"), "{text}");
     assert_eq!(node.process.stop(), Some(0));
+    // N7: with no folder to be the node of, nothing is started.
+    let up = by_way_of(folder.path(), gone, &UP);
+    let (code, text) = Process::launch(folder.path(), up).err().expect("refused");
+    assert!(code.is_some_and(|code| code != 0), "{code:?}");
+    assert!(text.contains("the working directory is gone"), "{text}");
+}
+
+/// N8: also where the first home is gone in the end.
+#[test]
+fn the_node_of_a_state_folder_is_the_same_and_has_its_token_whatever_home_is() {
+    let folder = Scratch::new();
+    let homes = ["a", "b"].map(|name| folder.path().join(name));
+    let session = |home: &Path| {
+        std::fs::create_dir_all(home).expect("room");
+        let home = home.to_str().expect("text");
+        let node = Node::up_in(folder.path(), &[], &[("HOME", home)]);
+        let session = node.get("/api/session");
+        assert_eq!(node.process.stop(), Some(0));
+        (session["node_id"].clone(), session["node_token"].clone())
+    };
+    let first = session(&homes[0]);
+    assert!(first.0.is_string() && first.1.is_string(), "{first:?}");
+    assert_eq!(session(&homes[1]), first);
+    assert_eq!(session(&homes[0]), first);
+    std::fs::remove_dir_all(&homes[0]).expect("ours");
+    let id = session(&homes[1]).0;
+    assert_eq!(id, first.0);
+    assert_eq!(session(&homes[0]).0, first.0);
 }
 
 /// N8: without a home to use, and with one from then on, the node of a state folder stays the same.

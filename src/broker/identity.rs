@@ -79,6 +79,7 @@ fn own_id(settings: &Settings, workspace_id: &WorkspaceId) -> Result<NodeId, Sta
         return Ok(NodeId::new(id.clone()));
     }
     let seed = store::seed(&settings.data_dir).map_err(StartError::because)?;
+    store::remember(&settings.state_dir, &settings.data_dir, &seed);
     if settings.node_token.is_some() {
         return Ok(NodeId::new(seed));
     }

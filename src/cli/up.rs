@@ -218,12 +218,13 @@ fn own_engine(plan: &Plan) -> Option<EngineChoice> {
 }
 
 /// What a state folder holds that is believed.
-const STATE_NAMES: [&str; 11] = [
+const STATE_NAMES: [&str; 12] = [
     ENGINE_DIR,
     LAST_ADDRESS,
     "broker.lock",
     find::CONNECTION,
     "workspace.json",
+    "identity.json",
     "journal",
     hook::FOLDER,
     mark::FOLDER,

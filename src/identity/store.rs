@@ -16,6 +16,8 @@ use crate::sys::entropy;
 const TOKENS: &str = "node-tokens";
 /// The file of the machine's seed.
 const SEED: &str = "machine-id";
+/// The file in the state folder that says where its node's identity is.
+const ORIGIN: &str = "identity.json";
 
 /// A file that cannot be read or written, named.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +53,9 @@ pub fn folder(data_dir: &Path, state_dir: &Path) -> PathBuf {
     if matches!(read_seed(&own), Ok(Some(_))) {
         return state_dir.to_owned();
     }
+    if let Some(other) = of_another_home(data_dir, state_dir) {
+        return other;
+    }
     let Err(e) = usable(data_dir) else {
         return data_dir.to_owned();
     };
@@ -66,6 +71,58 @@ pub fn folder(data_dir: &Path, state_dir: &Path) -> PathBuf {
         log::warn!("machine seed {}: {e}", own.display());
     }
     state_dir.to_owned()
+}
+
+/// Where the identity of a state folder's node is.
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Origin {
+    folder: PathBuf,
+    seed: String,
+}
+
+fn origin(state_dir: &Path) -> Option<Origin> {
+    let bytes = read_small(&state_dir.join(ORIGIN)).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Keeps where the identity is, so that a broker that is started with another HOME in the same state folder is the same
+/// node. A failure costs that, and is logged.
+pub fn remember(state_dir: &Path, data_dir: &Path, seed: &str) {
+    let now = Origin {
+        folder: data_dir.to_owned(),
+        seed: seed.to_owned(),
+    };
+    if data_dir == state_dir || origin(state_dir).as_ref() == Some(&now) {
+        return;
+    }
+    let path = state_dir.join(ORIGIN);
+    let kept = serde_json::to_vec(&now).map_err(io::Error::other);
+    if let Err(e) = kept.and_then(|bytes| write_private(&path, &bytes)) {
+        log::warn!(
+            "{}: {e}; under another HOME this node would be another one",
+            path.display()
+        );
+    }
+}
+
+/// The folder of the identity, if it was made under another home than today's: that of then, or the state folder where that
+/// is gone. Whoever removes the seed under today's home wants another identity, and gets one.
+fn of_another_home(data_dir: &Path, state_dir: &Path) -> Option<PathBuf> {
+    let origin = origin(state_dir).filter(|origin| origin.folder != data_dir)?;
+    let seed = read_seed(&origin.folder.join(SEED));
+    let is_there = matches!(seed, Ok(Some(seed)) if seed == origin.seed);
+    if is_there && usable(&origin.folder).is_ok() {
+        log::info!("this node's identity is in {}", origin.folder.display());
+        return Some(origin.folder);
+    }
+    let own = state_dir.join(SEED);
+    match place_once(&own, format!("{}\n", origin.seed).as_bytes()) {
+        Ok(()) => Some(state_dir.to_owned()),
+        Err(e) => {
+            log::warn!("machine seed {}: {e}", own.display());
+            None
+        }
+    }
 }
 
 /// Whether files can be made in a folder, which is made if missing. Only what will not pass by itself is an error: with a
@@ -361,6 +418,39 @@ mod tests {
         assert_eq!(super::seed(&state).expect("readable"), seed);
     }
 
+    /// N8: whatever HOME is, as long as the state folder is the same; who removes the seed of today's home starts anew.
+    #[test]
+    fn the_identity_of_a_state_folder_is_found_under_every_home() {
+        let dir = Scratch::new();
+        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+        let state = dir.path().join("state");
+        create_private_dir(&state).expect("room");
+        let start = |data: &Path, state: &Path| {
+            let folder = folder(data, state);
+            let seed = super::seed(&folder).expect("room");
+            remember(state, &folder, &seed);
+            (folder, seed)
+        };
+        let (at, seed) = start(&one, &state);
+        assert_eq!(at, one);
+        assert_eq!(start(&two, &state), (one.clone(), seed.clone()));
+        assert_eq!(
+            start(&state, &state),
+            (one.clone(), seed.clone()),
+            "no home"
+        );
+        let fresh = dir.path().join("fresh");
+        create_private_dir(&fresh).expect("room");
+        assert_ne!(start(&two, &fresh).1, seed, "another state folder");
+
+        std::fs::remove_file(one.join(SEED)).expect("ours");
+        let (at, other) = start(&one, &state);
+        assert!(at == one && other != seed);
+        std::fs::remove_dir_all(&one).expect("ours");
+        assert_eq!(start(&two, &state), (state.clone(), other.clone()));
+        assert_eq!(start(&one, &state), (state.clone(), other));
+    }
+
     #[test]
     fn a_data_folder_that_can_be_used_is_used_and_one_that_fails_otherwise_is_an_error() {
         let dir = Scratch::new();
@@ -434,6 +524,19 @@ mod tests {
         };
         keep(dir.path(), &scope(), &asked).expect("room");
         assert_eq!(kept(dir.path(), &scope()), asked);
+    }
+
+    /// N2: caches of earlier brokers, which knew neither base URL nor name, are used.
+    #[test]
+    fn a_cache_that_says_nothing_of_its_engine_is_used() {
+        let dir = Scratch::new();
+        let path = token_path(dir.path(), &scope().node_id);
+        create_private_dir(&dir.path().join(TOKENS)).expect("room");
+        let file = r#"{"node_id":"node/../x","workspace_id":"1901","token":"nt_live_1"}"#;
+        std::fs::write(&path, file).expect("room");
+        let found = kept(dir.path(), &scope()).enrolment.expect("a token");
+        assert_eq!(found.token, Secret::new("nt_live_1"));
+        assert_eq!(found.node_id, scope().node_id);
     }
 
     #[test]

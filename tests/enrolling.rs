@@ -62,6 +62,96 @@ fn the_id_in_the_engines_answer_is_the_one_that_counts_also_after_a_restart() {
     assert_eq!(engine.mints().len(), 1, "the cached token was good");
 }
 
+/// N1: the environment's token, else the one of this very node in the cache, else a new one. N3: the environment's is never
+/// written down.
+#[test]
+fn a_token_is_taken_from_the_environment_else_from_the_cache_and_else_asked_for() {
+    let engine = Scripted::start(numbered_tokens(), |_| Upgrade::Yes);
+    let folder = Scratch::new();
+    let token = |variables: &[(&str, &str)]| {
+        let node = Node::up_in(folder.path(), &engine.flags(), variables);
+        let mut link = engine.link();
+        link.register();
+        assert_eq!(node.process.stop(), Some(0));
+        (link.token.clone(), engine.mints().len())
+    };
+    let minted = |n: usize| (format!("nt_live_{n}"), n);
+    let given = [("RELAY_NODE_TOKEN", "nt_live_given")];
+    assert_eq!(token(&given), ("nt_live_given".to_owned(), 0));
+    assert_eq!(token(&[]), minted(1));
+    assert_eq!(token(&[]), minted(1), "kept");
+    assert_eq!(token(&given), ("nt_live_given".to_owned(), 1));
+    let none: [std::path::PathBuf; 0] = [];
+    assert_eq!(holders(folder.path(), "nt_live_given", &[]), none);
+    assert_eq!(token(&[]), minted(1), "kept all the while");
+    let another = [("RELAY_NODE_ID", "node_another")];
+    assert_eq!(
+        token(&another),
+        minted(2),
+        "that of another node is not ours"
+    );
+}
+
+/// N3: refused, a token from the environment is neither replaced nor written, and health says why.
+#[test]
+fn a_token_from_the_environment_that_is_refused_is_named_and_not_replaced() {
+    let engine = Scripted::start(numbered_tokens(), |_| Upgrade::Unauthorized);
+    let folder = Scratch::new();
+    let given = [("RELAY_NODE_TOKEN", "nt_live_given")];
+    let node = Node::up_in(folder.path(), &engine.flags(), &given);
+    let why = trouble_that_says(&node, "RELAY_NODE_TOKEN");
+    assert!(why.contains("401"), "{why}");
+    assert_eq!(node.process.stop(), Some(0));
+    assert!(engine.mints().is_empty());
+    let none: [std::path::PathBuf; 0] = [];
+    assert_eq!(holders(folder.path(), "nt_live_given", &[]), none);
+}
+
+/// N6: from the machine and the folder, by whatever name one comes to it; and an id that is given is taken word for word.
+#[test]
+fn a_node_is_known_by_its_machine_and_folder_or_by_the_id_that_it_is_given() {
+    let engine = Scripted::willing();
+    let scratch = Scratch::new();
+    let home = scratch.path().to_str().expect("text");
+    let [one, two, link] = ["one", "two", "link"].map(|name| scratch.path().join(name));
+    std::fs::create_dir(&one).expect("room");
+    std::fs::create_dir(&two).expect("room");
+    std::os::unix::fs::symlink(&one, &link).expect("room");
+    let id = |at: &Path, more: &[(&str, &str)]| {
+        let state = at.join(".relay-broker");
+        let place = ["--state-dir", state.to_str().expect("text")];
+        let variables = [&[("HOME", home)][..], more].concat();
+        let node = Node::up_in(at, &[&engine.flags()[..], &place].concat(), &variables);
+        let id = engine.link().register()["node_id"].clone();
+        assert_eq!(node.process.stop(), Some(0));
+        id.as_str().expect("text").to_owned()
+    };
+    let first = id(&one, &[]);
+    assert_eq!(id(&one, &[]), first);
+    assert_eq!(id(&link, &[]), first);
+    assert_ne!(id(&two, &[]), first);
+    let given = "The 3rd box/of Zoë";
+    assert_eq!(id(&one, &[("RELAY_NODE_ID", given)]), given);
+}
+
+/// N9: at each start, with an empty list where no program is.
+#[test]
+fn a_node_on_which_no_program_is_found_registers_at_each_start_and_offers_nothing() {
+    let engine = Scripted::willing();
+    let folder = Scratch::new();
+    for _ in 0..2 {
+        let node = Node::up_in(folder.path(), &engine.flags(), &[("PATH", "/nowhere")]);
+        let mut link = engine.link();
+        assert_eq!(link.register()["capabilities"], json!([]));
+        let beat = link.next_of("node.heartbeat");
+        assert_eq!(
+            (&beat["capabilities"], &beat["handlers_live"]),
+            (&json!([]), &json!(false))
+        );
+        assert_eq!(node.process.stop(), Some(0));
+    }
+}
+
 /// What a broker says that ends instead of starting.
 fn refuses_to_start(folder: &Scratch, engine: &Scripted) -> String {
     let args = [&["up"][..], &engine.flags()].concat();

@@ -201,6 +201,83 @@ fn each_new_link_begins_with_the_registration_whatever_the_last_one_left_behind(
     drop(node);
 }
 
+/// An agent that runs on the node, as the engine at the other end of its link sees it come.
+fn with_agent(node: &Node, link: &mut Link) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| node.spawn("w1", &["cat"]));
+        let asked = link.next_of("agent.register");
+        link.reply(
+            &asked,
+            json!({"agent_id": "7", "token": "at_live_7", "name": "w1"}),
+        );
+    });
+}
+
+/// H1, H5: a heartbeat has these fields and no other, and no time; a stop says first that nobody serves, and at last that
+/// the node leaves.
+#[test]
+fn a_node_that_stops_says_first_that_nobody_serves_here_and_at_last_that_it_leaves() {
+    let engine = Scripted::willing();
+    let folder = Scratch::new();
+    let flags = [
+        &engine.flags()[..],
+        &["--harness", "cat", "--name", "box", "--max-agents", "4"],
+    ]
+    .concat();
+    let node = Node::up(folder.path(), &flags);
+    let mut link = engine.link();
+    let id = link.register()["node_id"].clone();
+    with_agent(&node, &mut link);
+    let beat = loop {
+        let beat = link.next_of("node.heartbeat");
+        if beat["active_agents"] == 1 {
+            break beat;
+        }
+    };
+    let mut expected = json!({"v": 1, "type": "node.heartbeat", "name": "box", "node_id": id,
+        "capabilities": [{"name": "spawn:cat", "kind": "capacity"}], "max_agents": 4,
+        "version": concat!("relay-broker/", env!("CARGO_PKG_VERSION")), "load": 0.25, "active_agents": 1,
+        "handlers_live": true});
+    assert_eq!(beat, expected);
+
+    let last = std::thread::scope(|scope| {
+        let stop = scope.spawn(|| node.process.stop());
+        let mut frames = vec![link.next()];
+        while frames
+            .last()
+            .is_some_and(|frame| frame["type"] != "node.deregister")
+        {
+            frames.push(link.next());
+        }
+        assert_eq!(stop.join().expect("no panic"), Some(0));
+        frames
+    });
+    expected["handlers_live"] = json!(false);
+    assert_eq!(last[0], expected, "before the agents are told");
+    assert!(
+        !last.iter().any(|frame| frame["handlers_live"] == true),
+        "{last:?}"
+    );
+}
+
+/// N10: neither at a start, nor for agents and their mail, nor on a new link.
+#[test]
+fn nothing_opens_the_socket_that_is_there_for_other_clients() {
+    let engine = Scripted::willing();
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &engine.flags());
+    let mut link = engine.link();
+    link.register();
+    with_agent(&node, &mut link);
+    link.send(json!({"v": 1, "type": "deliver", "delivery_id": "d1", "agent_id": "7", "agent": "w1", "msg_id": "m1",
+        "seq": 1, "mode": "wait", "payload": {"type": "dm.received", "data": {"from_name": "lead", "text": "hello"}}}));
+    while link.next_of("delivery.ack")["up_to_seq"] != 1 {}
+    link.close("bye");
+    engine.link().register();
+    assert!(!engine.requests("/v1/").is_empty(), "it keeps count");
+    assert_eq!(engine.requests("/v1/ws"), [""; 0]);
+}
+
 /// An engine behind a proxy that is the only way to it: what callers of the proxy want, and what comes of it.
 fn proxy_to(engine: &str) -> (String, crossbeam_channel::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

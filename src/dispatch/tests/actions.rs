@@ -108,6 +108,135 @@ fn a_spawn_counts_as_done_when_its_program_has_lived_for_a_moment_and_the_engine
     );
 }
 
+/// N29: the program is named by the input or by the action's suffix, and the input may be flat or one level down.
+#[test]
+fn a_spawn_is_understood_in_every_form() {
+    let flat = json!({"name": "w1", "cli": "cat -v"});
+    let nested = json!({"agent": {"name": "w1", "cli": "cat -v"}});
+    let by_suffix = [
+        json!({"name": "w1"}),
+        json!({"agent": {"agent_name": "w1"}}),
+    ];
+    let cases = [
+        ("spawn", flat.clone(), "cat -v"),
+        ("spawn", nested.clone(), "cat -v"),
+        ("spawn:claude", flat, "cat -v"),
+        ("spawn:claude", nested, "cat -v"),
+        ("spawn:claude", by_suffix[0].clone(), "claude"),
+        ("spawn:claude", by_suffix[1].clone(), "claude"),
+        (
+            "spawn",
+            json!({"agent_name": "w1", "command": "top"}),
+            "top",
+        ),
+        ("spawn", json!({"agent": "w1", "provider": "top"}), "top"),
+    ];
+    for (action, input, line) in cases {
+        let mut w = World::new();
+        w.link_up();
+        w.done();
+        invoke(&mut w, "i1", action, input.clone());
+        w.registered("w1");
+        let argv = w.done().into_iter().find_map(|e| match e {
+            Effect::Spawn(_, spec) => Some(spec.argv.join(" ")),
+            _ => None,
+        });
+        assert_eq!(argv.as_deref(), Some(line), "{action} {input}");
+    }
+}
+
+/// N29: what is missing is named, and what is empty is missing.
+#[test]
+fn an_action_that_lacks_something_is_answered_with_what_it_lacks() {
+    let cases = [
+        ("spawn", json!({"cli": "cat"}), "spawn_missing_agent_name"),
+        (
+            "spawn:claude",
+            json!({"name": ""}),
+            "spawn_missing_agent_name",
+        ),
+        ("spawn:claude", json!(null), "spawn_missing_agent_name"),
+        ("spawn", json!({"name": "w1"}), "spawn_missing_cli"),
+        (
+            "spawn:",
+            json!({"name": "w1", "cli": ""}),
+            "spawn_missing_cli",
+        ),
+        ("release", json!({}), "release_missing_agent_name"),
+    ];
+    for (action, input, lacks) in cases {
+        let mut w = World::new();
+        w.link_up();
+        w.done();
+        invoke(&mut w, "i1", action, input.clone());
+        let said = answers(&w.sent());
+        assert_eq!(said, [Outcome::Error(lacks.into())], "{action} {input}");
+    }
+}
+
+/// N30: a name in use is told by a word of its own, and whoever bears it goes on.
+#[test]
+fn a_spawn_under_a_name_in_use_fails_and_leaves_its_bearer_alone() {
+    let mut w = World::new();
+    w.link_up();
+    let run = w.spawn("w1");
+    w.done();
+    invoke(
+        &mut w,
+        "i1",
+        "spawn:claude",
+        json!({"name": "w1", "cli": "cat"}),
+    );
+    let in_use = Outcome::Error("spawn_agent_name_in_use".into());
+    assert_eq!(answers(&w.sent()), [in_use]);
+    assert_eq!(w.run_of("w1"), run);
+}
+
+/// N30: repeated over a new link while its program starts, it has that one program and one answer.
+#[test]
+fn a_spawn_that_is_asked_for_again_over_a_new_link_has_one_program_and_the_same_answer() {
+    let mut w = World::new();
+    w.link_up();
+    running(&mut w, "inv_1", "w1");
+    w.tell(Event::Link(LinkReport::Lost("reset".into())));
+    w.link_up();
+    invoke(
+        &mut w,
+        "inv_1",
+        "spawn:claude",
+        json!({"name":"w1","cli":"cat"}),
+    );
+    w.pass(Duration::from_millis(250));
+    let effects = w.done();
+    let spawns = effects.iter().filter(|e| matches!(e, Effect::Spawn(..)));
+    assert_eq!(spawns.count(), 1);
+    w.effects = effects;
+    assert_eq!(answers(&w.sent()).last(), Some(&spawned("w1")));
+}
+
+/// N30: a release is answered when its program has ended, at once where it had ended by itself, and alike when repeated.
+#[test]
+fn a_release_by_the_engine_tells_what_became_of_the_agent() {
+    let released = || Outcome::Output(json!({"released": true, "name": "w1"}));
+    let release = |w: &mut World, id: &str| invoke(w, id, "release", json!({"name": "w1"}));
+    let mut w = World::new();
+    w.link_up();
+    let run = w.spawn("w1");
+    w.done();
+    release(&mut w, "i1");
+    assert!(answers(&w.sent()).is_empty(), "its program still runs");
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    assert_eq!(answers(&w.sent()), [released()]);
+    release(&mut w, "i1");
+    assert_eq!(answers(&w.sent()), [released()], "repeated");
+
+    let run = w.spawn("w1");
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    w.done();
+    release(&mut w, "i2");
+    assert_eq!(answers(&w.sent()), [released()], "ended already");
+}
+
 /// N30: a program that ended at once is a failed spawn, with its last words.
 #[test]
 fn a_program_that_ends_at_once_fails_its_spawn_with_its_status_and_last_words() {
@@ -379,6 +508,30 @@ fn what_a_connected_program_serves_is_offered_while_it_is_connected_and_no_longe
         offered,
         [("spawn:claude".to_owned(), "capacity".to_owned())]
     );
+}
+
+/// H2: one denominator in registration, heartbeat and load: the operator's limit, else that of a connected program.
+#[test]
+fn load_is_measured_by_the_limit_of_a_connected_program_unless_the_operator_set_one() {
+    for (operators, limit, load) in [(0, 7, 1.0 / 7.0), (4, 4, 0.25)] {
+        let mut w = World::new();
+        w.d.facts.max_agents = operators;
+        w.link_up();
+        w.spawn("w1");
+        connected(&mut w, &["echo"], false);
+        let figures = |w: &mut World| {
+            let sent = w.sent();
+            let beats = sent.iter().rev().find_map(|up| match up {
+                Up::NodeHeartbeat(beat) => Some((beat.max_agents, beat.load)),
+                _ => None,
+            });
+            (last_registered(&sent).1, beats.expect("at once"))
+        };
+        assert_eq!(figures(&mut w), (limit, (Some(limit), Some(load))));
+        sidecar(&mut w, SidecarCall::Gone);
+        let load = if operators == 0 { 0.0 } else { load };
+        assert_eq!(figures(&mut w), (operators, (Some(operators), Some(load))));
+    }
 }
 
 /// N33: a sidecar's handler wins over the built-in one.

@@ -291,6 +291,59 @@ fn an_identity_that_came_by_http_for_nobody_is_undone_on_the_next_link() {
     assert_eq!(farewells(&mut w), 1);
 }
 
+/// N12: whoever wants an agent, it is registered over the link, with its invocation and its program's session, and the list
+/// of agents names both.
+#[test]
+fn every_spawn_is_registered_over_the_link_whoever_wants_it() {
+    let served = InvocationId::new("i1");
+    let sources = [
+        (SpawnSource::Api, None),
+        (SpawnSource::CommandLine, None),
+        (SpawnSource::Restart, None),
+        (SpawnSource::Served(served.clone()), Some(served.clone())),
+        (SpawnSource::Invocation(served.clone()), Some(served)),
+    ];
+    for (source, invocation) in sources {
+        let mut w = World::new();
+        w.link_up();
+        w.done();
+        let wish = local::SpawnRequest {
+            harness_config: Some(local::HarnessConfig {
+                session_id: Some("sess-9".into()),
+                ..Default::default()
+            }),
+            ..request("w1")
+        };
+        match &source {
+            SpawnSource::Invocation(id) => w
+                .frame(json!({"type":"action.invoke","invocation_id":id,
+                "action":"spawn:claude","input":{"name":"w1","cli":"cat","session_ref":"sess-9"}})),
+            _ => drop(w.call(ApiCall::Spawn(Box::new(wish), source.clone()))),
+        }
+        let frame = asked(&mut w);
+        let said = (
+            frame.session_ref.as_deref(),
+            frame.resumable,
+            &frame.invocation_id,
+        );
+        assert_eq!(
+            said,
+            (Some("sess-9"), Some(true), &invocation),
+            "{source:?}"
+        );
+        reply(&mut w, frame.id.as_deref(), "at_live_1");
+        let run = w.run_of("w1");
+        assert_eq!(programs(&mut w), ["at_live_1"], "{source:?}");
+        w.report("w1", run, AgentReport::Started { pid: 7 });
+        let mut listed = w.d.listed();
+        let one = listed.pop().expect("it is listed");
+        assert_eq!(
+            (one.session_ref.as_deref(), &one.invocation_id),
+            (Some("sess-9"), &invocation)
+        );
+    }
+}
+
 #[test]
 fn a_spawn_of_the_engines_is_not_done_behind_its_back_when_the_link_breaks() {
     let mut w = World::new();

@@ -487,3 +487,70 @@ fn a_silent_agent_for_which_messages_wait_is_told_of_as_other_brokers_do() {
     let secs = silent.as_secs();
     assert_eq!(told, [(secs, 1), (secs, 1)], "once per silence");
 }
+
+/// What was said of one delivery: `delivery_verified` as clients read it, and how often it was called a failure.
+fn said_of(effects: Vec<Effect>) -> (Vec<Value>, usize) {
+    let events = effects.into_iter().filter_map(|effect| match effect {
+        Effect::Publish(_, event) => Some(serde_json::to_value(event).expect("JSON")),
+        _ => None,
+    });
+    let (mut verified, mut failures) = (Vec::new(), 0);
+    for event in events {
+        let kind = event["kind"].as_str().unwrap_or_default().to_owned();
+        failures += usize::from(kind.contains("failed") || kind.contains("dead"));
+        if kind == "delivery_verified" {
+            verified.push(event);
+        }
+    }
+    (verified, failures)
+}
+
+/// D4: what was typed with nothing seen says so with the reason, is counted apart, is no failure, and is not typed again;
+/// what was seen says `echo`, and how.
+#[test]
+fn an_unverified_delivery_is_told_and_counted_as_such_and_never_typed_again() {
+    let mut w = World::new();
+    w.link_up();
+    let run = w.spawn("w1");
+    let counters = |w: &mut World| match w.call(ApiCall::Status) {
+        Some(Ok(Reply::Status(status))) => (
+            status.counters.deliveries_verified,
+            status.counters.deliveries_unverified,
+            status.counters.deliveries_failed,
+        ),
+        other => panic!("{other:?}"),
+    };
+    w.mail("w1", 1);
+    let one = w.injected().expect("typed");
+    let why = Some("nothing was seen for 5 s".to_owned());
+    let unseen = AgentReport::Landed(one.delivery_id, Proof::None, why);
+    w.report("w1", run, unseen);
+    let effects = w.done();
+    let acknowledged =
+        |e: &Effect| matches!(e, Effect::Send(Up::DeliveryAck(ack)) if ack.up_to_seq == Seq(1));
+    assert!(effects.iter().any(acknowledged));
+    let (verified, failures) = said_of(effects);
+    assert_eq!((verified.len(), failures), (1, 0), "{verified:?}");
+    assert_eq!(verified[0]["verification"], "timeout_fallback");
+    assert_eq!(verified[0]["reason"], "nothing was seen for 5 s");
+    assert_eq!(verified[0]["proof"], "none");
+    assert_eq!(counters(&mut w), (0, 1, 0));
+    w.pass(Duration::from_secs(600));
+    w.mail("w1", 1);
+    assert!(w.injected().is_none(), "not typed again");
+
+    w.mail("w1", 2);
+    let two = w.injected().expect("typed");
+    w.report(
+        "w1",
+        run,
+        AgentReport::Landed(two.delivery_id, Proof::Screen, None),
+    );
+    let (verified, failures) = said_of(w.done());
+    assert_eq!((verified.len(), failures), (1, 0));
+    assert_eq!(
+        (&verified[0]["verification"], &verified[0]["proof"]),
+        (&json!("echo"), &json!("screen"))
+    );
+    assert_eq!(counters(&mut w), (1, 1, 0));
+}

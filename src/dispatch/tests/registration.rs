@@ -98,6 +98,37 @@ fn an_agent_that_ended_without_a_link_is_deregistered_on_the_next() {
     assert_eq!(words(&w.sent()), ["register", "heartbeat"], "once");
 }
 
+/// H1: exactly these fields. The engine takes the time of receipt, so that no clock of ours goes along.
+#[test]
+fn a_heartbeat_says_who_and_how_we_are_and_not_what_time_it_is() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    w.done();
+    w.pass(Duration::from_secs(12));
+    let beat = w.sent().pop().expect("a heartbeat").to_text();
+    let beat: Value = serde_json::from_str(&beat).expect("JSON");
+    let fields = json!({"v": 1, "type": "node.heartbeat", "name": "box-1", "node_id": "node_0a1b",
+        "capabilities": [{"name": "spawn:claude", "kind": "capacity"}], "max_agents": 0,
+        "version": presence::VERSION, "load": 0.0, "active_agents": 1, "handlers_live": true});
+    assert_eq!(beat, fields);
+}
+
+/// N9: at each start, and never with a bare `spawn`, which would catch every spawn of the workspace.
+#[test]
+fn a_node_that_offers_nothing_registers_with_an_empty_list() {
+    let mut journal = Vec::new();
+    for _ in 0..2 {
+        let mut w = World::after(journal);
+        w.d.facts.harnesses.clear();
+        w.link_up();
+        let first = registrations(w.sent()).remove(0);
+        let text = Up::NodeRegister(first).to_text();
+        assert!(text.contains(r#""capabilities":[],"#), "{text}");
+        journal = w.journal;
+    }
+}
+
 /// H2: load and the limit are of one denominator; without a limit the load is the number 0.
 #[test]
 fn load_is_what_runs_over_the_limit_in_the_very_same_frame_and_nothing_without_a_limit() {

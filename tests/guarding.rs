@@ -171,6 +171,28 @@ fn a_list_of_programs_that_somebody_else_left_here_is_not_run_unless_named() {
     }
 }
 
+/// N7: whose identity somebody else left is named, and stays as it is.
+#[test]
+fn an_identity_that_somebody_else_left_in_the_state_folder_is_refused() {
+    let scratch = Scratch::new();
+    starts(scratch.path(), &[]);
+    for name in ["machine-id", "identity.json"] {
+        let path = scratch.path().join(".relay-broker").join(name);
+        let theirs = b"node_of_somebody_else\n";
+        fs::write(&path, theirs).expect("room");
+        if !give_away(&path) {
+            return;
+        }
+        let words = refusal(scratch.path(), &[]);
+        assert!(
+            words.contains(name) && words.contains("belongs to user 4711"),
+            "{words}"
+        );
+        assert_eq!(fs::read(&path).expect("kept"), theirs);
+        fs::remove_file(&path).expect("root may");
+    }
+}
+
 #[test]
 fn pipes_and_endless_files_in_the_state_folder_do_not_hold_up_a_start() {
     let scratch = Scratch::new();

@@ -170,7 +170,7 @@ impl Broker {
         let pid = std::process::id();
         let lock = Lock::take(dir, pid).map_err(StartError::because)?;
         sweep_drafts(dir, true);
-        settings.data_dir = store::folder(&settings.data_dir, dir);
+        settings.data_dir = store::folder(&settings.data_dir, dir).map_err(StartError::because)?;
         // Before anything can start others of their names.
         let outlived = running::end_survivors(&dir.join(running::FOLDER), settings.grace);
         let listener = bind(settings.api_bind, settings.api_port)?;

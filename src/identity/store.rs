@@ -48,16 +48,19 @@ fn trouble(what: &'static str, path: &Path, why: impl ToString) -> StoreError {
 
 /// Where the identity is kept: in the user's data folder, or in the state folder where that cannot be used, and from then
 /// on always, so that the node stays who it is when the data folder comes back.
-pub fn folder(data_dir: &Path, state_dir: &Path) -> PathBuf {
+///
+/// # Errors
+/// [`StoreError`] names the file that should say where that is, and cannot be read.
+pub fn folder(data_dir: &Path, state_dir: &Path) -> Result<PathBuf, StoreError> {
     let own = state_dir.join(SEED);
     if matches!(read_seed(&own), Ok(Some(_))) {
-        return state_dir.to_owned();
+        return Ok(state_dir.to_owned());
     }
-    if let Some(other) = of_another_home(data_dir, state_dir) {
-        return other;
+    if let Some(other) = of_another_home(data_dir, state_dir)? {
+        return Ok(other);
     }
     let Err(e) = usable(data_dir) else {
-        return data_dir.to_owned();
+        return Ok(data_dir.to_owned());
     };
     log::warn!(
         "the data folder {} cannot be used ({e}); the state folder serves in its place. To share one identity among all \
@@ -70,7 +73,7 @@ pub fn folder(data_dir: &Path, state_dir: &Path) -> PathBuf {
     {
         log::warn!("machine seed {}: {e}", own.display());
     }
-    state_dir.to_owned()
+    Ok(state_dir.to_owned())
 }
 
 /// Where the identity of a state folder's node is.
@@ -80,9 +83,18 @@ struct Origin {
     seed: String,
 }
 
-fn origin(state_dir: &Path) -> Option<Origin> {
-    let bytes = read_small(&state_dir.join(ORIGIN)).ok()?;
-    serde_json::from_slice(&bytes).ok()
+/// `None` for a state folder that knows nothing yet. A file that cannot be read is an error: under another home the node
+/// would come back as a stranger.
+fn origin(state_dir: &Path) -> Result<Option<Origin>, StoreError> {
+    let path = state_dir.join(ORIGIN);
+    let bad = |why: String| trouble("identity", &path, why);
+    match read_small(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| bad(e.to_string())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(bad(e.to_string())),
+    }
 }
 
 /// Keeps where the identity is, so that a broker that is started with another HOME in the same state folder is the same
@@ -92,7 +104,7 @@ pub fn remember(state_dir: &Path, data_dir: &Path, seed: &str) {
         folder: data_dir.to_owned(),
         seed: seed.to_owned(),
     };
-    if data_dir == state_dir || origin(state_dir).as_ref() == Some(&now) {
+    if data_dir == state_dir || matches!(origin(state_dir), Ok(Some(kept)) if kept == now) {
         return;
     }
     let path = state_dir.join(ORIGIN);
@@ -107,22 +119,20 @@ pub fn remember(state_dir: &Path, data_dir: &Path, seed: &str) {
 
 /// The folder of the identity, if it was made under another home than today's: that of then, or the state folder where that
 /// is gone. Whoever removes the seed under today's home wants another identity, and gets one.
-fn of_another_home(data_dir: &Path, state_dir: &Path) -> Option<PathBuf> {
-    let origin = origin(state_dir).filter(|origin| origin.folder != data_dir)?;
+fn of_another_home(data_dir: &Path, state_dir: &Path) -> Result<Option<PathBuf>, StoreError> {
+    let Some(origin) = origin(state_dir)?.filter(|origin| origin.folder != data_dir) else {
+        return Ok(None);
+    };
     let seed = read_seed(&origin.folder.join(SEED));
     let is_there = matches!(seed, Ok(Some(seed)) if seed == origin.seed);
     if is_there && usable(&origin.folder).is_ok() {
         log::info!("this node's identity is in {}", origin.folder.display());
-        return Some(origin.folder);
+        return Ok(Some(origin.folder));
     }
     let own = state_dir.join(SEED);
-    match place_once(&own, format!("{}\n", origin.seed).as_bytes()) {
-        Ok(()) => Some(state_dir.to_owned()),
-        Err(e) => {
-            log::warn!("machine seed {}: {e}", own.display());
-            None
-        }
-    }
+    place_once(&own, format!("{}\n", origin.seed).as_bytes())
+        .map_err(|e| trouble("machine seed", &own, e))?;
+    Ok(Some(state_dir.to_owned()))
 }
 
 /// Whether files can be made in a folder, which is made if missing. Only what will not pass by itself is an error: with a
@@ -410,11 +420,20 @@ mod tests {
         create_private_dir(&state).expect("room");
         std::fs::write(&file, "").expect("room");
         for none in [file.join("data"), "/proc/data".into()] {
-            assert_eq!(folder(&none, &state), state, "{}", none.display());
+            assert_eq!(
+                folder(&none, &state).expect("known"),
+                state,
+                "{}",
+                none.display()
+            );
         }
         let seed = super::seed(&state).expect("room");
         let data = dir.path().join("data");
-        assert_eq!(folder(&data, &state), state, "it is known here by now");
+        assert_eq!(
+            folder(&data, &state).expect("known"),
+            state,
+            "it is known here by now"
+        );
         assert_eq!(super::seed(&state).expect("readable"), seed);
     }
 
@@ -426,7 +445,7 @@ mod tests {
         let state = dir.path().join("state");
         create_private_dir(&state).expect("room");
         let start = |data: &Path, state: &Path| {
-            let folder = folder(data, state);
+            let folder = folder(data, state).expect("known");
             let seed = super::seed(&folder).expect("room");
             remember(state, &folder, &seed);
             (folder, seed)
@@ -451,14 +470,34 @@ mod tests {
         assert_eq!(start(&one, &state), (state.clone(), other));
     }
 
+    /// N7: where the identity is must not be guessed.
+    #[test]
+    fn a_broken_file_about_the_identity_is_an_error_that_names_it_and_stays_as_it_is() {
+        let dir = Scratch::new();
+        let path = dir.path().join(ORIGIN);
+        std::fs::write(&path, "{\"folder\":").expect("room");
+        let home = dir.path().join("home");
+        let error = folder(&home, dir.path()).expect_err("broken").to_string();
+        assert!(
+            error.contains(ORIGIN) && error.contains("remove it"),
+            "{error}"
+        );
+        assert_eq!(std::fs::read(&path).expect("kept"), b"{\"folder\":");
+        assert!(!home.exists(), "nothing was begun");
+    }
+
     #[test]
     fn a_data_folder_that_can_be_used_is_used_and_one_that_fails_otherwise_is_an_error() {
         let dir = Scratch::new();
         let (data, state) = (dir.path().join("a/data"), dir.path().join("state"));
         create_private_dir(&state).expect("room");
-        assert_eq!(folder(&data, &state), data);
+        assert_eq!(folder(&data, &state).expect("known"), data);
         std::fs::create_dir(data.join(SEED)).expect("room");
-        assert_eq!(folder(&data, &state), data, "it may have been somebody");
+        assert_eq!(
+            folder(&data, &state).expect("known"),
+            data,
+            "it may have been somebody"
+        );
         assert!(super::seed(&data).is_err());
     }
 

@@ -502,6 +502,27 @@ fn an_agent_that_gets_no_place_on_this_node_is_not_started_and_leaves_nothing_at
     assert!(node.agent("w1").is_none() && !folder.path().join("token").exists());
 }
 
+/// N17: the caller hears why, and the name is free here and at the engine.
+#[test]
+fn a_name_whose_program_could_not_be_started_is_free_for_everybody() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &[]);
+    until("registered", || node.events("node_registered").pop());
+    let wish = json!({"name": "w1", "harness_config": {"command": "/no/such/program"}});
+    let (status, body) = node.call("POST", "/api/spawn", Some(wish));
+    let why = body["message"].as_str().unwrap_or_default();
+    assert!(status >= 400 && why.contains("/no/such/program"), "{body}");
+    assert!(node.agent("w1").is_none());
+    node.spawn("w1", &["cat"]);
+    let wish = json!({"name": "w2", "harness_config": {"command": "/no/such/program"}});
+    assert!(node.call("POST", "/api/spawn", Some(wish)).0 >= 400);
+    let url = format!("{}/v1/agents", node.engine.url);
+    until("the name for somebody else", || {
+        let wish = json!({"name": "w2"});
+        (http("POST", &url, &node.engine.key, Some(wish)).0 == 201).then_some(())
+    });
+}
+
 /// N13, on the wire: who the token belongs to is asked with it, and then the agent is bound; nothing else is asked.
 #[test]
 fn an_agent_with_a_token_of_its_own_keeps_it_and_one_with_somebody_elses_is_not_started() {

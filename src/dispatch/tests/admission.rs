@@ -240,7 +240,18 @@ fn without_a_link_an_agent_is_registered_by_http_and_stays_registered_when_the_l
         "an answer is on its way; a second one would kill its token"
     );
     w.tell(Event::Errand(id, identity("at_live_http")));
+    let run = w.run_of("w1");
     assert_eq!(programs(&mut w), ["at_live_http"]);
+    w.report("w1", run, AgentReport::Started { pid: 7 });
+    w.tell(Event::Link(LinkReport::Lost("reset".into())));
+    w.link_up();
+    let sent = w.sent();
+    let listed = |up: &Up| matches!(up, Up::InventorySync(list) if list.agents.len() == 1);
+    assert!(sent.iter().any(listed), "it is listed: {sent:?}");
+    assert!(
+        !sent.iter().any(|up| matches!(up, Up::AgentRegister(_))),
+        "{sent:?}"
+    );
 }
 
 /// N15: a bind that fails is a spawn that fails.

@@ -14,7 +14,7 @@ fn count(effects: &[Effect], is: impl Fn(&BrokerEvent) -> bool) -> usize {
     effects.iter().filter(said).count()
 }
 
-/// D5.
+/// D5: engine mail beyond the limit is deferred with an event, and not lost.
 #[test]
 fn engine_mail_beyond_the_limit_stays_the_engines_and_is_asked_for_when_half_is_read() {
     let mut w = facts_with(Limits {
@@ -208,7 +208,7 @@ fn a_result_that_comes_while_too_much_waits_is_a_dead_letter_because_it_never_co
     assert_eq!(w.d.ledger().dead().len(), 1);
 }
 
-/// D5.
+/// D5: the event names count, reason and sender.
 #[test]
 fn a_local_send_beyond_the_limit_is_refused_with_429_and_an_event() {
     let mut w = facts_with(Limits {

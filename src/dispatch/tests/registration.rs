@@ -54,7 +54,7 @@ fn refuse(w: &mut World, id: Option<&str>, code: &str) {
     w.frame(json!({"type":"error","id":id,"ok":false,"code":code,"message":"no"}));
 }
 
-/// H4.
+/// H4: a new link hears registration, list of agents and heartbeat, in this order.
 #[test]
 fn a_new_link_hears_who_we_are_who_runs_here_how_we_are_and_what_was_read() {
     let mut w = World::new();

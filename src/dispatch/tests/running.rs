@@ -46,7 +46,7 @@ fn a_spawn_is_answered_when_the_program_runs_and_the_engine_knows_first() {
     );
 }
 
-/// N17.
+/// N17: a failed start is refused, and its agent is taken back at the engine.
 #[test]
 fn a_command_that_cannot_start_is_refused_and_taken_back_at_the_engine() {
     let mut w = World::new();

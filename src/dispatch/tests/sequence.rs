@@ -330,7 +330,7 @@ fn receipts_and_types_of_tomorrow_are_acknowledged_and_never_typed_nor_sent_for_
     assert!(w.d.ledger().mail().is_empty() && w.d.ledger().dead().is_empty());
 }
 
-/// N27.
+/// N27: mail for a released agent is acknowledged, and a dead letter.
 #[test]
 fn mail_for_an_agent_that_was_released_is_acknowledged_and_a_dead_letter_that_says_so() {
     let mut w = ready("w1");

@@ -290,37 +290,29 @@ impl Parts {
         reaper.adopt_orphans(pid == 1).map_err(no_thread)?;
         let handlers = handlers(reaper.clone(), inbox.clone());
 
-        let shell = Shell::new(shell::Hands {
-            inbox: inbox.clone(),
-            uplink,
-            errands,
-            handlers,
-            lines: shared.lines.clone(),
-            sidecars: shared.sidecars.clone(),
-            events: shared.events.clone(),
+        let hands = shared.hands(
+            &settings,
+            inbox.clone(),
+            (uplink, errands, handlers),
             reaper,
-            exe: settings.exe.clone(),
-            state_dir: settings.state_dir.clone(),
-            rows: settings.rows.clone(),
-            node: shared.node.clone(),
-            degraded: shared.degraded.clone(),
-            leave_by: shared.leave_by.clone(),
-        });
-        let dispatch = mind.think(shell, events_in).map_err(no_thread)?;
+        );
+        let dispatch = mind
+            .think(Shell::new(hands), events_in)
+            .map_err(no_thread)?;
 
-        let life = Arc::new(api::Life::new());
         let stopper = Stopper {
             inbox: inbox.clone(),
             grace: settings.grace,
             asked: Arc::default(),
             leave_by: shared.leave_by,
-            life: life.clone(),
+            life: Arc::new(api::Life::new()),
         };
         let url = format!("http://{addr}");
         let connection = settings.state_dir.join("connection.json");
         write_connection(&connection, &settings, &url, addr.port(), &api_key, pid)?;
         failpoint::hit("open.connection");
-        life.set(api::Stage::Running);
+        stopper.life.set(api::Stage::Running);
+        let stop = stopper.clone();
         let context = api::Context {
             ask: ask(inbox),
             events: shared.events.clone(),
@@ -330,12 +322,9 @@ impl Parts {
             session: session(&settings, &identity, shared.node, started),
             api_key,
             allowed_hosts: vec![addr.ip().to_string()],
-            stop: {
-                let stopper = stopper.clone();
-                Box::new(move || stopper.stop())
-            },
+            stop: Box::new(move || stop.stop()),
             pid,
-            life,
+            life: stopper.life.clone(),
         };
         let api = api::start(listener, context).map_err(no_thread)?;
         Ok(Broker {
@@ -373,6 +362,32 @@ impl Shared {
             degraded: Arc::default(),
             leave_by: Arc::default(),
             node: Arc::new(Mutex::new(node)),
+        }
+    }
+
+    /// What the dispatcher's thread works with.
+    fn hands(
+        &self,
+        settings: &Settings,
+        inbox: Sender<Inbound>,
+        (uplink, errands, handlers): (Uplink, Errands, Handlers),
+        reaper: Arc<Reaper>,
+    ) -> shell::Hands {
+        shell::Hands {
+            inbox,
+            uplink,
+            errands,
+            handlers,
+            lines: self.lines.clone(),
+            sidecars: self.sidecars.clone(),
+            events: self.events.clone(),
+            reaper,
+            exe: settings.exe.clone(),
+            state_dir: settings.state_dir.clone(),
+            rows: settings.rows.clone(),
+            node: self.node.clone(),
+            degraded: self.degraded.clone(),
+            leave_by: self.leave_by.clone(),
         }
     }
 }

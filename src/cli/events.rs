@@ -118,20 +118,7 @@ fn words(event: &BrokerEvent) -> String {
         ),
         E::AgentReleased { name } => format!("{name} released"),
         E::AgentBlocked { name, reason, .. } => format!("{name} is blocked: {}", clean(reason)),
-        E::AgentUnblocked { name, dialog } => {
-            format!("{name}: the dialog is gone ({})", dialog.word())
-        }
-        E::DialogAnswered {
-            name,
-            dialog,
-            policy,
-            keys,
-        } => format!(
-            "{name}: {} dialog answered with {} ({})",
-            dialog.word(),
-            clean(keys),
-            policy.word()
-        ),
+        E::AgentUnblocked { .. } | E::DialogAnswered { .. } => dialog_words(event),
         E::AgentRestarting {
             name,
             restart_count,
@@ -169,6 +156,28 @@ fn words(event: &BrokerEvent) -> String {
         | E::AgentPendingDrained { .. }
         | E::AgentInboundDeliveryModeChanged { .. } => mail_words(event),
         E::NodeLink { .. } | E::NodeRegistered { .. } | E::ReplayGap { .. } => node_words(event),
+    }
+}
+
+/// As `words`, of events about dialogs that are over.
+fn dialog_words(event: &BrokerEvent) -> String {
+    use BrokerEvent as E;
+    match event {
+        E::AgentUnblocked { name, dialog } => {
+            format!("{name}: the dialog is gone ({})", dialog.word())
+        }
+        E::DialogAnswered {
+            name,
+            dialog,
+            policy,
+            keys,
+        } => format!(
+            "{name}: {} dialog answered with {} ({})",
+            dialog.word(),
+            clean(keys),
+            policy.word()
+        ),
+        _ => String::new(),
     }
 }
 
@@ -217,9 +226,7 @@ fn mail_words(event: &BrokerEvent) -> String {
     match event {
         E::RelayInbound {
             from, target, body, ..
-        } => {
-            format!("{} → {}: {}", clean(from), clean(target), brief(body, 60))
-        }
+        } => format!("{} → {}: {}", clean(from), clean(target), brief(body, 60)),
         E::DeliveryQueued {
             name,
             reason: Some(why),
@@ -232,11 +239,8 @@ fn mail_words(event: &BrokerEvent) -> String {
             event_id,
             ..
         } => {
-            let again = if *redelivered {
-                " again, after a crash,"
-            } else {
-                ""
-            };
+            let again = redelivered.then_some(" again, after a crash,");
+            let again = again.unwrap_or_default();
             format!("typed{again} to {name} ({event_id})")
         }
         E::DeliveryAck { name, event_id, .. } => format!("acknowledged for {name} ({event_id})"),

@@ -148,6 +148,45 @@ fn the_variables_for_an_sdk_open_the_workspace() {
     assert!(!node.engine.register("somebody").is_empty());
 }
 
+/// N35, D2: from the command line, of an agent that ended by itself; and a stop says what it keeps.
+#[test]
+fn what_an_ended_agent_left_is_released_and_what_a_stop_keeps_is_said() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &["--agent", "ada=cat", "--agent", "bob=cat"]);
+    for name in ["ada", "bob"] {
+        node.ready(name);
+        assert_eq!(run(folder.path(), &["hold", name]).0, Some(0));
+        assert_eq!(run(folder.path(), &["send", name, "hello"]).0, Some(0));
+    }
+    let pid = node.agent("ada").expect("runs")["pid"]
+        .as_u64()
+        .expect("a number");
+    crate::support::signal(u32::try_from(pid).expect("a pid"), "KILL");
+    until("the end of ada", || {
+        node.agent("ada").is_none().then_some(())
+    });
+    let (_, out, _) = run(folder.path(), &["agents"]);
+    assert!(
+        out.contains("ada ended at ") && out.contains("a message waits for it"),
+        "{out}"
+    );
+    let (code, out, err) = run(folder.path(), &["release", "ada"]);
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(0), "ada is released\n"),
+        "{err}"
+    );
+    let (_, out, _) = run(folder.path(), &["dead"]);
+    assert!(out.contains("ada"), "{out}");
+    assert!(!run(folder.path(), &["agents"]).1.contains("ada ended"));
+    let (code, out, _) = run(folder.path(), &["stop"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        out,
+        "stopped; a message for bob is kept for the next start\n"
+    );
+}
+
 #[test]
 fn stop_ends_the_broker_and_then_there_is_none() {
     let folder = Scratch::new();

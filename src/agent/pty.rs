@@ -328,7 +328,14 @@ fn of_library<'a>(
     whole: &dyn std::fmt::Display,
 ) -> io::Error {
     let code = causes.find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
-    code.map_or_else(
+    // The library prints the error of `openpty` into its text and drops the error itself.
+    let printed = || {
+        let text = whole.to_string();
+        let (_, rest) = text.split_once("code: ")?;
+        let end = rest.find(|c: char| !c.is_ascii_digit());
+        rest.get(..end.unwrap_or(rest.len()))?.parse().ok()
+    };
+    code.or_else(printed).map_or_else(
         || io::Error::other(whole.to_string()),
         io::Error::from_raw_os_error,
     )
@@ -445,4 +452,19 @@ fn status() -> io::Result<(Status, OsString)> {
     };
     listener.set_nonblocking(true)?;
     Ok((Status { listener, path }, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operating_systems_word_is_found_also_where_a_library_only_prints_it() {
+        let printed = format!("failed to openpty: {:?}", io::Error::from_raw_os_error(24));
+        let found = of_library(std::iter::empty(), &printed);
+        assert_eq!(found.raw_os_error(), Some(24));
+        assert!(limits::is_reached(&found), "{found}");
+        let other = of_library(std::iter::empty(), &"code: none");
+        assert_eq!(other.raw_os_error(), None);
+    }
 }

@@ -108,7 +108,7 @@ fn workspace_error(error: &CallError, url: &str) -> StartError {
             "the engine at {url} refuses the workspace key ({error}); check --workspace-key"
         )),
         _ => StartError(format!(
-            "{error}; check --engine, or start without it for an embedded engine"
+            "{error}; check --engine (without it the broker brings an engine of its own, which needs free descriptors and memory)"
         )),
     }
 }

@@ -134,6 +134,7 @@ fn departed_line(agent: &local::DepartedView) -> String {
     };
     let waiting = match agent.pending_messages {
         0 => String::new(),
+        1 => "; a message waits for it".to_owned(),
         n => format!("; {n} messages wait for it"),
     };
     format!(
@@ -268,6 +269,7 @@ fn blocked(client: &Client, agent: &local::AgentView) -> String {
 /// `stop`: asks, then waits for the process to end.
 pub fn stop(c: &Context) -> Result<(), Failure> {
     let client = c.client()?;
+    let kept = kept(&client);
     client.post("/api/shutdown", &json!({}))?;
     let mut waited = Duration::ZERO;
     while alive(client.pid()) {
@@ -282,7 +284,32 @@ pub fn stop(c: &Context) -> Result<(), Failure> {
         std::thread::sleep(STOP_LOOK);
         waited += STOP_LOOK;
     }
-    print("stopped\n")
+    print(&format!("stopped{kept}\n"))
+}
+
+/// What a stop keeps for the next start, in words; nothing where the broker cannot say.
+fn kept(client: &Client) -> String {
+    let list: Option<local::AgentList> = client
+        .get("/api/spawned")
+        .ok()
+        .and_then(|answer| typed(answer).ok());
+    let list = list.unwrap_or_default();
+    let here = list.agents.iter().map(|a| (&a.name, a.pending_messages));
+    let away = list.departed.iter().map(|d| (&d.name, d.pending_messages));
+    let waiting: Vec<_> = here.chain(away).filter(|(_, count)| *count > 0).collect();
+    let count: u64 = waiting.iter().map(|(_, count)| count).sum();
+    let names: Vec<String> = waiting
+        .iter()
+        .map(|(name, _)| clean(name.as_str()))
+        .collect();
+    match count {
+        0 => String::new(),
+        1 => format!("; a message for {} is kept for the next start", names[0]),
+        n => format!(
+            "; {n} messages for {} are kept for the next start",
+            names.join(", ")
+        ),
+    }
 }
 
 /// `pending`.

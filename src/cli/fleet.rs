@@ -150,7 +150,12 @@ fn node_name(client: &Client, id: &str) -> String {
 pub fn release(c: &Context, name: &str) -> Result<(), Failure> {
     let client = c.client()?;
     let here: AgentList = typed(client.get("/api/spawned")?)?;
-    if here.agents.iter().any(|agent| agent.name.as_str() == name) {
+    let is_here = here.agents.iter().any(|agent| agent.name.as_str() == name);
+    let was_here = here
+        .departed
+        .iter()
+        .any(|agent| agent.name.as_str() == name);
+    if is_here || was_here {
         let done = client.delete(&format!("/api/spawned/{}", encode(name)))?;
         if let Some(warning) = done["warning"].as_str() {
             note(&format!("relay-broker: {}", clean(warning)));

@@ -380,9 +380,10 @@ impl Dispatcher {
             .fronts()
             .map(|(name, _)| name.clone())
             .collect();
+        let list: Vec<&str> = names.iter().map(AgentName::as_str).collect();
         log::info!(
-            "{count} messages are kept for the next start, for {} agents",
-            names.len()
+            "{count} messages are kept for the next start, for {}",
+            list.join(", ")
         );
         self.publish(BrokerEvent::DeliveriesKept { count, names }, out);
     }

@@ -103,7 +103,9 @@ impl Dispatcher {
 
     /// Whether somebody who is not here left mail, or a hold, for whoever bears the name next.
     fn left_something(&self, name: &AgentName) -> bool {
-        self.ledger.mail().waiting(name) > 0 || self.ledger.mode(name) == DeliveryMode::ManualFlush
+        self.ledger.mail().waiting(name) > 0
+            || self.ledger.mode(name) == DeliveryMode::ManualFlush
+            || self.ledger.lives().departed().any(|(of, _)| of == name)
     }
 
     pub(super) fn release_call(
@@ -126,7 +128,8 @@ impl Dispatcher {
         None
     }
 
-    /// For the engine's `release`. An agent that is gone already counts as released (engine-wire 2.3).
+    /// For the engine's `release`. An agent that is gone already counts as released (engine-wire 2.3); a name that never was
+    /// here is an error and leaves no trace, whoever makes it up.
     pub(super) fn release_invoked(
         &mut self,
         now: Now,
@@ -136,12 +139,12 @@ impl Dispatcher {
     ) {
         if self.members.contains_key(name) {
             self.begin_release(now, name, Releaser::Invocation(id), out);
-        } else {
-            // Names that never were here leave no trace, whoever makes them up.
-            if self.ledger.bound(name).is_some() || self.left_something(name) {
-                self.life_over(now, name, End::Released, out);
-            }
+        } else if self.ledger.bound(name).is_some() || self.left_something(name) {
+            self.life_over(now, name, End::Released, out);
             self.answer_releasers(name, &[Releaser::Invocation(id)], out);
+        } else {
+            let why = format!("release_failed: no agent named '{name}' has run on this node");
+            self.answer(id, Outcome::Error(why), out);
         }
     }
 

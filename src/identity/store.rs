@@ -59,7 +59,8 @@ pub fn folder(data_dir: &Path, state_dir: &Path) -> Result<PathBuf, StoreError> 
     if let Some(other) = of_another_home(data_dir, state_dir)? {
         return Ok(other);
     }
-    let Err(e) = usable(data_dir) else {
+    let begun = usable(data_dir).map_err(|e| e.to_string());
+    let Err(e) = begun.and_then(|()| begin(data_dir)) else {
         return Ok(data_dir.to_owned());
     };
     log::warn!(
@@ -133,6 +134,15 @@ fn of_another_home(data_dir: &Path, state_dir: &Path) -> Result<Option<PathBuf>,
     place_once(&own, format!("{}\n", origin.seed).as_bytes())
         .map_err(|e| trouble("machine seed", &own, e))?;
     Ok(Some(state_dir.to_owned()))
+}
+
+/// Makes the seed where there is none. One that is there, or may be there, is no reason to go elsewhere: the node would come
+/// back as a stranger.
+fn begin(data_dir: &Path) -> Result<(), String> {
+    match read_seed(&data_dir.join(SEED)) {
+        Ok(None) => seed(data_dir).map(|_| ()).map_err(|e| e.why),
+        _ => Ok(()),
+    }
 }
 
 /// Whether files can be made in a folder, which is made if missing. Only what will not pass by itself is an error: with a
@@ -419,6 +429,13 @@ mod tests {
         let (file, state) = (dir.path().join("file"), dir.path().join("state"));
         create_private_dir(&state).expect("room");
         std::fs::write(&file, "").expect("room");
+        // As on a full disk: the folder is there, and no file can be made in it.
+        let full = dir.path().join("full");
+        let draft = full.join(format!("{SEED}.{}.new", std::process::id()));
+        create_private_dir(&draft).expect("room");
+        let fresh = dir.path().join("fresh");
+        create_private_dir(&fresh).expect("room");
+        assert_eq!(folder(&full, &fresh).expect("known"), fresh);
         for none in [file.join("data"), "/proc/data".into()] {
             assert_eq!(
                 folder(&none, &state).expect("known"),
@@ -492,6 +509,7 @@ mod tests {
         let (data, state) = (dir.path().join("a/data"), dir.path().join("state"));
         create_private_dir(&state).expect("room");
         assert_eq!(folder(&data, &state).expect("known"), data);
+        std::fs::remove_file(data.join(SEED)).expect("made at once");
         std::fs::create_dir(data.join(SEED)).expect("room");
         assert_eq!(
             folder(&data, &state).expect("known"),

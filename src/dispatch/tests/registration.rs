@@ -538,7 +538,7 @@ fn the_highest_number_there_is_does_not_upset_the_sequence() {
 
 /// N30: who never was here counts as released.
 #[test]
-fn names_that_an_engine_makes_up_leave_no_trace_when_they_are_released() {
+fn names_that_an_engine_makes_up_are_not_released_and_leave_no_trace() {
     let mut w = World::new();
     w.link_up();
     for n in 0..100 {
@@ -550,11 +550,13 @@ fn names_that_an_engine_makes_up_leave_no_trace_when_they_are_released() {
     let ended = |r: &&Record| matches!(r, Record::Ended { .. });
     assert_eq!(w.journal.iter().filter(ended).count(), 0);
     let answered = w.sent();
-    let fine =
-        |up: &&Up| matches!(up, Up::ActionResult(r) if matches!(r.outcome, Outcome::Output(_)));
+    let refused = |up: &&Up| {
+        matches!(up, Up::ActionResult(r)
+            if matches!(&r.outcome, Outcome::Error(why) if why.starts_with("release_failed: ")))
+    };
     assert_eq!(
-        answered.iter().filter(fine).count(),
+        answered.iter().filter(refused).count(),
         100,
-        "gone is released"
+        "what never was cannot be released"
     );
 }

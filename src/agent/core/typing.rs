@@ -72,12 +72,13 @@ impl AgentCore {
         })))
     }
 
-    /// The owner has looked at the terminal, and wants the message to go on.
+    /// The owner has looked at the terminal, and wants the message to go on that is held up there. One that is on its way goes
+    /// on by itself: a second Enter beside its own would be too many, and Enter before the text is drawn too early.
     pub(super) fn insist(&mut self, out: &mut Effects) {
         match &mut self.state {
-            State::Injecting(draft) | State::Stalled(draft) => draft.insisted = true,
-            State::Verifying(check) => check.draft.insisted = true,
-            State::Starting(_) | State::Ready | State::Gone => return,
+            State::Stalled(draft) => draft.insisted = true,
+            State::Verifying(check) if check.is_stalled() => check.draft.insisted = true,
+            _ => return,
         }
         self.look(out);
     }

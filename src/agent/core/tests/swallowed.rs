@@ -149,3 +149,19 @@ fn an_owner_who_insists_is_obeyed_behind_words_and_hands_and_after_enter() {
     world.run(5000);
     assert_eq!(world.program.submitted, [TEXT]);
 }
+
+#[test]
+fn an_owner_who_says_now_while_a_message_is_on_its_way_changes_nothing() {
+    let mut world = World::ready(Composer::default(), COMPOSER);
+    world.event(Event::Output(world.program.draw()));
+    world.reading = false;
+    world.inject(TEXT, Mode::Wait);
+    world.run(1);
+    insist(&mut world);
+    world.reading = true;
+    world.run(5000);
+    assert_eq!(world.program.submitted, [TEXT]);
+    assert_eq!(pastes(&world), 1);
+    let enters = world.written().into_iter().filter(|w| *w == "\r").count();
+    assert_eq!(enters, 1);
+}

@@ -27,6 +27,20 @@ struct Note {
     agent: AgentName,
     /// The agent's first process, whose number is that of its process group and session, too.
     process: Identity,
+    /// The broker that started it; not noted by earlier versions.
+    #[serde(default)]
+    broker: Option<Identity>,
+}
+
+impl Note {
+    /// Whether the broker of this note runs: then the folder is a copy of that broker's, and the agent is in good hands.
+    fn is_cared_for(&self) -> bool {
+        self.broker.as_ref().is_some_and(|broker| {
+            broker.pid != std::process::id()
+                && session::alive(broker.pid)
+                && Identity::of(broker.pid).as_ref() == Some(broker)
+        })
+    }
 }
 
 /// A note that is there as long as the value lives, and longer if this process is killed.
@@ -39,7 +53,12 @@ impl Running {
         let process = Identity::of(pid)?;
         let path = dir.join(format!("{pid}.json"));
         let agent = agent.clone();
-        let note = serde_json::to_vec(&Note { agent, process }).ok()?;
+        let note = Note {
+            agent,
+            process,
+            broker: Identity::of(std::process::id()),
+        };
+        let note = serde_json::to_vec(&note).ok()?;
         create_private_dir(dir)
             .and_then(|()| write_private(&path, &note))
             .inspect_err(|e| log::warn!("it is not noted that process {pid} is an agent: {e}"))
@@ -63,15 +82,16 @@ pub struct Survivor {
     pub fate: String,
 }
 
-/// Ends everything that a broker of this folder left running: hangs up, waits, and kills what is left after `grace`.
+/// Ends everything that a broker of this folder left running: hangs up, waits, and kills what is left after `grace`. Agents of
+/// a broker that runs are left alone: their notes came here with a copy of its folder.
 pub fn end_survivors(dir: &Path, grace: Duration) -> Vec<Survivor> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let (mut notes, mut done) = (Vec::new(), Vec::new());
     for path in entries.map(|entry| entry.path()) {
         let bytes = read_private(&path).ok();
         match bytes.and_then(|bytes| serde_json::from_slice::<Note>(&bytes).ok()) {
-            Some(note) => notes.push((path, note)),
-            None => done.push(path),
+            Some(note) if !note.is_cared_for() => notes.push((path, note)),
+            _ => done.push(path),
         }
     }
     let all: Vec<&Note> = notes.iter().map(|(_, note)| note).collect();
@@ -226,6 +246,27 @@ mod tests {
         let told = end_survivors(dir.path(), Duration::ZERO);
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(session::members(session).is_empty());
+    }
+
+    #[test]
+    fn agents_of_a_broker_that_runs_are_left_alone_by_one_that_starts_in_a_copy_of_its_folder() {
+        let dir = Scratch::new();
+        let (mut agent, mut broker) = (leader("echo; read x"), leader("echo; read x"));
+        noted(dir.path(), agent.id());
+        let path = dir.path().join(format!("{}.json", agent.id()));
+        let mut note: Note =
+            serde_json::from_slice(&std::fs::read(&path).expect("a note")).expect("JSON");
+        note.broker = Identity::of(broker.id());
+        let text = serde_json::to_vec(&note).expect("JSON");
+        std::fs::write(&path, &text).expect("room");
+        assert_eq!(end_survivors(dir.path(), Duration::ZERO), []);
+        assert!(session::alive(agent.id()));
+        assert_eq!(files(dir.path()), 0, "the note is of another folder");
+        broker.kill().expect("ours");
+        broker.wait().expect("ours");
+        std::fs::write(&path, &text).expect("room");
+        assert_eq!(end_survivors(dir.path(), Duration::ZERO).len(), 1);
+        assert!(!agent.wait().expect("ours").success());
     }
 
     #[test]

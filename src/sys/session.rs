@@ -55,10 +55,15 @@ impl Stat {
         let fields: Vec<&str> = fields.split_whitespace().collect();
         Some(Self {
             ended: fields.first()?.starts_with(['Z', 'X']),
-            session: Pid::from_raw(fields.get(3)?.parse().ok()?),
+            session: positive(fields.get(3)?.parse().ok()?),
             began: fields.get(19)?.parse().ok()?,
         })
     }
+}
+
+/// A process that is just being taken away has no session any more, which the kernel says as 0 or -1.
+fn positive(raw: i32) -> Option<Pid> {
+    Some(raw).filter(|raw| *raw > 0).and_then(Pid::from_raw)
 }
 
 /// Whether a process of that number runs, whoever owns it. One that has ended but that its parent has not asked about yet
@@ -146,6 +151,12 @@ impl<T> Shared<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_is_just_being_taken_away_has_no_session() {
+        assert_eq!((positive(-1), positive(0)), (None, None));
+        assert!(positive(7).is_some());
+    }
 
     #[test]
     fn one_look_serves_all_who_asked_before_it_began_and_nobody_later() {

@@ -163,8 +163,21 @@ impl Env {
     }
 }
 
+/// The text of a file that holds one value. A pipe serves, as shells make them; something endless does not.
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    const MOST: u64 = 64 * 1024;
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    file.take(MOST + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > MOST {
+        true => Err(std::io::Error::other("it is longer than 64 KiB")),
+        false => Ok(text),
+    }
+}
+
 fn read_secret(path: &Path, what: &str) -> Result<String, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
+    let text = read_bounded(path).map_err(|e| {
         ConfigError(format!(
             "{what} names {}, which cannot be read: {e}",
             path.display()

@@ -320,7 +320,10 @@ fn a_script_can_wait_for_what_an_agent_does() {
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| wait("ada", "exit", "30s"));
         assert_eq!(run(folder.path(), &["release", "ada"]).0, Some(0));
-        assert_eq!(waiting.join().expect("no panic").1, "ada is not running\n");
+        assert_eq!(
+            waiting.join().expect("no panic").1,
+            "ada does not run on this broker\n"
+        );
     });
 }
 

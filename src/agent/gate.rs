@@ -155,7 +155,7 @@ impl Gate {
                 return Answer::Wait(now + LOOK_LATER);
             }
             Obstacle::Foreign => {
-                "a full-screen program that is not the agent's own has the terminal, so nothing was typed".to_owned()
+                "another program that reads each key (an editor, a pager, a shell in the shell) has the terminal, so nothing was typed".to_owned()
             }
             Obstacle::Secret => {
                 "the program asks for something and shows nothing of what is typed, as for a password, so nothing was typed".to_owned()

@@ -27,7 +27,7 @@ use std::time::Duration;
 use failure::Failure;
 
 use crate::agent::{exec, hook};
-use crate::sys::{signal, stdio};
+use crate::sys::{memory, signal, stdio};
 
 /// How long the last lines may take when nobody reads them.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -35,6 +35,7 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 /// Runs the program.
 pub fn main() -> ExitCode {
     signal::settle();
+    memory::give_back_large_pieces();
     let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
     // Agents are started through this very program; that way must not depend on the command line's grammar.
     if args.get(1).is_some_and(|word| word == exec::SUBCOMMAND) {

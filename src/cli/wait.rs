@@ -76,7 +76,7 @@ fn word(wanted: State, agent: Option<&AgentView>) -> &'static str {
         (State::Idle, _) => "is idle",
         (State::Blocked, _) => "is blocked",
         (State::Exit, Some(_)) => "has ended and will be started again",
-        (State::Exit, None) => "is not running",
+        (State::Exit, None) => "does not run on this broker",
     }
 }
 

@@ -113,9 +113,13 @@ impl Dispatcher {
             let id = format!("{}_{}", frame.delivery_id, self.unused(now));
             frame.delivery_id = DeliveryId::new(id);
         }
-        if let Some(name) = self.bearer_of(frame) {
-            let engines_name = std::mem::replace(&mut frame.agent, name);
-            self.called.insert(frame.agent_id.clone(), engines_name);
+        // The engine's name for the agent is that of its newest frame.
+        match self.bearer_of(frame) {
+            Some(name) => {
+                let engines_name = std::mem::replace(&mut frame.agent, name);
+                self.called.insert(frame.agent_id.clone(), engines_name);
+            }
+            None => drop(self.called.remove(&frame.agent_id)),
         }
     }
 

@@ -4,6 +4,7 @@
 //! Opening never appends to what it finds: it writes the history into a file of its own, so nothing rests on bytes that
 //! an earlier process may have failed to sync. A file whose sync failed is never written again.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -239,6 +240,8 @@ struct Current<F> {
     length: u64,
     /// How many of them are a snapshot.
     base: u64,
+    /// What the first question after that snapshot said its size is.
+    size_at_base: Cell<Option<u64>>,
     next: Place,
     /// There may be bytes behind `length`.
     torn: bool,
@@ -370,6 +373,7 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
             file,
             length: bytes.len() as u64,
             base: 0,
+            size_at_base: Cell::new(None),
             next,
             torn: false,
         });
@@ -523,9 +527,11 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
                 let least = self.options.rotate_bytes;
                 // At least as much as the snapshot itself, or a large one would be rewritten at each commit.
                 let limit = least.max(current.base.min(2 * snapshot_size));
-                // A snapshot that was large is not worth its place once most of what it holds has ended. Escapes make a
-                // text at most six times as long in the file, so that alone never counts as "most".
-                let hollow = current.length >= 2 * least + 8 * snapshot_size;
+                // A large snapshot is not worth its place once half of what it holds has ended. How long a snapshot of a
+                // size is in the file, with all escapes, shows when one was written.
+                let at_base = current.size_at_base.get().unwrap_or(snapshot_size);
+                current.size_at_base.set(Some(at_base));
+                let hollow = current.base >= least && snapshot_size <= at_base / 2;
                 hollow || current.length - current.base >= limit
             }
             State::Poisoned(_) => true,

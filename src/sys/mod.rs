@@ -5,6 +5,7 @@ pub mod disk;
 pub mod entropy;
 pub mod failpoint;
 pub mod limits;
+pub mod memory;
 pub mod proc;
 pub mod reading;
 pub mod reap;

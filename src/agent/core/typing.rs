@@ -124,9 +124,11 @@ impl AgentCore {
         if let Stage::Typing(_) = draft.stage {
             return self.typing(now, facts, draft, stalled, out);
         }
-        // Whoever insists may not have seen that a password is asked for.
+        // Whoever insists may not have seen that a password is asked for, or that another program than the agent has the
+        // terminal, to which the words would be commands.
         let secret = facts.line_mode && !facts.echo;
-        if (!draft.insisted || secret)
+        let foreign = self.is_foreign(facts) && !facts.line_mode;
+        if (!draft.insisted || secret || foreign)
             && let Some(reported) = self.at_gate(now, facts, &mut draft, stalled, out)
         {
             return stay(draft, stalled || reported);
@@ -288,7 +290,7 @@ impl AgentCore {
         if let Some(enter) = facts.enter.filter(|_| verdict.enter && !elsewhere) {
             return self.press_enter(now, enter, draft, verdict.drawn, out);
         }
-        if std::mem::take(&mut draft.insisted) && facts.unread != Some(true) {
+        if std::mem::take(&mut draft.insisted) && facts.unread != Some(true) && !foreign {
             return self.go_on(now, facts, draft, out);
         }
         draft.wake = verdict.wake.filter(|_| !elsewhere);

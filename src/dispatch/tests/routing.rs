@@ -40,6 +40,17 @@ fn mail_with_an_agents_id_reaches_it_under_whatever_name_the_engine_has_for_it()
     assert_eq!(acked_names(&mut w), ["ada-lovelace"]);
 }
 
+/// N23, N24: the acknowledgement goes under the name that the engine used last.
+#[test]
+fn a_name_that_the_engine_used_once_does_not_stay() {
+    let mut w = with_ada();
+    frame(&mut w, "id_ada", "zed", 1);
+    let one = w.injected().expect("typed into ada");
+    frame(&mut w, "id_ada", "ada", 2);
+    w.land("ada", &one.delivery_id);
+    assert_eq!(acked_names(&mut w), ["ada"]);
+}
+
 /// N23: a name alone is no address where the id is another one's.
 #[test]
 fn mail_for_a_namesake_is_never_typed_but_a_dead_letter_that_says_why() {

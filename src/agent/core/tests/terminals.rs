@@ -105,9 +105,16 @@ fn a_full_screen_program_in_front_of_a_shell_gets_no_message() {
     world.run(600_000);
     assert!(world.writes.is_empty(), "{:?}", world.written());
     assert!(
-        matches!(blocked(&world.reported())[..], [why] if why.contains("full-screen")),
+        matches!(blocked(&world.reported())[..], [why] if why.contains("reads each key")),
         "{:?}",
         world.reports
+    );
+    world.event(Event::Command(AgentCommand::Insist));
+    world.run(60_000);
+    assert!(
+        world.writes.is_empty(),
+        "to an editor the words are commands, whoever says now: {:?}",
+        world.written()
     );
     world.program.0 = RAW;
     world.run(3000);

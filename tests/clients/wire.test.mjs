@@ -112,6 +112,8 @@ for (const version of ['5.0.1', '6.0.3', '8.2', '9.0']) {
     const ours = proxy.frames.filter(({ from }) => from === 'broker');
     const young = ours.filter(({ frame }) => frame.type === YOUNG);
     assert.equal(young.length > 0, ['8.2', '9.0'].includes(version), `${YOUNG}: ${young.length}`);
+    const told = ours.some(({ frame }) => frame.type === 'node.register' && 'provider' in frame);
+    assert.equal(told, version !== '5.0.1', 'engines from 6 are told which instance of a provider this is');
     assert.deepEqual(violations(ours.filter((frame) => !young.includes(frame))), []);
     const complaints = proxy.of('engine', 'error').filter(({ code }) => code === 'invalid_message');
     assert.deepEqual(complaints, [], 'the engine could read everything');
@@ -205,9 +207,11 @@ function types(proxy, from) {
   return [...new Set(proxy.of(from).map((frame) => frame?.type))].sort();
 }
 
-/** What any version of the schemas has against a frame. */
+/** What any version of the schemas has against a frame. Only engines from 6 are told the provider, which older schemas do not know. */
 function violations(frames) {
-  return frames.flatMap(({ from, text, frame }) => [firstFive, five, six].flatMap((schemas, index) => {
+  return frames.flatMap(({ from, text, frame: said }) => [firstFive, five, six].flatMap((schemas, index) => {
+    const { provider, ...rest } = said ?? {};
+    const frame = schemas !== six && said?.type === 'node.register' && provider ? rest : said;
     const parse = from === 'broker' ? schemas.parseFleetBrokerToRelaycastMessage : schemas.parseFleetRelaycastToBrokerMessage;
     try {
       parse(frame);

@@ -258,6 +258,10 @@ fn an_empty_file_beside_a_whole_journal_is_named_and_passed_over_by_a_look_and_a
         "{text}"
     );
     let node = Node::up(folder.path(), &[]);
+    // Until it is registered at the engine it is not well, for another reason.
+    until("the node's registration", || {
+        node.events("node_registered").pop()
+    });
     assert_eq!(node.get("/health")["status"], "ok");
     assert_eq!(
         file(folder.path()).file_name(),

@@ -181,6 +181,8 @@ pub struct AgentCore {
     prompt_known: bool,
     /// Nothing is typed before; set by the first message that lands.
     rests_until: Option<Mono>,
+    /// A message has landed.
+    took: bool,
     /// What it last said of itself.
     said: Option<Said>,
     /// How many turns it said to have begun.
@@ -224,6 +226,7 @@ impl AgentCore {
             keys_at: None,
             prompt_known: false,
             rests_until: None,
+            took: false,
             said: None,
             turns: 0,
             unstarted: VecDeque::new(),
@@ -538,8 +541,11 @@ impl Machine for AgentCore {
             Event::Output(bytes) => return self.saw(now, &bytes, out),
             Event::Tty(facts) => {
                 self.facts = Some(facts);
-                if !matches!(self.state, State::Starting(_)) {
-                    self.home.get_or_insert(facts);
+                match &mut self.state {
+                    State::Starting(watch) => watch.looked(now, facts),
+                    _ => {
+                        self.home.get_or_insert(facts);
+                    }
                 }
             }
             Event::Awaited(awaited) => {

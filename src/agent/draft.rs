@@ -40,6 +40,8 @@ const DRAWING: Duration = Duration::from_millis(300);
 const SETTLED: Duration = Duration::from_secs(1);
 /// As `SETTLED`, where nobody can say whether the text was thrown away or is not drawn yet.
 const CALM: Duration = Duration::from_secs(5);
+/// A composer that came up so long ago is drawn, though something in it may move all the time.
+const COME_UP: Duration = Duration::from_secs(10);
 /// A program that goes on drawing, and has not drawn a text it read within this, has dropped it.
 const DROPPED: Duration = Duration::from_secs(30);
 /// A draft must stay away this long to be gone: composers erase before they redraw.
@@ -83,6 +85,8 @@ pub struct Draft {
     /// How many turns had begun when Escape was pressed, and how often one began after it.
     pub turns: u64,
     pub again: u64,
+    /// How often a text was taken away that the program had put back.
+    pub cleared: u8,
     /// Escape did not stop the program.
     pub goes_on: bool,
     pub gate: Gate,
@@ -124,6 +128,8 @@ pub struct Typing {
     pub touched: bool,
     /// How it looked around the cursor when the text should have been there and was not.
     pub vain: Option<Nearby>,
+    /// When the program was seen to have a composer, if it had none when the text was typed.
+    pub came_up: Option<Mono>,
     pub looks: Looks,
 }
 
@@ -172,6 +178,23 @@ pub enum Swallowed {
 }
 
 impl Draft {
+    /// Whether the program has a composer by now, had none when the text was typed, and has not shown that it took it: it was still
+    /// starting, and what it read then is a draft at best. From now on the text counts as a paste into that composer, Enter and all.
+    pub fn is_early(&mut self, now: Mono, screen: &Screen, entered: bool) -> bool {
+        let shown = entered && self.echo.heard();
+        let Stage::Typing(typing) = &mut self.stage else {
+            return false;
+        };
+        let composes = typing.frame == Frame::Plain && screen.modes().bracketed_paste;
+        if !composes || shown && typing.before.compare(screen, &self.key) < Drawn::Filled {
+            return false;
+        }
+        typing.frame = Frame::Paste;
+        typing.came_up = Some(now);
+        typing.typed_at = typing.typed_at.map(|_| now);
+        true
+    }
+
     /// A dialog that is open swallows a paste and draws nothing. It was swallowed if the program has read it all, the
     /// dialog is gone, and the input line stands empty in a picture that has settled: then nothing of it is anywhere.
     pub fn is_swallowed(&mut self, seen: Seen<'_>) -> Swallowed {
@@ -220,8 +243,18 @@ impl Draft {
         let Stage::Typing(typing) = &mut self.stage else {
             return Swallowed::No;
         };
-        typing.touched |= typing.before.is_touched(seen.screen);
         let stands = typing.drawn_at.is_some() || typing.before.is_anywhere(seen.screen, &self.key);
+        if let Some(came_up) = typing.came_up.filter(|_| !stands && self.retries > 0) {
+            // Everything around it is new, so only the text itself counts.
+            let drew = seen.last_output.unwrap_or(came_up).max(came_up);
+            let at = (drew + SETTLED).min(came_up + COME_UP);
+            if seen.now < at {
+                return Swallowed::Ask(at);
+            }
+            self.retries -= 1;
+            return Swallowed::Yes;
+        }
+        typing.touched |= typing.before.is_touched(seen.screen);
         if stands || typing.touched {
             return Swallowed::No;
         }
@@ -346,6 +379,8 @@ pub struct Check {
     pub whole: bool,
     /// The program left line mode before it had read: whether it kept or discarded what waited cannot be known.
     switched: bool,
+    /// Nothing has landed in this program yet, so that nobody knows whether it shows what it reads.
+    pub first: bool,
     stalled: bool,
     /// It was said that the program does not read.
     told_unread: bool,
@@ -408,6 +443,7 @@ impl Check {
             lay: false,
             whole: false,
             switched: false,
+            first: false,
             stalled: false,
             told_unread: false,
             blind: false,
@@ -529,9 +565,18 @@ impl Check {
         }
         match self.frame == Frame::Paste || self.draft.echo.heard() {
             true => Judged::landed(Proof::Echo),
-            false if now < since + SHOWN_WITHIN => Judged::wait(since + SHOWN_WITHIN),
+            false if now < since + self.shown_within() => Judged::wait(since + self.shown_within()),
             // It may have shown something else, but any program that moves does.
             false => Judged::landed(Proof::Read),
+        }
+    }
+
+    /// How long an answer on the screen is waited for. A program that reads single keys and shows nothing of the first message
+    /// may be about to set up its composer, and have thrown away what it read.
+    fn shown_within(&self) -> Duration {
+        match self.first && self.frame == Frame::Plain {
+            true => WINDOW,
+            false => SHOWN_WITHIN,
         }
     }
 

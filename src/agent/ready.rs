@@ -19,6 +19,8 @@ const MUTE: Duration = Duration::from_millis(500);
 const LAUNCH: Duration = Duration::from_secs(15);
 /// How often to look whether somebody reads by now.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// Silence of a program that reads single keys and has no composer: it may be setting one up.
+const BARE: Duration = Duration::from_secs(1);
 /// Silence after which a picture without the input line that we know is taken for a newer version's.
 const STRANGE: Duration = Duration::from_secs(5);
 
@@ -42,6 +44,8 @@ pub struct Watch {
     marked: bool,
     /// Whether anybody waits for what is typed, and when that was found out.
     awaited: Option<(Mono, Option<bool>)>,
+    /// When it was seen not to read lines.
+    raw_since: Option<Mono>,
     /// Something stands on the cursor's row before the cursor, as a prompt does.
     pub asks: bool,
     /// When to judge again if nothing happens before.
@@ -70,6 +74,7 @@ impl Watch {
             tail: Vec::new(),
             marked: false,
             awaited: None,
+            raw_since: None,
             asks: false,
             wake: since + MUTE,
         }
@@ -94,25 +99,56 @@ impl Watch {
         self.awaited = Some((now, awaited));
     }
 
+    /// How its terminal is.
+    pub fn looked(&mut self, now: Mono, facts: Facts) {
+        if !facts.line_mode {
+            self.raw_since.get_or_insert(now);
+        }
+    }
+
     /// What was found out may have changed.
     pub fn look_again(&mut self) {
         self.awaited = None;
     }
 
+    /// When so much silence will have passed.
+    fn quiet_at(&self, silence: Duration) -> Mono {
+        match self.last_output {
+            Some(at) => at + silence,
+            None => self.since + MUTE,
+        }
+    }
+
     /// In line mode the kernel takes what is typed before anybody is there to read it, and a program that sets its terminal up
-    /// throws it away. So silence alone is no readiness there: what to do instead, or `None` where somebody reads.
-    fn launching(&self, now: Mono, profile: &Profile, facts: Option<Facts>) -> Option<Judgement> {
+    /// throws it away. One that has left line mode and has no composer yet may read keys, and throw them away, while it looks
+    /// what kind of terminal it has. So silence alone is no readiness there: what to do instead, or `None` where somebody reads.
+    fn launching(
+        &self,
+        now: Mono,
+        profile: &Profile,
+        modes: Modes,
+        facts: Option<Facts>,
+    ) -> Option<Judgement> {
         let until = self.since + profile.ready_within.max(LAUNCH);
         if profile.composer || now >= until {
             return None;
         }
+        let limit = self.since + profile.ready_within;
+        let bare_until = self.raw_since.unwrap_or(now) + profile.ready_within;
+        let raw = facts.is_some_and(|facts| !facts.line_mode);
+        let silence = |at: Mono| (now < at).then_some(Judgement::Wait(at));
         match (facts, self.awaited) {
-            (Some(facts), _) if !facts.line_mode => None,
+            // A composer that is still being drawn takes nothing.
+            (_, Some((_, awaited))) if raw && awaited != Some(false) => {
+                silence(match modes.bracketed_paste {
+                    true => self.quiet_at(QUIET).min(until),
+                    false => self.quiet_at(BARE).min(bare_until),
+                })
+            }
             (_, Some((_, Some(true)))) => None,
             (_, Some((at, _))) if now < at + LOOK_AGAIN => {
                 // Where nobody can tell, a prompt must do, or time.
                 let unknown = matches!(self.awaited, Some((_, None)));
-                let limit = self.since + profile.ready_within;
                 match unknown && (self.asks || now >= limit) {
                     true => None,
                     false => Some(Judgement::Wait((at + LOOK_AGAIN).min(until))),
@@ -137,13 +173,10 @@ impl Watch {
             return Judgement::Ready("the program said ->pty:ready".into());
         }
         let limit = self.since + profile.ready_within;
-        let quiet_at = match self.last_output {
-            Some(at) => at + QUIET,
-            None => self.since + MUTE,
-        };
+        let quiet_at = self.quiet_at(QUIET);
         let composer = modes.bracketed_paste && facts.is_some_and(|f| !f.line_mode);
         if now >= limit {
-            if let Some(instead) = self.launching(now, profile, facts) {
+            if let Some(instead) = self.launching(now, profile, modes, facts) {
                 return instead;
             }
             return Judgement::Ready(format!(
@@ -157,7 +190,7 @@ impl Watch {
         if facts.is_none() {
             return Judgement::Look;
         }
-        if let Some(instead) = self.launching(now, profile, facts) {
+        if let Some(instead) = self.launching(now, profile, modes, facts) {
             return instead;
         }
         let prompt = composer && sight == Sight::Prompt;
@@ -229,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_silent_program_is_ready_after_half_a_second() {
-        let watch = Watch::new(at(0));
+        let mut watch = Watch::new(at(0));
         let modes = Modes::default();
         assert_eq!(
             watch.judge(at(10), &GENERIC, modes, Sight::Prompt, None),
@@ -239,10 +272,48 @@ mod tests {
             watch.judge(at(500), &GENERIC, modes, Sight::Prompt, None),
             Judgement::Look
         );
+        watch.sought(at(500), Some(true));
         assert!(matches!(
             watch.judge(at(500), &GENERIC, modes, Sight::Prompt, RAW),
             Judgement::Ready(_)
         ));
+    }
+
+    /// As some do that look first what kind of terminal they have: what they read meanwhile is gone.
+    #[test]
+    fn a_program_in_raw_mode_that_may_be_setting_up_its_composer_is_not_ready_for_a_pause() {
+        let mut watch = Watch::new(at(0));
+        let judge =
+            |watch: &Watch, ms, modes| watch.judge(at(ms), &GENERIC, modes, Sight::Prompt, RAW);
+        let bare = Modes::default();
+        watch.saw(at(3000), b"\x1b[?u\x1b[c");
+        assert_eq!(judge(&watch, 3300, bare), Judgement::Seek);
+        watch.sought(at(3300), Some(false));
+        assert_eq!(judge(&watch, 3300, bare), Judgement::Wait(at(3550)));
+        watch.sought(at(3550), Some(true));
+        assert_eq!(judge(&watch, 3550, bare), Judgement::Wait(at(4000)));
+        assert!(matches!(judge(&watch, 4000, bare), Judgement::Ready(_)));
+        watch.sought(at(6000), Some(false));
+        assert_eq!(judge(&watch, 6000, bare), Judgement::Wait(at(6250)));
+    }
+
+    #[test]
+    fn a_composer_of_an_unknown_program_that_is_still_drawn_is_waited_for() {
+        let mut watch = Watch::new(at(0));
+        let modes = Modes {
+            bracketed_paste: true,
+            ..Modes::default()
+        };
+        let judge = |watch: &Watch, ms| watch.judge(at(ms), &GENERIC, modes, Sight::Prompt, RAW);
+        watch.saw(at(5900), b"still drawing");
+        assert_eq!(judge(&watch, 6000), Judgement::Seek);
+        watch.sought(at(6000), Some(false));
+        assert_eq!(judge(&watch, 6000), Judgement::Wait(at(6250)));
+        watch.sought(at(6000), Some(true));
+        assert_eq!(judge(&watch, 6000), Judgement::Wait(at(6200)));
+        assert!(matches!(judge(&watch, 6200), Judgement::Ready(_)));
+        watch.saw(at(15_000), b"for ever");
+        assert!(matches!(judge(&watch, 15_000), Judgement::Ready(_)));
     }
 
     #[test]
@@ -254,8 +325,14 @@ mod tests {
             watch.judge(at(4990), &GENERIC, modes, Sight::Prompt, None),
             Judgement::Wait(at(5000))
         );
-        assert!(matches!(
+        watch.looked(at(100), RAW.expect("facts"));
+        watch.sought(at(5000), Some(true));
+        assert_eq!(
             watch.judge(at(5000), &GENERIC, modes, Sight::Prompt, RAW),
+            Judgement::Wait(at(5100))
+        );
+        assert!(matches!(
+            watch.judge(at(5100), &GENERIC, modes, Sight::Prompt, RAW),
             Judgement::Ready(_)
         ));
     }

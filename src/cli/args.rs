@@ -95,7 +95,7 @@ pub enum Command {
     /// List the messages that wait for an agent
     #[command(after_help = "Example: relay-broker pending ada")]
     Pending(NamedListing),
-    /// Type the messages that are held for an agent
+    /// Type an agent's messages now: the held ones, and one that is blocked
     #[command(after_help = "Example: relay-broker flush ada")]
     Flush(Named),
     /// Hold an agent's messages until flush or auto

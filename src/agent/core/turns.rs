@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::{AgentCore, Effects, Next, State, Unstarted};
 use crate::agent::draft::{Check, Draft, Stage};
+use crate::agent::drawn::ABOVE;
 use crate::agent::proof::Head;
 use crate::agent::signs::{self, Sign};
+use crate::agent::verify::Key;
 use crate::ids::DeliveryId;
 use crate::msg::AgentReport;
 use crate::time::Mono;
@@ -21,7 +23,17 @@ const BUSY_ROWS: usize = 4;
 /// Between Escape and the text, when a message interrupts.
 const INTERRUPT: Duration = Duration::from_millis(100);
 /// The same where nobody knows how long the program waits for a key that begins with Escape: half a second is usual.
-const ESCAPE_ALONE: Duration = Duration::from_millis(700);
+const ESCAPE_ALONE: Duration = Duration::from_millis(550);
+/// Silence that shows that such a program has read Escape and stopped: one that works moves something more often.
+const STOPPED: Duration = Duration::from_millis(150);
+/// So long after Escape at least.
+const ESCAPED: Duration = Duration::from_millis(200);
+/// Between keys that take a text away which the program has put back, and the next look; and how often they are tried.
+const PUT_AWAY: Duration = Duration::from_millis(100);
+const TAKEN_AWAY: u8 = 4;
+/// What takes a line away wherever lines are edited; and the same for the line above.
+const KILL_LINE: &[u8] = b"\x15";
+const JOIN_AND_KILL: &[u8] = b"\x7f\x15";
 /// How long a program that says it works may take to stop after Escape.
 const STOPS_WITHIN: Duration = Duration::from_millis(800);
 /// A program that says it rests, and draws so long after, does not rest: the sign is an old one.
@@ -85,6 +97,10 @@ impl AgentCore {
         stalled: bool,
         out: &mut Effects,
     ) -> Next {
+        let soonest = match self.profile.composer {
+            true => soonest,
+            false => soonest.min(self.stopped_at(since).unwrap_or(soonest)),
+        };
         let begun = self.turns > draft.turns;
         let until = match self.works() && !begun && draft.escapes == 0 {
             true => since + STOPS_WITHIN.max(soonest.since(since)),
@@ -93,6 +109,15 @@ impl AgentCore {
         draft.wake = Some(until);
         if now < until {
             return super::typing::stay(draft, stalled);
+        }
+        if let Some(keys) = self.takes_away(&draft) {
+            self.write(keys, out);
+            draft.cleared += 1;
+            draft.stage = Stage::Interrupted {
+                since: now,
+                pause: PUT_AWAY,
+            };
+            return Next::Go(State::Injecting(draft));
         }
         if begun && draft.again < TURNS {
             draft.again += 1;
@@ -103,6 +128,24 @@ impl AgentCore {
         draft.wake = None;
         self.look(out);
         super::typing::stay(draft, stalled)
+    }
+
+    /// When a program of which nothing is known has answered Escape by falling silent.
+    fn stopped_at(&self, escaped_at: Mono) -> Option<Mono> {
+        let drew = self.last_output.filter(|at| *at > escaped_at)?;
+        Some((drew + STOPPED).max(escaped_at + ESCAPED))
+    }
+
+    /// Keys that take the last message away again, where a program of which nothing is known has put that back into its input
+    /// line because it was interrupted: the next would be glued to it.
+    fn takes_away(&self, draft: &Draft) -> Option<Vec<u8>> {
+        let (again, text) = (draft.cleared < TAKEN_AWAY, self.landed.back()?);
+        let unknown = !self.profile.composer && draft.steer;
+        let key = Key::of(text).filter(|_| again && unknown)?;
+        let here = self.screen.nearby(ABOVE, ABOVE);
+        let stands = key.ends_rows(&here.rows[..here.cursor_row], &here.left);
+        let more = text.lines().count().saturating_sub(1);
+        stands.then(|| [KILL_LINE, &JOIN_AND_KILL.repeat(more)].concat())
     }
 
     pub(super) fn landed(
@@ -116,6 +159,7 @@ impl AgentCore {
         let (draft, id) = (&check.draft, &check.draft.id);
         let note = note.or_else(|| draft.goes_on.then(|| GOES_ON.to_owned()));
         Self::report(out, AgentReport::Landed(id.clone(), proof, note));
+        self.took = true;
         self.rests_until
             .get_or_insert(now + self.profile.first_rest);
         self.remember(draft.text.clone());
@@ -128,10 +172,12 @@ impl AgentCore {
     }
 
     fn remember(&mut self, text: String) {
-        if self.profile.clears.is_none() {
-            return;
-        }
-        if self.landed.len() >= LANDED {
+        let most = match (self.profile.clears, self.profile.composer) {
+            (Some(_), _) => LANDED,
+            (None, true) => return,
+            (None, false) => 1,
+        };
+        if self.landed.len() >= most {
             self.landed.pop_front();
         }
         self.landed.push_back(text);

@@ -60,6 +60,7 @@ impl AgentCore {
             escapes: if steer { self.escapes() } else { 0 },
             turns: self.turns,
             again: 0,
+            cleared: 0,
             goes_on: false,
             head: Head::of(&text),
             raw: injection.raw,
@@ -170,6 +171,7 @@ impl AgentCore {
             glimpsed: false,
             touched: false,
             vain: None,
+            came_up: None,
             looks: Looks::new(now),
         }));
         Next::Stay(State::Injecting(draft))
@@ -277,6 +279,7 @@ impl AgentCore {
         stalled: bool,
         out: &mut Effects,
     ) -> Next {
+        draft.is_early(now, &self.screen, false);
         let silent_since = self.last_output;
         let (written, screen, profile) = (self.written, &self.screen, &self.profile);
         let verdict = draft.may_enter(now, facts, written, screen, profile, silent_since);
@@ -349,6 +352,7 @@ impl AgentCore {
         }
         let mark = self.write(vec![enter], out);
         let mut check = Check::new(draft, frame, mark, now);
+        check.first = !self.took;
         check.during = self.works().then_some(self.turns);
         check.blind = drawn == Drawn::No && frame == Frame::Paste;
         check.stood = (drawn > Drawn::No).then_some((drawn, before));
@@ -418,6 +422,10 @@ impl AgentCore {
             && facts.unread != Some(true)
         {
             return self.go_on_after(now, check, out);
+        }
+        if check.draft.is_early(now, &self.screen, true) {
+            check.draft.wake = None;
+            return Next::Go(State::Injecting(check.draft));
         }
         let history = self.profile.history.is_some() && check.proven.is_none();
         if let Some(head) = check.draft.head.clone().filter(|_| history)

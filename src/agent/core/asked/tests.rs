@@ -66,8 +66,8 @@ impl World {
                     self.event(Event::Wrote(len));
                 }
                 Effect::Report(report) => self.reports.push(report),
-                Effect::Seek
-                | Effect::NoteHistory(_)
+                Effect::Seek => self.event(Event::Awaited(Some(true))),
+                Effect::NoteHistory(_)
                 | Effect::AskHistory(..)
                 | Effect::Keys(..)
                 | Effect::Resize(_)

@@ -292,7 +292,7 @@ fn a_program_that_changes_its_view_after_the_first_message_is_left_alone_meanwhi
 fn an_unknown_program_with_an_input_line_is_interrupted_once_and_a_console_is_not() {
     let mut world = World::ready(Composer::default(), COMPOSER);
     world.inject(TEXT, Mode::Steer);
-    world.run(600);
+    world.run(190);
     assert_eq!(world.written(), ["\x1b"], "Escape is a key of its own");
     world.run(2000);
     assert_eq!(world.program.submitted, [TEXT]);

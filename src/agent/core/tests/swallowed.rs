@@ -165,3 +165,115 @@ fn an_owner_who_says_now_while_a_message_is_on_its_way_changes_nothing() {
     let enters = world.written().into_iter().filter(|w| *w == "\r").count();
     assert_eq!(enters, 1);
 }
+
+/// A program that reads keys while it starts, shows nothing of them, and then has a composer.
+#[derive(Default)]
+struct Waking {
+    up: bool,
+    composer: Composer,
+}
+
+impl Program for Waking {
+    fn settings(&self) -> Facts {
+        RAW
+    }
+    fn read(&mut self, bytes: &[u8]) -> Vec<u8> {
+        match self.up {
+            true => self.composer.read(bytes),
+            false => Vec::new(),
+        }
+    }
+}
+
+impl World<Waking> {
+    fn comes_up(&mut self) {
+        self.program.up = true;
+        let shown = [COMPOSER, &self.program.composer.draw()].concat();
+        self.event(Event::Output(shown));
+    }
+}
+
+/// A program that was told something so long before it had a composer, and has one now.
+fn woken(after: u64, kept: &str) -> World<Waking> {
+    let mut world = World::ready(Waking::default(), b"");
+    world.inject(TEXT, Mode::Wait);
+    world.run(after);
+    assert!(!world.reported().contains(&&landed(Proof::Read)));
+    world.program.composer.draft = kept.to_owned();
+    world.comes_up();
+    world
+}
+
+#[test]
+fn what_a_program_read_before_it_had_a_composer_is_typed_again_into_that() {
+    // Before Enter, and after it.
+    for after in [100, 400, 4000] {
+        let mut world = woken(after, "");
+        world.run(5000);
+        assert_eq!(world.program.composer.submitted, [TEXT], "{after} ms");
+        assert_eq!(
+            *world.reported()[world.reports.len() - 1],
+            landed(Proof::Screen)
+        );
+    }
+}
+
+#[test]
+fn a_composer_in_which_something_always_moves_gets_what_it_had_not_yet() {
+    let mut world = woken(400, "");
+    for _ in 0..150 {
+        world.run(100);
+        let shown = world.program.composer.draw();
+        world.event(Event::Output(shown));
+    }
+    assert_eq!(world.program.composer.submitted, [TEXT]);
+}
+
+#[test]
+fn what_a_program_kept_for_its_composer_is_submitted_and_not_typed_again() {
+    let mut world = woken(400, TEXT);
+    world.run(30_000);
+    assert_eq!(world.program.composer.submitted, [TEXT]);
+    assert!(world.written().iter().all(|w| !w.starts_with("\x1b[200~")));
+}
+
+/// As some do with what they were interrupted at.
+#[test]
+fn what_an_unknown_program_puts_back_when_interrupted_is_taken_away_and_not_glued() {
+    let mut world = World::ready(Composer::default(), COMPOSER);
+    world.event(Event::Output(world.program.draw()));
+    world.inject("the first of all 41", Mode::Wait);
+    world.run(2000);
+    world.inject(TEXT, Mode::Steer);
+    world.run(50);
+    // Escape was a key of its own.
+    world.program.in_paste.clear();
+    world.program.draft = "the first of all 41".into();
+    world.event(Event::Output(world.program.draw()));
+    world.run(2000);
+    assert_eq!(world.program.submitted, ["the first of all 41", TEXT]);
+    // What a person has written is nobody else's.
+    world.inject(TEXT, Mode::Steer);
+    world.run(50);
+    world.program.draft = "all my words".into();
+    world.event(Event::Output(world.program.draw()));
+    world.run(5000);
+    assert!(!world.written().iter().skip(6).any(|w| w.contains('\x15')));
+}
+
+#[test]
+fn a_program_that_falls_silent_after_escape_is_told_soon_and_a_silent_one_later() {
+    let waited = |answers: bool| {
+        let mut world = World::ready(Composer::default(), COMPOSER);
+        world.event(Event::Output(world.program.draw()));
+        world.reading = answers;
+        let began = world.now;
+        world.inject(TEXT, Mode::Steer);
+        while world.writes.len() < 2 {
+            world.run(10);
+        }
+        world.now.since(began)
+    };
+    assert!(waited(true) < Duration::from_millis(250));
+    assert!(waited(false) > Duration::from_millis(500));
+}

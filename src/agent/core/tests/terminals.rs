@@ -188,7 +188,7 @@ fn a_change_of_the_screen_alone_is_no_proof_that_a_program_took_the_text() {
     world.run(155);
     assert_eq!(world.written(), [TEXT, "\r"]);
     world.event(Event::Output(b"\x1b[H 12:00 up 3 days".to_vec()));
-    world.run(1000);
+    world.run(6000);
     assert_eq!(world.reported(), [&typed(), &landed(Proof::Read)]);
 }
 
@@ -286,7 +286,7 @@ fn a_message_for_a_launcher_waits_until_it_has_become_its_program() {
     world.run(10_000);
     assert!(world.writes.is_empty(), "{:?}", world.written());
     world.comes_up();
-    world.run(1000);
+    world.run(2000);
     assert_eq!(world.written(), [TEXT, "\r", "another one 43", "\r"]);
 }
 

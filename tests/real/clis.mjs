@@ -110,7 +110,8 @@ const STRANGERS = {
       '--no-gitignore', '--edit-format', 'ask', '--map-tokens', '0', '--no-suggest-shell-commands', '--no-detect-urls',
     ],
     env: { ...CHAT(url), AIDER_ANALYTICS: 'false', LITELLM_LOCAL_MODEL_COST_MAP: 'True' },
-    files: {},
+    // Without this it asks a company for the prices of models.
+    files: { '.aider/caches/model_prices_and_context_window.json': { one: { max_input_tokens: 100_000 } } },
   }),
 };
 

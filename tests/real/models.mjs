@@ -10,8 +10,10 @@ const SHELLS = ['Bash', 'exec_command', 'shell_command', 'shell', 'bash', 'run_s
 const OWN = new RegExp([
   String.raw`^\s*<(system-reminder|environment_context|user_instructions|permissions|session_context|collaboration_mode|skills_instructions`,
   String.raw`|INSTRUCTIONS|turn_aborted|apps_instructions|plugins_instructions|recommended_plugins|model_switch|local-command|command-name)`,
-  String.raw`|^\n--- (Content from|End of content)|^\nContent from @|^# a project$|^# AGENTS\.md|^\[Request interrupted by user|^This is the Gemini CLI|^\[SUGGESTION MODE`,
+  String.raw`|^\n--- (Content from|End of content)|^\nContent from @|^# a project$|^# AGENTS\.md|^\[Request interrupted by user|^This is the Gemini CLI|^\[SUGGESTION MODE|^I am not sharing|^I have \*added`,
 ].join(''));
+/** What aider puts behind what it is told. */
+const REMINDER = /\n+Reply in [^\n]+\.\s*$/;
 /** How Claude Code passes on what it is told while a tool runs. */
 const MEANWHILE = /The user sent a new message while you were working:\n([\s\S]*?)\n\nIMPORTANT:/g;
 const meanwhile = (text) => [...text.matchAll(MEANWHILE)].map(([, said]) => said);
@@ -124,7 +126,7 @@ export class Models {
       this.#longest = entries.length;
       this.turns = entries.flatMap(({ role, texts: said }) => said.flatMap((text) => {
         const among = meanwhile(text);
-        return among.length || role !== 'user' ? among : text;
+        return among.length || role !== 'user' ? among : this.toolless ? text.replace(REMINDER, '') : text;
       })).filter((text) => !OWN.test(text));
       for (const turn of this.turns) {
         this.heard.add(turn);

@@ -10,7 +10,7 @@ const SHELLS = ['Bash', 'exec_command', 'shell_command', 'shell', 'bash', 'run_s
 const OWN = new RegExp([
   String.raw`^\s*<(system-reminder|environment_context|user_instructions|permissions|session_context|collaboration_mode|skills_instructions`,
   String.raw`|INSTRUCTIONS|turn_aborted|apps_instructions|plugins_instructions|recommended_plugins|model_switch|local-command|command-name)`,
-  String.raw`|^\n--- (Content from|End of content)|^\nContent from @|^# a project$|^# AGENTS\.md|^\[Request interrupted by user|^This is the Gemini CLI|^\[SUGGESTION MODE|^I am not sharing|^I have \*added`,
+  String.raw`|^\n--- (Content from|End of content)|^\nContent from @|^# a project$|^# AGENTS\.md|^\[Request interrupted by user|^This is the Gemini CLI|^\[SUGGESTION MODE|^Managed memory has|^I am not sharing|^I have \*added`,
 ].join(''));
 /** What aider puts behind what it is told. */
 const REMINDER = /\n+Reply in [^\n]+\.\s*$/;

@@ -367,7 +367,10 @@ impl AgentCore {
         };
         let (before, screen) = (&typing.before, &self.screen);
         let in_terminal = self.written >= typing.mark;
-        if in_terminal && (before.is_touched(screen) || before.is_anywhere(screen, &draft.key)) {
+        let unseen = typing.frame != Frame::Paste;
+        if in_terminal
+            && (unseen || before.is_touched(screen) || before.is_anywhere(screen, &draft.key))
+        {
             let enter = facts.enter.unwrap_or(b'\r');
             return self.press_enter(now, enter, draft, Drawn::No, out);
         }

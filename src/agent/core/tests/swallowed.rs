@@ -277,3 +277,29 @@ fn a_program_that_falls_silent_after_escape_is_told_soon_and_a_silent_one_later(
     assert!(waited(true) < Duration::from_millis(250));
     assert!(waited(false) > Duration::from_millis(500));
 }
+
+#[test]
+fn an_owner_who_says_now_has_nothing_typed_twice_that_was_read_already() {
+    let mut world = World::ready(Mute, b"");
+    world.inject(TEXT, Mode::Wait);
+    world.run(50);
+    world.event(Event::Command(AgentCommand::Insist));
+    world.run(6000);
+    assert_eq!(world.written(), [TEXT, "\r"]);
+    let mut world = World::ready(Composer::default(), COMPOSER);
+    world.reading = false;
+    world.inject(TEXT, Mode::Wait);
+    // Read, and not drawn yet.
+    let read = std::mem::take(&mut world.unread);
+    world.run(10);
+    insist(&mut world);
+    world.run(10);
+    world.reading = true;
+    let shown = world.program.read(&read);
+    world.event(Event::Output(shown));
+    world.run(2000);
+    assert_eq!(
+        (world.program.submitted.as_slice(), pastes(&world)),
+        (&[TEXT.to_owned()][..], 1)
+    );
+}

@@ -44,7 +44,7 @@ pub struct Before {
 impl Before {
     /// Remembers how it was before `text`, which `key` finds, is typed.
     pub fn of(screen: &Screen, key: &Key, text: &str) -> Self {
-        let was = screen.nearby(ABOVE, ABOVE);
+        let was = screen.nearby(rows_above(key), ABOVE);
         Self {
             // What stands farther off may come near without being drawn anew.
             copies: copies(&screen.nearby(u16::MAX, u16::MAX), key),
@@ -56,7 +56,7 @@ impl Before {
 
     /// Whether the message is drawn now, and was not before.
     pub fn compare(&self, screen: &Screen, key: &Key) -> Drawn {
-        let now = screen.nearby(ABOVE, ABOVE);
+        let now = screen.nearby(rows_above(key), ABOVE);
         let (above, row) = (&now.rows[..now.cursor_row], &now.rows[now.cursor_row]);
         if key.ends_rows(above, &now.left) && !self.stood_left_of_cursor(&now) {
             return Drawn::Cursor;
@@ -142,6 +142,11 @@ impl Before {
             new.to_lowercase().contains("past") || new.contains(|c: char| c.is_ascii_digit());
         opened && names && !prompt::is_option(new) && !letters.contains(&key.letters_of(new))
     }
+}
+
+/// In how many rows above the cursor's a message's end may stand.
+fn rows_above(key: &Key) -> u16 {
+    if key.is_sparse() { u16::MAX } else { ABOVE }
 }
 
 /// How often the message's end stands near the cursor, and how many rows from it the nearest ends.

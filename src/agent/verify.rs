@@ -5,6 +5,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use unicode_width::UnicodeWidthChar;
+
 use crate::agent::stream::Pieces;
 use crate::time::Mono;
 
@@ -16,8 +18,14 @@ const KEY: usize = 32;
 const SHORT: usize = 400;
 /// And so many lines.
 const LINES: usize = 3;
+/// What boxes have at their sides.
+const SIDES: [char; 4] = ['|', '│', '┃', '║'];
 /// Letters that must end at the cursor.
 const TAIL: usize = 12;
+/// Cells within which they must stand: what the rows above the cursor hold in the narrowest terminal that is typed into.
+const REACH: usize = 200;
+/// A line's end may take so many.
+const LINE: usize = 40;
 
 /// Which characters are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +33,8 @@ enum Letters {
     Ascii,
     Words,
     Marks,
+    /// Frames and drawings of controls among them.
+    All,
 }
 
 impl Letters {
@@ -32,7 +42,24 @@ impl Letters {
         match self {
             Letters::Ascii => c.is_ascii_alphanumeric(),
             Letters::Words => c.is_alphanumeric(),
-            Letters::Marks => !c.is_whitespace() && !c.is_control(),
+            Letters::Marks | Letters::All => !c.is_whitespace() && !c.is_control(),
+        }
+    }
+
+    /// Fewer of them tell nothing.
+    fn least(self) -> usize {
+        match self {
+            Letters::Ascii => 4,
+            Letters::Words => 2,
+            Letters::Marks | Letters::All => 1,
+        }
+    }
+
+    /// What a text may be compared by.
+    fn seen(self, text: &str) -> String {
+        match self {
+            Letters::All => with_frames(text),
+            _ => plain(text),
         }
     }
 
@@ -43,57 +70,108 @@ impl Letters {
         last.reverse();
         last.into_iter().collect()
     }
+
+    /// Whether those that must end at the cursor are near it when the text stands there.
+    fn are_near(self, text: &str) -> bool {
+        let near = within_reach(text);
+        near.len() == text.len() || self.last_of(&self.seen(near)).chars().count() >= TAIL
+    }
+}
+
+/// What of a text's end stands near the cursor, however narrow the terminal is.
+fn within_reach(text: &str) -> &str {
+    let mut cells = 0;
+    let far = text.char_indices().rev().find(|(_, c)| {
+        cells += match c {
+            '\n' => LINE,
+            c => c.width().unwrap_or(1),
+        };
+        cells > REACH
+    });
+    far.map_or(text, |(at, c)| &text[at + c.len_utf8()..])
 }
 
 /// The end of a message, as it is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     letters: Letters,
+    /// Its letters are so far apart that they may be anywhere above the cursor.
+    sparse: bool,
     /// As a screen shows it.
     text: String,
     /// As it is echoed.
     echoed: String,
     /// With all that is no letter.
     marks: String,
+    /// And with frames.
+    all: String,
 }
 
 impl Key {
-    /// `None` for a message of blanks.
+    /// `None` for a message of blanks. A message goes by the plainest letters that stand near its end: what a sender puts behind
+    /// them may fill the whole screen.
     pub fn of(message: &str) -> Option<Self> {
-        let plain = plain(message);
-        let enough = |letters: Letters, least: usize| {
-            let text = letters.last_of(&plain);
-            (text.chars().count() >= least).then(|| Self {
+        use Letters::{All, Ascii, Marks, Words};
+        let of = |letters: Letters| {
+            let text = letters.last_of(&letters.seen(message));
+            (text.chars().count() >= letters.least()).then(|| Self {
                 letters,
+                sparse: false,
                 text,
                 echoed: letters.last_of(message),
-                marks: Letters::Marks.last_of(&plain),
+                marks: Marks.last_of(&plain(message)),
+                all: All.last_of(&with_frames(message)),
             })
         };
-        enough(Letters::Ascii, 4)
-            .or_else(|| enough(Letters::Words, 2))
-            .or_else(|| enough(Letters::Marks, 1))
+        let mut near = [Ascii, Words, Marks, All].into_iter();
+        let near = near.find_map(|letters| of(letters).filter(|_| letters.are_near(message)));
+        near.or_else(|| {
+            let shown = plain(message).chars().last() == with_frames(message).chars().last();
+            let key = of(if shown { Marks } else { All })?;
+            Some(Self {
+                sparse: true,
+                ..key
+            })
+        })
+    }
+
+    /// Whether the message's end may be spread over the whole screen.
+    pub fn is_sparse(&self) -> bool {
+        self.sparse
     }
 
     /// The letters that are compared.
     pub fn letters_of(&self, text: &str) -> String {
         let keep = |c: &char| self.letters.keep(*c);
-        plain(text).chars().filter(keep).collect()
+        self.letters.seen(text).chars().filter(keep).collect()
     }
 
-    /// Whether the text ends as the message does.
+    /// Whether the text ends as the message does. Of a message whose letters are far apart, the text may be all that there is
+    /// room for.
     pub fn ends(&self, text: &str) -> bool {
-        self.letters_of(text).ends_with(self.tail())
+        let letters = self.letters_of(text);
+        letters.ends_with(self.tail())
+            || self.sparse && !letters.is_empty() && self.tail().ends_with(&letters)
     }
 
     /// Whether the message ends with `last`, its begin being in the rows above. Where a row has no letters, its marks count.
     pub fn ends_rows(&self, above: &[String], last: &str) -> bool {
-        let row = plain(last);
-        if row.chars().any(|c| self.letters.keep(c)) {
-            return self.ends(&[&above.concat(), last].concat());
-        }
-        let bare = row.trim_start_matches('|');
-        !bare.is_empty() && self.marks.ends_with(bare) && self.ends(&above.concat())
+        let shows_end = !self.letters_of(last).is_empty() || self.ends_in_marks(last);
+        shows_end && self.ends(&[&above.concat(), last].concat())
+    }
+
+    /// Whether a row shows the marks at the message's end. Which of them belong to a border at its side is not known.
+    fn ends_in_marks(&self, row: &str) -> bool {
+        let is_end = |marks: &str, row: &str| {
+            !row.is_empty() && (marks.ends_with(row) || row.ends_with(marks))
+        };
+        let (plain, all) = (plain(row), with_frames(row));
+        is_end(&self.marks, &plain)
+            || is_end(&self.marks, plain.trim_start_matches('|'))
+            || is_end(&self.all, &all)
+            || all
+                .strip_prefix(SIDES)
+                .is_some_and(|row| is_end(&self.all, row))
     }
 
     /// The rows in which the message ends, as often as it does.
@@ -137,10 +215,19 @@ pub fn plain(text: &str) -> String {
     plain
 }
 
+/// As [`plain`], with frames and what may be the drawing of a control: a message may have nothing else.
+fn with_frames(text: &str) -> String {
+    let seen = |c: &char| is_frame(*c) || is_seen(*c);
+    text.chars().filter(seen).collect()
+}
+
+/// A cell of the screen has room for a few accents only, so those of no width do not count.
 fn is_seen(c: char) -> bool {
-    let invisible = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}');
-    let frame = ('\u{2500}'..='\u{257f}').contains(&c);
-    !c.is_whitespace() && !c.is_control() && !invisible && !frame
+    !c.is_whitespace() && !c.is_control() && !is_frame(c) && c.width() != Some(0)
+}
+
+fn is_frame(c: char) -> bool {
+    ('\u{2500}'..='\u{257f}').contains(&c)
 }
 
 /// The length of the drawing of a control that the text begins with.

@@ -1,5 +1,7 @@
 //! However a program draws a draft, the draft is recognised: at every width, with every ending, scrolled or not.
 
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
 use super::*;
 
 /// How a program draws its input line.
@@ -78,6 +80,24 @@ const STYLES: [Style; 9] = [
 ];
 const ROWS: u16 = 12;
 
+/// The text in rows of so many cells, as a terminal wraps it.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut rows = vec![String::new()];
+    let mut used = 0;
+    for letter in text.chars() {
+        let cells = letter.width().unwrap_or(0);
+        if letter == '\n' || used + cells > width {
+            rows.push(String::new());
+            used = 0;
+        }
+        if letter != '\n' {
+            used += cells;
+            rows.last_mut().expect("a row").push(letter);
+        }
+    }
+    rows
+}
+
 /// A program that draws so.
 struct Painter {
     style: Style,
@@ -89,10 +109,10 @@ struct Painter {
 
 impl Painter {
     fn folded(&self, text: &str) -> Vec<String> {
-        let letters: Vec<char> = text.chars().collect();
-        let width = self.cols - self.style.indent.chars().count();
-        let mut rows: Vec<String> = letters.chunks(width).map(|c| c.iter().collect()).collect();
-        if rows.is_empty() || self.style.wraps && letters.len().is_multiple_of(width) {
+        let width = self.cols - self.style.indent.width();
+        let mut rows = wrapped(text, width);
+        if self.style.wraps && !text.is_empty() && rows.last().map(|row| row.width()) == Some(width)
+        {
             rows.push(String::new());
         }
         rows
@@ -117,7 +137,7 @@ impl Painter {
             rows.push(String::new());
         }
         let draft = self.entry(&self.draft);
-        let cursor = draft.last().map_or(0, |row| row.chars().count()) + 1;
+        let cursor = draft.last().map_or(0, |row| row.width()) + 1;
         rows.extend(draft);
         if self.draft.is_empty() {
             let room = self.cols - self.style.mark.chars().count();
@@ -136,9 +156,11 @@ impl Painter {
     /// What a program that only writes shows for a letter of the draft.
     fn echoed(&self, letter: char, shown: &mut String) {
         shown.push(letter);
-        let mark = self.style.mark.chars().count();
-        let filled = (mark + self.draft.chars().count()).is_multiple_of(self.cols);
-        if self.style.wraps && filled {
+        if !self.style.wraps || self.style.redraws {
+            return;
+        }
+        let rows = wrapped(&[self.style.mark, &self.draft].concat(), self.cols);
+        if rows.last().map(|row| row.width()) == Some(self.cols) && letter.width() != Some(0) {
             shown.push_str("\r\n");
         }
     }
@@ -162,7 +184,10 @@ impl Program for Painter {
                 shown += &format!("\r\n{}", self.style.mark);
             } else {
                 self.draft.push(letter);
-                self.echoed(letter, &mut shown);
+                match letter {
+                    '\n' => shown.push_str("\r\n"),
+                    _ => self.echoed(letter, &mut shown),
+                }
             }
         }
         match self.style.redraws {
@@ -318,6 +343,110 @@ fn controls_may_be_drawn_in_any_way() {
                     &mut world,
                     &format!("Relay message from bob [ws / 1]: {text}"),
                 );
+            }
+        }
+    }
+}
+
+/// So wide that the broker leaves it alone.
+const WIDE: u16 = 40;
+/// What borders and input lines are drawn with.
+const BORDERS: [&str; 14] = [
+    "|", "│", "┃", "║", ">", "❯", "─", "-", "=", "*", "+", "||", "│|", "─ >",
+];
+/// What a text may be made of.
+const BODIES: [&str; 22] = [
+    "y",
+    "é",
+    "é ",
+    "ж",
+    "Привет мир ",
+    "漢",
+    "漢 字。",
+    "a漢",
+    "🙂",
+    "👩\u{200d}💻",
+    "🙂 é",
+    "q\u{323}\u{30d}\u{30e}\u{311}\u{30d}\u{30e}\u{311}\u{30d}\u{30e}\u{311}",
+    "─\u{323}\u{30d}\u{30e}\u{311}\u{30d}\u{30e}\u{311}\u{30d}\u{30e}\u{311}",
+    "क्षि",
+    "─",
+    "│",
+    "|",
+    ">",
+    "* ",
+    "- ─|",
+    "^I",
+    "<09>",
+];
+
+#[test]
+fn a_draft_whose_last_row_holds_only_what_borders_are_drawn_with_is_submitted() {
+    for style in STYLES {
+        for ending in BORDERS {
+            let mut world = world(style, WIDE);
+            for cells in 80..80 + usize::from(WIDE) {
+                let text = made_of("same words again ", cells);
+                arrives(&mut world, &(text + ending));
+            }
+        }
+    }
+}
+
+/// A message of so many cells, made of one thing.
+fn made_of(body: &str, cells: usize) -> String {
+    let mut text = "Relay message from bob [ws / evt_1]: ".to_owned();
+    let mut used = text.width();
+    for letter in body.chars().cycle() {
+        let more = letter.width().unwrap_or(0);
+        if more > 0 && used + more > cells {
+            break;
+        }
+        used += more;
+        text.push(letter);
+    }
+    text.trim_end_matches('\u{200d}').to_owned()
+}
+
+#[test]
+fn a_draft_of_anything_is_submitted_though_it_fills_the_screen() {
+    let screen = usize::from(ROWS * WIDE);
+    for style in STYLES.into_iter().filter(|style| style.row.is_empty()) {
+        for body in BODIES {
+            let mut world = world(style, WIDE);
+            for cells in (0..usize::from(WIDE)).step_by(13) {
+                arrives(&mut world, &made_of(body, screen + 80 + cells));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_draft_that_fills_some_rows_with_one_thing_is_submitted() {
+    for style in STYLES {
+        for body in BODIES {
+            let mut world = world(style, WIDE);
+            for cells in (100..220).step_by(19) {
+                arrives(&mut world, &made_of(body, cells));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_draft_that_is_mostly_empty_is_submitted() {
+    for style in STYLES.into_iter().filter(|style| style.row.is_empty()) {
+        for (gap, times) in [("\n", 30), ("\n\n\n\n\n\n\n", 4), (" ", 300)] {
+            for end in ["b", "é", "漢", ".", "|", "─", "b."] {
+                let mut world = world(style, WIDE);
+                let lines = format!("{end}{gap}").repeat(times) + end;
+                let far = format!("{}{end}", gap.repeat(times));
+                for text in [lines, far] {
+                    arrives(
+                        &mut world,
+                        &format!("Relay message from bob [ws / evt_1]: {text}"),
+                    );
+                }
             }
         }
     }

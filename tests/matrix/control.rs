@@ -232,7 +232,9 @@ fn answer(socket: &mut Socket, frame: &Value) {
     }
 }
 
-/// N12, N31, N32: each spawn ends as one agent on one node, also when several run at once.
+/// N12, N31, N32: each spawn ends as one agent on one node; with an engine that moves no open work also when several run at
+/// once. Others take a list that crosses an order on its way for one that knows nothing of the order (engine-wire 3.4), which no
+/// node can prevent, so there the spawns follow one another.
 pub fn a_fleet_of_programs_that_serve_spawns_starts_each_agent_once(age: Option<&'static str>) {
     let world = World::of(age);
     let nodes = [world.node("one"), world.node("two")];
@@ -244,7 +246,9 @@ pub fn a_fleet_of_programs_that_serve_spawns_starts_each_agent_once(age: Option<
         assert_eq!(status, 201, "{body}");
         body
     };
-    for asked in [vec![spawn(0)], vec![spawn(1), spawn(2), spawn(3)]] {
+    let at_once = if age.is_none() { 3 } else { 1 };
+    for some in [0, 1, 2, 3].chunks(at_once) {
+        let asked: Vec<Value> = some.iter().map(|n| spawn(*n)).collect();
         for body in asked {
             let over = world.ended("spawn", &body);
             assert_eq!(over["status"], "completed", "{over}");

@@ -68,6 +68,25 @@ impl Member {
     pub(super) fn session_ref(&self) -> Option<String> {
         session_ref(&self.request)
     }
+
+    /// The request to have the agent back that bears this identity at the engine, which gives a name out once
+    /// (engine-wire 3.4).
+    pub(super) fn recovery(
+        &self,
+        request: String,
+        name: &AgentName,
+        expected_agent_id: AgentId,
+    ) -> AgentRecover {
+        let session_ref = self.session_ref();
+        AgentRecover {
+            id: Some(request),
+            name: name.clone(),
+            expected_agent_id,
+            invocation_id: self.born_of.clone(),
+            resumable: session_ref.as_ref().map(|_| true),
+            session_ref,
+        }
+    }
 }
 
 impl Dispatcher {
@@ -123,15 +142,7 @@ impl Dispatcher {
             return;
         };
         member.admission.recovering = true;
-        let session_ref = member.session_ref();
-        let frame = AgentRecover {
-            id: Some(id),
-            name: name.clone(),
-            expected_agent_id,
-            invocation_id: member.born_of.clone(),
-            resumable: session_ref.as_ref().map(|_| true),
-            session_ref,
-        };
+        let frame = member.recovery(id, name, expected_agent_id);
         out.effects.push(Effect::Send(Up::AgentRecover(frame)));
     }
 

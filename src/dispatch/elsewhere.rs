@@ -17,7 +17,7 @@ use crate::time::Now;
 use crate::wire::down::ErrorFrame;
 use crate::wire::event::{BrokerEvent, NestedError};
 use crate::wire::rest::NodeAgent;
-use crate::wire::up::{AgentRecover, AgentRegister, InventoryMember, InventorySync, Up};
+use crate::wire::up::{AgentRegister, InventoryMember, InventorySync, Up};
 
 /// What an engine says of an agent that runs on another node.
 const ELSEWHERE: &str = "agent_location_conflict";
@@ -346,15 +346,7 @@ impl Dispatcher {
         match known.filter(|_| ours && error.code == "agent_already_exists") {
             Some(expected_agent_id) => {
                 member.renewal.request = Some(id.clone());
-                let session_ref = member.session_ref();
-                let frame = AgentRecover {
-                    id: Some(id),
-                    name: name.clone(),
-                    expected_agent_id,
-                    invocation_id: member.born_of.clone(),
-                    resumable: session_ref.as_ref().map(|_| true),
-                    session_ref,
-                };
+                let frame = member.recovery(id, &name, expected_agent_id);
                 out.effects.push(Effect::Send(Up::AgentRecover(frame)));
             }
             None => {

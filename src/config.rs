@@ -18,7 +18,7 @@ pub const HOSTED_ENGINE: &str = "https://cast.agentrelay.com";
 /// The state folder's name, in the folder where `up` is run.
 pub const STATE_DIR: &str = ".relay-broker";
 
-/// The agent programs that the engine's own spawn call knows (engine-wire 2.3).
+/// The agent programs that the engine's own spawn call knows ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)).
 const KNOWN_HARNESSES: [&str; 7] = [
     "claude", "codex", "gemini", "aider", "goose", "opencode", "grok",
 ];

@@ -35,11 +35,13 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// The node's identity at the engine, `node_` and 32 hex digits unless an operator pinned another (engine-wire 7).
+    /// The node's identity at the engine, `node_` and 32 hex digits unless an operator pinned another
+    /// ([engine-protocol 7](crate::docs::engine_protocol#7)).
     NodeId
 }
 text_id! {
-    /// The engine's immutable id of an agent. Sequence numbers count per `AgentId`, never per name (engine-wire 4.2).
+    /// The engine's immutable id of an agent. Sequence numbers count per `AgentId`, never per name
+    /// ([engine-protocol 4.2](crate::docs::engine_protocol#4.2)).
     AgentId
 }
 text_id! {
@@ -55,7 +57,7 @@ text_id! {
     DeliveryId
 }
 text_id! {
-    /// One run of an action; answered once (engine-wire 5).
+    /// One run of an action; answered once ([engine-protocol 5](crate::docs::engine_protocol#5)).
     InvocationId
 }
 text_id! {
@@ -140,7 +142,8 @@ macro_rules! number_id {
 }
 
 number_id! {
-    /// Position of a delivery in one agent's mail, from 1; 0 marks frames outside the sequence (engine-wire 4.2).
+    /// Position of a delivery in one agent's mail, from 1; 0 marks frames outside the sequence
+    /// ([engine-protocol 4.2](crate::docs::engine_protocol#4.2)).
     Seq
 }
 number_id! {

@@ -64,6 +64,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod dispatch;
+pub mod docs;
 pub mod engine;
 pub mod handlers;
 pub mod hub;

@@ -262,7 +262,7 @@ impl ApiCall {
     }
 }
 
-/// What a sidecar says (local-api 6.1).
+/// What a sidecar says ([local-api 6.1](crate::docs::local_api#6.1)).
 #[derive(Clone, Debug, PartialEq)]
 pub enum SidecarCall {
     /// What it can do, and how to start it again should it go.
@@ -439,7 +439,8 @@ pub enum Effect {
 pub enum LinkCommand {
     /// Flush what is queued, close, and end the thread.
     Finish,
-    /// Drop this link and open another: the engine sends again what it has (engine-wire 4.4).
+    /// Drop this link and open another: the engine sends again what it has
+    /// ([engine-protocol 4.4](crate::docs::engine_protocol#4.4)).
     Reconnect,
 }
 

@@ -34,7 +34,8 @@ impl Add<Duration> for Mono {
 pub struct Wall(pub u64);
 
 impl Wall {
-    /// `2026-06-28T10:00:00.000Z`, the form all engine messages use (engine-wire 1.4).
+    /// `2026-06-28T10:00:00.000Z`, the form all engine messages use
+    /// ([engine-protocol 1.4](crate::docs::engine_protocol#1.4)).
     pub fn iso(self) -> String {
         let at = std::time::UNIX_EPOCH + Duration::from_millis(self.0.min(253_402_300_799_999));
         humantime::format_rfc3339_millis(at).to_string()

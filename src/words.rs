@@ -119,9 +119,9 @@ pub fn is_nothing_but_controls(text: &str) -> bool {
 }
 
 /// Removes whatever could act as a key or a command of the terminal: every escape sequence, then all controls except
-/// newline and tab (injection, rule 4). Line ends, Unicode's among them, become LF; those at the end go. What turns the
-/// direction of text or is seen by nobody goes as well, because with it a person reads something else than the agent; what
-/// belongs to an emoji stays. Letters and their accents are composed.
+/// newline and tab ([injection 1.4](crate::docs::injection#1.4)). Line ends, Unicode's among them, become LF; those at the
+/// end go. What turns the direction of text or is seen by nobody goes as well, because with it a person reads something else
+/// than the agent; what belongs to an emoji stays. Letters and their accents are composed.
 pub fn sanitise(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;

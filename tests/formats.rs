@@ -1,4 +1,4 @@
-//! What is written today must be read tomorrow: frames (engine-wire 3.4, 3.5 and 4.7) and journals, kept as files.
+//! What is written today must be read tomorrow: frames (engine-protocol 3.4, 3.5 and 4.7) and journals, kept as files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -350,7 +350,7 @@ fn an_error_or_a_reply_without_an_id_is_still_read() {
     }
 }
 
-/// What the oldest engine we support knows of the frames the broker sends (the E5 column of engine-wire 3.7). It takes
+/// What the oldest engine we support knows of the frames the broker sends (the E5 column of engine-protocol 3.7). It takes
 /// any other key for a broken frame. `agent.recover` is sent only to engines that know it.
 const OLDEST: &[(&str, &[&str])] = &[
     (

@@ -52,6 +52,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("broker", 5),
     ("config", 5),
     ("cli", 5),
+    ("docs", 5),
     ("main", 5),
     ("lib", 5),
 ];

@@ -88,7 +88,7 @@ fn messages_that_are_too_large_become_dead_letters_and_what_comes_behind_them_is
     let node = Node::up(folder.path(), &engine.flags());
     let mut link = engine.link();
     link.register();
-    // As an engine writes it: what it is and for whom comes before the words (engine-wire 3.5).
+    // As an engine writes it: what it is and for whom comes before the words (engine-protocol 3.5).
     for (seq, mib) in [(1, 5), (2, 20)] {
         let words = "x".repeat(mib << 20);
         link.say(Message::text(format!(

@@ -49,14 +49,15 @@ const GONE: Duration = Duration::from_millis(50);
 /// Where something else than the empty input line has the keyboard after Enter, it must stay away this long: a picture may be
 /// half drawn, and some composers take an Enter for a line's end.
 const STAYS_AWAY: Duration = Duration::from_millis(600);
-/// How long a program's own proof is waited for once the text is gone: they come within 100 ms (injection, "Proof of
-/// submission outside the screen").
+/// How long a program's own proof is waited for once the text is gone: they come within 100 ms
+/// ([injection 5](crate::docs::injection#5)).
 const HOPE: Duration = Duration::from_millis(200);
 /// How often a program's history is looked into.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 /// And until when, from Enter.
 const ASK_UNTIL: Duration = Duration::from_secs(2);
-/// While the draft still stands in the input line, Enter was swallowed: when to press it again (injection, rule 8).
+/// While the draft still stands in the input line, Enter was swallowed: when to press it again
+/// ([injection 1.8](crate::docs::injection#1.8)).
 const AGAIN: [Duration; 4] = [
     Duration::from_millis(600),
     Duration::from_millis(800),

@@ -64,7 +64,7 @@ pub fn framed(text: &str, frame: Frame, raw: bool) -> Vec<u8> {
         Frame::Paste => {
             let mut bytes = Vec::with_capacity(text.len() + 14);
             bytes.extend_from_slice(b"\x1b[200~");
-            // A blank disarms what composers take as a command at the start, or complete at the end (injection, rule 4).
+            // A blank disarms what composers take as a command at the start, or complete at the end (injection 1.4).
             if !raw && text.starts_with(['/', '!', '@', '#', '?']) {
                 bytes.push(b' ');
             }

@@ -14,7 +14,7 @@ pub struct Profile {
     /// File name of the program.
     pub program: Cow<'static, str>,
     /// It has a composer: raw mode and bracketed paste, or it is not at its prompt. Typing earlier leaves drafts whose
-    /// Enter was swallowed (injection, start-up).
+    /// Enter was swallowed ([injection 3](crate::docs::injection#3)).
     pub composer: bool,
     /// It takes each line that it reads for something of its own, so a message comes as one line. `None`: only as long as its
     /// terminal is in line mode; with several lines a sender could write a line in another's name there.

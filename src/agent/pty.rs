@@ -422,7 +422,7 @@ fn command(spec: &AgentSpec, exe: &Path, status: OsString) -> CommandBuilder {
     command.env(running::NAME, spec.name.as_str());
     if let Some(token) = &spec.token {
         command.env("RELAY_AGENT_TOKEN", token.reveal());
-        // Clients in the agent have no need to register, which would kill this token on older engines (engine-wire 3.4).
+        // Clients in the agent have no need to register, which would kill this token on older engines (engine-protocol 3.4).
         command.env("RELAY_SKIP_BOOTSTRAP", "1");
     }
     command

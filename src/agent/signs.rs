@@ -32,7 +32,7 @@ pub fn is_busy(rows: &[String]) -> bool {
 }
 
 /// What one sequence says; `None` if it is about something else. Measured on Claude Code, Codex and Gemini CLI
-/// (injection, "The CLIs").
+/// ([injection 6](crate::docs::injection#6)).
 pub fn of(told: &Told) -> Option<Sign> {
     match told {
         Told::Title(Some('✳' | '◇')) | Told::Progress(false) => Some(Sign::Idle),

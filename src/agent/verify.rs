@@ -1,6 +1,7 @@
 //! Did it arrive? Finding a message again on the screen or in the output, and how often to look whether the program has
 //! read its terminal. Comparisons go by letters and digits only: wrapping, tabs and widths differ from program to
-//! program, and a strict comparison leaves drafts stuck (injection, rule 6). Decides nothing about when to press Enter.
+//! program, and a strict comparison leaves drafts stuck ([injection 1.6](crate::docs::injection#1.6)). Decides nothing about
+//! when to press Enter.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::time::Mono;
 /// message's number, so that two like ones are told apart.
 const KEY: usize = 32;
 /// Composers draw what is shorter in full, and longer ones, of this many characters or more than a few lines, as placeholders
-/// (injection, "The CLIs").
+/// ([injection 6](crate::docs::injection#6)).
 const SHORT: usize = 400;
 /// And so many lines.
 const LINES: usize = 3;

@@ -1,6 +1,7 @@
 //! `WS /api/fleet/ws`: a program in any language registers handlers for actions, is invoked, and can spawn, send and
-//! release (local-api 6.1). Frames are version-2 envelopes; each request is answered with its `request_id`. Calls that
-//! wait for a process or the engine run on threads of their own, so that invocations go on meanwhile.
+//! release ([local-api 6.1](crate::docs::local_api#6.1)). Frames are version-2 envelopes; each request is answered with its
+//! `request_id`. Calls that wait for a process or the engine run on threads of their own, so that invocations go on
+//! meanwhile.
 
 use std::net::TcpStream;
 use std::sync::Arc;

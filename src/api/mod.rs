@@ -1,6 +1,6 @@
-//! The local HTTP API (local-api 2 and 3): how people, clients and attached terminals reach a running broker. It checks
-//! who asks, turns requests into [`ApiCall`]s, and answers into JSON; what the broker does about a call is not decided
-//! here. Terminal bytes go straight between a client and the agent's thread.
+//! The local HTTP API ([local-api 2](crate::docs::local_api#2) and [3](crate::docs::local_api#3)): how people, clients and
+//! attached terminals reach a running broker. It checks who asks, turns requests into [`ApiCall`]s, and answers into JSON;
+//! what the broker does about a call is not decided here. Terminal bytes go straight between a client and the agent's thread.
 
 mod attach;
 mod auth;

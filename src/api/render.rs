@@ -1,4 +1,5 @@
-//! Answers and refusals as HTTP. Every error body is flat and carries every key that some client reads (local-api 2.1).
+//! Answers and refusals as HTTP. Every error body is flat and carries every key that some client reads
+//! ([local-api 2.1](crate::docs::local_api#2.1)).
 
 use serde_json::json;
 
@@ -140,7 +141,7 @@ pub(crate) fn ok(body: &impl serde::Serialize) -> Response {
     finish(Response::json(200, body))
 }
 
-/// What the dispatcher says, in the shapes of local-api 2.
+/// What the dispatcher says, in the shapes of [local-api 2](crate::docs::local_api#2).
 pub(crate) fn reply(reply: &Reply) -> Response {
     match reply {
         Reply::Spawned(spawned) => ok(spawned),

@@ -1,5 +1,6 @@
-//! The two WebSockets that clients of the wire contract use: the event stream (local-api 3.1) and terminal input with
-//! acknowledgements (local-api 2.5). Each sleeps in one `poll` and wakes for nothing but news and its pings.
+//! The two WebSockets that clients of the wire contract use: the event stream ([local-api 3.1](crate::docs::local_api#3.1))
+//! and terminal input with acknowledgements ([local-api 2.5](crate::docs::local_api#2.5)). Each sleeps in one `poll` and
+//! wakes for nothing but news and its pings.
 
 use std::collections::VecDeque;
 use std::net::TcpStream;

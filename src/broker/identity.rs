@@ -73,7 +73,7 @@ pub(super) fn identify(settings: &Settings) -> Result<Identity, StartError> {
 }
 
 /// The id this node asks for. A token that the operator gives belongs to one id, which cannot depend on the folder: the
-/// machine's seed itself, unless that is given too (engine-wire 7).
+/// machine's seed itself, unless that is given too ([engine-protocol 7](crate::docs::engine_protocol#7)).
 fn own_id(settings: &Settings, workspace_id: &WorkspaceId) -> Result<NodeId, StartError> {
     if let Some(id) = &settings.node_id {
         return Ok(NodeId::new(id.clone()));

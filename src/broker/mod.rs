@@ -40,7 +40,7 @@ use shell::{Inbound, Shell};
 /// How many events wait for the dispatcher. Full means that whoever has news waits: back-pressure, toward the network and
 /// the terminals, where it belongs.
 const INBOX: usize = 1024;
-/// How many events are kept for subscribers that come back (local-api 3.1).
+/// How many events are kept for subscribers that come back ([local-api 3.1](crate::docs::local_api#3.1)).
 const EVENTS_KEPT: usize = 1000;
 /// How many bytes they may take together; the oldest go first.
 const EVENTS_BYTES: usize = 4 * 1024 * 1024;

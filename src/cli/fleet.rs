@@ -17,7 +17,8 @@ use crate::time::Wall;
 use crate::wire::local::AgentList;
 use crate::wire::rest::{Invocation, RosterEntry};
 
-/// How long a spawn or release elsewhere may take: engines try another node after 30 s (engine-wire 5.3).
+/// How long a spawn or release elsewhere may take: engines try another node after 30 s
+/// ([engine-protocol 5.3](crate::docs::engine_protocol#5.3)).
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);

@@ -270,7 +270,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Whether the engine says that an agent of another node has the message. Nodes acknowledge what is in a terminal,
-    /// and the engine then lists the agent as a reader (engine-wire 4.5).
+    /// and the engine then lists the agent as a reader ([engine-protocol 4.5](crate::docs::engine_protocol#4.5)).
     fn look(&mut self) -> Result<bool, Failure> {
         let path = format!(
             "/api/messages/{}/readers",

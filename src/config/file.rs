@@ -16,7 +16,8 @@ use crate::wire::event::Policy;
 
 /// The file's name in the folder where `up` is run.
 pub const NAME: &str = "relay-broker.toml";
-/// How long a handler may take by default; engines give an action to somebody else after 30 s (engine-wire 5.3).
+/// How long a handler may take by default; engines give an action to somebody else after 30 s
+/// ([engine-protocol 5.3](crate::docs::engine_protocol#5.3)).
 const TIMEOUT: Duration = Duration::from_secs(25);
 /// How many handlers of one action run at once by default.
 const CONCURRENCY: usize = 4;

@@ -149,8 +149,8 @@ impl Dispatcher {
         }
     }
 
-    /// The engine says that a message will not arrive (engine-wire 4.6). What it has handed to a broker, and what we took in
-    /// before, has its own end.
+    /// The engine says that a message will not arrive ([engine-protocol 4.6](crate::docs::engine_protocol#4.6)). What it has
+    /// handed to a broker, and what we took in before, has its own end.
     pub(super) fn engine_gave_up(&mut self, now: Now, data: &Value, out: &mut Out) {
         let text = |key: &str| data[key].as_str().filter(|text| !text.is_empty());
         let (Some(message), Some(name)) = (text("message_id"), text("target_agent_name")) else {

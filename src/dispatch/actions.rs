@@ -1,5 +1,5 @@
 //! Actions the engine asks of this node, answered once per invocation: a repetition gets the same answer, and one that is
-//! still running is not started again (engine-wire 5.3).
+//! still running is not started again ([engine-protocol 5.3](crate::docs::engine_protocol#5.3)).
 
 use serde_json::Value;
 
@@ -104,7 +104,8 @@ impl Dispatcher {
 
 impl Dispatcher {
     /// What was answered on a link that broke, or without one, may never have arrived, and before the list says that it is
-    /// over: the engine gives what it still waits for to another node then (engine-wire 11.3). It takes each answer once.
+    /// over: the engine gives what it still waits for to another node then
+    /// ([engine-protocol 3.9](crate::docs::engine_protocol#3.9)). It takes each answer once.
     pub(super) fn answer_again(&mut self, out: &mut Out) {
         for id in self.link.take_answers() {
             if let Some(Some(outcome)) = self.ledger.answer(&id) {
@@ -115,7 +116,7 @@ impl Dispatcher {
     }
 }
 
-/// Looks a text up in the input, or one level down under `agent` (engine-wire 5.4).
+/// Looks a text up in the input, or one level down under `agent` ([engine-protocol 5.4](crate::docs::engine_protocol#5.4)).
 fn field<'a>(input: &'a Value, names: &[&str]) -> Option<&'a str> {
     let levels = [Some(input), input.get("agent").filter(|a| a.is_object())];
     levels.into_iter().flatten().find_map(|level| {

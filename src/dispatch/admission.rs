@@ -21,7 +21,8 @@ use crate::wire::up::{AgentDeregister, AgentRecover, AgentRegister, Up};
 
 /// How long the engine may take for an agent that it asked for itself; it gives the spawn to another node then.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// How long for a local caller, who must hear the reason before its client gives up (local-api 2.1).
+/// How long for a local caller, who must hear the reason before its client gives up
+/// ([local-api 2.1](crate::docs::local_api#2.1)).
 const CALLER_WAITS: Duration = Duration::from_secs(20);
 /// How long an engine that answered nothing is left alone before an agent of the broker's own is offered again.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -70,7 +71,7 @@ impl Member {
     }
 
     /// The request to have the agent back that bears this identity at the engine, which gives a name out once
-    /// (engine-wire 3.4).
+    /// ([engine-protocol 3.4](crate::docs::engine_protocol#3.4)).
     pub(super) fn recovery(
         &self,
         request: String,
@@ -460,7 +461,8 @@ impl Dispatcher {
 
     // ---- a start that came to nothing -----------------------------------------------------------------------------
 
-    /// A name that only this start had is free again everywhere: going offline alone keeps it (engine-wire 11.5).
+    /// A name that only this start had is free again everywhere: going offline alone keeps it
+    /// ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)).
     pub(super) fn forget(&mut self, name: &AgentName, agent_id: AgentId, out: &mut Out) {
         let call = RestCall::Forget {
             name: name.clone(),

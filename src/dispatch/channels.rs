@@ -8,7 +8,8 @@ use crate::wire::event::BrokerEvent;
 use crate::wire::local;
 
 impl Dispatcher {
-    /// Has an agent listen to further channels, or to some no longer. What is so already changes nothing (local-api 2.4).
+    /// Has an agent listen to further channels, or to some no longer. What is so already changes nothing
+    /// ([local-api 2.4](crate::docs::local_api#2.4)).
     pub(super) fn change_channels(
         &mut self,
         name: &AgentName,

@@ -576,7 +576,7 @@ fn is_raw(delivery: &Delivery) -> bool {
     delivery.raw && matches!(delivery.origin, Origin::Local)
 }
 
-/// The line an agent reads (local-api 4.1): who, where, which message, the words.
+/// The line an agent reads ([local-api 4.1](crate::docs::local_api#4.1)): who, where, which message, the words.
 fn relay_line(delivery: &Delivery, workspace: Option<&str>) -> String {
     let body = delivery.body.trim_end_matches(['\n', '\r']);
     if is_raw(delivery) {

@@ -1,7 +1,8 @@
 //! Agents that run here although the engine says otherwise. It gives an open spawn to somebody else as soon as a link is
-//! lost (engine-wire 5.3), and both programs go on; or the name is another agent's by now. Whoever lists such an agent is
-//! told so (engine-wire 3.4): one that runs on another node is ended here, because it would hear of nothing and two would
-//! do the work of one; one whose identity the engine does not know is registered anew, and ended when that is refused.
+//! lost ([engine-protocol 5.3](crate::docs::engine_protocol#5.3)), and both programs go on; or the name is another agent's by
+//! now. Whoever lists such an agent is told so ([engine-protocol 3.4](crate::docs::engine_protocol#3.4)): one that runs on
+//! another node is ended here, because it would hear of nothing and two would do the work of one; one whose identity the
+//! engine does not know is registered anew, and ended when that is refused.
 
 use std::collections::BTreeMap;
 
@@ -86,7 +87,8 @@ impl Renewal {
     }
 }
 
-/// A location conflict is told with a code of its own, by a hosted variant only in words (engine-wire 11.6).
+/// A location conflict is told with a code of its own, by a hosted variant only in words
+/// ([engine-protocol 3.10](crate::docs::engine_protocol#3.10)).
 pub(super) fn recognised(mut error: ErrorFrame) -> ErrorFrame {
     let words = error.message.to_lowercase();
     if error.code == NO_CODE && words.contains("active") && words.contains("another") {
@@ -107,7 +109,7 @@ fn named<'a>(message: &str, listed: &'a [InventoryMember]) -> Option<&'a AgentNa
 }
 
 /// Those that a reply does not take: by name with a code, by name alone, or only how many, as the engine's age has it
-/// (engine-wire 11.4).
+/// ([engine-protocol 3.9](crate::docs::engine_protocol#3.9)).
 enum Rejected {
     Some(Vec<Refused>),
     Number,
@@ -252,7 +254,8 @@ impl Dispatcher {
     }
 
     /// One that runs on another node is ended; any other is asked for anew, as a new agent only: who runs on another node is
-    /// not given to us then, and so not taken away from there (engine-wire 3.4, 11.5). Says whether anything came of it.
+    /// not given to us then, and so not taken away from there ([engine-protocol 3.4](crate::docs::engine_protocol#3.4),
+    /// [2.3](crate::docs::engine_protocol#2.3)). Says whether anything came of it.
     fn all_refused(&mut self, now: Now, refused: Vec<Refused>, out: &mut Out) -> bool {
         let mut news = false;
         for Refused { name, code } in refused {

@@ -11,7 +11,8 @@ use crate::ledger::Record;
 use crate::msg::{Effect, HandlerRun};
 use crate::wire::up::{Capability, Outcome};
 
-/// How many invocations wait for one action; the engine keeps as many for a node (engine-wire 5.3). One more is refused.
+/// How many invocations wait for one action; the engine keeps as many for a node
+/// ([engine-protocol 5.3](crate::docs::engine_protocol#5.3)). One more is refused.
 const WAITING: usize = 100;
 
 /// What runs and waits.
@@ -120,7 +121,7 @@ impl Dispatcher {
     }
 }
 
-/// Clients read an output only if it is an object or null (engine-wire 2.7).
+/// Clients read an output only if it is an object or null ([engine-protocol 2.7](crate::docs::engine_protocol#2.7)).
 pub(super) fn as_object(output: Value) -> Value {
     match output {
         Value::Null | Value::Object(_) => output,

@@ -1,5 +1,6 @@
-//! Actions that an agent serves, not the node (engine-wire 5.5): the engine sends the invocation to the agent's node, and the
-//! agent answers the engine itself. So the agent is told, once, by a message; only what can never reach it is answered here.
+//! Actions that an agent serves, not the node ([engine-protocol 5.5](crate::docs::engine_protocol#5.5)): the engine sends the
+//! invocation to the agent's node, and the agent answers the engine itself. So the agent is told, once, by a message; only
+//! what can never reach it is answered here.
 
 use serde_json::json;
 

@@ -109,7 +109,7 @@ impl Dispatcher {
             frame.delivery_id = DeliveryId::new(format!("del_{}_{}", frame.msg_id, frame.agent_id));
         }
         if is_denial(frame) {
-            // All refusals of one action bear the same ids (engine-wire 4.2), and none is ever sent again.
+            // All refusals of one action bear the same ids (engine-protocol 4.2), and none is ever sent again.
             let id = format!("{}_{}", frame.delivery_id, self.unused(now));
             frame.delivery_id = DeliveryId::new(id);
         }
@@ -262,7 +262,8 @@ impl Dispatcher {
 
     /// Numbers are missing. They may still come with a replay, and taking this frame now would make them look stale, and
     /// lose them. So it waits while we ask: first for the agents' mail, then by a new link, on which the engine sends all
-    /// it has in order. Only what is missing even then is gone: expired rows leave gaps (engine-wire 4.4).
+    /// it has in order. Only what is missing even then is gone: expired rows leave gaps
+    /// ([engine-protocol 4.4](crate::docs::engine_protocol#4.4)).
     fn hold_early(&mut self, now: Now, frame: Deliver, out: &mut Out) {
         let agent_id = frame.agent_id.clone();
         if self.asked_anew.get(&agent_id) == Some(&self.ledger.received(&agent_id)) {

@@ -13,9 +13,9 @@ use crate::wire::event::BrokerEvent;
 /// Bounds of one agent's mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Messages of the engine; its own cap is 1,000 (engine-wire 4.6).
+    /// Messages of the engine; its own cap is 1,000 ([engine-protocol 4.6](crate::docs::engine_protocol#4.6)).
     pub engine: usize,
-    /// Messages of this machine; one more is refused (local-api 4.7).
+    /// Messages of this machine; one more is refused ([local-api 4.3](crate::docs::local_api#4.3)).
     pub local: usize,
     /// Bytes of messages, for those of the engine and those of this machine each. A single message is always taken.
     pub bytes: usize,

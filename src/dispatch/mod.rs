@@ -287,7 +287,7 @@ impl Dispatcher {
             Down::ContextUpdate(news) if news.event == "delivery.failed" => {
                 self.engine_gave_up(now, &news.data, out);
             }
-            // News for screens, and a ping that wants no answer (engine-wire 3.1, 3.5).
+            // News for screens, and a ping that wants no answer (engine-protocol 3.1, 3.5).
             Down::ContextUpdate(_) | Down::Ping => {}
         }
     }

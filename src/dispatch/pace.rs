@@ -1,5 +1,5 @@
-//! How soon after one message the next may be typed: at once, unless typing lately failed (local-api 4.5). A terminal
-//! that takes its messages is never slowed down.
+//! How soon after one message the next may be typed: at once, unless typing lately failed
+//! ([local-api 4.2](crate::docs::local_api#4.2)). A terminal that takes its messages is never slowed down.
 
 use std::time::Duration;
 

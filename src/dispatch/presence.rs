@@ -16,12 +16,12 @@ use crate::time::{Mono, Now, soonest};
 use crate::wire::event::BrokerEvent;
 use crate::wire::up::{Capability, InventorySync, NodeDeregister, NodeHeartbeat, Up};
 
-/// Between heartbeats; the engine takes a node for dead after 45 s (engine-wire 6).
+/// Between heartbeats; the engine takes a node for dead after 45 s ([engine-protocol 6](crate::docs::engine_protocol#6)).
 pub const HEARTBEAT: Duration = Duration::from_secs(12);
 /// Inventory is repeated with every this many heartbeats, so that a lost one heals within a minute.
 const INVENTORY_EVERY: u32 = 5;
-/// How long a list that agents' mail depends on waits for what runs here. By then an engine has given what it had no answer to
-/// to another node anyway, list or not (engine-wire 5.3).
+/// How long a list that agents' mail depends on waits for what runs here. By then an engine has given what it had no answer
+/// to to another node anyway, list or not ([engine-protocol 5.3](crate::docs::engine_protocol#5.3)).
 const LIST_WAITS: Duration = Duration::from_secs(45);
 /// How many answers are sent again on the next link. The engine asks again for others.
 const ANSWERS: usize = 16;
@@ -50,7 +50,7 @@ pub(super) struct Link {
     /// The engine has shown that it does not understand the cursor capability.
     pub no_cursor: bool,
     /// The engine has shown that it sends nothing again when it is given the list of agents, as those from 8.2 on do for
-    /// agents that are ready already (engine-wire 4.4).
+    /// agents that are ready already ([engine-protocol 4.4](crate::docs::engine_protocol#4.4)).
     pub lists_replay_nothing: bool,
     /// Who ended while there was no link.
     pub farewells: BTreeMap<AgentName, AgentId>,
@@ -78,7 +78,8 @@ impl Link {
     }
 
     /// Whether the engine listens: it took our registration on this very link. What it hears before that it takes for the
-    /// words of whoever is registered as this node (engine-wire 11.1, 11.2).
+    /// words of whoever is registered as this node ([engine-protocol 3.8](crate::docs::engine_protocol#3.8),
+    /// [3.9](crate::docs::engine_protocol#3.9)).
     pub(super) fn is_open(&self) -> bool {
         self.up && self.registered
     }
@@ -192,7 +193,7 @@ impl Dispatcher {
     }
 
     /// `spawn:<harness>` for each harness, as capacity. Never a bare `spawn`: on old engines it would catch every spawn of
-    /// the workspace (engine-wire 5.1).
+    /// the workspace ([engine-protocol 5.1](crate::docs::engine_protocol#5.1)).
     pub(super) fn capabilities(&self) -> Vec<Capability> {
         let spawns = self.facts.harnesses.iter();
         let spawns = spawns.map(|h| Capability::of(format!("spawn:{h}"), "capacity"));
@@ -203,7 +204,8 @@ impl Dispatcher {
         by_name.into_values().collect()
     }
 
-    /// Tells the engine at once what can be done here. Only a registration makes actions known (engine-wire 3.4).
+    /// Tells the engine at once what can be done here. Only a registration makes actions known
+    /// ([engine-protocol 3.4](crate::docs::engine_protocol#3.4)).
     pub(super) fn capabilities_changed(&mut self, now: Now, out: &mut Out) {
         if self.link.up {
             self.register_node(now, out);
@@ -220,7 +222,8 @@ impl Dispatcher {
     }
 
     /// The complete live set, as soon as nothing that the engine asked for runs here: it gives to another node what it has
-    /// open on this one and does not find in the list (engine-wire 11.3), and two would do it.
+    /// open on this one and does not find in the list ([engine-protocol 3.9](crate::docs::engine_protocol#3.9)), and two
+    /// would do it.
     pub(super) fn inventory(&mut self, out: &mut Out) {
         self.link.inventory_owed = !self.invocations.is_empty();
         if !self.link.inventory_owed {
@@ -229,7 +232,8 @@ impl Dispatcher {
     }
 
     /// The same, where mail depends on it: on a new link the engine sends none before a list, and none again without one
-    /// (engine-wire 4.4, 11.2). This one does not wait for ever.
+    /// ([engine-protocol 4.4](crate::docs::engine_protocol#4.4), [3.9](crate::docs::engine_protocol#3.9)). This one does not
+    /// wait for ever.
     pub(super) fn inventory_needed(&mut self, now: Now, out: &mut Out) {
         if !self.link.is_open() {
             return;
@@ -240,8 +244,8 @@ impl Dispatcher {
         }
     }
 
-    /// Never empty: an empty list would take agents offline that a lost list might still name (engine-wire 3.4); agents
-    /// that end are deregistered one by one.
+    /// Never empty: an empty list would take agents offline that a lost list might still name
+    /// ([engine-protocol 3.4](crate::docs::engine_protocol#3.4)); agents that end are deregistered one by one.
     fn list(&mut self, out: &mut Out) {
         self.link.inventory_owed = false;
         self.link.inventory_by = None;

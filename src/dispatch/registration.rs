@@ -16,17 +16,19 @@ use crate::wire::up::{Capability, NodeRegister, Provider, Up};
 
 /// How long the engine may take to answer, and how long a refusal is left to stand that may pass by itself.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
-/// The same for another instance of this node, which keeps its place until it has been silent for 35 s (engine-wire 11.1).
+/// The same for another instance of this node, which keeps its place until it has been silent for 35 s
+/// ([engine-protocol 3.8](crate::docs::engine_protocol#3.8)).
 const INSTANCE_AGAIN_AFTER: Duration = Duration::from_secs(3);
 /// For so many times; whoever is still there then is no ghost.
 const INSTANCE_TRIES: u32 = 20;
 /// Under which name this process serves its node. It is the one that engines give to those who name none, whose actions
-/// are known in the whole workspace (engine-wire 3.7).
+/// are known in the whole workspace ([engine-protocol 3.7](crate::docs::engine_protocol#3.7)).
 const PROVIDER: &str = "default";
 /// Asks the engine to tell us its cursors and to send mail again per agent, not all of it with each registration.
 const CURSOR: &str = "relay:delivery-cursor-v1";
 
-/// How old the engine is, as far as its answer to our registration tells (engine-wire 3.7).
+/// How old the engine is, as far as its answer to our registration tells
+/// ([engine-protocol 3.7](crate::docs::engine_protocol#3.7)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Age {
     /// Before 6.0, or not known yet: it is sent only what every engine understands.
@@ -111,7 +113,7 @@ impl Dispatcher {
 
     /// This process, the same on each of its links: the engine takes a new socket of it at once and closes the old one, which
     /// may be half open and say nothing any more. Whoever names no instance is a new one with each socket, and refused
-    /// while the old one still counts as alive (engine-wire 11.1).
+    /// while the old one still counts as alive ([engine-protocol 3.8](crate::docs::engine_protocol#3.8)).
     fn provider(&self) -> Provider {
         Provider {
             name: PROVIDER.into(),
@@ -175,7 +177,7 @@ impl Dispatcher {
     pub(super) fn error_frame(&mut self, now: Now, error: ErrorFrame, out: &mut Out) {
         let error = recognised(error);
         let registration = &self.link.registration;
-        // What an engine cannot read it answers under an id of its own (engine-wire 3.2).
+        // What an engine cannot read it answers under an id of its own (engine-protocol 3.2).
         let unread = error.code == "invalid_message" && registration.request.is_some();
         if unread && registration.with_cursor {
             log::warn!("the engine does not understand {CURSOR}; registering without it");

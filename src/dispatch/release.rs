@@ -128,8 +128,9 @@ impl Dispatcher {
         None
     }
 
-    /// For the engine's `release`. An agent that is gone already counts as released (engine-wire 2.3); a name that never was
-    /// here is an error and leaves no trace, whoever makes it up.
+    /// For the engine's `release`. An agent that is gone already counts as released
+    /// ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)); a name that never was here is an error and leaves no trace,
+    /// whoever makes it up.
     pub(super) fn release_invoked(
         &mut self,
         now: Now,

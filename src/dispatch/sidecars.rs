@@ -1,5 +1,5 @@
-//! Programs that connect to serve actions (local-api 6.1): what they can do, what runs with them, and what becomes of it
-//! when they go. One that asked for it is started again.
+//! Programs that connect to serve actions ([local-api 6.1](crate::docs::local_api#6.1)): what they can do, what runs with
+//! them, and what becomes of it when they go. One that asked for it is started again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -262,7 +262,8 @@ impl Dispatcher {
     }
 }
 
-/// Never a bare `spawn`, which would catch every spawn of the workspace on old engines (engine-wire 5.1).
+/// Never a bare `spawn`, which would catch every spawn of the workspace on old engines
+/// ([engine-protocol 5.1](crate::docs::engine_protocol#5.1)).
 fn is_servable(name: &str) -> bool {
     !matches!(name, "" | "spawn" | "release")
 }

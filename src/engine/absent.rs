@@ -1,7 +1,7 @@
 //! Mail that nobody is there to take: its agent is on no connected node. Its time is counted by the monotonic clock and
 //! written down, so that neither a jump of the wall clock nor a restart changes it. When it is over, the row is handed to a
 //! broker as a delivery that says so, and is the broker's dead letter once acknowledged: until then it stays here. Engines
-//! of other makes drop it and tell the sender alone (engine-wire 4.6).
+//! of other makes drop it and tell the sender alone ([engine-protocol 4.6](crate::docs::engine_protocol#4.6)).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Actions and their invocations: sent to a node or an agent, sent again when that is lost, ended once (engine-wire 5).
+//! Actions and their invocations: sent to a node or an agent, sent again when that is lost, ended once
+//! ([engine-protocol 5](crate::docs::engine_protocol#5)).
 
 use std::collections::BTreeSet;
 
@@ -31,7 +32,7 @@ pub struct Action {
     pub created_at: Wall,
 }
 
-/// How far an invocation has come (engine-wire 2.7).
+/// How far an invocation has come ([engine-protocol 2.7](crate::docs::engine_protocol#2.7)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -89,7 +90,7 @@ impl Invocation {
         matches!(self.status, Status::Completed | Status::Failed)
     }
 
-    /// The answer to invoking it (engine-wire 2.7).
+    /// The answer to invoking it ([engine-protocol 2.7](crate::docs::engine_protocol#2.7)).
     pub fn started_view(&self) -> Value {
         json!({
             "invocation_id": self.id,
@@ -125,7 +126,8 @@ impl Invocation {
     }
 }
 
-/// Whether a capability is an action to invoke, or only something a node can run (engine-wire 5.1).
+/// Whether a capability is an action to invoke, or only something a node can run
+/// ([engine-protocol 5.1](crate::docs::engine_protocol#5.1)).
 pub fn is_action(c: &Capability) -> bool {
     match c.kind.as_deref() {
         Some("action") => !is_placement(&c.name),
@@ -368,8 +370,9 @@ impl Turn<'_> {
             .collect()
     }
 
-    /// Takes back what was sent to a provider that is gone, and tries elsewhere (engine-wire 5.3). What an agent handles
-    /// stays with that agent and is sent again when its node comes back.
+    /// Takes back what was sent to a provider that is gone, and tries elsewhere
+    /// ([engine-protocol 5.3](crate::docs::engine_protocol#5.3)). What an agent handles stays with that agent and is sent
+    /// again when its node comes back.
     pub fn requeue_node(&mut self, ws: Id, node: &str, provider: &str) {
         for id in self.sent_to(ws, node, provider) {
             if self

@@ -1,6 +1,6 @@
 //! How the engine behaves towards its clients: by default as every client can bear it, or, as a test double, as one of the
-//! engines that a broker may meet (engine-wire 3.7). An age is a set of plain flags, read where the ages differ; nothing
-//! else in the engine knows which age it plays.
+//! engines that a broker may meet ([engine-protocol 3.7](crate::docs::engine_protocol#3.7)). An age is a set of plain flags,
+//! read where the ages differ; nothing else in the engine knows which age it plays.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub enum Age {
     V5_0,
     /// 6.0.3: providers and the delivery cursor.
     V6_0,
-    /// An old hosted variant of about that age (engine-wire 11.6).
+    /// An old hosted variant of about that age ([engine-protocol 3.10](crate::docs::engine_protocol#3.10)).
     Hosted,
     /// 8.2: agents are made once, then recovered.
     V8_2,
@@ -50,7 +50,7 @@ impl FromStr for Age {
     }
 }
 
-/// Which stored node `POST /v1/nodes` means (engine-wire 2.2).
+/// Which stored node `POST /v1/nodes` means ([engine-protocol 2.2](crate::docs::engine_protocol#2.2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeLookup {
     /// The one with the id; a name that another node has is refused.
@@ -65,7 +65,7 @@ pub enum NodeLookup {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Behaviour {
     /// Frames may hold what an engine of this age knows and nothing else; a refusal does not name the request
-    /// (engine-wire 3.2).
+    /// ([engine-protocol 3.2](crate::docs::engine_protocol#3.2)).
     pub strict: Option<Age>,
     /// A node has providers: the reply to a registration names them and what was accepted, and node tokens may post.
     pub providers: bool,
@@ -75,7 +75,7 @@ pub struct Behaviour {
     pub one_socket: bool,
     /// `relay:delivery-cursor-v1` is honoured.
     pub cursor: bool,
-    /// A node that advertises `spawn` gets every spawn (engine-wire 5.1).
+    /// A node that advertises `spawn` gets every spawn ([engine-protocol 5.1](crate::docs::engine_protocol#5.1)).
     pub bare_spawn_catches_all: bool,
     /// `agent.register` and `inventory.sync` send again all that is unacknowledged on the node, not only of the agents
     /// they name.

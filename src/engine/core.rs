@@ -20,9 +20,9 @@ use crate::time::{Mono, Now, Wall, soonest};
 /// The two WebSocket routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketKind {
-    /// `/v1/node/ws` (engine-wire 3).
+    /// `/v1/node/ws` ([engine-protocol 3](crate::docs::engine_protocol#3)).
     Node,
-    /// `/v1/ws` (engine-wire 2.9).
+    /// `/v1/ws` ([engine-protocol 2.9](crate::docs::engine_protocol#2.9)).
     Stream,
 }
 
@@ -45,7 +45,8 @@ pub enum Event {
         /// See the enum.
         entropy: [u8; 32],
     },
-    /// An HTTP request whose sender shows a node's token besides its own (engine-wire 2.2, from 9.0).
+    /// An HTTP request whose sender shows a node's token besides its own
+    /// ([engine-protocol 2.2](crate::docs::engine_protocol#2.2), from 9.0).
     HttpWithProof {
         /// Whom to answer.
         ticket: Ticket,
@@ -62,7 +63,7 @@ pub enum Event {
         ticket: Ticket,
         /// Which route.
         kind: SocketKind,
-        /// From the query if not empty there, else from the header (engine-wire 1.2).
+        /// From the query if not empty there, else from the header ([engine-protocol 1.2](crate::docs::engine_protocol#1.2)).
         token: Option<String>,
     },
     /// A text message came in.
@@ -314,7 +315,7 @@ impl Turn<'_> {
             }
             Role::Stream { .. } => {
                 let frame: Value = serde_json::from_str(text).unwrap_or_default();
-                // Subscriptions and resync are optional (engine-wire 2.9): everything is sent, nothing twice.
+                // Subscriptions and resync are optional (engine-protocol 2.9): everything is sent, nothing twice.
                 if frame.get("type").and_then(Value::as_str) == Some("ping") {
                     let text = r#"{"type":"pong"}"#.to_owned();
                     self.effect(Effect::Push { conn, text });

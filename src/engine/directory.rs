@@ -14,10 +14,11 @@ use crate::ids::to_hex;
 use crate::time::Wall;
 use crate::wire::up::Capability;
 
-/// Ids of workspaces, agents, channels and messages; decimal on the wire (engine-wire 1.4).
+/// Ids of workspaces, agents, channels and messages; decimal on the wire
+/// ([engine-protocol 1.4](crate::docs::engine_protocol#1.4)).
 pub type Id = u64;
 
-/// The provider of a node that names none (engine-wire 3.7).
+/// The provider of a node that names none ([engine-protocol 3.7](crate::docs::engine_protocol#3.7)).
 pub const DEFAULT_PROVIDER: &str = "default";
 
 /// The digest under which a token is stored.
@@ -111,7 +112,7 @@ pub struct Agent {
     pub created_at: Wall,
 }
 
-/// The id of an agent's implicit direct node (engine-wire 2.2).
+/// The id of an agent's implicit direct node ([engine-protocol 2.2](crate::docs::engine_protocol#2.2)).
 pub fn direct_node(agent: Id) -> String {
     format!("node_direct_{agent}")
 }
@@ -171,7 +172,7 @@ impl Node {
             .map(|(name, _)| name.as_str())
     }
 
-    /// The sum over its providers (engine-wire 6); 0 for no limit.
+    /// The sum over its providers ([engine-protocol 6](crate::docs::engine_protocol#6)); 0 for no limit.
     pub fn max_agents(&self) -> u64 {
         self.providers.values().map(|p| p.max_agents).sum()
     }
@@ -230,7 +231,7 @@ impl Channel {
     }
 }
 
-/// A read-only token's record (engine-wire 2.8).
+/// A read-only token's record ([engine-protocol 2.8](crate::docs::engine_protocol#2.8)).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observer {
     pub id: Id,
@@ -245,7 +246,8 @@ pub struct Observer {
     pub revoked_at: Option<Wall>,
 }
 
-/// The conversation of two agents: the same for both, whoever speaks first (engine-wire 2.5).
+/// The conversation of two agents: the same for both, whoever speaks first
+/// ([engine-protocol 2.5](crate::docs::engine_protocol#2.5)).
 pub fn conversation_id(ws: Id, one: Id, other: Id) -> String {
     let (a, b) = (one.to_string(), other.to_string());
     let (a, b) = if a <= b { (a, b) } else { (b, a) };
@@ -284,7 +286,8 @@ impl Workspace {
         agents
     }
 
-    /// Whom a message of `from` in `channel` goes to: every member but the speaker (engine-wire 4.1).
+    /// Whom a message of `from` in `channel` goes to: every member but the speaker
+    /// ([engine-protocol 4.1](crate::docs::engine_protocol#4.1)).
     pub fn recipients(&self, channel: Id, from: Id) -> Vec<Id> {
         self.channels.get(&channel).map_or_else(Vec::new, |c| {
             c.members.keys().copied().filter(|m| *m != from).collect()

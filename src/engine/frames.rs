@@ -1,5 +1,5 @@
-//! Frames from nodes (engine-wire 3), and what nodes say of themselves; `frames_agents` has the rest. Tolerant of unknown keys; a broken frame is answered,
-//! never punished with a close.
+//! Frames from nodes ([engine-protocol 3](crate::docs::engine_protocol#3)), and what nodes say of themselves; `frames_agents`
+//! has the rest. Tolerant of unknown keys; a broken frame is answered, never punished with a close.
 
 use std::collections::BTreeMap;
 
@@ -19,10 +19,11 @@ use crate::wire::WireError;
 use crate::wire::down::{Down, ErrorFrame, Reply};
 use crate::wire::up::{Capability, NodeHeartbeat, NodeRegister, Up};
 
-/// Announces that the node keeps cursors: its agents' mail flows only once they are named (engine-wire 3.4, 4.4).
+/// Announces that the node keeps cursors: its agents' mail flows only once they are named
+/// ([engine-protocol 3.4](crate::docs::engine_protocol#3.4), [4.4](crate::docs::engine_protocol#4.4)).
 pub const CURSOR_CAPABILITY: &str = "relay:delivery-cursor-v1";
 
-/// What engines from 8.9 promise of registrations (engine-wire 3.4).
+/// What engines from 8.9 promise of registrations ([engine-protocol 3.4](crate::docs::engine_protocol#3.4)).
 const CONTRACT: &str = "relay:node-registration-v1";
 
 /// A registered connection.
@@ -135,7 +136,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Whether another instance of the provider is connected and not silent (engine-wire 3.4, `node.register`).
+    /// Whether another instance of the provider is connected and not silent
+    /// ([engine-protocol 3.4](crate::docs::engine_protocol#3.4), `node.register`).
     fn holds_its_place(&self, here: &Here, instance: &str) -> bool {
         let other = self.core.live.get(here.ws, &here.node, &here.provider);
         self.core.behaviour.keeps_instance
@@ -323,8 +325,8 @@ impl Turn<'_> {
         data
     }
 
-    /// One verdict per advertised name (engine-wire 3.4). An action's name that another connected provider offers to the
-    /// workspace is refused; everything else is taken.
+    /// One verdict per advertised name ([engine-protocol 3.4](crate::docs::engine_protocol#3.4)). An action's name that
+    /// another connected provider offers to the workspace is refused; everything else is taken.
     fn accept(&self, here: &Here, capabilities: &[Capability], direct: bool) -> Vec<Value> {
         capabilities
             .iter()
@@ -403,7 +405,8 @@ impl Turn<'_> {
         self.record(record);
     }
 
-    /// Makes this connection the provider's, in place of any older one (engine-wire 8.2 rule 14).
+    /// Makes this connection the provider's, in place of any older one
+    /// ([engine-protocol 3.8](crate::docs::engine_protocol#3.8)).
     fn attach(&mut self, here: &Here, manner: Manner) {
         let Manner { cursor, direct, .. } = manner;
         self.look_at_mail();
@@ -556,7 +559,8 @@ impl Turn<'_> {
         }
     }
 
-    /// A provider is gone: its agents are offline and its work goes elsewhere (engine-wire 5.3, 6).
+    /// A provider is gone: its agents are offline and its work goes elsewhere
+    /// ([engine-protocol 5.3](crate::docs::engine_protocol#5.3), [6](crate::docs::engine_protocol#6)).
     pub fn node_lost(&mut self, ws: Id, node: &str, provider: &str) {
         let Some(gone) = self.core.live.detach(ws, node, provider) else {
             return;

@@ -1,5 +1,5 @@
-//! What nodes say of their agents and of the work they were given (engine-wire 3.4): registration, acknowledgement,
-//! results, and the inventory that settles what is true after a reconnect.
+//! What nodes say of their agents and of the work they were given ([engine-protocol 3.4](crate::docs::engine_protocol#3.4)):
+//! registration, acknowledgement, results, and the inventory that settles what is true after a reconnect.
 
 use serde_json::{Value, json};
 
@@ -332,9 +332,9 @@ impl Turn<'_> {
         }
     }
 
-    /// The complete set of agents that this provider runs (engine-wire 3.4). All unacknowledged mail of those listed is
-    /// sent again, even over the same connection: that is how a broker asks for frames it refused. Spawns that are under
-    /// way here stay here: upstream moves them at once, which starts the same agent twice.
+    /// The complete set of agents that this provider runs ([engine-protocol 3.4](crate::docs::engine_protocol#3.4)). All
+    /// unacknowledged mail of those listed is sent again, even over the same connection: that is how a broker asks for frames
+    /// it refused. Spawns that are under way here stay here: upstream moves them at once, which starts the same agent twice.
     pub fn inventory_sync(&mut self, here: &Here, f: &InventorySync) {
         let rules = self.core.behaviour;
         let spoilt = f

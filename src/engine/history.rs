@@ -11,7 +11,7 @@ use super::limits;
 use crate::time::Wall;
 use crate::wire::down::Mode;
 
-/// A client's promise that two posts are one (engine-wire 1.8).
+/// A client's promise that two posts are one ([engine-protocol 1.8](crate::docs::engine_protocol#1.8)).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Idem {
     /// Digest of workspace, actor, route and key.

@@ -1,5 +1,6 @@
 //! The engine's HTTP side in one table: who may call what, and which function answers. Handlers live in the `http_…`
-//! files; this one owns authentication, the envelope (engine-wire 1.4) and the reading of bodies.
+//! files; this one owns authentication, the envelope ([engine-protocol 1.4](crate::docs::engine_protocol#1.4)) and the
+//! reading of bodies.
 
 use serde_json::{Map, Value, json};
 
@@ -87,7 +88,7 @@ pub fn nothing() -> Answer {
     Ok((204, Value::Null))
 }
 
-/// Who may call a route (engine-wire 1.2).
+/// Who may call a route ([engine-protocol 1.2](crate::docs::engine_protocol#1.2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Auth {
     /// Anybody.
@@ -278,7 +279,8 @@ impl Turn<'_> {
         handler(self, &call)
     }
 
-    /// Who the token belongs to, if that may call a route of this kind (engine-wire 1.2).
+    /// Who the token belongs to, if that may call a route of this kind
+    /// ([engine-protocol 1.2](crate::docs::engine_protocol#1.2)).
     fn admit(&mut self, auth: Auth, bearer: Option<&str>) -> Result<Caller, Refusal> {
         let unauthorized = |m: &str| refuse(401, "unauthorized", m);
         if auth == Auth::None {

@@ -1,4 +1,5 @@
-//! Actions over HTTP (engine-wire 2.7), with spawn and release (2.3).
+//! Actions over HTTP ([engine-protocol 2.7](crate::docs::engine_protocol#2.7)), with spawn and release
+//! ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)).
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +11,7 @@ use super::record::EngineRecord;
 use super::turn::Turn;
 use crate::wire::up::Capability;
 
-/// The CLIs that `POST /v1/agents/spawn` takes (engine-wire 2.3).
+/// The CLIs that `POST /v1/agents/spawn` takes ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)).
 const CLIS: &[&str] = &[
     "claude", "codex", "gemini", "aider", "goose", "opencode", "grok",
 ];
@@ -53,7 +54,8 @@ fn answer(t: &mut Turn<'_>, ws: Id, new: Invocation, may_wait: bool) -> Answer {
 }
 
 impl Turn<'_> {
-    /// What a spawn with this input becomes (engine-wire 5.2); `here` is the node that `self` means.
+    /// What a spawn with this input becomes ([engine-protocol 5.2](crate::docs::engine_protocol#5.2)); `here` is the node
+    /// that `self` means.
     pub fn plan_spawn(
         &self,
         ws: Id,
@@ -201,7 +203,8 @@ pub fn release(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     release_with(t, call, input)
 }
 
-/// A node's capability that is an action for the whole workspace (engine-wire 5.1), the connected node first.
+/// A node's capability that is an action for the whole workspace ([engine-protocol 5.1](crate::docs::engine_protocol#5.1)),
+/// the connected node first.
 fn global<'w>(
     t: &Turn<'_>,
     w: &'w Workspace,

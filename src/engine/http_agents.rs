@@ -1,4 +1,4 @@
-//! Agents over HTTP (engine-wire 2.3).
+//! Agents over HTTP ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)).
 
 use serde_json::{Map, Value, json};
 
@@ -243,8 +243,8 @@ pub fn rotate(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, json!({"name": name, "token": token})))
 }
 
-/// A new token for an agent that lost its own, asked for by itself or by the node it comes from (engine-wire 2.3). Whatever
-/// is wrong with the proof, the answer is the same.
+/// A new token for an agent that lost its own, asked for by itself or by the node it comes from
+/// ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)). Whatever is wrong with the proof, the answer is the same.
 pub fn recover(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     let agent = t.agent_named(call.ws(), call.at[0])?;
     let may = match &call.caller {

@@ -1,4 +1,4 @@
-//! Channels over HTTP (engine-wire 2.4).
+//! Channels over HTTP ([engine-protocol 2.4](crate::docs::engine_protocol#2.4)).
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Direct messages over HTTP (engine-wire 2.5).
+//! Direct messages over HTTP ([engine-protocol 2.5](crate::docs::engine_protocol#2.5)).
 
 use serde_json::{Value, json};
 

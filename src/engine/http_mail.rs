@@ -1,4 +1,5 @@
-//! An agent's mail over HTTP: the delivery ledger (engine-wire 2.6) and the inbox (2.4).
+//! An agent's mail over HTTP: the delivery ledger ([engine-protocol 2.6](crate::docs::engine_protocol#2.6)) and the inbox
+//! ([engine-protocol 2.4](crate::docs::engine_protocol#2.4)).
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
-//! Messages, threads, reactions and readers over HTTP (engine-wire 2.4), and the idempotency of posts (1.8).
+//! Messages, threads, reactions and readers over HTTP ([engine-protocol 2.4](crate::docs::engine_protocol#2.4)), and the
+//! idempotency of posts ([engine-protocol 1.8](crate::docs::engine_protocol#1.8)).
 
 use serde_json::{Value, json};
 
@@ -38,8 +39,8 @@ pub enum Once {
     Done(Id),
 }
 
-/// Looks at the call's idempotency key (engine-wire 1.8). The keys are part of the messages, so they survive a restart
-/// and are forgotten with them.
+/// Looks at the call's idempotency key ([engine-protocol 1.8](crate::docs::engine_protocol#1.8)). The keys are part of the
+/// messages, so they survive a restart and are forgotten with them.
 pub fn once(t: &Turn<'_>, call: &Call<'_>, who: Id) -> Result<Once, Refusal> {
     let Some(key) = call.idempotency_key else {
         return Ok(Once::New(None));

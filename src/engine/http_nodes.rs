@@ -1,4 +1,4 @@
-//! Nodes over HTTP (engine-wire 2.2).
+//! Nodes over HTTP ([engine-protocol 2.2](crate::docs::engine_protocol#2.2)).
 
 use serde_json::{Value, json};
 
@@ -61,7 +61,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Sends an agent back to its direct node (engine-wire 8.2 rule 15).
+    /// Sends an agent back to its direct node ([engine-protocol 2.2](crate::docs::engine_protocol#2.2)).
     pub fn unbind_agent(&mut self, ws: Id, agent: Id) {
         let Some(who) = self.agent(ws, agent) else {
             return;
@@ -119,8 +119,8 @@ fn find<'t>(t: &'t Turn<'_>, ws: Id, name: &str) -> Result<&'t Node, Refusal> {
         .ok_or_else(|| refuse(404, "node_not_found", format!("Node \"{name}\" not found")))
 }
 
-/// Which stored node a create call means (engine-wire 2.2 and U5); by itself the one with its id, or without an id the one
-/// with its name. A name that another node has is refused where the id counts.
+/// Which stored node a create call means ([engine-protocol 2.2](crate::docs::engine_protocol#2.2)); by itself the one with
+/// its id, or without an id the one with its name. A name that another node has is refused where the id counts.
 fn meant(t: &Turn<'_>, ws: Id, id: Option<&str>, name: &str) -> Result<Option<Node>, Refusal> {
     let w = t.ws(ws)?;
     let named = w.nodes.values().find(|n| n.name == name);
@@ -176,7 +176,7 @@ struct Once {
     done: bool,
 }
 
-/// Reads the idempotency key, where such calls may have one (engine-wire 2.2).
+/// Reads the idempotency key, where such calls may have one ([engine-protocol 2.2](crate::docs::engine_protocol#2.2)).
 fn once(t: &Turn<'_>, call: &Call<'_>) -> Result<Option<Once>, Refusal> {
     let ws = call.ws();
     let Some(key) = call

@@ -1,4 +1,4 @@
-//! Read-only tokens and what they may see (engine-wire 2.8).
+//! Read-only tokens and what they may see ([engine-protocol 2.8](crate::docs::engine_protocol#2.8)).
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Workspaces over HTTP (engine-wire 2.1).
+//! Workspaces over HTTP ([engine-protocol 2.1](crate::docs::engine_protocol#2.1)).
 
 use serde_json::{Value, json};
 

@@ -53,7 +53,8 @@ pub struct Attachment {
     pub load: f64,
     pub active: u64,
     pub handlers_live: bool,
-    /// It negotiated the delivery cursor: nothing flows before an agent is named (engine-wire 4.4).
+    /// It negotiated the delivery cursor: nothing flows before an agent is named
+    /// ([engine-protocol 4.4](crate::docs::engine_protocol#4.4)).
     pub cursor: bool,
     /// It fell silent and this was said; the next heartbeat takes it back.
     pub stale: bool,

@@ -1,5 +1,6 @@
-//! One agent's mail: numbered rows from the post to the acknowledgement (engine-wire 4). Numbers are never used twice and
-//! outlive the agent's moves between nodes. It holds references to messages, never their text.
+//! One agent's mail: numbered rows from the post to the acknowledgement
+//! ([engine-protocol 4](crate::docs::engine_protocol#4)). Numbers are never used twice and outlive the agent's moves between
+//! nodes. It holds references to messages, never their text.
 
 use std::collections::VecDeque;
 

@@ -1,6 +1,6 @@
 //! The embedded control plane: a small Relaycast engine that real clients and brokers talk to over HTTP and WebSocket
-//! (engine-wire 8). It owns workspaces, agents, nodes, channels, messages and mailboxes; it never imports the broker,
-//! and the broker does not know that it exists.
+//! ([engine-protocol 8](crate::docs::engine_protocol#8)). It owns workspaces, agents, nodes, channels, messages and
+//! mailboxes; it never imports the broker, and the broker does not know that it exists.
 //!
 //! [`EngineCore`] decides and is pure: events in, records and effects out. `server` gives it threads, sockets and a
 //! journal. `behaviour` and `trouble` make a test double of it, for clients that must bear other engines and bad days.
@@ -61,20 +61,21 @@ pub mod limits {
     /// Reactions on one message; more answers 400 `invalid_request`.
     pub const REACTIONS: usize = 1_000;
     /// Unacknowledged deliveries per agent; beyond it the post succeeds, this agent gets nothing and the sender hears
-    /// `delivery.failed` (engine-wire 4.6).
+    /// `delivery.failed` ([engine-protocol 4.6](crate::docs::engine_protocol#4.6)).
     pub const MAILBOX: usize = 1_000;
-    /// How long a delivery waits for its acknowledgement before it is dropped and its sender told (engine-wire 4.6).
+    /// How long a delivery waits for its acknowledgement before it is dropped and its sender told
+    /// ([engine-protocol 4.6](crate::docs::engine_protocol#4.6)).
     pub const DELIVERY_TTL: Duration = Duration::from_secs(3_600);
     /// Finished invocations kept per workspace for `GET …/invocations/:id`; the oldest is forgotten.
     pub const INVOCATIONS: usize = 1_000;
     /// Unfinished invocations per workspace; beyond it invoking answers 503 `node_dispatch_unavailable`.
     pub const OPEN_INVOCATIONS: usize = 1_000;
-    /// A node is live for this long after its last heartbeat (engine-wire 6).
+    /// A node is live for this long after its last heartbeat ([engine-protocol 6](crate::docs::engine_protocol#6)).
     pub const LIVENESS: Duration = Duration::from_secs(45);
-    /// An agent counts as online for this long after an HTTP heartbeat (engine-wire 6).
+    /// An agent counts as online for this long after an HTTP heartbeat ([engine-protocol 6](crate::docs::engine_protocol#6)).
     pub const PRESENCE: Duration = Duration::from_secs(300);
     /// How long a node may take over an action before it is sent again: longer than upstream's 30 s, so that a slow
-    /// spawn is not started twice (engine-wire 8.2 rule 16 calls that safe).
+    /// spawn is not started twice ([engine-protocol 5.3](crate::docs::engine_protocol#5.3) calls that safe).
     pub const DISPATCH: Duration = Duration::from_secs(120);
     /// The same in engines of other makes, for a test double.
     pub const DISPATCH_UPSTREAM: Duration = Duration::from_secs(30);
@@ -87,6 +88,7 @@ pub mod limits {
     /// `deliver` frames on the way to one connection; more are sent as the connection's thread reports them written
     /// ([`super::Event::SocketDrained`]).
     pub const CREDIT: u32 = 512;
-    /// How long an idempotency key is honoured (engine-wire 1.8), as long as its message is kept.
+    /// How long an idempotency key is honoured ([engine-protocol 1.8](crate::docs::engine_protocol#1.8)), as long as its
+    /// message is kept.
     pub const IDEMPOTENCY: Duration = Duration::from_secs(24 * 3_600);
 }

@@ -1,4 +1,4 @@
-//! Where a spawn goes (engine-wire 5.2). Pure: it is given candidates and picks.
+//! Where a spawn goes ([engine-protocol 5.2](crate::docs::engine_protocol#5.2)). Pure: it is given candidates and picks.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;

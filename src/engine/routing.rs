@@ -1,5 +1,5 @@
 //! Who gets what: posting a message into its recipients' mailboxes and onto the streams, and the payloads of
-//! engine-wire 4.7.
+//! [engine-protocol 4.7](crate::docs::engine_protocol#4.7).
 
 use serde_json::{Value, json};
 
@@ -23,12 +23,13 @@ pub struct Draft {
     pub idem: Option<Idem>,
 }
 
-/// The id of a delivery: stable over redelivery (engine-wire 4.1).
+/// The id of a delivery: stable over redelivery ([engine-protocol 4.1](crate::docs::engine_protocol#4.1)).
 pub fn delivery_id(message: Id, agent: Id) -> String {
     format!("del_{message}_{agent}")
 }
 
-/// The stable event id of a message: a UUID that the SDKs compute in the same way (engine-wire 2.9).
+/// The stable event id of a message: a UUID that the SDKs compute in the same way
+/// ([engine-protocol 2.9](crate::docs::engine_protocol#2.9)).
 pub fn event_id(message: &str) -> String {
     const M1: u32 = 2_246_822_507;
     const M2: u32 = 3_266_489_909;
@@ -94,7 +95,7 @@ pub fn core_message(m: &Message) -> Value {
     })
 }
 
-/// The type of a message's payload and event (engine-wire 4.1).
+/// The type of a message's payload and event ([engine-protocol 4.1](crate::docs::engine_protocol#4.1)).
 pub fn payload_type(channel: &Channel, m: &Message) -> &'static str {
     match (m.thread, channel.kind) {
         (Some(_), _) => "thread.reply",
@@ -104,7 +105,7 @@ pub fn payload_type(channel: &Channel, m: &Message) -> &'static str {
     }
 }
 
-/// The payload of a message for one recipient (engine-wire 4.7).
+/// The payload of a message for one recipient ([engine-protocol 4.7](crate::docs::engine_protocol#4.7)).
 pub fn payload(channel: &Channel, m: &Message, to: &str) -> Value {
     let conversation = channel.conversation.as_deref().unwrap_or_default();
     let kind = payload_type(channel, m);
@@ -172,7 +173,7 @@ pub fn deliver(w: &Workspace, to: &Agent, row: &Row) -> Option<Down> {
     }))
 }
 
-/// The stream event of a message and the scope it needs (engine-wire 2.9).
+/// The stream event of a message and the scope it needs ([engine-protocol 2.9](crate::docs::engine_protocol#2.9)).
 fn stream_event(channel: &Channel, m: &Message) -> (Value, &'static str) {
     let kind = payload_type(channel, m);
     let mut event = json!({
@@ -269,7 +270,8 @@ impl Turn<'_> {
         id
     }
 
-    /// Tells the sender, over its node and on the streams, that a message will not arrive (engine-wire 4.6).
+    /// Tells the sender, over its node and on the streams, that a message will not arrive
+    /// ([engine-protocol 4.6](crate::docs::engine_protocol#4.6)).
     pub fn delivery_failed(&mut self, ws: Id, sender: Id, to: Id, message: Id, failure: Value) {
         let name = self.agent(ws, to).map(|a| a.name.clone());
         let mut data = failure;
@@ -289,7 +291,8 @@ impl Turn<'_> {
         self.announce(ws, "deliveries:read", || data);
     }
 
-    /// A notice to every member of a message's channel, the actor too (engine-wire 4.2).
+    /// A notice to every member of a message's channel, the actor too
+    /// ([engine-protocol 4.2](crate::docs::engine_protocol#4.2)).
     pub fn notify_members(&mut self, ws: Id, message: Id, event: &str, key: &str, data: &Value) {
         let members: Vec<Id> = self
             .core

@@ -1,5 +1,7 @@
-//! The keys that each frame may have towards an engine of a certain age (engine-wire 3.2, 3.4, 3.7). Only an engine that
-//! plays an age asks here; otherwise unknown keys are passed over.
+//! The keys that each frame may have towards an engine of a certain age
+//! ([engine-protocol 3.2](crate::docs::engine_protocol#3.2), [3.4](crate::docs::engine_protocol#3.4),
+//! [3.7](crate::docs::engine_protocol#3.7)). Only an engine that plays an age asks here; otherwise unknown keys are passed
+//! over.
 
 use serde_json::{Map, Value};
 

@@ -199,7 +199,8 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// A frame outside the sequence, to an agent whose mail flows; lost otherwise (engine-wire 4.2).
+    /// A frame outside the sequence, to an agent whose mail flows; lost otherwise
+    /// ([engine-protocol 4.2](crate::docs::engine_protocol#4.2)).
     pub fn notice(&mut self, ws: Id, agent: Id, event: &str, key: &str, msg: &str, data: &Value) {
         let Some(who) = self.agent(ws, agent) else {
             return;
@@ -221,7 +222,7 @@ impl<'a> Turn<'a> {
         self.push(conn, &frame);
     }
 
-    /// Best-effort news for one agent over its node (engine-wire 3.5).
+    /// Best-effort news for one agent over its node ([engine-protocol 3.5](crate::docs::engine_protocol#3.5)).
     pub fn context(&mut self, ws: Id, agent: Id, event: &str, data: Value) {
         let Some(who) = self.agent(ws, agent) else {
             return;

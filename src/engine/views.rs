@@ -1,4 +1,5 @@
-//! The shapes in which the engine shows what it knows (engine-wire 2). No decisions, no state.
+//! The shapes in which the engine shows what it knows ([engine-protocol 2](crate::docs::engine_protocol#2)). No decisions, no
+//! state.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ fn iso(at: Option<Wall>) -> Option<String> {
     at.map(Wall::iso)
 }
 
-/// Figures of a node over its connected providers (engine-wire 6).
+/// Figures of a node over its connected providers ([engine-protocol 6](crate::docs::engine_protocol#6)).
 pub struct Figures {
     pub live: bool,
     pub handlers_live: bool,
@@ -46,7 +47,7 @@ pub fn figures<'a>(attachments: impl Iterator<Item = &'a Attachment>, now: Now) 
 }
 
 impl EngineCore {
-    /// A roster entry (engine-wire 2.2).
+    /// A roster entry ([engine-protocol 2.2](crate::docs::engine_protocol#2.2)).
     pub(super) fn node_view(&self, ws: Id, node: &Node, now: Now) -> Map<String, Value> {
         let f = figures(self.live.providers(ws, &node.id).map(|(_, a)| a), now);
         let view = json!({
@@ -86,7 +87,7 @@ impl EngineCore {
         }
     }
 
-    /// One agent as others see it (engine-wire 2.3).
+    /// One agent as others see it ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)).
     pub(super) fn agent_view(&self, w: &Workspace, agent: &Agent, now: Now) -> Value {
         let channels: Vec<Value> = w
             .channels
@@ -129,7 +130,7 @@ impl EngineCore {
         })
     }
 
-    /// Where an agent lives (engine-wire 2.2, bind).
+    /// Where an agent lives ([engine-protocol 2.2](crate::docs::engine_protocol#2.2), bind).
     pub(super) fn binding_view(
         &self,
         w: &Workspace,
@@ -154,7 +155,7 @@ impl EngineCore {
         })
     }
 
-    /// One row of an agent's mailbox (engine-wire 2.6).
+    /// One row of an agent's mailbox ([engine-protocol 2.6](crate::docs::engine_protocol#2.6)).
     /// When a row would be given up if nobody came from now on, by the wall clock as it was when the message was posted.
     fn expires_at(&self, m: Option<&super::history::Message>, row: &Row) -> Value {
         let ttl = self.ttl.and_then(|ttl| u64::try_from(ttl.as_millis()).ok());
@@ -227,7 +228,7 @@ pub fn role(channel: &Channel, agent: Id) -> &'static str {
     }
 }
 
-/// Members of a channel (engine-wire 2.4).
+/// Members of a channel ([engine-protocol 2.4](crate::docs::engine_protocol#2.4)).
 pub fn members(w: &Workspace, channel: &Channel) -> Vec<Value> {
     channel
         .members
@@ -245,7 +246,7 @@ pub fn members(w: &Workspace, channel: &Channel) -> Vec<Value> {
         .collect()
 }
 
-/// One channel (engine-wire 2.4).
+/// One channel ([engine-protocol 2.4](crate::docs::engine_protocol#2.4)).
 pub fn channel(c: &Channel) -> Value {
     json!({
         "id": c.public_id(),
@@ -259,7 +260,7 @@ pub fn channel(c: &Channel) -> Value {
     })
 }
 
-/// Reactions by emoji (engine-wire 2.4).
+/// Reactions by emoji ([engine-protocol 2.4](crate::docs::engine_protocol#2.4)).
 pub fn reactions(m: &Message) -> Vec<Value> {
     let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for r in &m.reactions {
@@ -271,7 +272,7 @@ pub fn reactions(m: &Message) -> Vec<Value> {
         .collect()
 }
 
-/// One message with all its figures (engine-wire 2.4).
+/// One message with all its figures ([engine-protocol 2.4](crate::docs::engine_protocol#2.4)).
 pub fn message(w: &Workspace, m: &Message) -> Value {
     let channel = w.channels.get(&m.channel);
     json!({
@@ -296,7 +297,7 @@ pub fn message(w: &Workspace, m: &Message) -> Value {
     })
 }
 
-/// An observer token's record, without the token (engine-wire 2.8).
+/// An observer token's record, without the token ([engine-protocol 2.8](crate::docs::engine_protocol#2.8)).
 pub fn observer(o: &Observer) -> Value {
     json!({
         "id": o.id.to_string(),

@@ -6,8 +6,8 @@ use crate::ids::{NodeId, WorkspaceId, to_hex};
 use crate::msg::Secret;
 
 /// `node_` and 32 hex digits of SHA-256(seed, 0, folder, 0, workspace): stable over restarts, different per machine,
-/// folder and workspace (engine-wire 7, the form of upstream's 11.x line). The folder is taken byte for byte: two names
-/// that are no text may look alike and still are two folders.
+/// folder and workspace ([engine-protocol 7](crate::docs::engine_protocol#7), the form of upstream's 11.x line). The folder
+/// is taken byte for byte: two names that are no text may look alike and still are two folders.
 pub fn node_id(seed: &str, folder: &[u8], workspace: &WorkspaceId) -> NodeId {
     let mut hash = Sha256::new();
     hash.update(seed.as_bytes());
@@ -37,7 +37,7 @@ pub struct TokenScope {
 /// What enrolment gave us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enrolment {
-    /// To register with; the engine may have kept an older one (engine-wire 2.2).
+    /// To register with; the engine may have kept an older one ([engine-protocol 2.2](crate::docs::engine_protocol#2.2)).
     pub node_id: NodeId,
     /// Listed under.
     pub node_name: String,
@@ -51,7 +51,7 @@ pub struct Kept {
     /// The token, if there ever was one.
     pub enrolment: Option<Enrolment>,
     /// The key of a request for a token whose answer has not been seen: asked again with it, an engine that took the
-    /// request gives the same answer again (engine-wire 2.2).
+    /// request gives the same answer again ([engine-protocol 2.2](crate::docs::engine_protocol#2.2)).
     pub mint_key: Option<String>,
 }
 

@@ -220,7 +220,7 @@ fn place_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     placed
 }
 
-/// A cached node token (engine-wire 7).
+/// A cached node token ([engine-protocol 7](crate::docs::engine_protocol#7)).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct TokenFile {
     node_id: NodeId,

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{MsgId, Seq};
 
-/// How many message ids are remembered per agent, first in, first out (what upstream keeps, engine-wire 4.4).
+/// How many message ids are remembered per agent, first in, first out (what upstream keeps,
+/// [engine-protocol 4.4](crate::docs::engine_protocol#4.4)).
 pub const REMEMBERED: usize = 512;
 
 /// One agent id's sequence.

@@ -8,7 +8,7 @@ use super::mailbox::Pending;
 use crate::ids::DeliveryId;
 use crate::time::Wall;
 
-/// How many are kept; the oldest go first (what upstream keeps, local-api 5.1).
+/// How many are kept; the oldest go first (what upstream keeps, [local-api 5.1](crate::docs::local_api#5.1)).
 pub const KEPT: usize = 500;
 /// What all that are kept may weigh together, in bytes; the oldest go first, but never the newest.
 pub const KEPT_BYTES: usize = 16 * 1024 * 1024;

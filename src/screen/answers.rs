@@ -1,6 +1,6 @@
 //! What a terminal answers when a program asks. In a headless terminal nobody else would, and programs wait for it:
-//! some for seconds, some with a stricter guard against pastes ever after (injection 1). Viewers' terminals are not asked
-//! (`questions`), so each question is answered once.
+//! some for seconds, some with a stricter guard against pastes ever after ([injection 1.1](crate::docs::injection#1.1)).
+//! Viewers' terminals are not asked (`questions`), so each question is answered once.
 
 use super::scanner::Found;
 use super::{Screen, Told};

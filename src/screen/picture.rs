@@ -38,7 +38,7 @@ pub struct Nearby {
 }
 
 impl Screen {
-    /// The picture as the local API gives it (local-api 4.9).
+    /// The picture as the local API gives it ([local-api 4.4](crate::docs::local_api#4.4)).
     pub fn snapshot(&self, ansi: bool) -> Snapshot {
         Snapshot {
             format: if ansi { "ansi" } else { "plain" }.to_owned(),

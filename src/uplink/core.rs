@@ -14,7 +14,8 @@ const BACKOFF_MOST: Duration = Duration::from_secs(30);
 const RESTART: Duration = Duration::from_secs(60);
 /// During that time the doubling stops here, at 1.6 s.
 const FAILURES_IN_RESTART: u32 = 4;
-/// Without any inbound byte for this long the link is black-holed (engine-wire 3.1: what upstream uses).
+/// Without any inbound byte for this long the link is black-holed ([engine-protocol 3.1](crate::docs::engine_protocol#3.1):
+/// what upstream uses).
 pub const READ_IDLE: Duration = Duration::from_secs(48);
 /// After this many refused tokens without an established link between them no more are asked for: each kills the one
 /// before it, and the fault is elsewhere.
@@ -64,7 +65,8 @@ pub enum Input {
         superseded: bool,
     },
     /// The engine closed the socket because it has another one of this node, which may be an earlier one of ours: a hosted
-    /// variant says so with the code 4000 where others let the newer socket be (engine-wire 11.6).
+    /// variant says so with the code 4000 where others let the newer socket be
+    /// ([engine-protocol 3.10](crate::docs::engine_protocol#3.10)).
     Replaced {
         /// For people.
         why: String,

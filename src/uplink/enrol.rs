@@ -1,6 +1,7 @@
-//! How a node comes by its token: the operator's, the one from last time, or one that the engine makes (engine-wire 2.2,
-//! 7). Every token that is made replaces the one before it, so that is done only when no other is left to try. Blocking;
-//! called at the start, and by the uplink's thread when the engine refuses the token at hand.
+//! How a node comes by its token: the operator's, the one from last time, or one that the engine makes
+//! ([engine-protocol 2.2](crate::docs::engine_protocol#2.2), 7). Every token that is made replaces the one before it, so that
+//! is done only when no other is left to try. Blocking; called at the start, and by the uplink's thread when the engine
+//! refuses the token at hand.
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use crate::msg::Secret;
 use crate::sys::entropy;
 use crate::wire::rest::CreatedNode;
 
-/// Between tries at the start, while the engine cannot be reached (as upstream has it, engine-wire 1.6).
+/// Between tries at the start, while the engine cannot be reached (as upstream has it,
+/// [engine-protocol 1.6](crate::docs::engine_protocol#1.6)).
 const PATIENCE: [Duration; 3] = [
     Duration::from_millis(200),
     Duration::from_millis(400),

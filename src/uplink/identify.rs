@@ -1,5 +1,6 @@
 //! An agent's identity over HTTP, for when the link cannot give it: registered, or taken over from whoever bears the name
-//! as the engine's age allows (engine-wire 2.3), and bound to this node. Blocking, on an errand thread.
+//! as the engine's age allows ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)), and bound to this node. Blocking, on
+//! an errand thread.
 
 use serde_json::{Value, json};
 
@@ -58,7 +59,8 @@ impl Client {
         made.map_or_else(|| self.retake(name, Some(wanted)), Ok)
     }
 
-    /// The agent that a given token acts as. Registering it again would kill that token (engine-wire 3.4).
+    /// The agent that a given token acts as. Registering it again would kill that token
+    /// ([engine-protocol 3.4](crate::docs::engine_protocol#3.4)).
     fn bearer_of(&self, token: &Secret, wanted: &Wanted) -> Result<Taken, CallError> {
         let with = With {
             token,
@@ -129,7 +131,8 @@ impl Client {
 
     /// An existing agent's identity: takeover where the engine has it (from 8.2), else a new token for it. What `wanted`
     /// says is for agents of this node; one that runs on another node is left alone. A takeover wants all of its keys, and
-    /// does not make the agent this node's own: only being bound here does (engine-wire 11).
+    /// does not make the agent this node's own: only being bound here does
+    /// ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)).
     fn retake(&self, name: &str, wanted: Option<&Wanted>) -> Result<Taken, CallError> {
         let facts = self.facts(name)?;
         if let Some(wanted) = wanted
@@ -169,7 +172,7 @@ impl Client {
     }
 
     /// Deletes an agent that was made by its last registration. One that was there before that stays: engines before 8.2
-    /// give an existing agent too (engine-wire 3.4).
+    /// give an existing agent too ([engine-protocol 3.4](crate::docs::engine_protocol#3.4)).
     ///
     /// # Errors
     /// As any call.
@@ -200,7 +203,7 @@ fn was_made_for_this(facts: &AgentFacts) -> bool {
     created.is_some() && created == registered
 }
 
-/// A 404 that is not about the agent is about the route (engine-wire 2.3).
+/// A 404 that is not about the agent is about the route ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)).
 fn is_no_such_route(error: &CallError) -> bool {
     matches!(error.status(), Some(404 | 405)) && error.code() != "agent_not_found"
 }

@@ -190,7 +190,7 @@ impl Client {
             .read_to_string()
             .map_err(|e| unreachable(&e))?;
         if text.is_empty() && status < 300 {
-            // Deleting and the like is answered by 204 alone (engine-wire 1.4).
+            // Deleting and the like is answered by 204 alone (engine-protocol 1.4).
             return serde_json::from_str("null").map_err(|e| unreachable(&e));
         }
         let envelope: Option<Envelope<T>> = serde_json::from_str(&text).ok();
@@ -233,7 +233,7 @@ impl Client {
         })
     }
 
-    /// Creates the node, or replaces its token (engine-wire 2.2).
+    /// Creates the node, or replaces its token ([engine-protocol 2.2](crate::docs::engine_protocol#2.2)).
     ///
     /// # Errors
     /// As any call.
@@ -346,7 +346,7 @@ impl Client {
         }
     }
 
-    /// Create, ignore that it exists, join, ignore that one is in (engine-wire 2.4).
+    /// Create, ignore that it exists, join, ignore that one is in ([engine-protocol 2.4](crate::docs::engine_protocol#2.4)).
     fn join(&self, token: &Secret, channels: &[String]) -> Result<(), CallError> {
         let with = With {
             token,

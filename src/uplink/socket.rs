@@ -39,7 +39,8 @@ pub const OUTBOX: usize = 1024;
 const FRAME_BYTES: usize = 4 * 1024 * 1024;
 /// The most that waits inside the WebSocket for a peer that does not read.
 const UNSENT_BYTES: usize = 8 * 1024 * 1024;
-/// With this code a hosted engine closes a socket that it has another one for (engine-wire 11.6).
+/// With this code a hosted engine closes a socket that it has another one for
+/// ([engine-protocol 3.10](crate::docs::engine_protocol#3.10)).
 const REPLACED: u16 = 4000;
 /// For everything from the name's address to the open WebSocket.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -468,7 +469,7 @@ fn encrypt(_: &str, _: TcpStream) -> Result<MaybeTlsStream<TcpStream>, Unopened>
     Err(Unopened::because(why))
 }
 
-/// `http` becomes `ws`, so `https` becomes `wss` (engine-wire 1.1).
+/// `http` becomes `ws`, so `https` becomes `wss` ([engine-protocol 1.1](crate::docs::engine_protocol#1.1)).
 fn websocket_base(base: &str) -> String {
     let base = base.trim_end_matches('/');
     match base.strip_prefix("http") {

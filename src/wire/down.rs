@@ -1,5 +1,5 @@
-//! Frames from the engine to a node (engine-wire 3.5). The embedded engine writes them with exactly these keys; the
-//! broker reads them with whatever later engines add.
+//! Frames from the engine to a node ([engine-protocol 3.5](crate::docs::engine_protocol#3.5)). The embedded engine writes
+//! them with exactly these keys; the broker reads them with whatever later engines add.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,7 +20,7 @@ pub enum Down {
     /// Best-effort news; not acknowledged.
     #[serde(rename = "context.update")]
     ContextUpdate(ContextUpdate),
-    /// Needs no answer (engine-wire 3.1).
+    /// Needs no answer ([engine-protocol 3.1](crate::docs::engine_protocol#3.1)).
     #[serde(rename = "ping")]
     Ping,
     /// A request succeeded.
@@ -219,7 +219,7 @@ pub struct ErrorFrame {
     /// Always false.
     #[serde(default, deserialize_with = "lenient")]
     pub ok: bool,
-    /// One of the codes of engine-wire 3.6.
+    /// One of the codes of [engine-protocol 3.6](crate::docs::engine_protocol#3.6).
     #[serde(default, deserialize_with = "lenient")]
     pub code: String,
     /// For people.

@@ -1,5 +1,5 @@
-//! The public event stream (`WS /ws`, local-api 3.2). Names and fields are those existing clients know; what we add
-//! comes as further keys.
+//! The public event stream (`WS /ws`, [local-api 3.2](crate::docs::local_api#3.2)). Names and fields are those existing
+//! clients know; what we add comes as further keys.
 
 use serde::{Deserialize, Serialize};
 

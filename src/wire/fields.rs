@@ -1,5 +1,5 @@
-//! Reading the payload of a `deliver` frame: engines and relays name the same fact in many places (engine-wire 4.7), and
-//! the first non-empty one wins.
+//! Reading the payload of a `deliver` frame: engines and relays name the same fact in many places
+//! ([engine-protocol 4.7](crate::docs::engine_protocol#4.7)), and the first non-empty one wins.
 
 use serde_json::Value;
 
@@ -158,7 +158,8 @@ pub fn target(frame: &Deliver) -> String {
 }
 
 /// Whether a message was said to the agent and not in a channel. The type says so; a reply in a thread has the same type in
-/// both, and is then known by its conversation, or by its channel's id or made-up name (engine-wire 4.7).
+/// both, and is then known by its conversation, or by its channel's id or made-up name
+/// ([engine-protocol 4.7](crate::docs::engine_protocol#4.7)).
 fn is_direct(payload: &Value, channel: &str) -> bool {
     let word = kind_word(payload);
     if word.starts_with("message.") {

@@ -1,6 +1,6 @@
 //! The beginning of a frame that is too large to be taken in: what it is and for whom, read as far as it goes. The engine
-//! writes its keys in an order that puts them before the payload (engine-wire 3.5), and in the payload the sender before
-//! the words.
+//! writes its keys in an order that puts them before the payload ([engine-protocol 3.5](crate::docs::engine_protocol#3.5)),
+//! and in the payload the sender before the words.
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};

@@ -1,5 +1,5 @@
-//! Bodies of the local HTTP API (local-api 2). Requests take snake case and camel case; answers have the keys existing
-//! clients read.
+//! Bodies of the local HTTP API ([local-api 2](crate::docs::local_api#2)). Requests take snake case and camel case; answers
+//! have the keys existing clients read.
 
 use std::collections::BTreeMap;
 
@@ -60,7 +60,8 @@ pub struct SpawnRequest {
     pub cols: Option<u16>,
 }
 
-/// `restartPolicy`: names and defaults are upstream's (local-api 7), where it was inert; `when` is ours.
+/// `restartPolicy`: names and defaults are upstream's ([local-api 7](crate::docs::local_api#7)), where it was inert; `when`
+/// is ours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "GivenRestartPolicy")]
 pub struct RestartPolicy {
@@ -132,7 +133,7 @@ pub enum RestartWhen {
     Always,
 }
 
-/// What a sidecar says of itself (local-api 6.1, `register_node`).
+/// What a sidecar says of itself ([local-api 6.1](crate::docs::local_api#6.1), `register_node`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Manifest {
@@ -394,7 +395,7 @@ pub struct DeadLetterView {
     pub age_ms: u64,
 }
 
-/// `POST /api/dead-letters/redeliver`, answer (local-api 2.7).
+/// `POST /api/dead-letters/redeliver`, answer ([local-api 2.7](crate::docs::local_api#2.7)).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Redelivered {
     /// Given another chance.
@@ -599,7 +600,8 @@ pub struct ConnectionFile {
     pub workspace_key: String,
 }
 
-/// Every error body: flat for the client, nested for older readers, `success` for the oldest (local-api 2.1).
+/// Every error body: flat for the client, nested for older readers, `success` for the oldest
+/// ([local-api 2.1](crate::docs::local_api#2.1)).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ErrorBody {

@@ -12,7 +12,7 @@ pub mod up;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// The version every node frame carries as `v` (engine-wire 3.1).
+/// The version every node frame carries as `v` ([engine-protocol 3.1](crate::docs::engine_protocol#3.1)).
 pub const FRAME_VERSION: u64 = 1;
 
 /// A frame as it was understood.

@@ -1,4 +1,5 @@
-//! Bodies of the engine's HTTP calls that the broker makes (engine-wire 1.4, 2). Read tolerantly: only what we use.
+//! Bodies of the engine's HTTP calls that the broker makes ([engine-protocol 1.4](crate::docs::engine_protocol#1.4),
+//! [2](crate::docs::engine_protocol#2)). Read tolerantly: only what we use.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,7 +27,7 @@ fn none<T>() -> Option<T> {
 /// The engine's refusal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiError {
-    /// One of the codes of engine-wire 1.5.
+    /// One of the codes of [engine-protocol 1.5](crate::docs::engine_protocol#1.5).
     #[serde(default)]
     pub code: String,
     /// For people.
@@ -37,7 +38,7 @@ pub struct ApiError {
 /// `POST /v1/nodes`, request. The upstream broker sends exactly these keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CreateNode {
-    /// Our derived or pinned id; the reply's `id` wins (engine-wire 2.2).
+    /// Our derived or pinned id; the reply's `id` wins ([engine-protocol 2.2](crate::docs::engine_protocol#2.2)).
     pub node_id: NodeId,
     /// Unique in the workspace.
     pub name: String,
@@ -300,7 +301,8 @@ fn capability(value: Value) -> Option<NamedCapability> {
     }
 }
 
-/// One row of `GET /v1/messages/:id/readers` (engine-wire 2.4): an agent that has the message.
+/// One row of `GET /v1/messages/:id/readers` ([engine-protocol 2.4](crate::docs::engine_protocol#2.4)): an agent that has the
+/// message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reader {
@@ -310,7 +312,7 @@ pub struct Reader {
     pub read_at: Option<String>,
 }
 
-/// An invocation of an action, as the engine shows it (engine-wire 2.7).
+/// An invocation of an action, as the engine shows it ([engine-protocol 2.7](crate::docs::engine_protocol#2.7)).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Invocation {
     /// Its id.
@@ -339,7 +341,7 @@ impl Invocation {
     }
 }
 
-/// One segment of a path, percent-encoded (engine-wire 1.1).
+/// One segment of a path, percent-encoded ([engine-protocol 1.1](crate::docs::engine_protocol#1.1)).
 pub fn encode(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, byte| {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {

@@ -1,5 +1,6 @@
-//! Frames from a node to the engine (engine-wire 3.4). We write exactly the keys of the oldest engine we support (the
-//! E5 column of engine-wire 3.7); reading accepts what any version sends, because the embedded engine uses this too.
+//! Frames from a node to the engine ([engine-protocol 3.4](crate::docs::engine_protocol#3.4)). We write exactly the keys of
+//! the oldest engine we support (the E5 column of [engine-protocol 3.7](crate::docs::engine_protocol#3.7)); reading accepts
+//! what any version sends, because the embedded engine uses this too.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -72,7 +73,8 @@ impl Up {
 pub struct Capability {
     /// `spawn:<harness>` for capacity, otherwise an action's name.
     pub name: String,
-    /// `capacity` or `action`; when absent the engine goes by the name (engine-wire 5.1).
+    /// `capacity` or `action`; when absent the engine goes by the name
+    /// ([engine-protocol 5.1](crate::docs::engine_protocol#5.1)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Free-form facts about it.

@@ -233,8 +233,8 @@ fn answer(socket: &mut Socket, frame: &Value) {
 }
 
 /// N12, N31, N32: each spawn ends as one agent on one node; with an engine that moves no open work also when several run at
-/// once. Others take a list that crosses an order on its way for one that knows nothing of the order (engine-wire 3.4), which no
-/// node can prevent, so there the spawns follow one another.
+/// once. Others take a list that crosses an order on its way for one that knows nothing of the order (engine-protocol 3.4),
+/// which no node can prevent, so there the spawns follow one another.
 pub fn a_fleet_of_programs_that_serve_spawns_starts_each_agent_once(age: Option<&'static str>) {
     let world = World::of(age);
     let nodes = [world.node("one"), world.node("two")];

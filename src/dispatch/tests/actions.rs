@@ -750,7 +750,7 @@ fn an_agent_that_serves_an_action_is_told_once_and_answers_by_itself() {
 }
 
 /// N34: what can never reach its agent has an error of its own; `handler_unavailable` would take the whole node's
-/// handlers away (engine-wire 5.3).
+/// handlers away (engine-protocol 5.3).
 #[test]
 fn an_action_of_an_agent_that_is_not_here_fails_by_itself() {
     let mut w = World::new();
@@ -809,7 +809,7 @@ fn a_change(w: &mut World) {
 }
 
 /// N31: an engine gives to another node what it has open on this one and does not find in a list, and two would do it
-/// (engine-wire 11.3).
+/// (engine-protocol 3.9).
 #[test]
 fn a_list_waits_until_nothing_that_the_engine_asked_for_runs_here() {
     let handler = |w: &mut World, over: bool| match over {

@@ -137,7 +137,7 @@ fn not_given(w: &mut World, id: Option<String>, code: &str) {
     w.frame(json!({"type":"error","id":id,"ok":false,"code":code,"message":"no"}));
 }
 
-/// How each age says it of `w1` (engine-wire 11.4), and whether in a whole refusal.
+/// How each age says it of `w1` (engine-protocol 3.9), and whether in a whole refusal.
 fn say_that_w1_is_not_ours(w: &mut World, list: &InventorySync, how: &str) {
     match how {
         "object" => {
@@ -257,7 +257,7 @@ fn an_engine_that_counts_and_does_not_say_who_is_bound_is_asked_for_each_agent()
     assert_eq!(whole.iter().map(names).collect::<Vec<_>>(), [["w2"]]);
 }
 
-/// A hosted variant has no code for it (engine-wire 11.6).
+/// A hosted variant has no code for it (engine-protocol 3.10).
 #[test]
 fn a_conflict_that_is_told_in_words_only_is_understood() {
     let (mut w, list) = world();

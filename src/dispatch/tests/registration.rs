@@ -289,7 +289,7 @@ fn lose(w: &mut World) {
 }
 
 /// H4: engines from 6.0.1 keep the place of an instance whose socket, perhaps half open, was heard of within 35 s. The same
-/// instance gets it back at once (engine-wire 11.1).
+/// instance gets it back at once (engine-protocol 3.8).
 #[test]
 fn a_process_is_the_same_instance_on_each_of_its_links_and_another_one_is_another() {
     let instance = |w: &mut World| {
@@ -309,7 +309,7 @@ fn a_process_is_the_same_instance_on_each_of_its_links_and_another_one_is_anothe
     assert_ne!(instance(&mut w), first);
 }
 
-/// N-wire: an engine before 6.0 refuses a frame with a key that it does not know (engine-wire 3.7).
+/// N-wire: an engine before 6.0 refuses a frame with a key that it does not know (engine-protocol 3.7).
 #[test]
 fn an_engine_of_the_5_line_hears_of_no_instance_even_where_a_newer_one_was_before() {
     let mut w = World::new();
@@ -329,7 +329,7 @@ fn an_engine_of_the_5_line_hears_of_no_instance_even_where_a_newer_one_was_befor
 }
 
 /// H4: register, inventory, heartbeat; and none of the others while the engine has not taken the first, because it takes
-/// them for the words of whoever is registered (engine-wire 11.2).
+/// them for the words of whoever is registered (engine-protocol 3.9).
 #[test]
 fn nothing_is_said_on_a_link_before_the_engine_took_the_registration() {
     let mut w = known_to_six();

@@ -141,7 +141,7 @@ impl Door {
 
     fn open(&self, request: &Request, kind: SocketKind) -> Outcome {
         self.weather.hold(Traffic::Http);
-        // A token in the query wins, but an empty one hides nothing (engine-wire 1.2).
+        // A token in the query wins, but an empty one hides nothing (engine-protocol 1.2).
         let token = request
             .query("token")
             .filter(|t| !t.is_empty())

@@ -1,0 +1,172 @@
+//! The papers agree with the code: every section of a protocol that a comment cites stands in `docs/`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The papers that comments cite, and the module of `src/docs.rs` that shows each in `cargo doc`.
+const CITED: &[(&str, &str)] = &[
+    ("engine-protocol", "engine_protocol"),
+    ("local-api", "local_api"),
+    ("injection", "injection"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below `folder` with this ending.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder of the project") {
+        let path = entry.expect("an entry of it").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() && !matches!(&*name, "target" | "node_modules") && !name.starts_with('.') {
+            found.extend(files(&path, ending));
+        } else if name.ends_with(ending) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The sections of each cited paper, by the anchors in its headings.
+fn sections() -> BTreeMap<&'static str, BTreeSet<String>> {
+    let of = |paper: &str| {
+        let text = fs::read_to_string(root().join(format!("docs/{paper}.md"))).expect("the paper");
+        text.lines()
+            .filter(|line| line.starts_with('#'))
+            .filter_map(|line| line.split("<a id=\"").nth(1)?.split('"').next())
+            .map(str::to_owned)
+            .collect()
+    };
+    CITED.iter().map(|(paper, _)| (*paper, of(paper))).collect()
+}
+
+/// A section's number at the start of `text`: digits, perhaps a point and digits.
+fn number(text: &str) -> Option<&str> {
+    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).count();
+    let whole = digits(text);
+    let after = text[whole..].strip_prefix('.').map_or(0, digits);
+    let end = if after > 0 { whole + 1 + after } else { whole };
+    (whole > 0).then(|| &text[..end])
+}
+
+/// The sections that one comment names: `engine-protocol 4.7`, and those that follow it as `, 4.2` or `and 4.4`.
+fn cited<'a>(text: &'a str, paper: &str) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices(&format!("{paper} ")) {
+        let mut rest = &text[at + paper.len() + 1..];
+        while let Some(section) = number(rest) {
+            found.push(section);
+            rest = &rest[section.len()..];
+            let Some(more) = rest
+                .strip_prefix(", ")
+                .or_else(|| rest.strip_prefix(" and "))
+            else {
+                break;
+            };
+            rest = more;
+        }
+    }
+    found
+}
+
+/// The sections that links into the papers lead to, each with the text of its link.
+fn linked<'a>(text: &'a str, module: &str) -> Vec<(&'a str, &'a str)> {
+    let target = format!("](crate::docs::{module}#");
+    text.match_indices(&target)
+        .map(|(at, _)| {
+            let label = text[..at].rsplit('[').next().unwrap_or_default();
+            let section = text[at + target.len()..].split(')').next();
+            (label, section.unwrap_or_default())
+        })
+        .collect()
+}
+
+/// What is wrong with the citations of one file.
+fn broken_citations(
+    text: &str,
+    sections: &BTreeMap<&'static str, BTreeSet<String>>,
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (paper, module) in CITED {
+        let known = &sections[paper];
+        for section in cited(text, paper) {
+            if !known.contains(section) {
+                wrong.push(format!("{paper} has no section {section}"));
+            }
+        }
+        for (label, section) in linked(text, module) {
+            if !known.contains(section) {
+                wrong.push(format!("{paper} has no section {section}"));
+            }
+            if label.rsplit(' ').next() != Some(section) {
+                wrong.push(format!("the link \"{label}\" leads to section {section}"));
+            }
+        }
+    }
+    for old in ["engine-wire", "injection, rule"] {
+        if text.contains(old) {
+            wrong.push(format!(
+                "\"{old}\" is no paper of this project; see src/docs.rs"
+            ));
+        }
+    }
+    wrong
+}
+
+/// A comment's words without its marks, so that a citation may go over a line's end.
+fn comments_joined(text: &str) -> String {
+    let marks = |c: char| c.is_whitespace() || c == '/' || c == '!';
+    let lines = text.lines().map(|line| line.trim_start_matches(marks));
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+/// Whoever reads a comment that names a section of a protocol finds that section in `docs/`.
+#[test]
+fn every_section_that_a_comment_cites_stands_in_the_papers() {
+    let (sections, mut wrong, mut seen) = (sections(), Vec::new(), 0);
+    for folder in ["src", "tests"] {
+        for file in files(&root().join(folder), ".rs") {
+            if file.ends_with("tests/papers.rs") {
+                continue;
+            }
+            let text = comments_joined(&fs::read_to_string(&file).expect("a source file"));
+            seen += CITED
+                .iter()
+                .map(|(paper, _)| cited(&text, paper).len())
+                .sum::<usize>();
+            let broken = broken_citations(&text, &sections);
+            wrong.extend(
+                broken
+                    .iter()
+                    .map(|what| format!("{}: {what}", file.display())),
+            );
+        }
+    }
+    assert!(seen > 100, "only {seen} citations were found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A citation that leads nowhere is found, in words, in a list and in a link.
+#[test]
+fn a_citation_that_leads_nowhere_is_found() {
+    let sections = sections();
+    for planted in [
+        "(engine-protocol 99.1)",
+        "(engine-protocol 4.2, 99.1)",
+        "(local-api 2.1 and 2.99)",
+        "[injection 1.99](crate::docs::injection#1.99)",
+        "[injection 1.8](crate::docs::injection#1.9)",
+        "(engine-wire 4.2)",
+    ] {
+        assert_ne!(
+            broken_citations(planted, &sections),
+            Vec::<String>::new(),
+            "{planted}"
+        );
+    }
+    assert!(broken_citations("(engine-protocol 4.2, 4.4 and 3.4).", &sections).is_empty());
+}

@@ -151,8 +151,8 @@ number_id! {
     Ticket
 }
 number_id! {
-    /// An HTTP call to the engine that an errand thread performs.
-    ErrandId
+    /// An HTTP call to the engine that an REST thread performs.
+    JobId
 }
 number_id! {
     /// A connected program that serves actions.

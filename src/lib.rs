@@ -11,7 +11,7 @@
 //!
 //! Four small state machines do all the thinking: [`dispatch`], [`uplink::core`], [`agent::core`] and [`engine`]'s core. Each
 //! is pure: a step takes the time and an event, returns records and effects, and never blocks, fails, or reads a clock.
-//! One thread feeds each its events and performs its effects. [`machine::turn`] makes the records durable in between:
+//! One thread feeds each its events and performs its effects. [`machine::commit`] makes the records durable in between:
 //! *decide, write down, and only then speak*. Everything that crosses a thread is a variant in [`msg`], so the program
 //! reads as "what can happen" and "what we then do".
 //!
@@ -25,21 +25,21 @@
 //! | `reaper` | SIGCHLD | every wait for a child |
 //! | `dispatch` | its inbox, its deadline, the disk | dispatcher, ledger, journal |
 //! | `uplink` | one `poll` over its socket and its wake descriptor | the WebSocket and the node token |
-//! | `errand-0`, `errand-1` | a queue, then the network | HTTP calls to the engine |
+//! | `rest-0`, `rest-1` | a queue, then the network | HTTP calls to the engine |
 //! | `action:NAME` | one `poll` over the pipes of a program that serves an action | that process |
 //! | `agent:NAME` | one `poll` over the terminal and its wake descriptor | agent core, screen, the child |
 //! | `api`, `api:N` | `accept`; one connection each | its socket |
 //! | `engine`, `engine:accept`, `engine:N` | as dispatch and api | the embedded engine, when there is one |
 //!
 //! Arrows into `dispatch` may wait, arrows out of it never do, so no cycle can wait on itself. Every queue is bounded and
-//! says what "full" means. Terminal bytes skip `dispatch` both ways, through [`lines`] and [`hub`].
+//! says what "full" means. Terminal bytes skip `dispatch` both ways, through [`registry`] and [`pubsub`].
 //!
 //! ## Who imports whom: strictly downward
 //!
 //! ```text
 //!  5  main, cli, config, broker                                                assembly
 //!  4  api | agent::{actor,pty,exec} | uplink::{socket,rest} | handlers | identity::store | engine::server
-//!  3  net, journal, hub, lines, sys                                            machinery that knows no domain
+//!  3  net, journal, pubsub, registry, sys                                            machinery that knows no domain
 //!  2  dispatch | agent::core.. | uplink::core | engine::core                   cores, side by side, pure
 //!  1  msg, ledger, screen, machine, identity::derive                           pure
 //!  0  wire, ids, words, time, prng                                                  vocabulary
@@ -67,16 +67,16 @@ pub mod dispatch;
 pub mod docs;
 pub mod engine;
 pub mod handlers;
-pub mod hub;
 pub mod identity;
 pub mod ids;
 pub mod journal;
 pub mod ledger;
-pub mod lines;
 pub mod machine;
 pub mod msg;
 pub mod net;
 pub mod prng;
+pub mod pubsub;
+pub mod registry;
 pub mod screen;
 pub mod sys;
 pub mod time;

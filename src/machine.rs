@@ -1,4 +1,4 @@
-//! The seam between thinking and doing: a [`Machine`] decides, [`turn`] makes the decision durable, and only then may
+//! The seam between thinking and doing: a [`Machine`] decides, [`commit`] makes the decision durable, and only then may
 //! its effects leave. Every core of the broker and of the embedded engine is driven through here, live, on replay and
 //! in simulation. This file knows no domain and performs no IO of its own.
 
@@ -65,15 +65,15 @@ impl<R, E> Default for Out<R, E> {
 /// The batch did not reach the disk. Nothing of it may leave; the same records may be offered again.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Trouble(pub String);
+pub struct CommitError(pub String);
 
 /// A place where records become durable.
 pub trait Log<R> {
     /// Returns once all `records` are on disk, as one unit: after a crash either all of them are there or none.
     ///
     /// # Errors
-    /// [`Trouble`] when they are not (full disk, failed fsync); the log may be offered the same records again.
-    fn commit(&mut self, records: &[R]) -> Result<(), Trouble>;
+    /// [`CommitError`] when they are not (full disk, failed fsync); the log may be offered the same records again.
+    fn commit(&mut self, records: &[R]) -> Result<(), CommitError>;
 
     /// What is committed from now on was decided at this time.
     fn date(&mut self, _: Wall) {}
@@ -92,8 +92,8 @@ pub trait Log<R> {
     /// Replaces all history by `snapshot`.
     ///
     /// # Errors
-    /// [`Trouble`] when the new file could not be made durable; the old one then still stands.
-    fn replace(&mut self, snapshot: &R) -> Result<(), Trouble>;
+    /// [`CommitError`] when the new file could not be made durable; the old one then still stands.
+    fn replace(&mut self, snapshot: &R) -> Result<(), CommitError>;
 }
 
 /// Feeds a batch of events to the machine. Decides only; see [`persist`].
@@ -113,13 +113,13 @@ pub fn decide<M: Machine>(
 /// records costs no disk access.
 ///
 /// # Errors
-/// [`Trouble`] from the log: `out` is unchanged, so the caller can try again later and must perform no effect until
+/// [`CommitError`] from the log: `out` is unchanged, so the caller can try again later and must perform no effect until
 /// then.
 pub fn persist<M: Machine, L: Log<M::Record>>(
     machine: &M,
     log: &mut L,
     out: &mut Out<M::Record, M::Effect>,
-) -> Result<(), Trouble> {
+) -> Result<(), CommitError> {
     if let Some(at) = out.at {
         log.date(at);
     }
@@ -127,7 +127,9 @@ pub fn persist<M: Machine, L: Log<M::Record>>(
         // The machine applied these records when it decided, so the snapshot stands for them too. Even without any: what
         // waits in its memory alone is not safe.
         let snapshot = machine.snapshot().ok_or_else(|| {
-            Trouble("the journal must begin anew, and there is no snapshot to begin it with".into())
+            CommitError(
+                "the journal must begin anew, and there is no snapshot to begin it with".into(),
+            )
         })?;
         log.replace(&snapshot)?;
         out.records.clear();
@@ -153,13 +155,13 @@ pub fn persist<M: Machine, L: Log<M::Record>>(
 ///
 /// # Errors
 /// As [`persist`].
-pub fn turn<M: Machine, L: Log<M::Record>>(
+pub fn commit<M: Machine, L: Log<M::Record>>(
     machine: &mut M,
     log: &mut L,
     now: Now,
     batch: impl IntoIterator<Item = M::Event>,
     out: &mut Out<M::Record, M::Effect>,
-) -> Result<(), Trouble> {
+) -> Result<(), CommitError> {
     decide(machine, now, batch, out);
     persist(machine, log, out)
 }
@@ -200,9 +202,9 @@ mod tests {
     }
 
     impl Log<u64> for Memory {
-        fn commit(&mut self, records: &[u64]) -> Result<(), Trouble> {
+        fn commit(&mut self, records: &[u64]) -> Result<(), CommitError> {
             if self.full || self.poisoned {
-                return Err(Trouble("disk full".into()));
+                return Err(CommitError("disk full".into()));
             }
             self.lines.extend_from_slice(records);
             Ok(())
@@ -213,9 +215,9 @@ mod tests {
         fn needs_replacement(&self) -> bool {
             self.poisoned
         }
-        fn replace(&mut self, snapshot: &u64) -> Result<(), Trouble> {
+        fn replace(&mut self, snapshot: &u64) -> Result<(), CommitError> {
             if self.full {
-                return Err(Trouble("disk full".into()));
+                return Err(CommitError("disk full".into()));
             }
             self.lines = vec![*snapshot];
             self.poisoned = false;
@@ -231,7 +233,7 @@ mod tests {
             full: true,
             ..Memory::default()
         };
-        assert!(turn(&mut m, &mut log, Now::default(), [1, 2], &mut out).is_err());
+        assert!(commit(&mut m, &mut log, Now::default(), [1, 2], &mut out).is_err());
         assert_eq!((out.records.len(), out.effects.len()), (2, 2));
         log.full = false;
         persist(&m, &mut log, &mut out).expect("the disk has room again");
@@ -248,7 +250,7 @@ mod tests {
             poisoned: true,
             ..Memory::default()
         };
-        assert!(turn(&mut m, &mut log, Now::default(), [1, 2], &mut out).is_err());
+        assert!(commit(&mut m, &mut log, Now::default(), [1, 2], &mut out).is_err());
         assert_eq!((out.records.len(), out.effects.len()), (2, 2));
         log.full = false;
         persist(&m, &mut log, &mut out).expect("a new file could be begun");
@@ -274,7 +276,7 @@ mod tests {
             long: true,
             ..Memory::default()
         };
-        turn(&mut m, &mut log, Now::default(), [1, 2, 3], &mut out).expect("memory never fails");
+        commit(&mut m, &mut log, Now::default(), [1, 2, 3], &mut out).expect("memory never fails");
         assert_eq!(log.lines, [6]);
     }
 }

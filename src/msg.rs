@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{
-    AgentId, AgentName, DeliveryId, ErrandId, InvocationId, MsgId, NodeId, Run, Seq, SidecarId,
-    Ticket,
+    AgentId, AgentName, DeliveryId, InvocationId, JobId, MsgId, NodeId, Run, Seq, SidecarId, Ticket,
 };
 use crate::time::{Mono, Wall};
 use crate::wire::down::{Down, Mode};
@@ -53,7 +52,7 @@ pub enum Event {
     /// Somebody asked the local API.
     Call(Ticket, ApiCall),
     /// An HTTP call to the engine ended.
-    Errand(ErrandId, RestDone),
+    RestJob(JobId, RestDone),
     /// A program that serves an action ended: its output, or why there is none.
     Handled(InvocationId, Result<Value, String>),
     /// A sidecar's program that was started again ended, or was not even started: its command line, and how.
@@ -419,7 +418,7 @@ pub enum Effect {
     /// An order to an agent's thread.
     Agent(AgentName, Run, AgentCommand),
     /// An HTTP call to the engine.
-    Errand(ErrandId, RestCall),
+    RestJob(JobId, RestCall),
     /// Run a program that serves an action.
     Handle(InvocationId, Box<HandlerRun>),
     /// Tell a connected program that serves actions.
@@ -528,7 +527,7 @@ pub struct HandlerRun {
     pub env: BTreeMap<String, String>,
 }
 
-/// Rows and columns of a terminal.
+/// Profiles and columns of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
     /// Height.
@@ -706,7 +705,7 @@ pub enum RestDone {
         /// For people.
         message: String,
     },
-    /// All errand threads are busy and their queue is full.
+    /// All REST threads are busy and their queue is full.
     Busy,
 }
 

@@ -7,11 +7,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use relay_broker::agent::profile::{GENERIC, Profile};
-use relay_broker::agent::{self, rows::Rows};
-use relay_broker::hub::Topic;
+use relay_broker::agent::{self, profiles::Profiles};
 use relay_broker::ids::{AgentName, DeliveryId, Run, Ticket};
-use relay_broker::lines::{AgentInput, Line};
 use relay_broker::msg::{AgentCommand, AgentReport, AgentSpec, How, Injection, Size, Treatment};
+use relay_broker::pubsub::Topic;
+use relay_broker::registry::{AgentHandle, AgentInput};
 use relay_broker::sys::reap::Reaper;
 use relay_broker::sys::thread::Handle;
 use relay_broker::wire::down::Mode;
@@ -30,7 +30,7 @@ fn reaper() -> Arc<Reaper> {
 }
 
 struct Agent {
-    line: Line,
+    line: AgentHandle,
     handle: Handle,
     reports: crossbeam_channel::Receiver<AgentReport>,
     events: Arc<Topic<Arc<str>>>,
@@ -50,17 +50,17 @@ fn spec(argv: &[&str]) -> AgentSpec {
     }
 }
 
-fn grounds<'a>(state: &'a Path, rows: &'a Rows) -> agent::Grounds<'a> {
+fn grounds<'a>(state: &'a Path, rows: &'a Profiles) -> agent::Grounds<'a> {
     let exe = Path::new(env!("CARGO_BIN_EXE_relay-broker"));
     agent::Grounds { exe, state, rows }
 }
 
 impl Agent {
     fn start(spec: AgentSpec) -> Self {
-        Self::start_as(spec, &Rows::default())
+        Self::start_as(spec, &Profiles::default())
     }
 
-    fn start_as(spec: AgentSpec, rows: &Rows) -> Self {
+    fn start_as(spec: AgentSpec, rows: &Profiles) -> Self {
         let (tx, reports) = crossbeam_channel::unbounded();
         let events = Arc::new(Topic::new(0));
         let marks = Scratch::new();
@@ -88,7 +88,7 @@ impl Agent {
 
     /// One whose operator says that it takes messages of several lines.
     fn of_lines(script: &str) -> Self {
-        let mut rows = Rows::default();
+        let mut rows = Profiles::default();
         rows.add(Profile {
             program: "sh".into(),
             one_line: Some(false),
@@ -625,7 +625,7 @@ fn the_last_words_of_an_agent_are_heard_before_its_end() {
     let _agent = agent::start(
         Run(1),
         spec(&["sh", "-c", "i=0; while [ $i -lt 500 ]; do echo some more words 漢字 $i; i=$((i+1)); done; echo the end"]),
-        grounds(marks.path(), &Rows::default()),
+        grounds(marks.path(), &Profiles::default()),
         reaper(),
         Box::new(move |report| drop(tx.send(report))),
         events,

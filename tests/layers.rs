@@ -28,16 +28,16 @@ const LEVELS: &[(&str, u8)] = &[
     // machinery that knows no domain
     ("net", 3),
     ("journal", 3),
-    ("hub", 3),
-    ("lines", 3),
+    ("pubsub", 3),
+    ("registry", 3),
     ("sys", 3),
     // edges
     ("api", 4),
     ("agent::actor", 4),
     ("agent::pty", 4),
     ("agent::exec", 4),
-    ("agent::mark", 4),
-    ("agent::history", 4),
+    ("agent::landed_note", 4),
+    ("agent::transcript", 4),
     ("agent::hook", 4),
     ("agent::running", 4),
     ("handlers", 4),
@@ -419,9 +419,9 @@ fn the_check_finds_what_is_wrong_and_says_where() {
             "may not import `journal`",
         ),
         (
-            "hub.rs",
+            "pubsub.rs",
             "use crate::dispatch::Dispatcher;",
-            "`hub` (level 3) may not import `dispatch` (level 2)",
+            "`pubsub` (level 3) may not import `dispatch` (level 2)",
         ),
         (
             "sys/disk.rs",
@@ -484,7 +484,7 @@ fn the_check_finds_what_is_wrong_and_says_where() {
             "`novelty` is no module with a level",
         ),
         (
-            "hub.rs",
+            "pubsub.rs",
             "let t = std::time::Instant::now();",
             "only sys/clock.rs asks for the time",
         ),
@@ -549,9 +549,12 @@ fn the_check_lets_pass_what_is_right() {
         ),
         (
             "agent/actor.rs",
-            "use super::core::AgentCore;\nuse crate::lines::Lines;\nuse crate::sys::{clock, thread};",
+            "use super::core::AgentCore;\nuse crate::registry::Registry;\nuse crate::sys::{clock, thread};",
         ),
-        ("lines.rs", "use crate::hub::Topic;\nuse crate::msg::Size;"),
+        (
+            "registry.rs",
+            "use crate::pubsub::Topic;\nuse crate::msg::Size;",
+        ),
         (
             "engine/server.rs",
             "use crate::net::Server;\nuse super::core::EngineCore;",

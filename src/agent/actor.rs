@@ -13,18 +13,18 @@ use crossbeam_channel::TryRecvError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::agent::core::{AgentCore, Effect, Ending, Event};
-use crate::agent::history::History;
 use crate::agent::hook::Hook;
-use crate::agent::mark::Mark;
+use crate::agent::landed_note::LandedNote;
 use crate::agent::profile::Profile;
 use crate::agent::pty::{Birth, Heard, Status, Terminal};
 use crate::agent::running::Running;
-use crate::agent::stream::Pieces;
-use crate::hub::Topic;
+use crate::agent::transcript::Transcript;
+use crate::agent::utf8::Pieces;
 use crate::ids::AgentName;
-use crate::lines::{AGENT_QUEUE, AgentInput, Chunk};
 use crate::machine::{Machine, Out};
 use crate::msg::{AgentCommand, AgentReport, AgentSpec, How};
+use crate::pubsub::Topic;
+use crate::registry::{AGENT_QUEUE, AgentInput, Chunk};
 use crate::sys::reap::Reaper;
 use crate::sys::wake::{Receiver, Sender};
 use crate::sys::{clock, failpoint};
@@ -44,7 +44,7 @@ const DRAIN: Duration = Duration::from_millis(500);
 pub struct Job {
     pub spec: AgentSpec,
     pub profile: Profile,
-    pub mark: Option<Mark>,
+    pub mark: Option<LandedNote>,
     /// Where sockets and settings of programs' hooks are.
     pub hooks: PathBuf,
     /// Where it is noted which processes are agents.
@@ -178,9 +178,9 @@ struct Actor {
     core: AgentCore,
     terminal: Terminal,
     input: Receiver<AgentInput>,
-    mark: Option<Mark>,
+    mark: Option<LandedNote>,
     hook: Option<Hook>,
-    history: Option<History>,
+    history: Option<Transcript>,
     report: Box<dyn Fn(AgentReport) + Send>,
     output: Arc<Topic<Chunk>>,
     events: Arc<Topic<Arc<str>>>,
@@ -437,7 +437,7 @@ impl Actor {
                 // Not before: a launcher becomes the program some time after its start.
                 let pid = self.terminal.pid();
                 self.history
-                    .get_or_insert_with(|| History::of(source, pid))
+                    .get_or_insert_with(|| Transcript::of(source, pid))
                     .note();
             }
             Effect::AskHistory(head, long) => {

@@ -10,6 +10,7 @@ mod typing;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::agent::activity::{self, Activity, Said};
 use crate::agent::dialog;
 use crate::agent::draft::{Check, Draft, Stage};
 use crate::agent::keys::Keyboard;
@@ -17,7 +18,6 @@ use crate::agent::profile::{Profile, Source};
 use crate::agent::prompt::{self, Focus};
 use crate::agent::proof::Head;
 use crate::agent::ready::{Judgement, Sight, Watch};
-use crate::agent::signs::{self, Said, Sign};
 use crate::ids::DeliveryId;
 use crate::machine::{Machine, Out};
 use crate::msg::{AgentCommand, AgentReport, AgentSpec, How, Injection, Size};
@@ -27,7 +27,7 @@ use crate::wire::event::Proof;
 
 /// What can be learnt about a terminal by asking the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct TtyState {
     /// ICANON: the kernel collects lines.
     pub line_mode: bool,
     /// ECHO: the kernel shows what is typed.
@@ -57,7 +57,7 @@ pub enum Event {
     /// The program wrote something.
     Output(Vec<u8>),
     /// The answer to [`Effect::Probe`]; to be given before anything else.
-    Tty(Facts),
+    Tty(TtyState),
     /// The answer to [`Effect::Seek`]; `None` where nobody can tell.
     Awaited(Option<bool>),
     /// What was typed and not yet read has been thrown away.
@@ -158,7 +158,7 @@ pub struct AgentCore {
     /// The size to go back to, if the terminal was too small to see a text in.
     small: Option<Size>,
     /// What the last look showed; `None` while one is due.
-    facts: Option<Facts>,
+    facts: Option<TtyState>,
     started: Mono,
     last_output: Option<Mono>,
     idle: bool,
@@ -174,7 +174,7 @@ pub struct AgentCore {
     keyboard: Keyboard,
     /// How its terminal was when the agent was first ready: a launcher may have given it away for good, and some programs never
     /// show what they read.
-    home: Option<Facts>,
+    home: Option<TtyState>,
     /// When a person last pressed a key.
     keys_at: Option<Mono>,
     /// The program's input line was seen.
@@ -287,12 +287,12 @@ impl AgentCore {
     fn hear(&mut self, now: Mono, out: &mut Effects) {
         for told in self.screen.take_told() {
             let by_title = matches!(told, Told::Title(_));
-            let Some(sign) = signs::of(&told) else {
+            let Some(sign) = activity::of(&told) else {
                 // A title that says nothing takes back what the one before said.
                 self.said = self.said.filter(|said| !(by_title && said.by_title));
                 continue;
             };
-            if sign == Sign::Busy && !self.works() {
+            if sign == Activity::Busy && !self.works() {
                 self.turns += 1;
                 self.began(out);
             }
@@ -306,7 +306,7 @@ impl AgentCore {
 
     /// Whether the program says that it works.
     fn works(&self) -> bool {
-        self.said.is_some_and(|said| said.sign == Sign::Busy)
+        self.said.is_some_and(|said| said.sign == Activity::Busy)
     }
 
     /// When silence counts as idle. A program that says it works is not idle, as long as it goes on saying so.
@@ -384,7 +384,7 @@ impl AgentCore {
     }
 
     /// Whether another process group has the terminal than those that are the agent itself.
-    fn is_foreign(&self, facts: Facts) -> bool {
+    fn is_foreign(&self, facts: TtyState) -> bool {
         let home = self.home.map(|home| home.front);
         matches!(facts.front, Front::Other(_)) && home != Some(facts.front)
     }

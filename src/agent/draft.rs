@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::agent::core::Facts;
+use crate::agent::core::TtyState;
 use crate::agent::drawn::{ABOVE, Before, Drawn};
 use crate::agent::gate::Gate;
 use crate::agent::inject::Frame;
@@ -159,7 +159,7 @@ impl Verdict {
 #[derive(Clone, Copy)]
 pub struct Seen<'a> {
     pub now: Mono,
-    pub facts: Facts,
+    pub facts: TtyState,
     pub focus: Focus,
     /// This program's input line was seen before.
     pub known: bool,
@@ -283,7 +283,7 @@ impl Draft {
     pub fn may_enter(
         &mut self,
         now: Mono,
-        facts: Facts,
+        facts: TtyState,
         written: u64,
         screen: &Screen,
         profile: &Profile,
@@ -472,14 +472,14 @@ impl Check {
         match self.queued_at + WINDOW {
             at if now < at => Judged::wait(at),
             _ => Judged {
-                stall: self.say_unread(),
+                stall: self.report_unread(),
                 ..Judged::default()
             },
         }
     }
 
     /// What is said of a program that does not read; once.
-    fn say_unread(&mut self) -> Option<String> {
+    fn report_unread(&mut self) -> Option<String> {
         (!std::mem::replace(&mut self.told_unread, true))
             .then(|| "typed, and the program has not read its terminal yet".to_owned())
     }
@@ -520,7 +520,7 @@ impl Check {
     pub fn judge(
         &mut self,
         now: Mono,
-        facts: Facts,
+        facts: TtyState,
         screen: &Screen,
         prompt: Option<Prompt>,
         hope: bool,
@@ -543,7 +543,7 @@ impl Check {
             let late = now >= entered_at + WINDOW;
             let mut judged = Judged::wait(self.looks.next(now));
             if late {
-                judged.stall = self.say_unread();
+                judged.stall = self.report_unread();
             }
             return judged;
         }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::agent::core::Facts;
+use crate::agent::core::TtyState;
 use crate::agent::dialog;
 use crate::agent::keys::Hands;
 use crate::agent::profile::Profile;
@@ -35,7 +35,7 @@ const ROWS: u16 = 40;
 #[derive(Clone, Copy)]
 pub struct Scene<'a> {
     pub now: Mono,
-    pub facts: Facts,
+    pub facts: TtyState,
     /// What the screen shows to have the keyboard.
     pub focus: Focus,
     pub screen: &'a Screen,
@@ -240,10 +240,10 @@ fn asks(screen: &Screen) -> bool {
 mod tests {
     use super::*;
     use crate::agent::core::Front;
-    use crate::agent::rows::Rows;
+    use crate::agent::profiles::Profiles;
     use crate::msg::Size;
 
-    const RAW: Facts = Facts {
+    const RAW: TtyState = TtyState {
         line_mode: false,
         echo: false,
         enter: Some(b'\r'),
@@ -259,7 +259,7 @@ mod tests {
     fn ask(gate: &mut Gate, ms: u64, shown: &str, hands: Hands, known: bool) -> Answer {
         let mut screen = Screen::new(Size { rows: 12, cols: 40 });
         screen.feed(format!("\x1b[?2004h{shown}").as_bytes());
-        let claude = Rows::default().by_command(&["claude".into()]);
+        let claude = Profiles::default().by_command(&["claude".into()]);
         gate.ask(Scene {
             now: at(ms),
             facts: RAW,

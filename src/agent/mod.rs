@@ -2,38 +2,38 @@
 //! ([`core`] and what it asks); [`pty`] and the actor touch the operating system. Never talks to the dispatcher except by
 //! reports, and never to another agent.
 
+mod activity;
 mod actor;
-pub mod console;
 pub mod core;
 pub mod dialog;
 mod draft;
 mod drawn;
 pub mod exec;
 mod gate;
-mod history;
 pub mod hook;
 mod inject;
 mod keys;
-pub mod mark;
+pub mod landed_note;
 pub mod profile;
+pub mod profiles;
 pub mod prompt;
 mod proof;
 pub mod pty;
 mod ready;
-pub mod rows;
+pub mod repl;
 pub mod running;
-mod signs;
-mod stream;
+mod transcript;
+mod utf8;
 mod verify;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::hub::Topic;
 use crate::ids::Run;
-use crate::lines::{AGENT_QUEUE, Line, Seats};
 use crate::msg::{AgentReport, AgentSpec};
+use crate::pubsub::Topic;
+use crate::registry::{AGENT_QUEUE, AgentHandle, Seats};
 use crate::sys::reap::Reaper;
 use crate::sys::thread::{self, Handle};
 use crate::sys::wake::mailbox;
@@ -49,7 +49,7 @@ pub struct Grounds<'a> {
     /// The folder that holds those of [`mark`], [`hook`] and [`running`].
     pub state: &'a Path,
     /// The operator's profile rows.
-    pub rows: &'a rows::Rows,
+    pub rows: &'a profiles::Profiles,
 }
 
 /// Starts an agent's thread, which starts the program: whether that worked is its first report, `Started` or
@@ -65,16 +65,16 @@ pub fn start(
     reaper: Arc<Reaper>,
     report: Box<dyn Fn(AgentReport) + Send>,
     events: Arc<Topic<Arc<str>>>,
-) -> io::Result<(Line, Handle)> {
+) -> io::Result<(AgentHandle, Handle)> {
     let (sender, input) = mailbox(AGENT_QUEUE)?;
     let output = Arc::new(Topic::new(0));
-    let line = Line {
+    let line = AgentHandle {
         run,
         input: sender.clone(),
         output: output.clone(),
         seats: Arc::new(Seats::new(spec.size)),
     };
-    let mark = mark::Mark::open(&grounds.state.join(mark::FOLDER), &spec.name)
+    let mark = landed_note::LandedNote::open(&grounds.state.join(landed_note::FOLDER), &spec.name)
         .inspect_err(|e| log::warn!("no note is kept of what {} has read: {e}", spec.name))
         .ok();
     let name = format!("agent:{}", spec.name);

@@ -8,7 +8,7 @@ use crate::agent::dialog::{self, Known};
 use crate::agent::prompt::Prompt;
 use crate::wire::event::{Dialog, Policy};
 
-/// Facts about one CLI.
+/// TtyState about one CLI.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// File name of the program.

@@ -233,7 +233,7 @@ mod tests {
             let size = text("size");
             let (rows, cols) = size.trim().split_once(' ').expect("rows and columns");
             let (rows, cols) = (rows.parse().expect("rows"), cols.parse().expect("columns"));
-            let row = crate::agent::rows::Rows::default().by_command(&[cli.to_owned()]);
+            let row = crate::agent::profiles::Profiles::default().by_command(&[cli.to_owned()]);
             for piece in [1, 7, 4096] {
                 let mut screen = Screen::new(Size { rows, cols });
                 for bytes in bytes.chunks(piece) {

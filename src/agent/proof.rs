@@ -1,5 +1,5 @@
 //! Positive proofs that a message was submitted: finding it again in what a CLI says or writes of what it was asked. A text
-//! is known by its first letters, because the envelope with the message's id stands there. Pure: `agent::history` and
+//! is known by its first letters, because the envelope with the message's id stands there. Pure: `agent::transcript` and
 //! `agent::hook` bring the texts.
 
 /// Letters of a text's begin by which it is known; with the longest envelope, its id is among them.

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::termios::{InputModes, LocalModes, Winsize, tcgetattr, tcgetpgrp, tcsetwinsize};
 
-use crate::agent::core::{Ending, Facts, Front};
+use crate::agent::core::{Ending, Front, TtyState};
 use crate::agent::{exec, running};
 use crate::msg::{AgentReport, AgentSpec, Size};
 use crate::sys::{entropy, limits, proc, reading, session};
@@ -173,13 +173,13 @@ impl Terminal {
     }
 
     /// The settings, and whether what was typed has been read.
-    pub fn facts(&self) -> Facts {
+    pub fn facts(&self) -> TtyState {
         let side = self.slave.as_ref().unwrap_or(&self.master);
         let (local, input) = tcgetattr(side)
             .map_or((LocalModes::empty(), InputModes::empty()), |t| {
                 (t.local_modes, t.input_modes)
             });
-        Facts {
+        TtyState {
             line_mode: local.contains(LocalModes::ICANON),
             echo: local.contains(LocalModes::ECHO),
             enter: enter(local, input),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::agent::core::Facts;
+use crate::agent::core::TtyState;
 use crate::agent::profile::Profile;
 use crate::screen::Modes;
 use crate::time::Mono;
@@ -100,7 +100,7 @@ impl Watch {
     }
 
     /// How its terminal is.
-    pub fn looked(&mut self, now: Mono, facts: Facts) {
+    pub fn looked(&mut self, now: Mono, facts: TtyState) {
         if !facts.line_mode {
             self.raw_since.get_or_insert(now);
         }
@@ -127,7 +127,7 @@ impl Watch {
         now: Mono,
         profile: &Profile,
         modes: Modes,
-        facts: Option<Facts>,
+        facts: Option<TtyState>,
     ) -> Option<Judgement> {
         let until = self.since + profile.ready_within.max(LAUNCH);
         if profile.composer || now >= until {
@@ -166,7 +166,7 @@ impl Watch {
         profile: &Profile,
         modes: Modes,
         sight: Sight,
-        facts: Option<Facts>,
+        facts: Option<TtyState>,
     ) -> Judgement {
         // A known CLI shows it by its input line, and its screen may show the marker in what others wrote.
         if self.marked && !profile.composer {
@@ -219,9 +219,9 @@ mod tests {
     use super::*;
     use crate::agent::core::Front;
     use crate::agent::profile::GENERIC;
-    use crate::agent::rows::Rows;
+    use crate::agent::profiles::Profiles;
 
-    const RAW: Option<Facts> = Some(Facts {
+    const RAW: Option<TtyState> = Some(TtyState {
         line_mode: false,
         echo: false,
         enter: Some(b'\r'),
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_known_cli_that_shows_somebodys_marker_is_not_ready_for_that() {
-        let claude = Rows::default().by_command(&["claude".into()]);
+        let claude = Profiles::default().by_command(&["claude".into()]);
         let mut watch = Watch::new(at(0));
         watch.saw(at(1), MARKER);
         let modes = Modes::default();
@@ -337,7 +337,7 @@ mod tests {
         ));
     }
 
-    const COOKED: Option<Facts> = Some(Facts {
+    const COOKED: Option<TtyState> = Some(TtyState {
         line_mode: true,
         echo: true,
         enter: Some(b'\r'),
@@ -416,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_known_cli_is_not_ready_before_its_composer_is() {
-        let claude = Rows::default().by_command(&["claude".into()]);
+        let claude = Profiles::default().by_command(&["claude".into()]);
         let mut watch = Watch::new(at(0));
         let mut modes = Modes::default();
         assert_eq!(
@@ -441,7 +441,7 @@ mod tests {
 
     #[test]
     fn an_input_line_of_a_newer_version_delays_readiness_and_a_menu_prevents_it() {
-        let claude = Rows::default().by_command(&["claude".into()]);
+        let claude = Profiles::default().by_command(&["claude".into()]);
         let mut watch = Watch::new(at(0));
         watch.saw(at(900), b"\x1b[?2004h");
         let modes = Modes {

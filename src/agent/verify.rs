@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use unicode_width::UnicodeWidthChar;
 
-use crate::agent::stream::Pieces;
+use crate::agent::utf8::Pieces;
 use crate::time::Mono;
 
 /// Letters of a message's end that are looked for anywhere near the cursor. With a short message this includes the

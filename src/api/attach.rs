@@ -16,11 +16,11 @@ use super::render::ApiError;
 use super::server::Api;
 use super::stream::{Beat, broken, code, need_socket, say, upgrade};
 use super::{routes, terminal};
-use crate::hub::Subscription;
 use crate::ids::AgentName;
-use crate::lines::{AgentInput, Chunk, Line, Visitor};
 use crate::msg::{ApiCall, Reply, Size};
 use crate::net::{Link, LinkError, Outcome, Request};
+use crate::pubsub::Subscription;
+use crate::registry::{AgentHandle, AgentInput, Chunk, Visitor};
 use crate::screen::Unasked;
 use crate::screen::keys::{Keyboard, Piece};
 use crate::sys::clock;
@@ -50,7 +50,7 @@ struct View {
 
 impl View {
     /// Listens first and looks then: what is written in between is in both, and cut off by its offset.
-    fn open(api: &Api, name: &AgentName, line: &Line) -> Result<Self, ApiError> {
+    fn open(api: &Api, name: &AgentName, line: &AgentHandle) -> Result<Self, ApiError> {
         let output = line.output.subscribe(None).map_err(|e| {
             ApiError::new(503, "no_descriptors", format!("cannot attach: {e}")).retryable()
         })?;
@@ -88,7 +88,7 @@ enum End {
 /// An attached client's own rights and place, given up when it is dropped.
 struct Seat {
     name: AgentName,
-    line: Line,
+    line: AgentHandle,
     number: u64,
     /// Whether it may type.
     drives: bool,
@@ -230,12 +230,12 @@ fn after(chunk: &Chunk, offset: u64) -> &[u8] {
 impl Seat {
     /// Whether the agent is still the one attached to.
     fn is_current(&self, api: &Api) -> bool {
-        let line = api.context.lines.get(&self.name);
+        let line = api.context.registry.get(&self.name);
         line.is_some_and(|line| line.run == self.line.run)
     }
 
     /// Seats a client, and makes its terminal fit.
-    fn take(name: AgentName, line: Line, visitor: Visitor) -> Result<Self, ApiError> {
+    fn take(name: AgentName, line: AgentHandle, visitor: Visitor) -> Result<Self, ApiError> {
         let drives = visitor.drives;
         let taken = line.seats.take(visitor, &line.input);
         let (number, others) = taken.map_err(terminal::refused)?;

@@ -15,7 +15,7 @@ use super::render::{ApiError, reply};
 use super::server::{Api, LONG, SHORT};
 use super::stream::{Beat, broken, code, need_socket, upgrade};
 use super::terminal::{line, type_bytes};
-use super::{facts, routes};
+use super::{routes, status};
 use crate::ids::{InvocationId, SidecarId};
 use crate::msg::{Answer, ApiCall, RefusalKind, Reply, SidecarCall, SidecarPush, SpawnSource};
 use crate::net::{Link, LinkError, Outcome, Request};
@@ -150,7 +150,7 @@ impl Seat {
         match kind {
             "hello" => Ok(Done::Now(json!({
                 "broker_version": self.api.context.session.version,
-                "protocol_version": facts::PROTOCOL,
+                "protocol_version": status::PROTOCOL,
             }))),
             "register_node" => {
                 let manifest: Manifest = routes::read(object_at(&mut payload, "manifest")?)?;

@@ -4,11 +4,11 @@
 
 mod attach;
 mod auth;
-mod facts;
 mod fleet;
 mod render;
 mod routes;
 mod server;
+mod status;
 mod stream;
 mod terminal;
 #[cfg(test)]
@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::hub::Topic;
-use crate::lines::{Lines, Sidecars};
 use crate::msg::{Answer, ApiCall, Secret};
+use crate::pubsub::Topic;
+use crate::registry::{Registry, Sidecars};
 use crate::time::Mono;
 
 pub use server::{ApiServer, start};
@@ -38,7 +38,7 @@ pub struct Context {
     /// Rendered events, for `/ws` and replay.
     pub events: Arc<Topic<Arc<str>>>,
     /// To the agents' threads.
-    pub lines: Arc<Lines>,
+    pub registry: Arc<Registry>,
     /// To connected programs that serve actions.
     pub sidecars: Arc<Sidecars>,
     /// Why nothing can be written to the journal, while that is so: the dispatcher then answers nobody.

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::render::{ApiError, ok, reply, unauthorized, wrong_method};
 use super::routes::{self, Endpoint, Found};
-use super::{Context, Stage, attach, auth, facts, fleet, stream};
+use super::{Context, Stage, attach, auth, fleet, status, stream};
 use crate::msg::{ApiCall, Refusal, RefusalKind, Reply};
 use crate::net::{Handler, Limits, Outcome, Request, Response, Server};
 use crate::wire::local::{ModeChanged, Status};
@@ -181,10 +181,10 @@ fn answer(
 ) -> Result<Outcome, ApiError> {
     let agent = || routes::agent(name);
     let response = match endpoint {
-        Endpoint::Health => facts::health(api),
-        Endpoint::Session => facts::session(api),
-        Endpoint::Renew => facts::renewed(api),
-        Endpoint::Config => facts::config(api),
+        Endpoint::Health => status::health(api),
+        Endpoint::Session => status::session(api),
+        Endpoint::Renew => status::renewed(api),
+        Endpoint::Config => status::config(api),
         Endpoint::Shutdown => {
             (api.context.stop)();
             ok(&json!({"status": "shutting_down"}))
@@ -206,10 +206,10 @@ fn answer(
             let name = agent()?;
             reply(&api.ask(ApiCall::Snapshot { name, ansi }, SHORT)?)
         }
-        Endpoint::Status => facts::overview(api)?,
-        Endpoint::Metrics => facts::metrics(api, request)?,
-        Endpoint::CrashInsights => facts::crash_insights(api)?,
-        Endpoint::Inventory => facts::inventory(api)?,
+        Endpoint::Status => status::overview(api)?,
+        Endpoint::Metrics => status::metrics(api, request)?,
+        Endpoint::CrashInsights => status::crash_insights(api)?,
+        Endpoint::Inventory => status::inventory(api)?,
         Endpoint::Redeliver => reply(&api.ask(routes::redeliver(request)?, SHORT)?),
         Endpoint::DeadLetters => reply(&api.ask(ApiCall::DeadLetters, SHORT)?),
         Endpoint::Invoke => reply(&api.ask(routes::invoke(request, name)?, LONG)?),

@@ -15,10 +15,10 @@ use super::render::{ApiError, finish};
 use super::server::Api;
 use super::terminal::{line, type_bytes};
 use super::{routes, terminal};
-use crate::hub::Topic;
 use crate::ids::AgentName;
-use crate::lines::Line;
 use crate::net::{Link, LinkError, Outcome, Request, Response, Socket};
+use crate::pubsub::Topic;
+use crate::registry::AgentHandle;
 use crate::sys::clock;
 use crate::sys::wake::Wake;
 use crate::time::Mono;
@@ -108,11 +108,11 @@ pub(crate) fn events(api: &Arc<Api>, request: &Request) -> Result<Outcome, ApiEr
     let since = routes::since(request)?;
     let topic = api.context.events.clone();
     Ok(upgrade("an event stream".into(), move |link| {
-        tell_events(link, &topic, since)
+        write_events(link, &topic, since)
     }))
 }
 
-fn tell_events(
+fn write_events(
     link: &mut Link<TcpStream>,
     topic: &Topic<Arc<str>>,
     since: u64,
@@ -232,7 +232,7 @@ pub(crate) fn input(
 fn take_input(
     link: &mut Link<TcpStream>,
     name: &AgentName,
-    line: &Line,
+    line: &AgentHandle,
     limit: Duration,
 ) -> Result<(), LinkError> {
     say(link, &json!({"type": "pty_input_ready", "name": name}))?;

@@ -8,13 +8,13 @@ use super::render::ApiError;
 use super::routes;
 use super::server::Api;
 use crate::ids::AgentName;
-use crate::lines::{AgentInput, Line};
 use crate::msg::Size;
+use crate::registry::{AgentHandle, AgentInput};
 
 /// The line of a running agent named in a path.
-pub(crate) fn line(api: &Api, name: Option<&str>) -> Result<(AgentName, Line), ApiError> {
+pub(crate) fn line(api: &Api, name: Option<&str>) -> Result<(AgentName, AgentHandle), ApiError> {
     let name = routes::agent(name)?;
-    match api.context.lines.get(&name) {
+    match api.context.registry.get(&name) {
         Some(line) => Ok((name, line)),
         None => Err(ApiError::no_agent(name.as_str())),
     }
@@ -24,7 +24,11 @@ pub(crate) fn line(api: &Api, name: Option<&str>) -> Result<(AgentName, Line), A
 ///
 /// # Errors
 /// `worker_timeout` and `pty_write_queue_full` are failures of this one write; after any other there is no terminal.
-pub(crate) fn type_bytes(line: &Line, bytes: Vec<u8>, limit: Duration) -> Result<usize, ApiError> {
+pub(crate) fn type_bytes(
+    line: &AgentHandle,
+    bytes: Vec<u8>,
+    limit: Duration,
+) -> Result<usize, ApiError> {
     let (done, written) = bounded(1);
     let input = AgentInput::Type {
         bytes,
@@ -50,11 +54,11 @@ pub(crate) fn type_bytes(line: &Line, bytes: Vec<u8>, limit: Duration) -> Result
 }
 
 /// Sets the terminal's own size.
-pub(crate) fn resize(line: &Line, size: Size) -> Result<(), ApiError> {
+pub(crate) fn resize(line: &AgentHandle, size: Size) -> Result<(), ApiError> {
     line.seats.set(size, &line.input).map_err(refused)
 }
 
-fn give(line: &Line, input: AgentInput) -> Result<(), ApiError> {
+fn give(line: &AgentHandle, input: AgentInput) -> Result<(), ApiError> {
     line.input.try_send(input).map_err(refused)
 }
 

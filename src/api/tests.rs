@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 
 use super::server::{Api, explain, respond};
 use super::{Context, Life, SessionFacts, Stage};
-use crate::hub::Topic;
 use crate::ids::AgentName;
-use crate::lines::Lines;
 use crate::msg::{Answer, ApiCall, Refusal, RefusalKind, Reply, Secret};
 use crate::net::{Outcome, Request};
+use crate::pubsub::Topic;
+use crate::registry::Registry;
 use crate::sys::clock;
 use crate::wire::event::DeliveryMode;
 use crate::wire::local;
@@ -46,7 +46,7 @@ fn world() -> World {
         }),
         events: Arc::new(Topic::new(1000)),
         sidecars: Arc::default(),
-        lines: Arc::new(Lines::default()),
+        registry: Arc::new(Registry::default()),
         degraded: Arc::default(),
         session: SessionFacts {
             version: "1.2.3".into(),

@@ -14,24 +14,24 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
-use crate::agent::{hook, mark, rows::Rows, running};
+use crate::agent::{hook, landed_note, profiles::Profiles, running};
 use crate::api;
-use crate::dispatch::{Dispatcher, Facts, Limits, Out};
+use crate::dispatch::{Dispatcher, Limits, NodeConfig, Out};
 use crate::handlers::{Handlers, News};
-use crate::hub::Topic;
 use crate::identity::store;
 use crate::ids::AgentName;
 use crate::journal::{self, Journal, Lock, Opened, Recovery};
 use crate::ledger::Record;
-use crate::lines::{Lines, Sidecars};
 use crate::machine::{Machine, persist};
 use crate::msg::{ActionSpec, Event, Harness, Refusal, RefusalKind, Secret};
+use crate::pubsub::Topic;
+use crate::registry::{Registry, Sidecars};
 use crate::sys::disk::{create_private_dir, read_small, sweep_drafts, write_private};
 use crate::sys::reap::Reaper;
 use crate::sys::{clock, entropy, failpoint, limits, stdio, thread};
 use crate::time::Now;
 use crate::uplink::proxy::Proxy;
-use crate::uplink::rest::Errands;
+use crate::uplink::rest::RestJobs;
 use crate::uplink::socket::{Uplink, UplinkSettings};
 use crate::wire::local::{ConnectionFile, SpawnRequest};
 use identity::{Identity, enroller, identify, node_token};
@@ -83,7 +83,7 @@ pub struct Settings {
     /// Actions that programs of the operator's serve.
     pub actions: BTreeMap<String, ActionSpec>,
     /// What the operator knows about agent programs.
-    pub rows: Rows,
+    pub rows: Profiles,
     /// 0 for no limit.
     pub max_agents: u64,
     /// Refuse to start on a journal damaged in its middle.
@@ -279,23 +279,18 @@ impl Parts {
             facts,
             started,
             opened,
-            &settings.state_dir.join(mark::FOLDER),
+            &settings.state_dir.join(landed_note::FOLDER),
         )?;
 
         let (inbox, events_in) = bounded::<Inbound>(INBOX);
         let shared = Shared::new(&settings, &identity, mind.numbered);
         let (uplink, uplink_thread) = uplink(&settings, &identity, inbox.clone())?;
-        let errands = errands(&settings, &identity, inbox.clone())?;
+        let jobs = rest_jobs(&settings, &identity, inbox.clone())?;
         let reaper = Reaper::start().map_err(no_thread)?;
         reaper.adopt_orphans(pid == 1).map_err(no_thread)?;
         let handlers = handlers(reaper.clone(), inbox.clone());
 
-        let hands = shared.hands(
-            &settings,
-            inbox.clone(),
-            (uplink, errands, handlers),
-            reaper,
-        );
+        let hands = shared.hands(&settings, inbox.clone(), (uplink, jobs, handlers), reaper);
         let dispatch = mind
             .think(Shell::new(hands), events_in)
             .map_err(no_thread)?;
@@ -316,7 +311,7 @@ impl Parts {
         let context = api::Context {
             ask: ask(inbox),
             events: shared.events.clone(),
-            lines: shared.lines,
+            registry: shared.registry,
             sidecars: shared.sidecars,
             degraded: shared.degraded,
             session: session(&settings, &identity, shared.node, started),
@@ -343,7 +338,7 @@ impl Parts {
 
 /// What several threads of a broker look at.
 struct Shared {
-    lines: Arc<Lines>,
+    registry: Arc<Registry>,
     sidecars: Arc<Sidecars>,
     events: Arc<Topic<Arc<str>>>,
     degraded: Arc<Mutex<Option<String>>>,
@@ -356,7 +351,7 @@ impl Shared {
         let events = Topic::after(EVENTS_KEPT, numbered);
         let node = (identity.node_id.to_string(), settings.name.clone());
         Self {
-            lines: Arc::default(),
+            registry: Arc::default(),
             sidecars: Arc::default(),
             events: Arc::new(events.at_most(EVENTS_BYTES, |event| event.len())),
             degraded: Arc::default(),
@@ -370,15 +365,15 @@ impl Shared {
         &self,
         settings: &Settings,
         inbox: Sender<Inbound>,
-        (uplink, errands, handlers): (Uplink, Errands, Handlers),
+        (uplink, jobs, handlers): (Uplink, RestJobs, Handlers),
         reaper: Arc<Reaper>,
     ) -> shell::Hands {
         shell::Hands {
             inbox,
             uplink,
-            errands,
+            jobs,
             handlers,
-            lines: self.lines.clone(),
+            registry: self.registry.clone(),
             sidecars: self.sidecars.clone(),
             events: self.events.clone(),
             reaper,
@@ -404,7 +399,7 @@ struct Mind {
 
 impl Mind {
     fn wake(
-        facts: Facts,
+        facts: NodeConfig,
         started: Now,
         opened: Opened<Record>,
         marks: &Path,
@@ -421,7 +416,7 @@ impl Mind {
             at: Some(started.wall),
             ..Out::default()
         };
-        dispatcher.open(started, mark::read_all(marks), &mut out);
+        dispatcher.open(started, landed_note::read_all(marks), &mut out);
         failpoint::hit("open.replayed");
         persist(&dispatcher, &mut journal, &mut out).map_err(StartError::because)?;
         failpoint::hit("open.durable");
@@ -454,16 +449,16 @@ fn uplink(
     .map_err(no_thread)
 }
 
-fn errands(
+fn rest_jobs(
     settings: &Settings,
     identity: &Identity,
     inbox: Sender<Inbound>,
-) -> Result<Errands, StartError> {
-    Errands::start(
+) -> Result<RestJobs, StartError> {
+    RestJobs::start(
         identity.client.clone(),
         settings.name.clone(),
         move |id, done| {
-            let _ = inbox.send(Inbound::Event(Event::Errand(id, done)));
+            let _ = inbox.send(Inbound::Event(Event::RestJob(id, done)));
         },
     )
     .map_err(no_thread)
@@ -503,8 +498,8 @@ fn facts(
     opened: &Opened<Record>,
     pid: u32,
     outlived: Vec<(AgentName, String)>,
-) -> Facts {
-    Facts {
+) -> NodeConfig {
+    NodeConfig {
         node_name: settings.name.clone(),
         node_id: identity.node_id.clone(),
         engine_url: settings.engine_url.clone(),

@@ -10,20 +10,20 @@ use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::Mutex;
 
 use crate::agent;
-use crate::agent::rows::Rows;
+use crate::agent::profiles::Profiles;
 use crate::dispatch::{self, Dispatcher};
 use crate::handlers::Handlers;
-use crate::hub::Topic;
 use crate::ids::{AgentName, Run, Seq, Ticket};
-use crate::lines::{AgentInput, Lines, Sidecars};
 use crate::msg::{
     AgentCommand, AgentReport, AgentSpec, Answer, ApiCall, Effect, Event, LinkCommand, LinkReport,
     Reply,
 };
+use crate::pubsub::Topic;
+use crate::registry::{AgentInput, Registry, Sidecars};
 use crate::sys::reap::Reaper;
 use crate::sys::{clock, failpoint, limits, thread};
 use crate::time::{Now, Wall};
-use crate::uplink::rest::Errands;
+use crate::uplink::rest::RestJobs;
 use crate::uplink::socket::{LinkInput, Uplink};
 use crate::wire::event::Numbered;
 use crate::wire::up::{DeliveryAck, Up};
@@ -40,15 +40,15 @@ pub(super) enum Inbound {
 pub(super) struct Hands {
     pub inbox: Sender<Inbound>,
     pub uplink: Uplink,
-    pub errands: Errands,
+    pub jobs: RestJobs,
     pub handlers: Handlers,
-    pub lines: Arc<Lines>,
+    pub registry: Arc<Registry>,
     pub sidecars: Arc<Sidecars>,
     pub events: Arc<Topic<Arc<str>>>,
     pub reaper: Arc<Reaper>,
     pub exe: PathBuf,
     pub state_dir: PathBuf,
-    pub rows: Rows,
+    pub rows: Profiles,
     pub node: Arc<Mutex<(String, String)>>,
     pub degraded: Arc<Mutex<Option<String>>>,
     /// Nanoseconds on the monotonic clock by which to leave even if nothing can be written; 0 for never.
@@ -88,9 +88,9 @@ impl Shell {
 
     fn spawn(&mut self, run: Run, spec: AgentSpec) {
         let name = spec.name.clone();
-        let (inbox, lines, who) = (
+        let (inbox, registry, who) = (
             self.hands.inbox.clone(),
-            self.hands.lines.clone(),
+            self.hands.registry.clone(),
             name.clone(),
         );
         let over = Arc::new(AtomicBool::new(false));
@@ -103,7 +103,7 @@ impl Shell {
                     | AgentReport::NoRoom { .. }
             ) {
                 ended.store(true, Ordering::Release);
-                lines.remove(&who, run);
+                registry.remove(&who, run);
             }
             let _ = inbox.send(Inbound::Event(Event::Agent(who.clone(), run, report)));
         };
@@ -116,10 +116,10 @@ impl Shell {
         match agent::start(run, spec, grounds, reaper, Box::new(report), events) {
             // The thread reports its own end, so nobody has to join it.
             Ok((line, _thread)) => {
-                self.hands.lines.put(name.clone(), line);
+                self.hands.registry.put(name.clone(), line);
                 // It may have ended before its line was up.
                 if over.load(Ordering::Acquire) {
-                    self.hands.lines.remove(&name, run);
+                    self.hands.registry.remove(&name, run);
                 }
             }
             Err(e) => {
@@ -132,7 +132,7 @@ impl Shell {
 
     fn order(&mut self, name: &AgentName, run: Run, command: AgentCommand) {
         // An agent whose line is down has already reported its end.
-        let Some(line) = self.hands.lines.get(name).filter(|line| line.run == run) else {
+        let Some(line) = self.hands.registry.get(name).filter(|line| line.run == run) else {
             return;
         };
         match line.input.try_send_urgent(AgentInput::Command(command)) {
@@ -197,12 +197,12 @@ impl thread::Shell<Dispatcher> for Shell {
             Effect::Send(frame) => {
                 if matches!(frame, Up::AgentDeregister(_) | Up::NodeDeregister(_)) {
                     // Who is deregistered can acknowledge nothing any more.
-                    thread::Shell::turned(self);
+                    thread::Shell::committed(self);
                 }
                 self.hands.uplink.send(LinkInput::Frame(frame));
             }
             Effect::Link(LinkCommand::Finish) => {
-                thread::Shell::turned(self);
+                thread::Shell::committed(self);
                 self.hands.uplink.finish();
             }
             Effect::Link(command) => self.hands.uplink.send(LinkInput::Command(command)),
@@ -213,9 +213,9 @@ impl thread::Shell<Dispatcher> for Shell {
                 }
                 self.order(&name, run, command);
             }
-            Effect::Errand(id, call) => {
-                if let Some(busy) = self.hands.errands.hand_over(id, call) {
-                    self.own.push(Event::Errand(id, busy));
+            Effect::RestJob(id, call) => {
+                if let Some(busy) = self.hands.jobs.hand_over(id, call) {
+                    self.own.push(Event::RestJob(id, busy));
                 }
             }
             Effect::Handle(id, run) => {
@@ -257,7 +257,7 @@ impl thread::Shell<Dispatcher> for Shell {
         ControlFlow::Continue(())
     }
 
-    fn turned(&mut self) {
+    fn committed(&mut self) {
         for (agent, up_to_seq) in std::mem::take(&mut self.acks) {
             self.hands
                 .uplink

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::args;
-use super::ask::print_json;
 use super::client::{Client, typed};
 use super::failure::Failure;
+use super::query::print_json;
 use super::render::{clean, note, print, span_ms, table};
 use super::run::Context;
 use crate::net::http::encode;

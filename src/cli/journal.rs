@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::args::{Journal, JournalCommand};
-use super::ask::print_json;
 use super::failure::Failure;
 use super::find::state_dir;
+use super::query::print_json;
 use super::render::{brief, clean, note, print, span_ms, table};
 use super::run::Context;
 use super::up::ENGINE_DIR;
@@ -152,7 +152,7 @@ impl Place {
         }
     }
 
-    fn say_who_runs(&self) {
+    fn print_who_runs(&self) {
         if let Some(pid) = self.pid {
             note(&format!(
                 "note: the {} is running (process {pid}); this is what was on disk a moment ago",
@@ -173,7 +173,7 @@ pub fn journal(c: &Context, args: &Journal) -> Result<(), Failure> {
 fn show(c: &Context, engine: bool, limit: Option<usize>, json: bool) -> Result<(), Failure> {
     let place = Place::find(c, engine)?;
     let look = place.look().map_err(|e| Failure::new(e.to_string()))?;
-    place.say_who_runs();
+    place.print_who_runs();
     if look.verdict() != Verdict::Whole {
         note(&format!("note: {}", sentence(&look)));
     }
@@ -247,7 +247,7 @@ fn check(c: &Context, engine: bool, json: bool) -> Result<(), Failure> {
         Ok((look, records))
     });
     if !json {
-        place.say_who_runs();
+        place.print_who_runs();
     }
     let (look, records) = match checked {
         Ok(checked) => checked,

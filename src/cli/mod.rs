@@ -2,7 +2,6 @@
 //! `demo`. Errors are one line on standard error; exit codes are 0, 1 for failure and 2 for usage.
 
 mod args;
-mod ask;
 mod attach;
 mod client;
 mod demo;
@@ -14,6 +13,7 @@ mod failure;
 mod find;
 mod fleet;
 mod journal;
+mod query;
 mod render;
 mod run;
 mod send;

@@ -4,7 +4,7 @@ use super::args::{Cli, Command};
 use super::client::Client;
 use super::failure::Failure;
 use super::render::Paint;
-use super::{ask, attach, demo, demo_agent, events, find, fleet, journal, send, up, wait};
+use super::{attach, demo, demo_agent, events, find, fleet, journal, query, send, up, wait};
 use crate::config::Env;
 
 /// What every command gets.
@@ -57,25 +57,25 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Send(args) => send::send(c, &args),
         Command::Wait(args) => wait::wait(c, &args),
         Command::Events(args) => events::events(c, args),
-        Command::Spawn(args) => ask::spawn(c, &args),
+        Command::Spawn(args) => query::spawn(c, &args),
         Command::Release(args) => fleet::release(c, &args.name),
-        Command::Agents(args) => ask::agents(c, args.json),
-        Command::Status(args) => ask::status(c, args.json),
+        Command::Agents(args) => query::agents(c, args.json),
+        Command::Status(args) => query::status(c, args.json),
         Command::Nodes(args) => fleet::nodes(c, &args),
-        Command::Stop => ask::stop(c),
-        Command::Pending(args) => ask::pending(c, &args.name, args.json),
-        Command::Flush(args) => ask::flush(c, &args.name),
+        Command::Stop => query::stop(c),
+        Command::Pending(args) => query::pending(c, &args.name, args.json),
+        Command::Flush(args) => query::flush(c, &args.name),
         Command::Hold(args) => {
-            ask::mode(c, &args.name, crate::wire::event::DeliveryMode::ManualFlush)
+            query::mode(c, &args.name, crate::wire::event::DeliveryMode::ManualFlush)
         }
         Command::Auto(args) => {
-            ask::mode(c, &args.name, crate::wire::event::DeliveryMode::AutoInject)
+            query::mode(c, &args.name, crate::wire::event::DeliveryMode::AutoInject)
         }
-        Command::Dead(args) => ask::dead(c, args.json),
-        Command::Redeliver(args) => ask::redeliver(c, &args),
+        Command::Dead(args) => query::dead(c, args.json),
+        Command::Redeliver(args) => query::redeliver(c, &args),
         Command::Journal(args) => journal::journal(c, &args),
-        Command::Snapshot(args) => ask::snapshot(c, &args),
-        Command::Env(args) => ask::env(c, args.json),
-        Command::Health(args) => ask::health(c, args.json),
+        Command::Snapshot(args) => query::snapshot(c, &args),
+        Command::Env(args) => query::env(c, args.json),
+        Command::Health(args) => query::health(c, args.json),
     }
 }

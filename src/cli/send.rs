@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::args::{self, Urgency};
-use super::ask::print_json;
 use super::client::{Client, Heard, Stream, typed};
 use super::failure::Failure;
+use super::query::print_json;
 use super::render::{clean, note, print, span};
 use super::run::Context;
 use crate::net::http::encode;

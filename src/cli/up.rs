@@ -13,14 +13,14 @@ use super::failure::Failure;
 use super::render::{Paint, clean, note, print};
 use super::run::Context;
 use super::{args, events, find};
-use crate::agent::{hook, mark, running};
+use crate::agent::{hook, landed_note, running};
 use crate::broker::{Broker, Stopper};
 use crate::config::{self, EngineChoice, Env, Flags, LogFormat, Place, Plan};
 use crate::engine::server::{Engine, EngineSettings};
 use crate::engine::trouble::Behave;
-use crate::hub::Topic;
 use crate::journal::Lock;
 use crate::msg::Secret;
+use crate::pubsub::Topic;
 use crate::sys::disk::{create_private_dir, read_small, write_private};
 use crate::sys::signal::Stops;
 use crate::sys::trust::{self, Distrust};
@@ -227,7 +227,7 @@ const STATE_NAMES: [&str; 12] = [
     "identity.json",
     "journal",
     hook::FOLDER,
-    mark::FOLDER,
+    landed_note::FOLDER,
     running::FOLDER,
     // Where there is no home.
     "machine-id",

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::profiles::{self, Permission, ProfileTable, TrustFolder};
 use super::{ConfigError, Env, Place};
-use crate::agent::rows::Rows;
+use crate::agent::profiles::Profiles;
 use crate::msg::{ActionSpec, Harness, Treatment};
 use crate::sys::trust;
 use crate::wire::event::Policy;
@@ -32,7 +32,7 @@ pub struct Configured {
     /// By action name.
     pub actions: BTreeMap<String, ActionSpec>,
     /// What is known about agent programs besides what the broker knows.
-    pub rows: Rows,
+    pub rows: Profiles,
 }
 
 #[derive(Deserialize)]
@@ -124,7 +124,7 @@ fn parse(text: &str, path: &Path) -> Result<Configured, ConfigError> {
     Ok(configured)
 }
 
-fn harness(name: &str, table: HarnessTable, rows: &Rows) -> Result<Harness, String> {
+fn harness(name: &str, table: HarnessTable, rows: &Profiles) -> Result<Harness, String> {
     if table.command.trim().is_empty() {
         return Err(format!("[harness.{name}] has an empty command"));
     }

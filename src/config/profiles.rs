@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::agent::console;
 use crate::agent::dialog;
 use crate::agent::profile::{self, GENERIC, Profile};
 use crate::agent::prompt::Prompt;
+use crate::agent::repl;
 use crate::wire::event::{Dialog, Policy};
 
 /// More than any program takes to draw a pasted text, and less than a person waits.
@@ -164,7 +164,7 @@ pub(super) fn known_dialogs(
 
 fn base(name: &str, like: Option<&str>) -> Result<Profile, String> {
     let Some(like) = like else {
-        let row = profile::known(name).or_else(|| console::of(name, &[]));
+        let row = profile::known(name).or_else(|| repl::of(name, &[]));
         return Ok(row.unwrap_or(GENERIC));
     };
     // What it looks like is alike, not what it keeps or what options it takes.

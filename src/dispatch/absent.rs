@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::calls::Errand;
+use super::calls::RestJob;
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Ticket};
 use crate::ledger::{Pending, Record, Verdict};
@@ -201,7 +201,7 @@ impl Dispatcher {
     /// What waits for an agent that is not here: some of it here, the rest with the engine, which is asked.
     pub(super) fn pending_absent(&mut self, ticket: Ticket, name: AgentName, out: &mut Out) {
         let call = RestCall::Waiting(name.clone());
-        self.errand(call, Errand::Waiting(ticket, name), out);
+        self.rest_job(call, RestJob::Waiting(ticket, name), out);
     }
 
     pub(super) fn waiting_answered(

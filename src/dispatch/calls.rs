@@ -3,7 +3,7 @@
 use super::channels::channels_of;
 use super::limits::Side;
 use super::{Dispatcher, Out};
-use crate::ids::{AgentName, DeliveryId, ErrandId, MsgId, Run, Ticket};
+use crate::ids::{AgentName, DeliveryId, JobId, MsgId, Run, Ticket};
 use crate::ledger::{Departed, Pending};
 use crate::msg::{
     AgentCommand, Answer, Delivery, Effect, Origin, Refusal, RefusalKind, Reply, RestCall, RestDone,
@@ -19,7 +19,7 @@ const STATUS_PENDING: usize = 100;
 
 /// Why an HTTP call to the engine was made, and so who is waiting for it.
 #[derive(Clone, Debug)]
-pub(super) enum Errand {
+pub(super) enum RestJob {
     /// A message that leaves this machine.
     Post { ticket: Ticket, to: String },
     /// An agent joins or leaves channels; nobody waits.
@@ -41,26 +41,26 @@ pub(super) enum Errand {
 }
 
 impl Dispatcher {
-    pub(super) fn errand(&mut self, call: RestCall, why: Errand, out: &mut Out) -> ErrandId {
-        let id = self.next_errand;
-        self.next_errand = id.next();
-        self.errands.insert(id, why);
-        out.effects.push(Effect::Errand(id, call));
+    pub(super) fn rest_job(&mut self, call: RestCall, why: RestJob, out: &mut Out) -> JobId {
+        let id = self.next_job;
+        self.next_job = id.next();
+        self.jobs.insert(id, why);
+        out.effects.push(Effect::RestJob(id, call));
         id
     }
 
-    pub(super) fn errand_done(&mut self, now: Now, id: ErrandId, done: RestDone, out: &mut Out) {
-        match (self.errands.remove(&id), done) {
-            (Some(Errand::Identify { name, run }), done) => {
+    pub(super) fn job_done(&mut self, now: Now, id: JobId, done: RestDone, out: &mut Out) {
+        match (self.jobs.remove(&id), done) {
+            (Some(RestJob::Identify { name, run }), done) => {
                 self.identify_done(now, id, (name, run), done, out)
             }
-            (Some(Errand::Forget(name)), done) => self.forgotten(now, &name, &done, out),
-            (Some(Errand::Bound(asked)), done) => self.bound_listed(now, &asked, done, out),
-            (None, _) | (Some(Errand::Channels(_)), RestDone::Joined | RestDone::Left) => {}
-            (Some(Errand::Channels(name)), other) => {
+            (Some(RestJob::Forget(name)), done) => self.forgotten(now, &name, &done, out),
+            (Some(RestJob::Bound(asked)), done) => self.bound_listed(now, &asked, done, out),
+            (None, _) | (Some(RestJob::Channels(_)), RestDone::Joined | RestDone::Left) => {}
+            (Some(RestJob::Channels(name)), other) => {
                 log::warn!("{name} could not change its channels at the engine: {other:?}")
             }
-            (Some(Errand::Waiting(ticket, name)), done) => {
+            (Some(RestJob::Waiting(ticket, name)), done) => {
                 let rows = match done {
                     RestDone::Waiting(rows) => rows,
                     _ => Vec::new(),
@@ -68,7 +68,7 @@ impl Dispatcher {
                 let answer = self.waiting_answered(now, &name, rows);
                 out.effects.push(Effect::Reply(ticket, answer));
             }
-            (Some(Errand::Post { ticket, to: _ }), RestDone::Posted(posted)) => {
+            (Some(RestJob::Post { ticket, to: _ }), RestDone::Posted(posted)) => {
                 let until = |ms| now.wall + std::time::Duration::from_millis(ms);
                 let waits = posted.waits.map(|waits| local::Waits {
                     until_ms: waits.left_ms.map(until),
@@ -87,33 +87,33 @@ impl Dispatcher {
                 out.effects
                     .push(Effect::Reply(ticket, Ok(Reply::Sent(sent))));
             }
-            (Some(Errand::Post { ticket, to }), done) => {
+            (Some(RestJob::Post { ticket, to }), done) => {
                 out.effects
                     .push(Effect::Reply(ticket, Err(post_refusal(&to, done))));
             }
-            (Some(Errand::Invocation(ticket)), RestDone::Invocation(invocation)) => {
+            (Some(RestJob::Invocation(ticket)), RestDone::Invocation(invocation)) => {
                 out.effects
                     .push(Effect::Reply(ticket, Ok(Reply::Invocation(invocation))));
             }
-            (Some(Errand::Invocation(ticket)), done) => {
+            (Some(RestJob::Invocation(ticket)), done) => {
                 let text = format!("the engine: {}", sentence(&done));
                 let refusal = Refusal::new(RefusalKind::Engine, text);
                 out.effects.push(Effect::Reply(ticket, Err(refusal)));
             }
-            (Some(Errand::Nodes(ticket)), RestDone::Nodes(nodes)) => {
+            (Some(RestJob::Nodes(ticket)), RestDone::Nodes(nodes)) => {
                 out.effects
                     .push(Effect::Reply(ticket, Ok(Reply::Nodes(nodes))));
             }
-            (Some(Errand::Readers(ticket)), RestDone::Readers(readers)) => {
+            (Some(RestJob::Readers(ticket)), RestDone::Readers(readers)) => {
                 out.effects
                     .push(Effect::Reply(ticket, Ok(Reply::Readers(readers))));
             }
-            (Some(Errand::Readers(ticket)), done) => {
+            (Some(RestJob::Readers(ticket)), done) => {
                 let text = format!("the engine's list of readers: {}", sentence(&done));
                 let refusal = Refusal::new(RefusalKind::Engine, text);
                 out.effects.push(Effect::Reply(ticket, Err(refusal)));
             }
-            (Some(Errand::Nodes(ticket)), done) => {
+            (Some(RestJob::Nodes(ticket)), done) => {
                 let refusal = Refusal::new(
                     RefusalKind::Engine,
                     format!("the engine's roster: {}", sentence(&done)),
@@ -124,16 +124,16 @@ impl Dispatcher {
     }
 
     pub(super) fn nodes_call(&mut self, ticket: Ticket, out: &mut Out) -> Option<Answer> {
-        self.errand(RestCall::Nodes, Errand::Nodes(ticket), out);
+        self.rest_job(RestCall::Nodes, RestJob::Nodes(ticket), out);
         None
     }
 
     pub(super) fn readers_call(&mut self, ticket: Ticket, message: MsgId, out: &mut Out) {
-        self.errand(RestCall::Readers(message), Errand::Readers(ticket), out);
+        self.rest_job(RestCall::Readers(message), RestJob::Readers(ticket), out);
     }
 
     pub(super) fn invocation_call(&mut self, ticket: Ticket, call: RestCall, out: &mut Out) {
-        self.errand(call, Errand::Invocation(ticket), out);
+        self.rest_job(call, RestJob::Invocation(ticket), out);
     }
 
     /// A message from this machine: to a local agent straight into its mailbox, to anybody else through the engine.
@@ -171,10 +171,10 @@ impl Dispatcher {
                     self.facts.node_id,
                     self.started.wall.0,
                     self.ledger.numbered(),
-                    self.next_errand
+                    self.next_job
                 ),
             };
-            self.errand(call, Errand::Post { ticket, to }, out);
+            self.rest_job(call, RestJob::Post { ticket, to }, out);
             return None;
         };
         if let Some(reason) = self.crowd(&name, Side::Local, request.text.len()) {

@@ -1,6 +1,6 @@
 //! Channels that an agent listens to: joined and left at the engine, and remembered for the agent's restarts.
 
-use super::calls::Errand;
+use super::calls::RestJob;
 use super::{Dispatcher, Out};
 use crate::ids::AgentName;
 use crate::msg::{Answer, Refusal, RefusalKind, Reply, RestCall};
@@ -67,7 +67,7 @@ impl Dispatcher {
                     true => RestCall::Join { token, channels },
                     false => RestCall::Leave { token, channels },
                 };
-                self.errand(call, Errand::Channels(name.clone()), out);
+                self.rest_job(call, RestJob::Channels(name.clone()), out);
             }
         }
         let (name, channels) = (name.clone(), changed);

@@ -48,11 +48,11 @@ impl Dispatcher {
         );
         let id = delivery.id.clone();
         self.record(Record::Accepted { delivery }, out);
-        self.say_queued(&id, out);
+        self.emit_queued(&id, out);
     }
 
     /// Tells that a delivery waits, and whether it is parked.
-    pub(super) fn say_queued(&mut self, id: &DeliveryId, out: &mut Out) {
+    pub(super) fn emit_queued(&mut self, id: &DeliveryId, out: &mut Out) {
         let Some(Pending { delivery, .. }) = self.ledger.mail().get(id) else {
             return;
         };
@@ -73,11 +73,11 @@ impl Dispatcher {
             && self.ledger.mail().waiting(&name) <= BLOCKED_TOLD
         {
             let reason = behind(&first.delivery.msg_id);
-            self.say_blocked(&name, id, event_id, reason, out);
+            self.emit_blocked(&name, id, event_id, reason, out);
         }
     }
 
-    fn say_blocked(
+    fn emit_blocked(
         &mut self,
         name: &AgentName,
         id: &DeliveryId,
@@ -126,7 +126,7 @@ impl Dispatcher {
         }
         if !member.ready
             || member.in_flight.is_some()
-            || member.pace.until.is_some_and(|at| at > now.mono)
+            || member.backoff.until.is_some_and(|at| at > now.mono)
             || member.phase != super::roster::Phase::Running
         {
             return;
@@ -216,7 +216,7 @@ impl Dispatcher {
     ) {
         let member = self.members.get_mut(name);
         if member.is_some_and(|member| member.stalled.replace(why.to_owned()).is_none()) {
-            self.say_if_blocked_on_send(now, name, out);
+            self.emit_blocked_on_send(now, name, out);
         }
         self.count_block(now, name, id);
         let Some(pending) = self.ledger.mail().get(id) else {
@@ -225,7 +225,7 @@ impl Dispatcher {
         let event_id = pending.delivery.msg_id.clone();
         log::warn!("message {event_id} is held back from {name}: {why}");
         let reason = behind(&event_id);
-        self.say_blocked(name, id, event_id, why.to_owned(), out);
+        self.emit_blocked(name, id, event_id, why.to_owned(), out);
         let member = self.members.get_mut(name);
         if member.is_none_or(|member| std::mem::replace(&mut member.told_blocked, true)) {
             return;
@@ -237,7 +237,7 @@ impl Dispatcher {
             .map(|delivery| (delivery.id.clone(), delivery.msg_id.clone()))
             .collect();
         for (id, event_id) in others {
-            self.say_blocked(name, &id, event_id, reason.clone(), out);
+            self.emit_blocked(name, &id, event_id, reason.clone(), out);
         }
     }
 
@@ -257,8 +257,8 @@ impl Dispatcher {
         member.block = Block::default();
         member.told_blocked = false;
         match proof.is_seen() {
-            true => member.pace.verified(now),
-            false => member.pace.unverified(now),
+            true => member.backoff.verified(now),
+            false => member.backoff.unverified(now),
         }
         self.settle(now, name, id, proof, reason, out);
         self.type_next(now, name, out);
@@ -360,7 +360,7 @@ impl Dispatcher {
         let Some(member) = self.free(name, id) else {
             return;
         };
-        member.pace.failed(now);
+        member.backoff.failed(now);
         self.counters.deliveries_failed += 1;
         if let Some(pending) = self.ledger.mail().get(id) {
             let event_id = pending.delivery.msg_id.clone();

@@ -6,38 +6,38 @@
 
 mod absent;
 mod actions;
-mod admission;
+mod agent_registration;
+mod backoff;
 mod blocked;
 mod calls;
 mod channels;
+mod dead_letters;
 mod delivery;
 mod dialogs;
-mod elsewhere;
 mod handlers;
+mod heartbeat;
 mod hosted;
 mod inbound;
-mod letters;
 mod limits;
-mod lives;
+mod location_conflict;
 mod meanwhile;
+mod node_registration;
 mod oversize;
-mod pace;
-mod presence;
-mod registration;
 mod release;
+mod restart;
 mod roster;
 mod sidecars;
 mod spawn;
 #[cfg(test)]
 mod tests;
 
+pub use heartbeat::VERSION;
 pub use limits::Limits;
-pub use presence::VERSION;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::ids::{AgentId, AgentName, DeliveryId, ErrandId, InvocationId, NodeId, Run, Seq};
+use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, JobId, NodeId, Run, Seq};
 use crate::ledger::{Ledger, Record};
 use crate::machine::{self, Machine};
 use crate::msg::{
@@ -53,7 +53,7 @@ pub type Out = machine::Out<Record, Effect>;
 
 /// What the dispatcher is told at its start and never asks again.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct NodeConfig {
     /// The node's name; the engine may hold another.
     pub node_name: String,
     /// Our node id; the engine may hold another.
@@ -90,11 +90,11 @@ pub struct Facts {
 
 /// See the module.
 pub struct Dispatcher {
-    facts: Facts,
+    facts: NodeConfig,
     ledger: Ledger,
     members: BTreeMap<AgentName, roster::Member>,
-    link: presence::Link,
-    errands: BTreeMap<ErrandId, calls::Errand>,
+    link: heartbeat::Link,
+    jobs: BTreeMap<JobId, calls::RestJob>,
     /// Invocations that run in this very life.
     invocations: BTreeSet<InvocationId>,
     handlers: handlers::Handlers,
@@ -114,7 +114,7 @@ pub struct Dispatcher {
     absent_check: Option<Mono>,
     counters: local::Counters,
     next_run: Run,
-    next_errand: ErrandId,
+    next_job: JobId,
     next_request: u64,
     event_seq: u64,
     started: Now,
@@ -130,13 +130,13 @@ const NUMBERS_RESERVED: u64 = 1000;
 impl Dispatcher {
     /// A broker that has replayed nothing yet. Call [`Machine::replay`] with every record of the journal, then
     /// [`Dispatcher::open`] once.
-    pub fn new(facts: Facts, started: Now) -> Self {
+    pub fn new(facts: NodeConfig, started: Now) -> Self {
         Self {
             facts,
             ledger: Ledger::default(),
             members: BTreeMap::new(),
-            link: presence::Link::default(),
-            errands: BTreeMap::new(),
+            link: heartbeat::Link::default(),
+            jobs: BTreeMap::new(),
             invocations: BTreeSet::new(),
             handlers: handlers::Handlers::default(),
             sidecars: sidecars::Sidecars::default(),
@@ -150,7 +150,7 @@ impl Dispatcher {
             hurried: false,
             counters: local::Counters::default(),
             next_run: Run(1),
-            next_errand: ErrandId(1),
+            next_job: JobId(1),
             next_request: 1,
             event_seq: 0,
             started,
@@ -231,7 +231,7 @@ impl Machine for Dispatcher {
             Event::Link(LinkReport::PassedOver) => self.counters.engine_frames_refused += 1,
             Event::Agent(name, run, report) => self.agent_report(now, &name, run, report, out),
             Event::Call(ticket, call) => self.call(now, ticket, call, out),
-            Event::Errand(id, done) => self.errand_done(now, id, done, out),
+            Event::RestJob(id, done) => self.job_done(now, id, done, out),
             Event::Handled(id, result) => self.handled(id, result, out),
             Event::LaunchEnded(argv, how) => self.launch_ended(now, &argv, &how),
             Event::Tick => self.tick(now, out),

@@ -59,7 +59,7 @@ impl Dispatcher {
         if waiting.is_empty() {
             return;
         }
-        self.say_dropped(name, waiting.len() as u64, end, out);
+        self.emit_dropped(name, waiting.len() as u64, end, out);
         let mut finished: BTreeSet<AgentId> = BTreeSet::new();
         for id in waiting {
             if let Some(delivery) = self.give_up(now, &id, end.why(), out)
@@ -75,7 +75,7 @@ impl Dispatcher {
         }
     }
 
-    fn say_dropped(&mut self, name: &AgentName, count: u64, end: End, out: &mut Out) {
+    fn emit_dropped(&mut self, name: &AgentName, count: u64, end: End, out: &mut Out) {
         let mut senders: Vec<String> = Vec::new();
         for pending in self.ledger.mail().of(name) {
             let from = &pending.delivery.from;

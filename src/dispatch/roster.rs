@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::admission::Admission;
+use super::agent_registration::AgentRegistration;
+use super::backoff::Backoff;
 use super::blocked::Block;
-use super::elsewhere::Renewal;
-use super::pace::Pace;
+use super::location_conflict::Renewal;
 use super::release::{End, Releaser};
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Run, Ticket};
@@ -62,11 +62,11 @@ pub(super) struct Member {
     pub released: bool,
     /// The engine has it on another node.
     pub moved: bool,
-    pub pace: Pace,
+    pub backoff: Backoff,
     /// Until then an end means that the program did not start; the engine waits for the answer that long.
     pub settles: Option<Mono>,
     /// How far its identity has been asked for.
-    pub admission: Admission,
+    pub registration: AgentRegistration,
     /// This node had no agent of its name before.
     pub newcomer: bool,
     /// How far it has been asked for anew while its program runs.
@@ -102,7 +102,7 @@ impl Member {
             Phase::Cooling { until } => Some(until),
             Phase::Running => [self.settles, self.again_at, self.block.give_up_at]
                 .into_iter()
-                .fold(self.pace.until, soonest),
+                .fold(self.backoff.until, soonest),
             Phase::Starting | Phase::Stopping => None,
         }
     }
@@ -124,7 +124,7 @@ impl Member {
         self.ready = false;
         self.idle_since = None;
         self.pictures.clear();
-        self.pace = Pace::default();
+        self.backoff = Backoff::default();
         self.settles = None;
         self.again_at = None;
     }
@@ -279,12 +279,12 @@ impl Dispatcher {
         );
         self.life_began(now, name, &request, &source, out);
         if let (Some(token), false) = (token, extra.is_empty()) {
-            self.errand(
+            self.rest_job(
                 RestCall::Join {
                     token,
                     channels: extra,
                 },
-                super::calls::Errand::Channels(name.clone()),
+                super::calls::RestJob::Channels(name.clone()),
                 out,
             );
         }
@@ -395,11 +395,11 @@ impl Dispatcher {
             },
             out,
         );
-        self.say_if_blocked_on_send(now, name, out);
+        self.emit_blocked_on_send(now, name, out);
     }
 
     /// A silent agent for which messages wait, as other brokers have it.
-    pub(super) fn say_if_blocked_on_send(&mut self, now: Now, name: &AgentName, out: &mut Out) {
+    pub(super) fn emit_blocked_on_send(&mut self, now: Now, name: &AgentName, out: &mut Out) {
         let since = self.members.get(name).and_then(|member| member.idle_since);
         let waiting = self.ledger.mail().waiting(name) as u64;
         if let Some(since) = since.filter(|_| waiting > 0) {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::admission::{Admission, patience};
+use super::agent_registration::{AgentRegistration, patience};
+use super::backoff::Backoff;
 use super::blocked::Block;
-use super::elsewhere::Renewal;
-use super::pace::Pace;
+use super::location_conflict::Renewal;
 use super::release::End;
 use super::roster::{Member, Phase};
 use super::{Dispatcher, Out};
@@ -184,9 +184,9 @@ impl Dispatcher {
             pictures: Vec::new(),
             released: false,
             moved: false,
-            pace: Pace::default(),
+            backoff: Backoff::default(),
             settles: None,
-            admission: Admission::default(),
+            registration: AgentRegistration::default(),
             newcomer: false,
             renewal: Renewal::default(),
         };
@@ -222,9 +222,9 @@ impl Dispatcher {
         self.block_due(now, name, out);
         self.give_again(now, name, out);
         if let Some(member) = self.members.get_mut(name)
-            && member.pace.until.is_some_and(|at| at <= now.mono)
+            && member.backoff.until.is_some_and(|at| at <= now.mono)
         {
-            member.pace.until = None;
+            member.backoff.until = None;
             self.type_next(now, name, out);
         }
     }

@@ -23,7 +23,7 @@ use super::record::EngineRecord;
 use super::trouble::{self, Behave, NO_GOODBYE, Orders};
 use crate::ids::Ticket;
 use crate::journal::{Journal, Lock, LockError, OpenError, Options, Recovery};
-use crate::machine::{Machine, Out, Trouble, turn};
+use crate::machine::{CommitError, Machine, Out, commit};
 use crate::net::{Limits, Server};
 use crate::sys::{clock, disk, entropy, thread, wake};
 use crate::time::Mono;
@@ -72,7 +72,7 @@ pub enum EngineError {
     Journal(#[from] OpenError),
     /// Its journal cannot be written.
     #[error("the engine's journal cannot be written: {0}")]
-    Write(#[from] Trouble),
+    Write(#[from] CommitError),
     /// The address is taken or not ours.
     #[error(
         "the engine cannot listen on {addr}: {error}; choose another port, or stop what uses this one"
@@ -184,7 +184,7 @@ impl Engine {
             wake.push(first_orders(orders).map_err(EngineError::System)?);
         }
         // Nobody is connected yet, so there is nobody to hear of what this does.
-        turn(
+        commit(
             &mut core,
             &mut journal,
             clock::now(),

@@ -8,18 +8,18 @@
 mod date;
 #[cfg(test)]
 mod fake_disk;
-mod found;
 mod frame;
+mod inspect;
 mod lock;
-mod log;
-mod look;
 mod recover;
+mod scan;
 #[cfg(test)]
 mod tests;
+mod writer;
 
+pub use inspect::{Entry, Look, Verdict};
 pub use lock::{Lock, LockError};
-pub use log::{Damage, Emptied, Journal, OpenError, Opened, Options, Recovery};
-pub use look::{Entry, Look, Verdict};
+pub use writer::{Damage, Emptied, Journal, OpenError, Opened, Options, Recovery};
 
 /// The version of the format this program writes, and the only one it reads.
 pub const VERSION: u64 = 1;

@@ -2,20 +2,20 @@
 //! no second telling of the rules. It decides nothing: the dispatcher does, and writes down what it decided.
 
 pub mod cursor;
-pub mod dead;
-pub mod lives;
+pub mod dead_letters;
 pub mod mailbox;
 pub mod record;
+pub mod restart;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 pub use cursor::{Cursor, Verdict};
-pub use dead::{Dead, DeadLetters};
-pub use lives::{Departed, Life, Lives};
+pub use dead_letters::{Dead, DeadLetters};
 pub use mailbox::{Mailboxes, Pending};
 pub use record::Record;
+pub use restart::{Departed, Life, Lives};
 
 use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq};
 use crate::msg::Origin;

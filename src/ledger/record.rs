@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Image;
-use super::lives::Departed;
+use super::restart::Departed;
 use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq};
 use crate::msg::Delivery;
 use crate::time::Wall;

@@ -142,7 +142,7 @@ impl Screen {
         self.offset
     }
 
-    /// Rows and columns.
+    /// Profiles and columns.
     pub fn size(&self) -> Size {
         self.size
     }

@@ -7,13 +7,13 @@ pub const POINTS: &[&str] = &[
     // A commit.
     "journal.appended",
     "journal.synced",
-    "turn.durable",
+    "commit.durable",
     // What a turn lets out.
     "reply.durable",
     "inject.durable",
     "ack.durable",
     "ack.sent",
-    "turn.performed",
+    "commit.performed",
     // An agent's thread.
     "agent.ordered",
     "agent.wrote",

@@ -86,10 +86,10 @@ pub trait Shell<M: Machine> {
     fn tick(&self) -> M::Event;
     /// Performs one effect; `Break` ends the loop.
     fn perform(&mut self, effect: M::Effect) -> ControlFlow<()>;
-    /// A turn was decided at this time; its effects follow, perhaps much later, once its records are on disk.
+    /// A batch was decided at this time; its effects follow, perhaps much later, once its records are on disk.
     fn decided(&mut self, _: Now) {}
-    /// All effects of a turn have been performed; what was held together can go now.
-    fn turned(&mut self) {}
+    /// All effects of a batch have been performed; what was held together can go now.
+    fn committed(&mut self) {}
     /// Events the shell itself gave rise to while performing, for example a call it could not make.
     fn own_events(&mut self) -> Vec<M::Event> {
         Vec::new()
@@ -166,17 +166,17 @@ pub fn drive<M: Machine, L: Log<M::Record>, S: Shell<M>>(
             log::info!("the journal can be written again");
             shell.trouble(None);
         }
-        failpoint::hit("turn.durable");
+        failpoint::hit("commit.durable");
         for effect in out.effects.drain(..) {
             if shell.perform(effect).is_break() {
                 return;
             }
         }
-        shell.turned();
-        failpoint::hit("turn.performed");
+        shell.committed();
+        failpoint::hit("commit.performed");
         let took = clock::now().mono.since(now.mono);
         if took > SLOW {
-            log::warn!("a turn of {events} events took {took:?}");
+            log::warn!("a step of {events} events took {took:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! An agent's identity over HTTP, for when the link cannot give it: registered, or taken over from whoever bears the name
 //! as the engine's age allows ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)), and bound to this node. Blocking, on
-//! an errand thread.
+//! a REST thread.
 
 use serde_json::{Value, json};
 

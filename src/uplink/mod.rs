@@ -2,8 +2,8 @@
 
 pub mod core;
 pub mod enrol;
+pub mod frame_faults;
 mod identify;
-pub mod junk;
 pub mod proxy;
 pub mod rest;
 pub mod socket;

@@ -1,4 +1,4 @@
-//! HTTP calls to the engine, blocking, each with a deadline. The errand threads make the dispatcher's; the uplink thread
+//! HTTP calls to the engine, blocking, each with a deadline. The REST threads make the dispatcher's; the uplink thread
 //! makes its own enrolment.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::proxy::Proxy;
 use crate::dispatch::VERSION;
-use crate::ids::{AgentName, ErrandId, InvocationId, MsgId, NodeId, WorkspaceId};
+use crate::ids::{AgentName, InvocationId, JobId, MsgId, NodeId, WorkspaceId};
 use crate::msg::{RestCall, RestDone, Secret};
 use crate::net::http::encode;
 use crate::sys::thread;
@@ -26,9 +26,9 @@ use crate::wire::rest::{
 const CALL: Duration = Duration::from_secs(20);
 /// Getting a connection.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How many calls wait for a free errand thread. Full means the call fails as `Busy`; the caller decides what then.
+/// How many calls wait for a free REST thread. Full means the call fails as `Busy`; the caller decides what then.
 const ERRAND_QUEUE: usize = 64;
-/// How many errand threads there are.
+/// How many REST threads there are.
 const ERRAND_THREADS: usize = 2;
 
 /// A call that did not succeed.
@@ -402,12 +402,12 @@ fn ignore_conflict(result: Result<serde_json::Value, CallError>) -> Result<(), C
     }
 }
 
-/// The errand threads' inbox.
+/// The REST threads' inbox.
 #[derive(Clone)]
-pub struct Errands(Sender<(ErrandId, RestCall)>);
+pub struct RestJobs(Sender<(JobId, RestCall)>);
 
-impl Errands {
-    /// Starts `errand-0` and `errand-1`. They end when the last handle is dropped. `own_name` is the broker's voice for
+impl RestJobs {
+    /// Starts `rest-0` and `rest-1`. They end when the last handle is dropped. `own_name` is the broker's voice for
     /// messages that come from no agent.
     ///
     /// # Errors
@@ -415,7 +415,7 @@ impl Errands {
     pub fn start(
         client: Client,
         own_name: String,
-        done: impl Fn(ErrandId, RestDone) + Clone + Send + 'static,
+        done: impl Fn(JobId, RestDone) + Clone + Send + 'static,
     ) -> std::io::Result<Self> {
         let (send, receive) = bounded(ERRAND_QUEUE);
         let own = Arc::new(Own {
@@ -424,8 +424,8 @@ impl Errands {
         });
         for n in 0..ERRAND_THREADS {
             let (client, own, done): (_, _, _) = (client.clone(), own.clone(), done.clone());
-            let calls: Receiver<(ErrandId, RestCall)> = receive.clone();
-            thread::start(format!("errand-{n}"), 256, move || {
+            let calls: Receiver<(JobId, RestCall)> = receive.clone();
+            thread::start(format!("rest-{n}"), 256, move || {
                 for (id, call) in calls {
                     done(id, perform(&client, &own, call));
                 }
@@ -435,7 +435,7 @@ impl Errands {
     }
 
     /// Hands a call over; `Busy` comes back at once when the queue is full.
-    pub fn hand_over(&self, id: ErrandId, call: RestCall) -> Option<RestDone> {
+    pub fn hand_over(&self, id: JobId, call: RestCall) -> Option<RestDone> {
         match self.0.try_send((id, call)) {
             Ok(()) => None,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Some(RestDone::Busy),

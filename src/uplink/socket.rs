@@ -17,7 +17,7 @@ use tungstenite::{HandshakeError, Message};
 
 use super::core::{Input, Output, UplinkCore};
 use super::enrol::Enroller;
-use super::junk::{Fault, Junk};
+use super::frame_faults::{FrameFault, FrameFaults};
 use super::proxy::{self, Proxy};
 use crate::identity::derive::Enrolment;
 use crate::msg::{LinkCommand, LinkReport, Secret};
@@ -103,7 +103,7 @@ impl Uplink {
             greeted: false,
             received: 0,
             token: enrolment.token.clone(),
-            junk: Junk::default(),
+            junk: FrameFaults::default(),
             report: Box::new(report),
         };
         let handle = thread::start("uplink", 512, move || shell.run(enrolment))?;
@@ -149,7 +149,7 @@ struct Shell {
     /// How many bytes had come in over the link when it was last looked at.
     received: u64,
     token: Secret,
-    junk: Junk,
+    junk: FrameFaults,
     report: Box<dyn Fn(LinkReport) + Send>,
 }
 
@@ -235,7 +235,7 @@ impl Shell {
         while let Some(link) = &mut self.link {
             match link.next() {
                 Ok(Some(Message::Text(text))) => self.hear(text.as_str()),
-                Ok(Some(Message::Binary(_))) => self.pass_over(&Fault::Binary),
+                Ok(Some(Message::Binary(_))) => self.pass_over(&FrameFault::Binary),
                 Ok(Some(_)) => self.feed(Input::Heard { frame: false }),
                 Ok(None) => {
                     // One that takes long to come is life, too.
@@ -261,14 +261,14 @@ impl Shell {
                 });
                 (self.report)(LinkReport::Frame(frame));
             }
-            Ok(Parsed::Unknown { kind, .. }) => self.pass_over(&Fault::Unknown(kind)),
-            Err(e) => self.pass_over(&Fault::Broken(e)),
+            Ok(Parsed::Unknown { kind, .. }) => self.pass_over(&FrameFault::Unknown(kind)),
+            Err(e) => self.pass_over(&FrameFault::Broken(e)),
         }
     }
 
     /// A message was too large; whoever it was for hears of it all the same.
     fn hear_of(&mut self, giant: &PassedOver<'_>) {
-        let fault = Fault::TooLarge(giant.bytes);
+        let fault = FrameFault::TooLarge(giant.bytes);
         let Some(frame) = head::frame(giant.head) else {
             return self.pass_over(&fault);
         };
@@ -276,12 +276,12 @@ impl Shell {
         (self.report)(LinkReport::TooLarge(frame, giant.bytes));
     }
 
-    fn pass_over(&mut self, fault: &Fault) {
+    fn pass_over(&mut self, fault: &FrameFault) {
         self.note(fault);
         (self.report)(LinkReport::PassedOver);
     }
 
-    fn note(&mut self, fault: &Fault) {
+    fn note(&mut self, fault: &FrameFault) {
         self.feed(Input::Heard { frame: false });
         if let Some(line) = self.junk.note(clock::now().mono, fault) {
             log::warn!("{line}");

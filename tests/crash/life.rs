@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use relay_broker::agent::mark;
+use relay_broker::agent::landed_note;
 use relay_broker::journal::{Journal, Options};
 use relay_broker::ledger::{Ledger, Record};
 use serde_json::Value;
@@ -142,7 +142,7 @@ pub fn autopsy(dir: &Path, copy: &Path) -> Autopsy {
         .records
         .iter()
         .for_each(|record| ledger.apply(record));
-    let noted: BTreeSet<_> = mark::read_all(&state.join("landed"))
+    let noted: BTreeSet<_> = landed_note::read_all(&state.join("landed"))
         .into_iter()
         .map(|(_, id, _)| id)
         .collect();

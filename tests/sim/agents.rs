@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use relay_broker::agent::core::{AgentCore, Effect, Ending, Event};
-use relay_broker::agent::rows::Rows;
+use relay_broker::agent::profiles::Profiles;
 use relay_broker::ids::{AgentName, Run};
 use relay_broker::machine::{Machine, Out};
 use relay_broker::msg::{self, AgentCommand, AgentReport, AgentSpec, How};
@@ -76,7 +76,7 @@ impl World {
         thread.seat = Some(seat);
         thread.core = Some(AgentCore::new(
             &thread.spec,
-            Rows::default().of(&thread.spec),
+            Profiles::default().of(&thread.spec),
             Mono(now),
         ));
         let backlog = std::mem::take(&mut thread.backlog);

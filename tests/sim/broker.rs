@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use relay_broker::dispatch::{Dispatcher, Facts};
+use relay_broker::dispatch::{Dispatcher, NodeConfig};
 use relay_broker::ids::{AgentName, NodeId, Seq, Ticket};
 use relay_broker::machine::Machine;
 use relay_broker::msg::{ApiCall, Effect, Event, LinkCommand};
@@ -70,13 +70,13 @@ impl World {
     }
 
     /// The one place that makes them.
-    fn facts(&mut self) -> Facts {
+    fn facts(&mut self) -> NodeConfig {
         let names = match self.options.with_broker {
             true => self.names.clone(),
             false => Vec::new(),
         };
         let agents = names.iter().map(|n| self.spawn_request(n)).collect();
-        Facts {
+        NodeConfig {
             node_name: "here".into(),
             node_id: NodeId::new("node_sim"),
             engine_url: "http://engine".into(),
@@ -391,7 +391,7 @@ impl World {
                 return self.broker_left();
             }
         }
-        self.turned();
+        self.committed();
         self.laws.all_ends_are_told();
         let Some(broker) = self.broker_of(life) else {
             return;
@@ -445,18 +445,18 @@ impl World {
                     self.laws.answered(&result.invocation_id, &result.outcome);
                 }
                 if matches!(frame, Up::AgentDeregister(_) | Up::NodeDeregister(_)) {
-                    self.turned();
+                    self.committed();
                 }
                 self.tell_uplink(LinkInput::Frame(Box::new(frame)));
             }
             Effect::Link(LinkCommand::Finish) => {
-                self.turned();
+                self.committed();
                 self.tell_uplink(LinkInput::Finish);
             }
             Effect::Link(LinkCommand::Reconnect) => self.tell_uplink(LinkInput::Reconnect),
             Effect::Spawn(run, spec) => self.start_agent(run, *spec),
             Effect::Agent(name, run, command) => self.order(&name, run, command),
-            Effect::Errand(id, call) => self.errand(id, call),
+            Effect::RestJob(id, call) => self.rest_job(id, call),
             Effect::Reply(ticket, answer) => {
                 let caller = self.broker.as_mut().and_then(|b| b.desk.remove(&ticket));
                 if let Some(caller) = caller {
@@ -482,7 +482,7 @@ impl World {
         self.laws.published(number, event);
     }
 
-    fn turned(&mut self) {
+    fn committed(&mut self) {
         let acks = self.broker.as_mut().map(|b| std::mem::take(&mut b.acks));
         for (agent, up_to_seq) in acks.unwrap_or_default() {
             tell!(self, "acknowledged: {agent} up to {up_to_seq}");

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use relay_broker::ids::{AgentId, ErrandId, NodeId, Seq};
+use relay_broker::ids::{AgentId, JobId, NodeId, Seq};
 use relay_broker::msg::{Event, LinkReport, RestCall, RestDone};
 use relay_broker::uplink::core::{Input, Output, UplinkCore};
 use relay_broker::wire::Parsed;
@@ -436,15 +436,15 @@ impl World {
         }
     }
 
-    // ---- errands ------------------------------------------------------------------------------------------------
+    // ---- jobs ------------------------------------------------------------------------------------------------
 
     /// Calls of the dispatcher to the engine are none of this simulation's business: none succeeds.
-    pub fn errand(&mut self, id: ErrandId, _: RestCall) {
+    pub fn rest_job(&mut self, id: JobId, _: RestCall) {
         let done = RestDone::Failed {
             status: None,
             code: "unreachable".into(),
             message: "nobody answers".into(),
         };
-        self.own_event(Event::Errand(id, done));
+        self.own_event(Event::RestJob(id, done));
     }
 }

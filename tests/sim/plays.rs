@@ -94,7 +94,7 @@ fn rest(world: &mut World) {
 }
 
 fn lines() -> Manner {
-    Manner::good(Kind::Lines)
+    Manner::good(Kind::Registry)
 }
 
 fn composer() -> Manner {

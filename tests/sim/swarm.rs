@@ -198,7 +198,7 @@ fn policy(prng: &mut Prng) -> RestartPolicy {
 
 fn manner(prng: &mut Prng, trouble: u64) -> Manner {
     let kind = match prng.below(6) {
-        0 | 1 => Kind::Lines,
+        0 | 1 => Kind::Registry,
         2 => Kind::Raw { echo: true },
         3 => Kind::Raw { echo: false },
         4 => Kind::Composer { known: false },

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use relay_broker::agent::core::{Facts, Front};
+use relay_broker::agent::core::{Front, TtyState};
 use relay_broker::msg::How;
 use relay_broker::prng::Prng;
 
@@ -21,7 +21,7 @@ pub const ROWS: u16 = 24;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Reads lines; the kernel echoes.
-    Lines,
+    Registry,
     /// Reads raw bytes and echoes them itself, or shows nothing.
     Raw { echo: bool },
     /// Draws a draft and takes pastes. `known` ones are in the table of profiles.
@@ -196,8 +196,8 @@ impl Seat {
     }
 
     /// What the kernel says of the terminal.
-    pub fn facts(&self) -> Facts {
-        Facts {
+    pub fn facts(&self) -> TtyState {
+        TtyState {
             line_mode: self.line_mode,
             echo: self.line_mode,
             enter: Some(b'\r'),
@@ -359,7 +359,7 @@ impl Seat {
 
     fn start(&mut self, now: u64, acted: &mut Acted) {
         self.started = true;
-        if self.manner.kind == Kind::Lines {
+        if self.manner.kind == Kind::Registry {
             self.output.extend(b"ready\r\n");
             return;
         }
@@ -391,7 +391,7 @@ impl Seat {
 
     fn read(&mut self, byte: u8, prng: &mut Prng, acted: &mut Acted) {
         match self.manner.kind {
-            Kind::Lines => match byte {
+            Kind::Registry => match byte {
                 b'\n' => self.submit(acted),
                 byte => self.draft.text.push(byte),
             },

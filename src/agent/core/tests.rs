@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::agent::profile;
-use crate::agent::rows::Rows;
+use crate::agent::profiles::Profiles;
 use crate::ids::{AgentName, DeliveryId};
 use crate::msg::Treatment;
 use crate::time::Wall;
@@ -20,7 +20,7 @@ use crate::wire::event::Proof;
 /// A program and its terminal.
 trait Program {
     /// Settings; `unread` is filled in by the world.
-    fn settings(&self) -> Facts;
+    fn settings(&self) -> TtyState;
     /// It reads: what it shows in answer.
     fn read(&mut self, bytes: &[u8]) -> Vec<u8>;
     /// Whether it waits for input, as the kernel tells.
@@ -33,14 +33,14 @@ trait Program {
     }
 }
 
-const COOKED: Facts = Facts {
+const COOKED: TtyState = TtyState {
     line_mode: true,
     echo: true,
     enter: Some(b'\r'),
     unread: None,
     front: Front::Own,
 };
-const RAW: Facts = Facts {
+const RAW: TtyState = TtyState {
     line_mode: false,
     echo: false,
     enter: Some(b'\r'),
@@ -52,7 +52,7 @@ const RAW: Facts = Facts {
 struct Lines;
 
 impl Program for Lines {
-    fn settings(&self) -> Facts {
+    fn settings(&self) -> TtyState {
         COOKED
     }
     fn read(&mut self, _: &[u8]) -> Vec<u8> {
@@ -64,7 +64,7 @@ impl Program for Lines {
 struct Parrot;
 
 impl Program for Parrot {
-    fn settings(&self) -> Facts {
+    fn settings(&self) -> TtyState {
         RAW
     }
     fn read(&mut self, bytes: &[u8]) -> Vec<u8> {
@@ -76,7 +76,7 @@ impl Program for Parrot {
 struct Mute;
 
 impl Program for Mute {
-    fn settings(&self) -> Facts {
+    fn settings(&self) -> TtyState {
         RAW
     }
     fn read(&mut self, _: &[u8]) -> Vec<u8> {
@@ -125,7 +125,7 @@ impl Composer {
 }
 
 impl Program for Composer {
-    fn settings(&self) -> Facts {
+    fn settings(&self) -> TtyState {
         RAW
     }
     fn read(&mut self, bytes: &[u8]) -> Vec<u8> {
@@ -655,7 +655,7 @@ fn a_quiet_agent_needs_no_wake_ups() {
 #[test]
 fn a_known_cli_without_its_composer_is_not_typed_to() {
     let mut world = World::ready(Lines, b"");
-    world.core.profile = Rows::default().by_command(&["claude".into()]);
+    world.core.profile = Profiles::default().by_command(&["claude".into()]);
     world.inject(TEXT, Mode::Wait);
     world.run(60_000);
     assert!(world.writes.is_empty());
@@ -667,7 +667,7 @@ fn a_known_cli_without_its_composer_is_not_typed_to() {
 /// A composer that the broker knows, with its input line drawn.
 fn known() -> World<Composer> {
     let mut world = World::ready(Composer::default(), COMPOSER);
-    world.core.profile = Rows::default().by_command(&["claude".into()]);
+    world.core.profile = Profiles::default().by_command(&["claude".into()]);
     world.event(Event::Output(world.program.draw()));
     world
 }

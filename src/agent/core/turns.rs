@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use super::{AgentCore, Effects, Next, State, Unstarted};
+use crate::agent::activity::{self, Activity};
 use crate::agent::draft::{Check, Draft, Stage};
 use crate::agent::drawn::ABOVE;
 use crate::agent::proof::Head;
-use crate::agent::signs::{self, Sign};
 use crate::agent::verify::Key;
 use crate::ids::DeliveryId;
 use crate::msg::AgentReport;
@@ -59,8 +59,8 @@ impl AgentCore {
     pub(super) fn may_work(&self, now: Mono) -> bool {
         let rows = self.screen.last_lines(BUSY_ROWS);
         match (self.said, self.profile.busy_words) {
-            _ if signs::is_busy(&rows) => true,
-            (Some(said), _) if said.sign == Sign::Idle => {
+            _ if activity::is_busy(&rows) => true,
+            (Some(said), _) if said.sign == Activity::Idle => {
                 let drew = self.last_output.is_some_and(|at| now < at + SIGN_AGES);
                 drew && now >= said.at + SIGN_AGES
             }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{AgentCore, Effect, Effects, Facts, Next, State};
+use super::{AgentCore, Effect, Effects, Next, State, TtyState};
 use crate::agent::draft::{Check, DRAWN_WITHIN, Draft, Seen, Stage, Swallowed, Typing};
 use crate::agent::drawn::{Before, Drawn};
 use crate::agent::gate::{Answer, Gate, Scene};
@@ -193,7 +193,7 @@ impl AgentCore {
     fn at_gate(
         &mut self,
         now: Mono,
-        facts: Facts,
+        facts: TtyState,
         draft: &mut Draft,
         stalled: bool,
         out: &mut Effects,
@@ -236,7 +236,7 @@ impl AgentCore {
     fn type_lines(
         &mut self,
         now: Mono,
-        facts: Facts,
+        facts: TtyState,
         mut draft: Box<Draft>,
         out: &mut Effects,
     ) -> Next {
@@ -274,7 +274,7 @@ impl AgentCore {
     fn typing(
         &mut self,
         now: Mono,
-        facts: Facts,
+        facts: TtyState,
         mut draft: Box<Draft>,
         stalled: bool,
         out: &mut Effects,
@@ -361,7 +361,13 @@ impl AgentCore {
 
     /// The owner wants a text to go on that the screen does not show: Enter if anything stands where it was typed, else once
     /// more from the beginning.
-    fn go_on(&mut self, now: Mono, facts: Facts, mut draft: Box<Draft>, out: &mut Effects) -> Next {
+    fn go_on(
+        &mut self,
+        now: Mono,
+        facts: TtyState,
+        mut draft: Box<Draft>,
+        out: &mut Effects,
+    ) -> Next {
         let Stage::Typing(typing) = &draft.stage else {
             return Next::Stay(State::Injecting(draft));
         };
@@ -402,7 +408,7 @@ impl AgentCore {
     ) -> Next {
         if self.written < check.mark {
             let verdict = check.waits(now);
-            self.say_stalled(&check, verdict.stall, out);
+            self.report_stalled(&check, verdict.stall, out);
             check.draft.wake = verdict.wake;
             return Next::Stay(State::Verifying(check));
         }
@@ -456,7 +462,7 @@ impl AgentCore {
             let mark = self.write(vec![b'\r'], out);
             check.again(now, mark);
         }
-        self.say_stalled(&check, verdict.stall, out);
+        self.report_stalled(&check, verdict.stall, out);
         Next::Stay(State::Verifying(check))
     }
 
@@ -477,7 +483,7 @@ impl AgentCore {
         }
     }
 
-    fn say_stalled(&self, check: &Check, why: Option<String>, out: &mut Effects) {
+    fn report_stalled(&self, check: &Check, why: Option<String>, out: &mut Effects) {
         if let Some(why) = why {
             let why = format!("{why}; {}", self.shown());
             Self::report(out, AgentReport::Stalled(check.draft.id.clone(), why));

@@ -10,10 +10,10 @@ use tungstenite::{Message, WebSocket, client::IntoClientRequest};
 use super::super::ApiServer;
 use super::super::server::serve;
 use super::{KEY, World, picture, request, w1, world};
-use crate::hub::{SUBSCRIBER_QUEUE, Topic};
 use crate::ids::Run;
-use crate::lines::{AgentInput, Chunk, Line};
 use crate::msg::{Reply, Size};
+use crate::pubsub::{SUBSCRIBER_QUEUE, Topic};
+use crate::registry::{AgentHandle, AgentInput, Chunk};
 use crate::sys::wake::{self, mailbox};
 
 /// No wait of these tests is longer.
@@ -31,13 +31,13 @@ impl World {
     fn agent(&self) -> FakeAgent {
         let (input, inbox) = mailbox(4).expect("descriptors");
         let output = Arc::new(Topic::new(0));
-        let line = Line {
+        let line = AgentHandle {
             run: Run(1),
             input,
             output: output.clone(),
             seats: Arc::default(),
         };
-        self.api.context.lines.put(w1(), line);
+        self.api.context.registry.put(w1(), line);
         FakeAgent { inbox, output }
     }
 
@@ -109,7 +109,7 @@ fn input_for_an_agent_that_has_stopped_reading_is_refused() {
     let w = world();
     let agent = w.agent();
     for _ in 0..4 {
-        let line = w.api.context.lines.get(&w1()).expect("it is up");
+        let line = w.api.context.registry.get(&w1()).expect("it is up");
         line.input
             .try_send(AgentInput::Resize(Size::default()))
             .expect("room");
@@ -376,7 +376,7 @@ fn an_attached_person_sees_the_picture_then_the_output_and_types() {
         agent.next(),
         AgentInput::Resize(Size { rows: 5, cols: 6 })
     ));
-    w.api.context.lines.remove(&w1(), Run(1));
+    w.api.context.registry.remove(&w1(), Run(1));
     assert_eq!(hear(&mut c), json!({"type": "gone"}));
     assert_eq!(hear_close(&mut c).0, 1000);
 }

@@ -301,8 +301,8 @@ fn pending_shows_where_the_mail_of_an_absent_agent_lies_and_until_when() {
         w.call(ApiCall::Pending(AgentName::new("w1"))).is_none(),
         "the engine is asked"
     );
-    let errand = w.done().into_iter().find_map(|e| match e {
-        Effect::Errand(id, RestCall::Waiting(_)) => Some(id),
+    let job = w.done().into_iter().find_map(|e| match e {
+        Effect::RestJob(id, RestCall::Waiting(_)) => Some(id),
         _ => None,
     });
     let row = |id: &str| crate::wire::rest::WaitingRow {
@@ -316,8 +316,8 @@ fn pending_shows_where_the_mail_of_an_absent_agent_lies_and_until_when() {
         left_ms: Some(60_000),
     };
     let rows = vec![row("del_m1_w1"), row("del_m2_w1")];
-    w.tell(Event::Errand(
-        errand.expect("an errand"),
+    w.tell(Event::RestJob(
+        job.expect("a REST job"),
         crate::msg::RestDone::Waiting(rows),
     ));
     let list = w.done().into_iter().find_map(|e| match e {
@@ -346,12 +346,12 @@ fn pending_shows_what_lies_here_also_when_the_engine_cannot_say_more() {
     for name in ["w1", "nobody"] {
         let mut w = awaited(Some(HOUR));
         w.call(ApiCall::Pending(AgentName::new(name)));
-        let errand = w.done().into_iter().find_map(|e| match e {
-            Effect::Errand(id, RestCall::Waiting(_)) => Some(id),
+        let job = w.done().into_iter().find_map(|e| match e {
+            Effect::RestJob(id, RestCall::Waiting(_)) => Some(id),
             _ => None,
         });
-        w.tell(Event::Errand(
-            errand.expect("an errand"),
+        w.tell(Event::RestJob(
+            job.expect("a REST job"),
             crate::msg::RestDone::Busy,
         ));
         let answer = w.done().into_iter().find_map(|e| match e {

@@ -25,8 +25,8 @@ fn said(w: &mut World) -> (Changes, Changes) {
     let (mut asked, mut heard) = (Vec::new(), Vec::new());
     for effect in w.done() {
         match effect {
-            Effect::Errand(_, RestCall::Join { channels, .. }) => asked.push((true, channels)),
-            Effect::Errand(_, RestCall::Leave { channels, .. }) => asked.push((false, channels)),
+            Effect::RestJob(_, RestCall::Join { channels, .. }) => asked.push((true, channels)),
+            Effect::RestJob(_, RestCall::Leave { channels, .. }) => asked.push((false, channels)),
             Effect::Publish(_, BrokerEvent::ChannelSubscribed { channels, .. }) => {
                 heard.push((true, channels));
             }

@@ -376,7 +376,7 @@ fn large_dead_letters_push_the_oldest_out_and_each_is_told() {
     let mut w = World::new();
     w.link_up();
     w.spawn("w1");
-    let third = crate::ledger::dead::KEPT_BYTES / 3;
+    let third = crate::ledger::dead_letters::KEPT_BYTES / 3;
     let mut told = 0;
     for n in 1..=4 {
         heavy(&mut w, "w1", n, third);
@@ -393,5 +393,5 @@ fn large_dead_letters_push_the_oldest_out_and_each_is_told() {
     }
     let dead = w.d.ledger().dead();
     assert_eq!((dead.len(), told), (2, 2));
-    assert!(dead.bytes() <= crate::ledger::dead::KEPT_BYTES);
+    assert!(dead.bytes() <= crate::ledger::dead_letters::KEPT_BYTES);
 }

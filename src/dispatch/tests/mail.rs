@@ -256,7 +256,7 @@ fn a_local_message_goes_straight_to_the_agent_and_needs_no_engine() {
         None,
         "a channel is the engine's business"
     );
-    assert!(w.done().iter().any(|e| matches!(e, Effect::Errand(..))));
+    assert!(w.done().iter().any(|e| matches!(e, Effect::RestJob(..))));
 }
 
 #[test]

@@ -2,19 +2,19 @@
 
 mod absent;
 mod actions;
-mod admission;
+mod agent_registration;
 mod blocked;
 mod channels;
+mod dead_letters;
 mod dialogs;
-mod elsewhere;
 mod gaps;
-mod letters;
 mod limits;
-mod lives;
+mod location_conflict;
 mod mail;
+mod node_registration;
 mod oversize;
-mod registration;
 mod releases;
+mod restart;
 mod routing;
 mod running;
 mod sequence;
@@ -52,7 +52,7 @@ impl World {
 
     /// A new life on an old journal, with notes of what had arrived by then.
     fn after_landing(journal: Vec<Record>, landed: Vec<(AgentName, DeliveryId, Proof)>) -> Self {
-        let facts = Facts {
+        let facts = NodeConfig {
             node_name: "box-1".into(),
             node_id: NodeId::new("node_0a1b"),
             engine_url: "http://127.0.0.1:1".into(),
@@ -208,7 +208,7 @@ impl World {
 
     fn registered(&mut self, name: &str) {
         let bound = self.effects.iter().rev().find_map(|e| match e {
-            Effect::Errand(id, RestCall::Identify(wanted)) if wanted.name.as_str() == name => {
+            Effect::RestJob(id, RestCall::Identify(wanted)) if wanted.name.as_str() == name => {
                 Some((*id, wanted.token.clone()?))
             }
             _ => None,
@@ -219,7 +219,7 @@ impl World {
                 token,
                 acked: None,
             };
-            self.tell(Event::Errand(id, RestDone::Identified(identity)));
+            self.tell(Event::RestJob(id, RestDone::Identified(identity)));
             return;
         }
         let id = self

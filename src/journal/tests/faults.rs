@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::journal::fake_disk::{Crash, Fault};
-use crate::machine::{Log, Trouble, persist};
+use crate::machine::{CommitError, Log, persist};
 
 #[test]
 fn a_full_disk_refuses_the_commit_and_takes_it_when_there_is_room() {
@@ -11,7 +11,7 @@ fn a_full_disk_refuses_the_commit_and_takes_it_when_there_is_room() {
     journal.commit(&[Note::Said(1)]).expect("room");
     let before = disk.get("journal.1").expect("the current file");
     disk.fail(0, Fault::Full);
-    let Trouble(why) = journal.commit(&[Note::Said(2)]).expect_err("full");
+    let CommitError(why) = journal.commit(&[Note::Said(2)]).expect_err("full");
     assert!(why.contains("told to fail"), "{why}");
     assert!(
         !journal.needs_replacement(),
@@ -187,7 +187,7 @@ fn live(disk: &FakeDisk, life: u64, known: &mut Vec<u64>) -> Result<(), String> 
     for n in 1..=5 {
         diary.step(Now::default(), 5 * life + n, &mut out);
         let mut tries = 0;
-        while let Err(Trouble(why)) = persist(&diary, &mut journal, &mut out) {
+        while let Err(CommitError(why)) = persist(&diary, &mut journal, &mut out) {
             tries += 1;
             if tries > 2 {
                 return Err(why);

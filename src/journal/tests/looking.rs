@@ -10,7 +10,7 @@ use crate::sys::disk::tests::Scratch;
 fn settled(mut reads: Vec<Option<&[u8]>>) -> (Option<Verdict>, usize) {
     reads.reverse();
     let all = reads.len();
-    let look = look::settle(|| Ok(reads.pop().flatten().map(Look::at))).expect("no error");
+    let look = inspect::settle(|| Ok(reads.pop().flatten().map(Look::at))).expect("no error");
     (look.map(|look| look.verdict()), all - reads.len())
 }
 

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::agent::core::{AgentCore, Effect, Event, Facts, Front};
-use crate::agent::rows::Rows;
+use crate::agent::core::{AgentCore, Effect, Event, Front, TtyState};
+use crate::agent::profiles::Profiles;
 use crate::ids::AgentName;
 use crate::machine::{Machine, Out};
 use crate::msg::{AgentReport, AgentSpec, Size, Treatment};
 use crate::time::{Mono, Now, Wall};
 use crate::wire::event::{Dialog, Policy};
 
-const RAW: Facts = Facts {
+const RAW: TtyState = TtyState {
     line_mode: false,
     echo: false,
     enter: Some(b'\r'),
@@ -43,7 +43,7 @@ impl World {
             treatment,
         };
         Self {
-            core: AgentCore::new(&spec, Rows::default().of(&spec), Mono(1)),
+            core: AgentCore::new(&spec, Profiles::default().of(&spec), Mono(1)),
             now: Mono(1),
             written: Vec::new(),
             reports: Vec::new(),

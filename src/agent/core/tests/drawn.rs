@@ -19,7 +19,7 @@ struct Style {
     redraws: bool,
     /// What an empty input line shows, pale.
     hint: &'static str,
-    /// Rows below the input line.
+    /// Profiles below the input line.
     footer: usize,
     /// How it draws a text of more than 400 letters.
     folds: &'static str,
@@ -167,7 +167,7 @@ impl Painter {
 }
 
 impl Program for Painter {
-    fn settings(&self) -> Facts {
+    fn settings(&self) -> TtyState {
         RAW
     }
     fn read(&mut self, bytes: &[u8]) -> Vec<u8> {
@@ -206,7 +206,7 @@ fn world(style: Style, cols: u16) -> World<Painter> {
         enters: 0,
     };
     let mut world = World::ready(painter, COMPOSER);
-    world.core.profile = Rows::default().by_command(&[style.row.into()]);
+    world.core.profile = Profiles::default().by_command(&[style.row.into()]);
     world.core.profile.first_rest = Duration::ZERO;
     world.event(Event::Resize(Size { rows: ROWS, cols }));
     let shown = match style.redraws {

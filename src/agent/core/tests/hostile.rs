@@ -178,7 +178,7 @@ fn no_body_leaves_its_paste() {
 fn no_body_is_more_than_one_line_to_what_runs_every_line() {
     let one_line = |greeting| {
         let mut world = World::ready(Parrot, greeting);
-        world.core.profile = Rows::default().by_command(&["bash".into()]);
+        world.core.profile = Profiles::default().by_command(&["bash".into()]);
         world.inject("one\n\ttouch x\r\u{2028}touch y", Mode::Wait);
         world.run(1000);
         world.written().concat()
@@ -187,7 +187,7 @@ fn no_body_is_more_than_one_line_to_what_runs_every_line() {
     assert_eq!(one_line(b""), format!("{line}\r"));
     assert_eq!(one_line(COMPOSER), format!("{OPEN}{line}{CLOSE}\r"));
     let mut world = World::ready(Lines, b"");
-    world.core.profile = Rows::default().by_command(&["bash".into()]);
+    world.core.profile = Profiles::default().by_command(&["bash".into()]);
     world.inject("one\n\ttouch x", Mode::Wait);
     world.run(1000);
     assert_eq!(world.written(), ["one  touch x\r"]);

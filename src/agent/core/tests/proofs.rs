@@ -297,7 +297,7 @@ fn an_unknown_program_with_an_input_line_is_interrupted_once_and_a_console_is_no
     world.run(2000);
     assert_eq!(world.program.submitted, [TEXT]);
     let mut world = World::ready(Composer::default(), COMPOSER);
-    world.core.profile = Rows::default().by_command(&["bash".into()]);
+    world.core.profile = Profiles::default().by_command(&["bash".into()]);
     world.inject(TEXT, Mode::Steer);
     world.run(2000);
     assert!(!world.written().contains(&"\x1b"));

@@ -174,7 +174,7 @@ struct Waking {
 }
 
 impl Program for Waking {
-    fn settings(&self) -> Facts {
+    fn settings(&self) -> TtyState {
         RAW
     }
     fn read(&mut self, bytes: &[u8]) -> Vec<u8> {

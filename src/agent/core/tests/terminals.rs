@@ -3,10 +3,10 @@
 use super::*;
 
 /// A terminal with settings of its own, in which nothing is shown but what is fed to the world.
-struct Settled(Facts);
+struct Settled(TtyState);
 
 impl Program for Settled {
-    fn settings(&self) -> Facts {
+    fn settings(&self) -> TtyState {
         self.0
     }
     fn read(&mut self, _: &[u8]) -> Vec<u8> {
@@ -32,7 +32,7 @@ fn nobody_but_the_operator_can_make_a_line_of_his_own_in_a_program_that_reads_li
 
 #[test]
 fn a_password_prompt_never_gets_a_message() {
-    let silent = Facts {
+    let silent = TtyState {
         echo: false,
         ..COOKED
     };
@@ -69,7 +69,7 @@ fn a_password_prompt_never_gets_a_message() {
 
 #[test]
 fn a_prompt_without_words_that_shows_nothing_is_one_for_a_password_where_echo_is_usual() {
-    let silent = Facts {
+    let silent = TtyState {
         echo: false,
         ..COOKED
     };
@@ -90,7 +90,7 @@ fn a_prompt_without_words_that_shows_nothing_is_one_for_a_password_where_echo_is
 
 #[test]
 fn a_full_screen_program_in_front_of_a_shell_gets_no_message() {
-    let pager = Facts {
+    let pager = TtyState {
         front: Front::Other(4711),
         ..RAW
     };
@@ -138,7 +138,7 @@ fn a_pager_that_comes_up_behind_the_text_gets_no_enter() {
 
 #[test]
 fn a_program_in_a_group_of_its_own_from_the_start_is_the_agent() {
-    let job = Facts {
+    let job = TtyState {
         front: Front::Other(4711),
         ..RAW
     };
@@ -154,7 +154,7 @@ fn a_program_in_a_group_of_its_own_from_the_start_is_the_agent() {
 
 #[test]
 fn enter_is_the_key_that_the_terminals_settings_leave() {
-    let newline = Facts {
+    let newline = TtyState {
         enter: Some(b'\n'),
         ..COOKED
     };
@@ -162,7 +162,7 @@ fn enter_is_the_key_that_the_terminals_settings_leave() {
     world.inject(TEXT, Mode::Wait);
     world.run(1000);
     assert_eq!(world.written(), [format!("{TEXT}\n")]);
-    let raw = Facts {
+    let raw = TtyState {
         enter: Some(b'\n'),
         ..RAW
     };
@@ -170,7 +170,7 @@ fn enter_is_the_key_that_the_terminals_settings_leave() {
     world.inject(TEXT, Mode::Wait);
     world.run(1000);
     assert_eq!(world.written(), [TEXT, "\n"]);
-    let none = Facts {
+    let none = TtyState {
         enter: None,
         ..COOKED
     };
@@ -215,7 +215,7 @@ fn a_persons_paste_and_keys_told_in_numbers_are_waited_for_like_letters() {
 struct Flusher(bool);
 
 impl Program for Flusher {
-    fn settings(&self) -> Facts {
+    fn settings(&self) -> TtyState {
         if self.0 { RAW } else { COOKED }
     }
     fn read(&mut self, _: &[u8]) -> Vec<u8> {
@@ -245,7 +245,7 @@ struct Launcher {
 }
 
 impl Program for Launcher {
-    fn settings(&self) -> Facts {
+    fn settings(&self) -> TtyState {
         if self.up { RAW } else { COOKED }
     }
     fn read(&mut self, bytes: &[u8]) -> Vec<u8> {

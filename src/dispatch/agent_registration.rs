@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::calls::Errand;
-use super::registration::Age;
+use super::calls::RestJob;
+use super::node_registration::EngineVersion;
 use super::roster::{Member, Phase};
 use super::{Dispatcher, Out};
-use crate::ids::{AgentId, AgentName, ErrandId, MsgId, Run, Seq};
+use crate::ids::{AgentId, AgentName, JobId, MsgId, Run, Seq};
 use crate::ledger::Record;
 use crate::msg::{
     Effect, Identified, Refusal, RefusalKind, RestCall, RestDone, Secret, SpawnSource, Wanted,
@@ -33,9 +33,9 @@ const FAREWELLS: usize = 1024;
 
 /// How far the asking has come.
 #[derive(Debug, Default)]
-pub(super) struct Admission {
+pub(super) struct AgentRegistration {
     /// The call that asks by HTTP.
-    errand: Option<ErrandId>,
+    job: Option<JobId>,
     /// When to ask by HTTP, if there is no link until then.
     http_at: Option<Mono>,
     /// The name exists, and we have asked to have it back.
@@ -44,7 +44,7 @@ pub(super) struct Admission {
     anew: bool,
 }
 
-impl Admission {
+impl AgentRegistration {
     pub(super) fn deadline(&self) -> Option<Mono> {
         self.http_at
     }
@@ -98,7 +98,7 @@ impl Dispatcher {
         } else if let Some(member) = self.members.get_mut(name) {
             // A spawn of the engine's is given to another node when our link is lost: doing it here too would do it twice.
             let ours = member.source.invocation().is_none();
-            member.admission.http_at = ours.then(|| now.mono + LINK_MAY_TAKE);
+            member.registration.http_at = ours.then(|| now.mono + LINK_MAY_TAKE);
         }
     }
 
@@ -113,7 +113,7 @@ impl Dispatcher {
             return;
         }
         let known = self.ledger.bound(name).cloned();
-        if let Some(agent_id) = known.filter(|_| self.link.age >= Age::EightNine) {
+        if let Some(agent_id) = known.filter(|_| self.link.age >= EngineVersion::EightNine) {
             self.recover(name, agent_id, out);
             return;
         }
@@ -142,7 +142,7 @@ impl Dispatcher {
         let Some(member) = self.asked(name, &id) else {
             return;
         };
-        member.admission.recovering = true;
+        member.registration.recovering = true;
         let frame = member.recovery(id, name, expected_agent_id);
         out.effects.push(Effect::Send(Up::AgentRecover(frame)));
     }
@@ -154,9 +154,9 @@ impl Dispatcher {
             return None;
         };
         *request = Some(id.to_owned());
-        member.admission = Admission {
-            anew: member.admission.anew,
-            ..Admission::default()
+        member.registration = AgentRegistration {
+            anew: member.registration.anew,
+            ..AgentRegistration::default()
         };
         Some(member)
     }
@@ -165,7 +165,7 @@ impl Dispatcher {
     pub(super) fn register_waiting(&mut self, now: Now, out: &mut Out) {
         let waits = |m: &Member| {
             let idle = matches!(m.phase, Phase::Registering { request: None, .. });
-            idle && m.admission.errand.is_none()
+            idle && m.registration.job.is_none()
         };
         let waiting: Vec<_> = self
             .members
@@ -270,7 +270,7 @@ impl Dispatcher {
             return;
         };
         member.newcomer = unknown && member.given_token().is_none();
-        member.admission = Admission::default();
+        member.registration = AgentRegistration::default();
         member.agent_id = Some(agent_id);
         if let Some(token) = token {
             member.token = Some(Secret::new(token));
@@ -312,12 +312,13 @@ impl Dispatcher {
         let Some(name) = waiting.or_else(|| self.unread_recovery(error)) else {
             return false;
         };
-        let admission = self.members.get(&name).map(|m| &m.admission);
-        let recovering = admission.is_some_and(|a| a.recovering);
-        if error.code == "agent_not_found" && admission.is_some_and(|a| a.recovering && !a.anew) {
+        let registration = self.members.get(&name).map(|m| &m.registration);
+        let recovering = registration.is_some_and(|a| a.recovering);
+        if error.code == "agent_not_found" && registration.is_some_and(|a| a.recovering && !a.anew)
+        {
             // It was deleted meanwhile, so the name is free.
             if let Some(member) = self.members.get_mut(&name) {
-                member.admission.anew = true;
+                member.registration.anew = true;
             }
             self.register_new(&name, out);
             return true;
@@ -339,7 +340,7 @@ impl Dispatcher {
         let mut recovering = self
             .members
             .iter()
-            .filter(|(_, m)| m.admission.recovering)
+            .filter(|(_, m)| m.registration.recovering)
             .map(|(name, _)| name.clone());
         let one = recovering.next().filter(|_| recovering.next().is_none());
         one.filter(|_| error.code == "invalid_message")
@@ -365,15 +366,15 @@ impl Dispatcher {
             token: member.given_token(),
         };
         let run = member.run;
-        let why = Errand::Identify {
+        let why = RestJob::Identify {
             name: name.clone(),
             run,
         };
-        let id = self.errand(RestCall::Identify(Box::new(wanted)), why, out);
+        let id = self.rest_job(RestCall::Identify(Box::new(wanted)), why, out);
         if let Some(member) = self.members.get_mut(name) {
-            member.admission = Admission {
-                errand: Some(id),
-                ..Admission::default()
+            member.registration = AgentRegistration {
+                job: Some(id),
+                ..AgentRegistration::default()
             };
         }
     }
@@ -381,13 +382,13 @@ impl Dispatcher {
     pub(super) fn identify_done(
         &mut self,
         now: Now,
-        id: ErrandId,
+        id: JobId,
         (name, run): (AgentName, Run),
         done: RestDone,
         out: &mut Out,
     ) {
         let member = self.members.get_mut(&name);
-        let waiting = member.filter(|m| m.run == run && m.admission.errand == Some(id));
+        let waiting = member.filter(|m| m.run == run && m.registration.job == Some(id));
         match (waiting, done) {
             (Some(_), RestDone::Identified(identity)) => {
                 let Identified {
@@ -414,11 +415,11 @@ impl Dispatcher {
             }
             (Some(member), _) => {
                 // It has not answered; the link may be back by now.
-                member.admission.errand = None;
+                member.registration.job = None;
                 if self.link.is_open() {
                     self.register(&name, out);
                 } else {
-                    member.admission.http_at = Some(now.mono + ASK_AGAIN);
+                    member.registration.http_at = Some(now.mono + ASK_AGAIN);
                 }
             }
             (None, _) => {}
@@ -450,7 +451,7 @@ impl Dispatcher {
             self.spawn_failed(now, name, &Refusal::new(RefusalKind::Engine, why), out);
             return;
         }
-        let asking = member.admission.errand.is_some();
+        let asking = member.registration.job.is_some();
         if let Phase::Registering { deadline, .. } = &mut member.phase {
             *deadline = Some(now.mono + ASK_AGAIN);
         }
@@ -468,12 +469,12 @@ impl Dispatcher {
             name: name.clone(),
             agent_id,
         };
-        self.errand(call, Errand::Forget(name.clone()), out);
+        self.rest_job(call, RestJob::Forget(name.clone()), out);
     }
 
     fn is_being_forgotten(&self, name: &AgentName) -> bool {
-        let is = |errand: &Errand| matches!(errand, Errand::Forget(n) if n == name);
-        self.errands.values().any(is)
+        let is = |job: &RestJob| matches!(job, RestJob::Forget(n) if n == name);
+        self.jobs.values().any(is)
     }
 
     pub(super) fn forgotten(&mut self, now: Now, name: &AgentName, done: &RestDone, out: &mut Out) {
@@ -525,7 +526,7 @@ impl Member {
 
     /// When an agent that wants an identity has waited long enough for something.
     pub(super) fn registering_until(&self, deadline: Option<Mono>) -> Option<Mono> {
-        soonest(deadline, self.admission.deadline())
+        soonest(deadline, self.registration.deadline())
     }
 }
 

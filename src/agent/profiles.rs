@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::agent::console;
 use crate::agent::profile::{self, GENERIC, Profile};
+use crate::agent::repl;
 use crate::msg::{AgentSpec, Treatment};
 
 /// Packages whose program bears another name.
@@ -17,9 +17,9 @@ const PACKAGES: [(&str, &str); 4] = [
 
 /// The operator's rows, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rows(BTreeMap<String, Profile>);
+pub struct Profiles(BTreeMap<String, Profile>);
 
-impl Rows {
+impl Profiles {
     /// One more, under the program name that it bears.
     pub fn add(&mut self, row: Profile) {
         self.0.insert(row.program.to_string(), row);
@@ -64,7 +64,7 @@ impl Rows {
     pub fn by_command(&self, argv: &[String]) -> Profile {
         let (program, args) = started(argv);
         self.get(program)
-            .or_else(|| console::of(program, args))
+            .or_else(|| repl::of(program, args))
             .unwrap_or(GENERIC)
     }
 }
@@ -121,7 +121,7 @@ mod tests {
     fn a_program_is_known_by_its_file_name() {
         let row = |line: &str| {
             let argv: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-            Rows::default().by_command(&argv)
+            Profiles::default().by_command(&argv)
         };
         assert!(row("/usr/local/bin/claude --resume").composer);
         assert_eq!(row("env A=1 bash -i").one_line, Some(true));

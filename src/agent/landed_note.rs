@@ -28,12 +28,12 @@ struct Note {
 }
 
 /// The note of one agent.
-pub struct Mark {
+pub struct LandedNote {
     agent: AgentName,
     file: File,
 }
 
-impl Mark {
+impl LandedNote {
     /// Opens the agent's note in `dir`, which is made if missing.
     ///
     /// # Errors
@@ -86,13 +86,13 @@ mod tests {
     fn the_last_note_of_each_agent_is_found_again() {
         let dir = std::env::temp_dir().join(format!("relay-broker-marks-{}", std::process::id()));
         let (ada, bob) = (AgentName::new("ada/1"), AgentName::new("bob"));
-        let mark = Mark::open(&dir, &ada).expect("a temporary folder");
+        let mark = LandedNote::open(&dir, &ada).expect("a temporary folder");
         mark.landed(
             &DeliveryId::new("a much longer one than the next"),
             Proof::Screen,
         );
         mark.landed(&DeliveryId::new("d2"), Proof::Echo);
-        Mark::open(&dir, &bob)
+        LandedNote::open(&dir, &bob)
             .expect("a file")
             .landed(&DeliveryId::new("d3"), Proof::Read);
         let mut found = read_all(&dir);

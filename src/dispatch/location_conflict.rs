@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::calls::Errand;
+use super::calls::RestJob;
 use super::roster::{Member, Phase};
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, AgentName, DeliveryId};
@@ -161,7 +161,7 @@ impl Dispatcher {
             Rejected::Number | Rejected::None => {
                 let node_name = self.facts.node_name.clone();
                 let asked = self.listed();
-                self.errand(RestCall::Bound { node_name }, Errand::Bound(asked), out);
+                self.rest_job(RestCall::Bound { node_name }, RestJob::Bound(asked), out);
             }
         }
     }
@@ -328,7 +328,7 @@ impl Dispatcher {
             "the engine did not know '{name}' as it runs here and has registered it anew; mail reaches it again, but the \
              token in its program's environment is no longer good: start it again if it speaks to the engine itself"
         );
-        self.tell_of(&name, "agent_registered_anew", message, out);
+        self.emit_location_conflict(&name, "agent_registered_anew", message, out);
         self.announce(now, out);
         true
     }
@@ -396,7 +396,7 @@ impl Dispatcher {
         out.effects
             .push(Effect::Agent(name.clone(), member.run, order));
         log::error!("{why}");
-        self.tell_of(name, "agent_moved", why.to_owned(), out);
+        self.emit_location_conflict(name, "agent_moved", why.to_owned(), out);
         let mail = self.ledger.mail().of(name).map(|p| &p.delivery);
         let theirs: Vec<DeliveryId> = mail
             .filter(|delivery| matches!(delivery.origin, Origin::Engine { .. }))
@@ -409,7 +409,13 @@ impl Dispatcher {
         true
     }
 
-    fn tell_of(&mut self, name: &AgentName, code: &str, message: String, out: &mut Out) {
+    fn emit_location_conflict(
+        &mut self,
+        name: &AgentName,
+        code: &str,
+        message: String,
+        out: &mut Out,
+    ) {
         let error = NestedError {
             code: code.into(),
             message: message.clone(),

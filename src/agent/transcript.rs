@@ -19,7 +19,7 @@ const FILES_MAX: usize = 64;
 
 /// One program's history.
 #[derive(Debug)]
-pub struct History {
+pub struct Transcript {
     source: Source,
     folder: Option<PathBuf>,
     before: Vec<State>,
@@ -33,7 +33,7 @@ struct State {
     changed: Option<SystemTime>,
 }
 
-impl History {
+impl Transcript {
     /// Of a process, by its own environment; a process whose environment cannot be read has no history.
     pub fn of(source: Source, pid: u32) -> Self {
         let variable = |name: &str| proc::variable(pid, name).filter(|path| path.is_absolute());
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     /// A history whose one file lies in a folder of its own.
-    fn history(name: &str, file: &'static str) -> (History, PathBuf) {
+    fn history(name: &str, file: &'static str) -> (Transcript, PathBuf) {
         let folder = std::env::temp_dir().join(format!("relay-{name}-{}", std::process::id()));
         fs::create_dir_all(folder.join("tmp/project")).expect("a temporary folder");
         let source = Source {
@@ -122,7 +122,7 @@ mod tests {
             file,
             placeholder: Some("[Pasted"),
         };
-        let history = History {
+        let history = Transcript {
             source,
             folder: Some(folder.clone()),
             before: Vec::new(),

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::elsewhere::Lists;
 use super::inbound::GAP_PATIENCE;
-use super::registration::{Age, Registration};
+use super::location_conflict::Lists;
+use super::node_registration::{EngineVersion, NodeRegistration};
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, AgentName, InvocationId, NodeId, Seq};
 use crate::msg::{Effect, ExitReason, LinkCommand};
@@ -44,9 +44,9 @@ pub(super) struct Link {
     /// When the engine last sent anything.
     pub last_frame: Option<Mono>,
     /// Who we are on this link.
-    pub registration: Registration,
+    pub registration: NodeRegistration,
     /// As far as any answer of this engine has told.
-    pub age: Age,
+    pub age: EngineVersion,
     /// The engine has shown that it does not understand the cursor capability.
     pub no_cursor: bool,
     /// The engine has shown that it sends nothing again when it is given the list of agents, as those from 8.2 on do for
@@ -153,7 +153,7 @@ impl Dispatcher {
         let was_up = std::mem::take(&mut self.link.up);
         let news = self.link.why_down.as_deref() != Some(why);
         self.link.registered = false;
-        self.link.registration = Registration::default();
+        self.link.registration = NodeRegistration::default();
         self.link.lists = Lists::default();
         self.link.next_heartbeat = None;
         self.link.inventory_owed = false;
@@ -363,7 +363,7 @@ impl Dispatcher {
             return;
         }
         self.write_all_waited(now, out);
-        self.say_kept(out);
+        self.emit_kept(out);
         if self.link.is_open() {
             out.effects
                 .push(Effect::Send(Up::NodeDeregister(NodeDeregister::default())));
@@ -373,7 +373,7 @@ impl Dispatcher {
     }
 
     /// A stop loses nothing, and says how much it keeps and for whom.
-    fn say_kept(&mut self, out: &mut Out) {
+    fn emit_kept(&mut self, out: &mut Out) {
         let count = self.ledger.mail().len() as u64;
         if count == 0 {
             return;

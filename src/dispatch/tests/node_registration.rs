@@ -110,7 +110,7 @@ fn a_heartbeat_says_who_and_how_we_are_and_not_what_time_it_is() {
     let beat: Value = serde_json::from_str(&beat).expect("JSON");
     let fields = json!({"v": 1, "type": "node.heartbeat", "name": "box-1", "node_id": "node_0a1b",
         "capabilities": [{"name": "spawn:claude", "kind": "capacity"}], "max_agents": 0,
-        "version": presence::VERSION, "load": 0.0, "active_agents": 1, "handlers_live": true});
+        "version": heartbeat::VERSION, "load": 0.0, "active_agents": 1, "handlers_live": true});
     assert_eq!(beat, fields);
 }
 

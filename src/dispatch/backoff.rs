@@ -16,16 +16,16 @@ const PAUSES: [Duration; 5] = [
 /// So many successes in a row halve the pause.
 const STREAK: u32 = 3;
 
-/// One agent's pace.
+/// One agent's backoff.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct Backoff {
     pause: Duration,
     streak: u32,
     /// Nothing is typed before.
     pub until: Option<Mono>,
 }
 
-impl Pace {
+impl Backoff {
     /// Typing failed.
     pub(super) fn failed(&mut self, now: Now) {
         let longer = PAUSES.iter().find(|pause| **pause > self.pause);
@@ -62,44 +62,44 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn pause(pace: &Pace) -> u64 {
-        let until = pace.until.map_or(Duration::ZERO, |at| at.since(Mono(0)));
+    fn pause(backoff: &Backoff) -> u64 {
+        let until = backoff.until.map_or(Duration::ZERO, |at| at.since(Mono(0)));
         u64::try_from(until.as_millis()).expect("seconds")
     }
 
     /// D4: an unverified delivery is no failure.
     #[test]
     fn a_healthy_terminal_is_never_slowed_down() {
-        let mut pace = Pace::default();
+        let mut backoff = Backoff::default();
         for _ in 0..10 {
-            pace.verified(Now::default());
-            pace.unverified(Now::default());
-            assert_eq!(pace.until, None);
+            backoff.verified(Now::default());
+            backoff.unverified(Now::default());
+            assert_eq!(backoff.until, None);
         }
     }
 
     /// D4: an unverified delivery breaks the streak of verified ones.
     #[test]
     fn failures_slow_it_down_and_three_successes_in_a_row_halve_the_pause() {
-        let (mut pace, now) = (Pace::default(), Now::default());
+        let (mut backoff, now) = (Backoff::default(), Now::default());
         let mut pauses = Vec::new();
         for _ in 0..6 {
-            pace.failed(now);
-            pauses.push(pause(&pace));
+            backoff.failed(now);
+            pauses.push(pause(&backoff));
         }
         assert_eq!(pauses, [200, 500, 1000, 2000, 5000, 5000]);
-        pace.verified(now);
-        pace.verified(now);
-        assert_eq!(pause(&pace), 5000);
-        pace.unverified(now);
-        pace.verified(now);
-        pace.verified(now);
-        assert_eq!(pause(&pace), 5000, "something unseen breaks the streak");
-        pace.verified(now);
-        assert_eq!(pause(&pace), 2500);
+        backoff.verified(now);
+        backoff.verified(now);
+        assert_eq!(pause(&backoff), 5000);
+        backoff.unverified(now);
+        backoff.verified(now);
+        backoff.verified(now);
+        assert_eq!(pause(&backoff), 5000, "something unseen breaks the streak");
+        backoff.verified(now);
+        assert_eq!(pause(&backoff), 2500);
         for _ in 0..12 {
-            pace.verified(now);
+            backoff.verified(now);
         }
-        assert_eq!(pace.until, None, "recovered");
+        assert_eq!(backoff.until, None, "recovered");
     }
 }

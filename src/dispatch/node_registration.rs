@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::elsewhere::recognised;
-use super::presence::VERSION;
+use super::heartbeat::VERSION;
+use super::location_conflict::recognised;
 use super::{Dispatcher, Out};
 use crate::msg::{Effect, LinkCommand};
 use crate::time::{Mono, Now};
@@ -30,7 +30,7 @@ const CURSOR: &str = "relay:delivery-cursor-v1";
 /// How old the engine is, as far as its answer to our registration tells
 /// ([engine-protocol 3.7](crate::docs::engine_protocol#3.7)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Age {
+pub(super) enum EngineVersion {
     /// Before 6.0, or not known yet: it is sent only what every engine understands.
     #[default]
     Any,
@@ -40,27 +40,27 @@ pub(super) enum Age {
     EightNine,
 }
 
-impl Age {
+impl EngineVersion {
     fn of(answer: &Value) -> Self {
         if answer
             .get("registration_contract")
             .is_some_and(Value::is_string)
         {
-            Age::EightNine
+            EngineVersion::EightNine
         } else if answer
             .get("accepted_capabilities")
             .is_some_and(Value::is_array)
         {
-            Age::Six
+            EngineVersion::Six
         } else {
-            Age::Any
+            EngineVersion::Any
         }
     }
 }
 
 /// The registration on the link that is up.
 #[derive(Debug, Default)]
-pub(super) struct Registration {
+pub(super) struct NodeRegistration {
     /// What waits for an answer.
     request: Option<String>,
     /// The last request carried the cursor capability, and so must each heartbeat.
@@ -75,7 +75,7 @@ pub(super) struct Registration {
     told: bool,
 }
 
-impl Registration {
+impl NodeRegistration {
     pub(super) fn deadline(&self) -> Option<Mono> {
         self.again_at
     }
@@ -84,7 +84,7 @@ impl Registration {
 impl Dispatcher {
     /// The first words on a new link.
     pub(super) fn begin_registration(&mut self, now: Now, out: &mut Out) {
-        self.link.registration = Registration::default();
+        self.link.registration = NodeRegistration::default();
         self.register_node(now, out);
     }
 
@@ -94,7 +94,7 @@ impl Dispatcher {
         self.link.registration.request = Some(id.clone());
         self.link.registration.again_at = Some(now.mono + AGAIN_AFTER);
         self.link.registration.with_cursor = self.wants_cursor();
-        self.link.registration.with_provider = self.link.age >= Age::Six;
+        self.link.registration.with_provider = self.link.age >= EngineVersion::Six;
         let provider = self.link.registration.with_provider;
         let provider = provider.then(|| self.provider());
         out.effects
@@ -123,7 +123,7 @@ impl Dispatcher {
 
     /// Older engines would take it for an action of that name.
     fn wants_cursor(&self) -> bool {
-        self.link.age >= Age::Six && !self.link.no_cursor
+        self.link.age >= EngineVersion::Six && !self.link.no_cursor
     }
 
     /// What we serve, and what we ask of the engine in the same list.
@@ -150,10 +150,10 @@ impl Dispatcher {
     fn registered(&mut self, now: Now, answer: &Value, out: &mut Out) {
         self.link.registration.request = None;
         self.link.registration.again_at = None;
-        self.link.age = self.link.age.max(Age::of(answer));
+        self.link.age = self.link.age.max(EngineVersion::of(answer));
         let registration = &self.link.registration;
         let more = self.wants_cursor() && !registration.with_cursor
-            || self.link.age >= Age::Six && !registration.with_provider;
+            || self.link.age >= EngineVersion::Six && !registration.with_provider;
         if more {
             // The engine forgets who was ready for mail when the instance changes, so the list comes after that.
             self.register_node(now, out);
@@ -185,7 +185,7 @@ impl Dispatcher {
             self.register_node(now, out);
         } else if unread && registration.with_provider {
             log::warn!("the engine is an older one than before; registering as such ones know it");
-            self.link.age = Age::Any;
+            self.link.age = EngineVersion::Any;
             self.register_node(now, out);
         } else if registration.request.as_deref() == Some(&error.id) {
             self.registration_refused(now, &error, out);
@@ -215,7 +215,7 @@ impl Dispatcher {
         let advice = match error.code.as_str() {
             "provider_instance_conflict" => {
                 // Only engines from 6.0 know instances.
-                self.link.age = self.link.age.max(Age::Six);
+                self.link.age = self.link.age.max(EngineVersion::Six);
                 self.link.registration.conflicts += 1;
                 let ghost = self.link.registration.conflicts <= INSTANCE_TRIES;
                 let after = if ghost {

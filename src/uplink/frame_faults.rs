@@ -14,7 +14,7 @@ const WORDS: usize = 200;
 
 /// One frame's fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum FrameFault {
     /// Not what it must be.
     Broken(WireError),
     /// Of a type that we do not know; newer engines may have more of them.
@@ -25,25 +25,25 @@ pub enum Fault {
     Binary,
 }
 
-impl Fault {
+impl FrameFault {
     /// Of few values, whatever comes in.
     fn kind(&self) -> &'static str {
         match self {
-            Fault::Broken(WireError::NotJson(_)) => "no JSON",
-            Fault::Broken(WireError::NotAFrame) => "no frame",
-            Fault::Broken(WireError::Broken { .. }) => "broken",
-            Fault::Unknown(_) => "unknown",
-            Fault::TooLarge(_) => "too large",
-            Fault::Binary => "binary",
+            FrameFault::Broken(WireError::NotJson(_)) => "no JSON",
+            FrameFault::Broken(WireError::NotAFrame) => "no frame",
+            FrameFault::Broken(WireError::Broken { .. }) => "broken",
+            FrameFault::Unknown(_) => "unknown",
+            FrameFault::TooLarge(_) => "too large",
+            FrameFault::Binary => "binary",
         }
     }
 
     fn sentence(&self) -> String {
         let text = match self {
-            Fault::Broken(error) => error.to_string(),
-            Fault::Unknown(kind) => format!("a frame of unknown type {kind:?}"),
-            Fault::TooLarge(bytes) => format!("a message of {bytes} bytes, more than 4 MiB"),
-            Fault::Binary => "bytes that are no text".to_owned(),
+            FrameFault::Broken(error) => error.to_string(),
+            FrameFault::Unknown(kind) => format!("a frame of unknown type {kind:?}"),
+            FrameFault::TooLarge(bytes) => format!("a message of {bytes} bytes, more than 4 MiB"),
+            FrameFault::Binary => "bytes that are no text".to_owned(),
         };
         text.chars().take(WORDS).collect()
     }
@@ -51,14 +51,14 @@ impl Fault {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Junk {
+pub struct FrameFaults {
     /// By kind of fault: when it was last said, and how many came since.
     said: BTreeMap<&'static str, (Mono, u64)>,
 }
 
-impl Junk {
+impl FrameFaults {
     /// Notes a fault; the line to log, if it is time for one.
-    pub fn note(&mut self, now: Mono, fault: &Fault) -> Option<String> {
+    pub fn note(&mut self, now: Mono, fault: &FrameFault) -> Option<String> {
         let since = self.said.get_mut(fault.kind());
         let unsaid = match since {
             None => 0,
@@ -90,12 +90,12 @@ mod tests {
 
     #[test]
     fn each_kind_of_fault_is_said_once_and_later_with_how_many_there_were() {
-        let mut junk = Junk::default();
-        let no_json = Fault::Broken(WireError::NotJson("expected value".into()));
+        let mut junk = FrameFaults::default();
+        let no_json = FrameFault::Broken(WireError::NotJson("expected value".into()));
         let line = junk.note(at(0), &no_json).expect("the first");
         assert!(line.contains("expected value"), "{line}");
         assert!(
-            junk.note(at(1), &Fault::TooLarge(5_000_000)).is_some(),
+            junk.note(at(1), &FrameFault::TooLarge(5_000_000)).is_some(),
             "another kind"
         );
         for n in 0..1000 {
@@ -107,11 +107,11 @@ mod tests {
 
     #[test]
     fn types_made_up_by_a_hostile_engine_are_one_kind_and_cost_no_memory() {
-        let mut junk = Junk::default();
-        let said = (0..1000).filter_map(|n| junk.note(at(0), &Fault::Unknown("x".repeat(n))));
+        let mut junk = FrameFaults::default();
+        let said = (0..1000).filter_map(|n| junk.note(at(0), &FrameFault::Unknown("x".repeat(n))));
         assert_eq!(said.count(), 1);
         assert_eq!(junk.said.len(), 1);
-        let line = junk.note(at(700), &Fault::Unknown("x".repeat(1 << 20)));
+        let line = junk.note(at(700), &FrameFault::Unknown("x".repeat(1 << 20)));
         assert!(line.expect("after a while").len() < 400);
     }
 }

@@ -14,9 +14,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::VERSION;
-use super::found::{Found, counts, damaged, decode, empty, missing, number_in, read_all};
 use super::frame::{self, Place};
-use crate::machine::{Log, Trouble};
+use super::scan::{Found, counts, damaged, decode, empty, missing, number_in, read_all};
+use crate::machine::{CommitError, Log};
 use crate::sys::disk::{self, Disk, RealDisk};
 use crate::sys::failpoint;
 use crate::time::Wall;
@@ -474,24 +474,24 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
 }
 
 impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
-    fn commit(&mut self, records: &[R]) -> Result<(), Trouble> {
+    fn commit(&mut self, records: &[R]) -> Result<(), CommitError> {
         let current = match &mut self.state {
             State::Writing(current) => current,
-            State::Poisoned(why) => return Err(Trouble(why.clone())),
+            State::Poisoned(why) => return Err(CommitError(why.clone())),
         };
         if records.is_empty() {
             return Ok(());
         }
         let records = records.iter().map(|record| (self.date, record));
         let (bytes, next) = frame::encode(current.next, records)
-            .map_err(|e| Trouble(format!("cannot write {}: {e}", current.path.display())))?;
+            .map_err(|e| CommitError(format!("cannot write {}: {e}", current.path.display())))?;
         // Appending behind a torn frame would make a damaged middle of it.
         cut_back(&self.disk, current)?;
         current.torn = true;
         if let Err(e) = self.disk.append(&mut current.file, &bytes) {
             // Cut at once if possible, so that a reader in the meantime sees only whole frames.
             let _ = cut_back(&self.disk, current);
-            return Err(Trouble(about(&current.path, &e)));
+            return Err(CommitError(about(&current.path, &e)));
         }
         failpoint::hit("journal.appended");
         if let Err(e) = self.disk.sync(&mut current.file) {
@@ -499,7 +499,7 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
             // said about this file can be believed any more.
             let why = about(&current.path, &e);
             self.poison(format!("{why}; a new journal must be begun"));
-            return Err(Trouble(why));
+            return Err(CommitError(why));
         }
         failpoint::hit("journal.synced");
         // Synced, and nowhere to be found after a crash, is as good as not written. A look that fails for another reason
@@ -509,7 +509,7 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
         {
             let why = about(&current.path, &e);
             self.poison(format!("{why}; a new journal must be begun"));
-            return Err(Trouble(why));
+            return Err(CommitError(why));
         }
         current.torn = false;
         current.length += bytes.len() as u64;
@@ -556,9 +556,9 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
         }
     }
 
-    fn replace(&mut self, snapshot: &R) -> Result<(), Trouble> {
+    fn replace(&mut self, snapshot: &R) -> Result<(), CommitError> {
         self.begin(std::iter::once((self.date, snapshot)))
-            .map_err(|e| Trouble(e.to_string()))?;
+            .map_err(|e| CommitError(e.to_string()))?;
         if let State::Writing(current) = &mut self.state {
             current.base = current.length;
         }
@@ -567,10 +567,10 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
 }
 
 /// Cuts what a failed write left behind the last whole frame.
-fn cut_back<D: Disk>(disk: &D, current: &mut Current<D::File>) -> Result<(), Trouble> {
+fn cut_back<D: Disk>(disk: &D, current: &mut Current<D::File>) -> Result<(), CommitError> {
     if current.torn {
         disk.truncate(&mut current.file, current.length)
-            .map_err(|e| Trouble(about(&current.path, &e)))?;
+            .map_err(|e| CommitError(about(&current.path, &e)))?;
         current.torn = false;
     }
     Ok(())

@@ -3,7 +3,7 @@
 use super::limits::{MIB, Side};
 use super::{Dispatcher, Out};
 use crate::ids::DeliveryId;
-use crate::ledger::{Dead, Record, dead};
+use crate::ledger::{Dead, Record, dead_letters};
 use crate::msg::{Answer, Delivery, Origin, Refusal, RefusalKind, Reply};
 use crate::time::Now;
 use crate::wire::event::BrokerEvent;
@@ -34,7 +34,7 @@ impl Dispatcher {
             delivery.msg_id,
             delivery.agent
         );
-        self.say_forgotten(weight, out);
+        self.emit_forgotten(weight, out);
         self.record(
             Record::DeadLettered {
                 id: id.clone(),
@@ -66,14 +66,14 @@ impl Dispatcher {
     }
 
     /// Only so many dead letters are kept, and none goes in silence.
-    fn say_forgotten(&mut self, weight: usize, out: &mut Out) {
+    fn emit_forgotten(&mut self, weight: usize, out: &mut Out) {
         let forgotten = self.ledger.dead().next_forgotten(weight);
         let told = |dead: &Dead| {
             let letter = &dead.pending.delivery;
             let reason = format!(
                 "{} dead letters of at most {} MiB together are kept; the oldest, message {} from {}, is forgotten",
-                dead::KEPT,
-                dead::KEPT_BYTES / MIB,
+                dead_letters::KEPT,
+                dead_letters::KEPT_BYTES / MIB,
                 letter.msg_id,
                 letter.from
             );
@@ -168,7 +168,7 @@ impl Dispatcher {
             event_id: old.msg_id.clone(),
         };
         self.publish(event, out);
-        self.say_queued(&id, out);
+        self.emit_queued(&id, out);
         self.type_next(now, &old.agent, out);
         RedeliveredLetter {
             delivery_id: id,

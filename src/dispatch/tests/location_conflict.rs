@@ -154,7 +154,7 @@ fn say_that_w1_is_not_ours(w: &mut World, list: &InventorySync, how: &str) {
                 json!({"rejected_agents": rejected, "rebound_agents": 1}),
             );
             let asked = w.effects.iter().find_map(|e| match e {
-                Effect::Errand(id, RestCall::Bound { node_name }) => {
+                Effect::RestJob(id, RestCall::Bound { node_name }) => {
                     assert_eq!(node_name, "box-1");
                     Some(*id)
                 }
@@ -165,7 +165,7 @@ fn say_that_w1_is_not_ours(w: &mut World, list: &InventorySync, how: &str) {
                 agent_name: Some("w2".into()),
             };
             let done = RestDone::Bound(vec![bound]);
-            w.tell(Event::Errand(asked.expect("it looks who is"), done));
+            w.tell(Event::RestJob(asked.expect("it looks who is"), done));
         }
         code => refuse_with(w, list, code, "Agent \"w1\" belongs to \"w2\""),
     }
@@ -243,11 +243,11 @@ fn an_agent_that_another_provider_of_this_node_had_is_had_back() {
 fn an_engine_that_counts_and_does_not_say_who_is_bound_is_asked_for_each_agent() {
     let (mut w, list) = world();
     take(&mut w, &list, json!({"rejected_agents": 1}));
-    let errand = w.done().into_iter().find_map(|e| match e {
-        Effect::Errand(id, RestCall::Bound { .. }) => Some(id),
+    let job = w.done().into_iter().find_map(|e| match e {
+        Effect::RestJob(id, RestCall::Bound { .. }) => Some(id),
         _ => None,
     });
-    w.tell(Event::Errand(errand.expect("it looks"), RestDone::Busy));
+    w.tell(Event::RestJob(job.expect("it looks"), RestDone::Busy));
     let singles = lists(&w.done());
     take(&mut w, &singles[0], json!({"rejected_agents": 1}));
     take(&mut w, &singles[1], json!({"rejected_agents": 0}));
@@ -312,7 +312,7 @@ fn an_engine_whose_count_means_something_else_is_looked_at_once() {
     take(&mut w, &list, json!({"rebound_agents": 0}));
     let asked = |w: &mut World| {
         w.done().into_iter().find_map(|e| match e {
-            Effect::Errand(id, RestCall::Bound { .. }) => Some(id),
+            Effect::RestJob(id, RestCall::Bound { .. }) => Some(id),
             _ => None,
         })
     };
@@ -321,7 +321,7 @@ fn an_engine_whose_count_means_something_else_is_looked_at_once() {
         agent_id: AgentId::new(id),
         agent_name: None,
     });
-    w.tell(Event::Errand(id, RestDone::Bound(bound.into())));
+    w.tell(Event::RestJob(id, RestDone::Bound(bound.into())));
     w.call(ApiCall::Sidecar(
         crate::ids::SidecarId(1),
         crate::msg::SidecarCall::Node(Box::default(), None),

@@ -43,9 +43,9 @@ fn programs(w: &mut World) -> Vec<String> {
     specs.collect()
 }
 
-fn errand(w: &mut World) -> Option<(ErrandId, Wanted)> {
+fn rest_job(w: &mut World) -> Option<(JobId, Wanted)> {
     w.done().into_iter().find_map(|e| match e {
-        Effect::Errand(id, RestCall::Identify(wanted)) => Some((id, *wanted)),
+        Effect::RestJob(id, RestCall::Identify(wanted)) => Some((id, *wanted)),
         _ => None,
     })
 }
@@ -195,10 +195,10 @@ fn a_name_that_is_not_given_back_is_taken_over_by_http_with_its_place_here() {
             recover.id.as_deref()
         };
         refuse(&mut w, id, code);
-        let (errand, wanted) = errand(&mut w).expect("by HTTP");
+        let (job, wanted) = rest_job(&mut w).expect("by HTTP");
         assert!(wanted.exists, "{code}");
         assert_eq!(wanted.node_id.as_str(), "node_0a1b");
-        w.tell(Event::Errand(errand, identity("at_live_taken")));
+        w.tell(Event::RestJob(job, identity("at_live_taken")));
         assert_eq!(programs(&mut w), ["at_live_taken"], "{code}");
     }
 }
@@ -211,9 +211,9 @@ fn a_name_that_somebody_else_had_before_is_taken_over_without_asking_for_it_back
     ask(&mut w, "w1");
     let request = asked(&mut w);
     refuse(&mut w, request.id.as_deref(), "agent_already_exists");
-    let (id, wanted) = errand(&mut w).expect("by HTTP");
+    let (id, wanted) = rest_job(&mut w).expect("by HTTP");
     assert!(wanted.exists);
-    w.tell(Event::Errand(
+    w.tell(Event::RestJob(
         id,
         failed(Some(409), "agent_location_conflict"),
     ));
@@ -229,9 +229,9 @@ fn without_a_link_an_agent_is_registered_by_http_and_stays_registered_when_the_l
     w.done();
     ask(&mut w, "w1");
     w.pass(Duration::from_millis(2_999));
-    assert_eq!(errand(&mut w), None, "most links come back sooner");
+    assert_eq!(rest_job(&mut w), None, "most links come back sooner");
     w.pass(Duration::from_millis(1));
-    let (id, wanted) = errand(&mut w).expect("by HTTP");
+    let (id, wanted) = rest_job(&mut w).expect("by HTTP");
     assert!(!wanted.exists);
     w.link_up();
     let sent = w.sent();
@@ -239,7 +239,7 @@ fn without_a_link_an_agent_is_registered_by_http_and_stays_registered_when_the_l
         !sent.iter().any(|up| matches!(up, Up::AgentRegister(_))),
         "an answer is on its way; a second one would kill its token"
     );
-    w.tell(Event::Errand(id, identity("at_live_http")));
+    w.tell(Event::RestJob(id, identity("at_live_http")));
     let run = w.run_of("w1");
     assert_eq!(programs(&mut w), ["at_live_http"]);
     w.report("w1", run, AgentReport::Started { pid: 7 });
@@ -260,8 +260,8 @@ fn a_place_that_the_engine_does_not_give_fails_the_spawn() {
     let mut w = World::new();
     ask(&mut w, "w1");
     w.pass(Duration::from_secs(3));
-    let (id, _) = errand(&mut w).expect("by HTTP");
-    w.tell(Event::Errand(id, failed(Some(404), "node_not_found")));
+    let (id, _) = rest_job(&mut w).expect("by HTTP");
+    w.tell(Event::RestJob(id, failed(Some(404), "node_not_found")));
     let said = refusal(&w.done()).expect("the caller hears");
     assert!(said.message.contains("node_not_found"));
     assert!(w.d.members.is_empty());
@@ -274,8 +274,8 @@ fn an_engine_that_is_away_altogether_is_asked_again_until_the_caller_gives_up() 
     ask(&mut w, "w1");
     w.pass(Duration::from_secs(3));
     for _ in 0..3 {
-        let (id, _) = errand(&mut w).expect("by HTTP");
-        w.tell(Event::Errand(id, failed(None, "unreachable")));
+        let (id, _) = rest_job(&mut w).expect("by HTTP");
+        w.tell(Event::RestJob(id, failed(None, "unreachable")));
         w.pass(Duration::from_secs(5));
     }
     w.pass(Duration::from_secs(5));
@@ -293,10 +293,10 @@ fn an_identity_that_came_by_http_for_nobody_is_undone_on_the_next_link() {
     let mut w = World::new();
     ask(&mut w, "w1");
     w.pass(Duration::from_secs(3));
-    let (id, _) = errand(&mut w).expect("by HTTP");
+    let (id, _) = rest_job(&mut w).expect("by HTTP");
     w.pass(Duration::from_secs(20));
     assert!(w.d.members.is_empty());
-    w.tell(Event::Errand(id, identity("at_live_late")));
+    w.tell(Event::RestJob(id, identity("at_live_late")));
     w.done();
     w.link_up();
     assert_eq!(farewells(&mut w), 1);
@@ -366,7 +366,7 @@ fn a_spawn_of_the_engines_is_not_done_behind_its_back_when_the_link_breaks() {
     w.tell(Event::Link(LinkReport::Lost("reset".into())));
     w.done();
     w.pass(Duration::from_secs(10));
-    assert_eq!(errand(&mut w), None, "another node may have it by now");
+    assert_eq!(rest_job(&mut w), None, "another node may have it by now");
 }
 
 #[test]
@@ -447,9 +447,9 @@ fn a_token_that_comes_with_the_wish_is_used_and_its_agent_only_bound_to_this_nod
     };
     assert!(!effects.iter().any(registers), "{effects:?}");
     w.effects = effects;
-    let (id, wanted) = errand(&mut w).expect("by HTTP");
+    let (id, wanted) = rest_job(&mut w).expect("by HTTP");
     assert_eq!(wanted.token, Some(Secret::new("at_live_given")));
-    w.tell(Event::Errand(id, identity("at_live_given")));
+    w.tell(Event::RestJob(id, identity("at_live_given")));
     assert_eq!(programs(&mut w), ["at_live_given"]);
 }
 
@@ -466,9 +466,9 @@ fn a_given_token_outlives_links_that_come_and_go_before_its_agent_has_a_place() 
     let registers = |e: &&Effect| matches!(e, Effect::Send(Up::AgentRegister(_)));
     assert_eq!(effects.iter().filter(registers).count(), 0);
     w.effects = effects;
-    let (id, wanted) = errand(&mut w).expect("by HTTP");
+    let (id, wanted) = rest_job(&mut w).expect("by HTTP");
     assert!(wanted.token.is_some());
-    w.tell(Event::Errand(id, identity("at_live_given")));
+    w.tell(Event::RestJob(id, identity("at_live_given")));
     assert_eq!(programs(&mut w), ["at_live_given"]);
 }
 
@@ -479,8 +479,8 @@ fn a_given_token_that_is_no_good_refuses_the_spawn_with_the_code() {
     w.link_up();
     w.done();
     ask_with_token(&mut w);
-    let (id, _) = errand(&mut w).expect("by HTTP");
-    w.tell(Event::Errand(id, failed(Some(401), "agent_token_invalid")));
+    let (id, _) = rest_job(&mut w).expect("by HTTP");
+    w.tell(Event::RestJob(id, failed(Some(401), "agent_token_invalid")));
     let said = refusal(&w.done()).expect("the caller hears").message;
     assert!(
         said.contains("agent_token_invalid") && said.contains("token that was given"),
@@ -514,15 +514,15 @@ fn a_name_that_is_there_and_not_there_is_asked_for_no_more_than_once_anew() {
     refuse(&mut w, again.id.as_deref(), "agent_already_exists");
     let recover = recovered(&mut w).expect("it asks to have it back");
     refuse(&mut w, recover.id.as_deref(), "agent_not_found");
-    assert!(errand(&mut w).is_some_and(|(_, wanted)| wanted.exists));
+    assert!(rest_job(&mut w).is_some_and(|(_, wanted)| wanted.exists));
 }
 
-fn not_started(w: &mut World, name: &str) -> Option<ErrandId> {
+fn not_started(w: &mut World, name: &str) -> Option<JobId> {
     let run = w.run_of(name);
     let why = "no such program".into();
     w.report(name, run, AgentReport::NotStarted { why });
     w.done().into_iter().find_map(|e| match e {
-        Effect::Errand(id, RestCall::Forget { .. }) => Some(id),
+        Effect::RestJob(id, RestCall::Forget { .. }) => Some(id),
         _ => None,
     })
 }
@@ -534,12 +534,12 @@ fn a_name_that_was_registered_for_nothing_is_given_back_before_it_is_asked_for_a
     w.link_up();
     ask(&mut w, "w1");
     w.registered("w1");
-    let errand = not_started(&mut w, "w1").expect("it is taken back");
+    let job = not_started(&mut w, "w1").expect("it is taken back");
     ask(&mut w, "w1");
     let sent = w.sent();
     let registers = |up: &Up| matches!(up, Up::AgentRegister(_) | Up::AgentRecover(_));
     assert!(!sent.iter().any(registers), "{sent:?}");
-    w.tell(Event::Errand(errand, RestDone::Joined));
+    w.tell(Event::RestJob(job, RestDone::Joined));
     let again = asked(&mut w);
     reply(&mut w, again.id.as_deref(), "at_live_2");
     assert_eq!(programs(&mut w), ["at_live_2"]);

@@ -6,7 +6,7 @@ use crate::time::Mono;
 
 /// What a program says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
+pub enum Activity {
     /// A turn runs.
     Busy,
     /// It waits for somebody.
@@ -16,7 +16,7 @@ pub enum Sign {
 /// What a program said last, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Said {
-    pub sign: Sign,
+    pub sign: Activity,
     pub at: Mono,
     /// By its title, which a newer version may draw in a way that says nothing to us.
     pub by_title: bool,
@@ -33,20 +33,20 @@ pub fn is_busy(rows: &[String]) -> bool {
 
 /// What one sequence says; `None` if it is about something else. Measured on Claude Code, Codex and Gemini CLI
 /// ([injection 6](crate::docs::injection#6)).
-pub fn of(told: &Told) -> Option<Sign> {
+pub fn of(told: &Told) -> Option<Activity> {
     match told {
-        Told::Title(Some('✳' | '◇')) | Told::Progress(false) => Some(Sign::Idle),
+        Told::Title(Some('✳' | '◇')) | Told::Progress(false) => Some(Activity::Idle),
         // Braille, or circles that fill and turn.
         Told::Title(Some(
             '✦' | '\u{2800}'..='\u{28ff}' | '\u{25d0}'..='\u{25d7}' | '\u{25dc}'..='\u{25df}',
         ))
-        | Told::Progress(true) => Some(Sign::Busy),
+        | Told::Progress(true) => Some(Activity::Busy),
         Told::Title(_) => None,
         Told::Status(status) => {
             let mut fields = status.split(':');
             match fields.find_map(|field| field.strip_prefix("state=")) {
-                Some("working") => Some(Sign::Busy),
-                Some("idle" | "done") => Some(Sign::Idle),
+                Some("working") => Some(Activity::Busy),
+                Some("idle" | "done") => Some(Activity::Idle),
                 _ => None,
             }
         }
@@ -60,19 +60,19 @@ mod tests {
     #[test]
     fn titles_and_states_of_known_clis_say_whether_they_work() {
         for (told, sign) in [
-            (Told::Title(Some('⠂')), Some(Sign::Busy)),
-            (Told::Title(Some('◐')), Some(Sign::Busy)),
-            (Told::Title(Some('◑')), Some(Sign::Busy)),
-            (Told::Title(Some('✳')), Some(Sign::Idle)),
+            (Told::Title(Some('⠂')), Some(Activity::Busy)),
+            (Told::Title(Some('◐')), Some(Activity::Busy)),
+            (Told::Title(Some('◑')), Some(Activity::Busy)),
+            (Told::Title(Some('✳')), Some(Activity::Idle)),
             (Told::Title(Some('p')), None),
             (Told::Title(None), None),
             (
                 Told::Status("state=working:app=codex".into()),
-                Some(Sign::Busy),
+                Some(Activity::Busy),
             ),
             (
                 Told::Status("app=codex:state=done".into()),
-                Some(Sign::Idle),
+                Some(Activity::Idle),
             ),
             (Told::Status("state=dreaming".into()), None),
         ] {

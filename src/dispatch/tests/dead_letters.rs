@@ -1,7 +1,7 @@
 //! Dead letters and their second chance; failures that slow typing down.
 
 use super::*;
-use crate::ledger::dead::KEPT;
+use crate::ledger::dead_letters::KEPT;
 use crate::msg::Refusal;
 
 /// An agent whose message number `seq` could not be typed.

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_channel::TrySendError;
 use parking_lot::{Mutex, RwLock};
 
-use crate::hub::Topic;
 use crate::ids::{AgentName, Run, SidecarId};
 use crate::msg::{AgentCommand, How, SidecarPush, Size};
+use crate::pubsub::Topic;
 use crate::sys::wake::Sender;
 
 /// How many inputs wait for one agent's thread. Full means the agent's thread is wedged.
@@ -46,7 +46,7 @@ pub struct Chunk {
 
 /// One agent's line.
 #[derive(Clone)]
-pub struct Line {
+pub struct AgentHandle {
     /// Which life of the name.
     pub run: Run,
     /// To its thread.
@@ -207,16 +207,16 @@ impl Sidecars {
 
 /// All lines by name.
 #[derive(Default)]
-pub struct Lines(RwLock<HashMap<AgentName, Line>>);
+pub struct Registry(RwLock<HashMap<AgentName, AgentHandle>>);
 
-impl Lines {
+impl Registry {
     /// The line of a running agent.
-    pub fn get(&self, name: &AgentName) -> Option<Line> {
+    pub fn get(&self, name: &AgentName) -> Option<AgentHandle> {
         self.0.read().get(name).cloned()
     }
 
     /// Puts a line up, replacing one of an earlier life.
-    pub fn put(&self, name: AgentName, line: Line) {
+    pub fn put(&self, name: AgentName, line: AgentHandle) {
         self.0.write().insert(name, line);
     }
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use super::date;
-use super::log::OpenError;
 use super::recover::{Examined, Refusal, examine};
+use super::writer::OpenError;
 use crate::time::Wall;
 
 /// A file found.

@@ -117,6 +117,26 @@ fn broken_citations(
     wrong
 }
 
+/// The words in `snake_case` that stand in code marks in a section of a paper.
+fn words_of<'a>(text: &'a str, section: &str) -> BTreeSet<&'a str> {
+    let begins = format!("<a id=\"{section}\">");
+    let part = text.split(&begins).nth(1).expect("the section");
+    let part = part.split("<a id=").next().unwrap_or_default();
+    part.split('`').skip(1).step_by(2).collect()
+}
+
+/// `WorkerReady` as events call it.
+fn snake(variant: &str) -> String {
+    let mut out = String::new();
+    for (at, letter) in variant.char_indices() {
+        if letter.is_uppercase() && at > 0 {
+            out.push('_');
+        }
+        out.push(letter.to_ascii_lowercase());
+    }
+    out
+}
+
 /// A comment's words without its marks, so that a citation may go over a line's end.
 fn comments_joined(text: &str) -> String {
     let marks = |c: char| c.is_whitespace() || c == '/' || c == '!';
@@ -148,6 +168,58 @@ fn every_section_that_a_comment_cites_stands_in_the_papers() {
     }
     assert!(seen > 100, "only {seen} citations were found");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whoever writes a client finds every kind of event in the paper on the local API.
+#[test]
+fn every_kind_of_event_stands_in_the_paper() {
+    let source = fs::read_to_string(root().join("src/wire/event.rs")).expect("the events");
+    let (_, events) = source
+        .split_once("pub enum BrokerEvent {")
+        .expect("the list of events");
+    let (events, _) = events.split_once("\n}\n").expect("its end");
+    let kinds: Vec<_> = events
+        .lines()
+        .filter_map(|line| line.strip_prefix("    ")?.strip_suffix(" {"))
+        .filter(|name| name.starts_with(char::is_uppercase))
+        .map(snake)
+        .collect();
+    let paper = fs::read_to_string(root().join("docs/local-api.md")).expect("the paper");
+    let told = words_of(&paper, "3.2");
+    let missing: Vec<_> = kinds
+        .iter()
+        .filter(|kind| !told.contains(kind.as_str()))
+        .collect();
+    assert!(kinds.len() > 30, "only {} kinds were found", kinds.len());
+    assert!(missing.is_empty(), "not in local-api 3.2: {missing:?}");
+}
+
+/// And every route.
+#[test]
+fn every_route_stands_in_the_paper() {
+    let source = fs::read_to_string(root().join("src/api/routes.rs")).expect("the routes");
+    let (_, table) = source
+        .split_once("const ROUTES: ")
+        .expect("the table of routes");
+    let (table, _) = table.split_once("];").expect("its end");
+    let paper = fs::read_to_string(root().join("docs/local-api.md")).expect("the paper");
+    let routes: Vec<_> = table
+        .split('"')
+        .filter(|text| text.starts_with('/'))
+        .collect();
+    let told = |route: &str| {
+        let shown = route.replace("{name}", "NAME");
+        let last = shown.rsplit('/').next().unwrap_or_default();
+        let folder = &shown[..shown.len() - last.len()];
+        let id = shown.replace("NAME", "ID");
+        // Beside another one it is shortened: `…/unsubscribe`.
+        paper.contains(&shown)
+            || paper.contains(&id)
+            || (paper.contains(folder) && paper.contains(&format!("…/{last}")))
+    };
+    let missing: Vec<_> = routes.iter().filter(|route| !told(route)).collect();
+    assert!(routes.len() > 30, "only {} routes were found", routes.len());
+    assert!(missing.is_empty(), "not in local-api 2: {missing:?}");
 }
 
 /// A citation that leads nowhere is found, in words, in a list and in a link.

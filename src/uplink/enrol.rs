@@ -1,7 +1,7 @@
 //! How a node comes by its token: the operator's, the one from last time, or one that the engine makes
-//! ([engine-protocol 2.2](crate::docs::engine_protocol#2.2), 7). Every token that is made replaces the one before it, so that
-//! is done only when no other is left to try. Blocking; called at the start, and by the uplink's thread when the engine
-//! refuses the token at hand.
+//! ([engine-protocol 2.2](crate::docs::engine_protocol#2.2), [7](crate::docs::engine_protocol#7)). Every token that is made
+//! replaces the one before it, so that is done only when no other is left to try. Blocking; called at the start, and by the
+//! uplink's thread when the engine refuses the token at hand.
 
 use std::time::Duration;
 

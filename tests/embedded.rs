@@ -14,7 +14,7 @@ use crate::support::{Scratch, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn start(dir: &Path) -> Engine {
+pub fn start(dir: &Path) -> Engine {
     let settings = EngineSettings {
         dir: dir.to_owned(),
         listen: ([127, 0, 0, 1], 0).into(),
@@ -77,7 +77,7 @@ pub fn text(value: &Value) -> String {
     value.as_str().expect("a text").to_owned()
 }
 
-fn agent(e: &Engine, name: &str) -> String {
+pub fn agent(e: &Engine, name: &str) -> String {
     let key = e.workspace_key().to_owned();
     text(&ok(e, "POST", "/v1/agents", &key, json!({"name": name}))["token"])
 }

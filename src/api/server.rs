@@ -12,6 +12,7 @@ use super::render::{ApiError, ok, reply, unauthorized, wrong_method};
 use super::routes::{self, Endpoint, Found};
 use super::{Context, Stage, attach, auth, fleet, status, stream};
 use crate::msg::{ApiCall, Refusal, RefusalKind, Reply};
+use crate::net::callers::check_caller;
 use crate::net::{Handler, Limits, Outcome, Request, Response, Server};
 use crate::wire::local::{ModeChanged, Status};
 
@@ -118,8 +119,8 @@ impl Handler for Front {
         respond(&self.0, &request)
     }
 
-    fn knows(&self, head: &Request) -> Option<bool> {
-        Some(auth::has_key(head, &self.0.context.api_key))
+    fn knows(&self, head: &Request) -> bool {
+        auth::has_key(head, &self.0.context.api_key)
     }
 }
 
@@ -143,7 +144,7 @@ pub(crate) fn respond(api: &Arc<Api>, request: &Request) -> Outcome {
 
 /// Everything that is decided before the route is looked at.
 fn screen(api: &Api, request: &Request, found: &Found) -> Option<Response> {
-    if let Err(why) = auth::check_caller(request, &api.context.allowed_hosts) {
+    if let Err(why) = check_caller(request, &api.context.allowed_hosts) {
         return Some(ApiError::new(403, "forbidden", why).response());
     }
     let here = match found {

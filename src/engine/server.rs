@@ -3,6 +3,7 @@
 //! that a test double makes.
 
 mod door;
+mod known;
 mod weather;
 
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ use crate::net::{Limits, Server};
 use crate::sys::{clock, disk, entropy, thread, wake};
 use crate::time::Mono;
 use door::Door;
+use known::Known;
 use weather::Weather;
 
 /// What waits for the core; senders wait when it is full.
@@ -210,9 +212,13 @@ impl Engine {
             sockets: SOCKETS,
             ..Limits::default()
         };
+        let known = Known::default();
+        known.add(&key);
         let door = Arc::new(Door {
             inbox: inbox.clone(),
             weather: weather.clone(),
+            known,
+            local: settings.listen.ip().is_loopback(),
         });
         let server =
             Server::start("engine:accept", listener, limits, door).map_err(EngineError::System)?;

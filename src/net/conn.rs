@@ -16,7 +16,7 @@ use super::head::{
     Fault, Frame, Framing, HEADERS, Head, chunk_size, end_of_head, handshake, head_of, malformed,
     parse_head, plain,
 };
-use super::http::{Outcome, Request, Response};
+use super::http::{Outcome, Response};
 use super::link;
 use super::server::{Doing, Limits, Shared};
 use crate::sys::{clock, limits};
@@ -62,12 +62,7 @@ pub(super) fn serve(stream: TcpStream, shared: &Shared, id: u64, refused: bool) 
             return;
         }
         let read = conn.read_request(&conn.limits());
-        // Who is a stranger for sure is cut off in mid-answer too, if others need the room.
-        let doing = match &read {
-            Ok(head) if head.known == Some(false) => Doing::Waiting(clock::now().mono),
-            _ => Doing::Working,
-        };
-        if !conn.is(doing) {
+        if !conn.is(Doing::Working) {
             return;
         }
         let head = match read {
@@ -83,7 +78,7 @@ pub(super) fn serve(stream: TcpStream, shared: &Shared, id: u64, refused: bool) 
         // What was not read stands before the next request.
         frame.keep &= head.body_read;
         let request = head.request;
-        let shows = head.known.is_none() && shows_a_key(&request);
+        let stranger = (!conn.known).then(|| request.head());
         let outcome = match catch_unwind(AssertUnwindSafe(|| shared.handler.handle(request))) {
             Ok(outcome) => outcome,
             Err(panic) => {
@@ -94,7 +89,7 @@ pub(super) fn serve(stream: TcpStream, shared: &Shared, id: u64, refused: bool) 
         };
         match outcome {
             Outcome::Respond(response) => {
-                if shows && !matches!(response.status, 401 | 403 | 404) {
+                if stranger.is_some_and(|head| shared.handler.knows(&head)) {
                     conn.believe();
                 }
                 let keep = frame.keep && !shared.stopping();
@@ -186,12 +181,6 @@ fn upgrade(mut conn: Conn<'_>, key: &str, limits: &Limits, run: Box<dyn FnOnce(S
     }
 }
 
-/// Whether a request carries anything that could be a key.
-fn shows_a_key(request: &Request) -> bool {
-    let header = |name| request.header(name).is_some();
-    header("x-api-key") || header("authorization") || request.query("token").is_some()
-}
-
 impl Conn<'_> {
     /// Notes what it does. `false`: it has been given up.
     fn is(&self, doing: Doing) -> bool {
@@ -216,10 +205,10 @@ impl Conn<'_> {
 
     fn read_request(&mut self, limits: &Limits) -> Result<Head, Fault> {
         let mut head = self.read_head(limits)?;
-        head.known = self.shared.handler.knows(&head.request);
-        if head.known == Some(true) {
+        if self.shared.handler.knows(&head.request) {
             self.believe();
         }
+        self.shared.has_asked(self.id);
         let until = clock::now().mono + limits.body_time;
         let announced = match head.body {
             Framing::Length(length) => length,

@@ -33,8 +33,6 @@ pub(super) struct Head {
     pub(super) keep: bool,
     pub(super) head_only: bool,
     pub(super) body: Framing,
-    /// Whether its sender may ask, if the handler can tell.
-    pub(super) known: Option<bool>,
     /// The body, if there is one, is in `request`.
     pub(super) body_read: bool,
     pub(super) expects_continue: bool,
@@ -163,7 +161,6 @@ pub(super) fn parse_head(bytes: &[u8]) -> Result<Head, Fault> {
         keep,
         head_only: method == "HEAD",
         body: framing(&request, http_10)?,
-        known: None,
         body_read: true,
         expects_continue: !http_10 && lists(&request, "expect", "100-continue"),
         request,

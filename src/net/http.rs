@@ -21,6 +21,17 @@ pub struct Request {
 }
 
 impl Request {
+    /// The same without its body.
+    pub(super) fn head(&self) -> Self {
+        Self {
+            method: self.method.clone(),
+            path: self.path.clone(),
+            query: self.query.clone(),
+            headers: self.headers.clone(),
+            body: Vec::new(),
+        }
+    }
+
     /// The first header of that lower-case name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers

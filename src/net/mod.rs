@@ -1,6 +1,7 @@
 //! The small HTTP/1.1 server that the local API and the embedded engine share: one thread per connection, deadlines on
 //! every step, limits on every size, and WebSocket upgrade. Knows no route.
 
+pub mod callers;
 mod conn;
 mod head;
 pub mod http;

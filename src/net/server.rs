@@ -27,10 +27,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers one request.
     fn handle(&self, request: Request) -> Outcome;
 
-    /// Whether a request shows by its head that its sender may ask; its body is not read yet. `None` where only the answer
-    /// tells: then whoever shows a key and is not refused is known.
-    fn knows(&self, _head: &Request) -> Option<bool> {
-        None
+    /// Whether a request shows by its head that its sender may ask; its body is not read yet. Asked again after the answer,
+    /// for where only answers tell who may. Who is not known is a stranger: may be put out in the middle of an answer, and
+    /// has little time for everything.
+    fn knows(&self, _head: &Request) -> bool {
+        true
     }
 
     /// Words the server's own refusals as this handler's clients read them.
@@ -43,8 +44,8 @@ pub trait Handler: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Connections at one time, WebSockets aside. When all are taken, one is closed to make room: the oldest of a stranger,
-    /// else the one that has waited longest for a request, else one that does not read its answer; if all are at work, the
-    /// new one gets 503.
+    /// of those who have asked for something before those who have not yet, else the one that has waited longest for a
+    /// request, else one that does not read its answer; if all are at work for somebody known, the new one gets 503.
     pub connections: usize,
     /// WebSockets at one time; one more gets 503. They stay for as long as their owners like, so they have places of their
     /// own and take none from callers.
@@ -67,6 +68,8 @@ pub struct Limits {
     pub write_time: Duration,
     /// Both of the last, for strangers: who never showed a key.
     pub stranger_time: Duration,
+    /// How long each connection may keep its place to show a key, however many others want one; they wait meanwhile.
+    pub newcomer_time: Duration,
 }
 
 impl Default for Limits {
@@ -83,6 +86,7 @@ impl Default for Limits {
             idle_time: Duration::from_secs(60),
             write_time: Duration::from_secs(30),
             stranger_time: Duration::from_secs(10),
+            newcomer_time: Duration::from_millis(250),
         }
     }
 }
@@ -95,6 +99,8 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// Between tries while the process has no descriptors left to accept with.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+/// Between looks whether one of the newcomers who have all places has spoken.
+const NEWCOMERS_RETRY: Duration = Duration::from_millis(10);
 /// Stack of every thread of the server.
 const STACK_KIB: usize = 512;
 
@@ -107,6 +113,8 @@ struct Entry {
     doing: Doing,
     /// Whether a request on it was believed.
     known: bool,
+    /// Whether it has asked for anything.
+    asked: bool,
     /// Only here to be told that there is no room.
     refused: bool,
     /// A WebSocket by now.
@@ -128,15 +136,21 @@ pub(super) enum Doing {
 
 impl Entry {
     /// Who is closed first when room is needed; `None` for whom never. Anybody of this machine can connect, so those who
-    /// have shown no key must not keep out those who have one. Among them it is the oldest: a newcomer is about to show it.
+    /// have shown no key must not keep out those who have one. Among them it is the oldest, and last of all who has not
+    /// asked for anything: a newcomer is about to show a key.
     fn turn_to_go(&self) -> Option<(u8, Mono)> {
         match self.doing {
             Doing::Leaving => Some((0, self.accepted)),
-            Doing::Waiting(_) | Doing::Unread(_) if !self.known => Some((1, self.accepted)),
-            Doing::Waiting(since) => Some((2, since)),
-            Doing::Unread(since) => Some((3, since)),
+            _ if self.is_newcomer() => Some((2, self.accepted)),
+            _ if !self.known => Some((1, self.accepted)),
+            Doing::Waiting(since) => Some((3, since)),
+            Doing::Unread(since) => Some((4, since)),
             Doing::Working => None,
         }
+    }
+
+    fn is_newcomer(&self) -> bool {
+        !self.known && !self.asked
     }
 }
 
@@ -158,6 +172,11 @@ impl Shared {
     /// Notes what a connection is doing. `false`: it has been given up.
     pub(super) fn mark(&self, id: u64, doing: Doing) -> bool {
         self.change(id, |entry| entry.doing = doing)
+    }
+
+    /// Notes that the head of a request came. `false`: it has been given up.
+    pub(super) fn has_asked(&self, id: u64) -> bool {
+        self.change(id, |entry| entry.asked = true)
     }
 
     /// Notes that a request on a connection was believed. `false`: it has been given up.
@@ -189,12 +208,7 @@ impl Shared {
         if serving < self.limits.connections {
             return Room::Serve;
         }
-        let first = entries
-            .iter()
-            .filter(|(_, e)| !e.refused && !e.socketed)
-            .filter_map(|(id, e)| Some((e.turn_to_go()?, *id)))
-            .min();
-        if let Some((_, id)) = first
+        if let Some(id) = first_to_go(&entries)
             && let Some(entry) = entries.remove(&id)
         {
             let _ = entry.socket.shutdown(Shutdown::Both);
@@ -206,6 +220,25 @@ impl Shared {
             Room::Drop
         }
     }
+
+    /// Whether all places are taken and the next to go has only just come: then others wait, or a crowd that keeps coming
+    /// back would put everybody out before a word is said.
+    fn is_full_of_newcomers(&self) -> bool {
+        let entries = self.entries.lock();
+        let serving = entries.values().filter(|e| !e.refused && !e.socketed);
+        if serving.count() < self.limits.connections {
+            return false;
+        }
+        let first = first_to_go(&entries).and_then(|id| entries.get(&id));
+        let young = |e: &Entry| clock::now().mono.since(e.accepted) < self.limits.newcomer_time;
+        first.is_some_and(|e| e.is_newcomer() && e.doing != Doing::Leaving && young(e))
+    }
+}
+
+fn first_to_go(entries: &HashMap<u64, Entry>) -> Option<u64> {
+    let callers = entries.iter().filter(|(_, e)| !e.refused && !e.socketed);
+    let all = callers.filter_map(|(id, e)| Some((e.turn_to_go()?, *id)));
+    all.min().map(|(_, id)| id)
 }
 
 enum Room {
@@ -294,25 +327,29 @@ impl Drop for Server {
 
 fn accept_all(name: &str, listener: &TcpListener, shared: &Arc<Shared>) {
     let mut next_id = 0u64;
-    let mut pause = false;
+    let mut pause = None;
     let mut spare = spare();
     while !shared.stopping() {
         let mut fds = vec![PollFd::new(&shared.wake, PollFlags::IN)];
-        if !pause {
+        if pause.is_none() {
             fds.push(PollFd::new(listener, PollFlags::IN));
         }
-        if let Err(e) = link::wait(&mut fds, pause.then_some(ACCEPT_RETRY)) {
+        if let Err(e) = link::wait(&mut fds, pause) {
             log::error!("{name} stops accepting connections: {e}");
             return;
         }
-        pause = false;
+        pause = None;
         loop {
+            if shared.is_full_of_newcomers() {
+                pause = Some(NEWCOMERS_RETRY);
+                break;
+            }
             match listener.accept() {
                 Ok((stream, _)) => {
                     next_id += 1;
                     if let Err(e) = admit(name, next_id, stream, shared) {
                         log::warn!("{name} had to drop a connection: {}", limits::explain(&e));
-                        pause = true;
+                        pause = Some(ACCEPT_RETRY);
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
@@ -331,7 +368,7 @@ fn accept_all(name: &str, listener: &TcpListener, shared: &Arc<Shared>) {
                         conn::turn_away(&stream, &e);
                     }
                     spare = self::spare();
-                    pause = true;
+                    pause = Some(ACCEPT_RETRY);
                     break;
                 }
             }
@@ -377,6 +414,7 @@ fn attend(
         accepted: now,
         doing: Doing::Waiting(now),
         known: false,
+        asked: false,
         refused,
         socketed: false,
     };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use parking_lot::Mutex;
 use tungstenite::{Message, client::IntoClientRequest};
 
 use super::link::LinkError;
@@ -70,8 +71,22 @@ impl Handler for Guarded {
         self.0.handle(request)
     }
 
-    fn knows(&self, head: &Request) -> Option<bool> {
-        Some(head.header("x-api-key") == Some("yes"))
+    fn knows(&self, head: &Request) -> bool {
+        head.header("x-api-key") == Some("yes")
+    }
+}
+
+/// Learns from its answers who is known, as the embedded engine does: whoever says `Bearer k`.
+struct Learning(Echo, Mutex<bool>);
+
+impl Handler for Learning {
+    fn handle(&self, request: Request) -> Outcome {
+        *self.1.lock() |= request.bearer() == Some("k");
+        self.0.handle(request)
+    }
+
+    fn knows(&self, head: &Request) -> bool {
+        *self.1.lock() && head.bearer() == Some("k")
     }
 }
 
@@ -351,6 +366,27 @@ fn strangers_who_only_hold_connections_open_keep_nobody_out() {
     assert_eq!(held[0].ends(), "", "the oldest made room");
 }
 
+#[test]
+fn a_newcomer_has_time_to_show_its_key_however_many_come_after_it() {
+    let limits = Limits {
+        connections: 2,
+        newcomer_time: PATIENCE,
+        ..Limits::default()
+    };
+    let w = world_of(limits, |echo| Arc::new(Guarded(echo)));
+    let mut slow = Client::of(&w);
+    let mut first = Client::of(&w);
+    let mut crowd: Vec<Client> = (0..40).map(|_| Client::of(&w)).collect();
+    for c in &mut crowd {
+        c.say("GET / HTTP/1.1\r\nX-API-Key: no\r\n\r\n");
+    }
+    first.say("GET / HTTP/1.1\r\nX-API-Key: no\r\n\r\n");
+    // The others of the crowd go through the second place one after the other.
+    assert_eq!(crowd[39].hear().1, "GET / [] ");
+    slow.say("GET /slow HTTP/1.1\r\nX-API-Key: yes\r\n\r\n");
+    assert_eq!(slow.hear().1, "GET /slow [] ");
+}
+
 /// One that asks for much and reads nothing of it.
 fn deaf(w: &World, headers: &str) -> Client {
     let mut c = Client::of(w);
@@ -404,13 +440,17 @@ fn where_only_answers_tell_who_is_known_a_key_that_is_refused_tells_nothing() {
         stranger_time: Duration::from_millis(100),
         ..Limits::default()
     };
-    let w = world(limits);
+    let w = world_of(limits, |echo| Arc::new(Learning(echo, Mutex::new(false))));
     let mut known = Client::of(&w);
     known.say("GET / HTTP/1.1\r\nAuthorization: Bearer k\r\n\r\n");
     known.hear();
     let mut stranger = Client::of(&w);
     stranger.say("GET / HTTP/1.1\r\n\r\n").hear();
     assert_eq!(stranger.ends(), "", "its time is short");
+    let mut refused = Client::of(&w);
+    refused.say("GET / HTTP/1.1\r\nAuthorization: Bearer x\r\n\r\n");
+    refused.hear();
+    assert_eq!(refused.ends(), "", "so is its");
     known.say("GET /later HTTP/1.1\r\nAuthorization: Bearer k\r\n\r\n");
     assert_eq!(known.hear().1, "GET /later [] ");
 }

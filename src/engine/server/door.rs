@@ -8,12 +8,14 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use serde_json::{Map, Value};
 use tungstenite::Message;
 
+use super::known::Known;
 use super::weather::Weather;
 use super::{Inbound, QUEUE, REPORT, Timed, Word};
 use crate::engine::core::SocketKind;
 use crate::engine::http::{HttpCall, refusal_body};
 use crate::engine::live::ConnId;
 use crate::engine::trouble::{self, Orders, Traffic};
+use crate::net::callers::check_caller;
 use crate::net::server::Handler;
 use crate::net::{Link, Outcome, Request, Response, Socket};
 use crate::sys::{clock, entropy, wake};
@@ -23,6 +25,10 @@ use crate::time::Mono;
 pub struct Door {
     pub inbox: Sender<Inbound>,
     pub weather: Arc<Weather>,
+    /// Whom the core believed.
+    pub known: Known,
+    /// It listens on loopback, where the programs of this machine are, and the pages that they show.
+    pub local: bool,
 }
 
 /// Tells the core that a connection is over, however that came about.
@@ -55,6 +61,11 @@ impl Handler for Door {
     }
 
     fn handle(&self, request: Request) -> Outcome {
+        if self.local
+            && let Err(why) = check_caller(&request, &[])
+        {
+            return Outcome::Respond(self.refuse(403, "forbidden", &why));
+        }
         let segments = request.segments();
         let path: Vec<&str> = segments.iter().map(String::as_str).collect();
         let kind = match path.as_slice() {
@@ -78,18 +89,15 @@ impl Handler for Door {
         }
     }
 
-    fn knows(&self, head: &Request) -> Option<bool> {
-        is_open(head).then_some(false)
+    fn knows(&self, head: &Request) -> bool {
+        token(head).is_some_and(|token| self.known.has(token))
     }
 }
 
-/// Whether a request is answered whoever asks, so that its answer says nothing about the asker.
-fn is_open(head: &Request) -> bool {
-    let segments = head.segments();
-    match segments.as_slice() {
-        [v1, rest @ ..] if v1 == "v1" => rest.first().is_some_and(|word| word == "workspaces"),
-        _ => true,
-    }
+/// A token in the query wins, but an empty one hides nothing (engine-protocol 1.2).
+fn token(request: &Request) -> Option<&str> {
+    let query = request.query("token").filter(|t| !t.is_empty());
+    query.or_else(|| request.bearer())
 }
 
 impl Door {
@@ -113,9 +121,11 @@ impl Door {
             .iter()
             .find_map(|name| request.header(name));
         let proof = request.header("x-relaycast-node-token").map(str::to_owned);
+        let bearer = request.bearer().map(str::to_owned);
+        let asks_anybody = is_open(&segments);
         let call = HttpCall {
             segments,
-            bearer: request.bearer().map(str::to_owned),
+            bearer: bearer.clone(),
             idempotency_key: key.map(|k| k.trim().to_owned()),
             body: body(&request),
             method: request.method,
@@ -129,8 +139,22 @@ impl Door {
             reply,
         };
         match self.ask(asked, &answer) {
-            Some((status, body)) => respond(status, body),
+            Some((status, body)) => {
+                if let Some(token) = bearer.filter(|_| !asks_anybody) {
+                    self.learn(&token, status);
+                }
+                respond(status, body)
+            }
             None => stopping(),
+        }
+    }
+
+    /// What an answer tells of the token that was shown: other refusals than 401 have reasons of their own.
+    fn learn(&self, token: &str, status: u16) {
+        match status {
+            200..300 => self.known.add(token),
+            401 => self.known.remove(token),
+            _ => {}
         }
     }
 
@@ -141,23 +165,27 @@ impl Door {
 
     fn open(&self, request: &Request, kind: SocketKind) -> Outcome {
         self.weather.hold(Traffic::Http);
-        // A token in the query wins, but an empty one hides nothing (engine-protocol 1.2).
-        let token = request
-            .query("token")
-            .filter(|t| !t.is_empty())
-            .or_else(|| request.bearer())
-            .map(str::to_owned);
+        let token = token(request).map(str::to_owned);
         let Ok((queue, words)) = wake::mailbox(QUEUE) else {
             return stopping();
         };
         let (reply, answer) = bounded(1);
         let asked = Inbound::Socket {
             kind,
-            token,
+            token: token.clone(),
             queue,
             reply,
         };
-        let conn = match self.ask(asked, &answer) {
+        let admission = self.ask(asked, &answer);
+        if let (Some(token), Some(admission)) = (token, &admission) {
+            self.learn(
+                &token,
+                admission
+                    .as_ref()
+                    .map_or_else(|(status, _)| *status, |_| 200),
+            );
+        }
+        let conn = match admission {
             Some(Ok(conn)) => conn,
             Some(Err((status, body))) => return respond(status, body),
             None => return stopping(),
@@ -173,6 +201,14 @@ impl Door {
                 log::debug!("embedded engine: connection {conn} ended: {why}");
             }
         }))
+    }
+}
+
+/// Whether a call is answered whoever asks, so that its answer says nothing about the asker.
+fn is_open(segments: &[String]) -> bool {
+    match segments {
+        [v1, rest @ ..] if v1 == "v1" => rest.first().is_some_and(|word| word == "workspaces"),
+        _ => true,
     }
 }
 

@@ -316,14 +316,14 @@ pub enum EngineChoice {
 
 /// What happens around the broker, from outside: where we are and what we are.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct Surroundings {
     /// The working directory; `None` if it cannot be told, for example because it was removed.
     pub cwd: Option<PathBuf>,
     /// This program, as long as this process lives.
     pub exe: PathBuf,
 }
 
-impl Place {
+impl Surroundings {
     /// A path as it is meant here.
     ///
     /// # Errors
@@ -348,7 +348,7 @@ impl Place {
 
 /// Everything known before an engine is: becomes [`Settings`] once there is one.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct StartPlan {
     /// Which engine.
     pub engine: EngineChoice,
     /// How log lines look.
@@ -361,7 +361,7 @@ pub struct Plan {
     draft: Settings,
 }
 
-impl Plan {
+impl StartPlan {
     /// Whether commands run in the same folder find the state folder by themselves.
     pub fn is_usual_place(&self) -> bool {
         self.usual_place
@@ -401,7 +401,7 @@ impl Plan {
 ///
 /// # Errors
 /// On a value that cannot be meant; the sentence names the flag or variable.
-pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError> {
+pub fn plan(flags: &Flags, env: &Env, place: &Surroundings) -> Result<StartPlan, ConfigError> {
     let state_dir = flags
         .state_dir
         .clone()
@@ -454,7 +454,7 @@ pub fn plan(flags: &Flags, env: &Env, place: &Place) -> Result<Plan, ConfigError
         grace: flags.grace.unwrap_or(Duration::from_secs(5)),
         limits: limits(flags),
     };
-    Ok(Plan {
+    Ok(StartPlan {
         engine,
         log_format: flags.log_format,
         allow_plain_http: flags.allow_plain_http,

@@ -15,7 +15,7 @@ use crate::time::{Mono, Wall};
 use crate::wire::down::{Down, Mode};
 use crate::wire::event::{BrokerEvent, DeliveryMode, Dialog, Policy, Proof};
 use crate::wire::local;
-use crate::wire::rest::{Invocation, NodeAgent, Posted, Reader, RosterEntry, WaitingRow};
+use crate::wire::rest::{InvocationStatus, NodeAgent, Posted, Reader, RosterEntry, WaitingRow};
 use crate::wire::up::{Outcome, Up};
 
 /// A token or key. Prints as dots, is never a journal record's field.
@@ -350,7 +350,7 @@ pub enum Reply {
     Redelivered(local::Redelivered),
     Nodes(Vec<RosterEntry>),
     Readers(Vec<Reader>),
-    Invocation(Invocation),
+    Invocation(InvocationStatus),
     Sidecar(Value),
 }
 
@@ -695,7 +695,7 @@ pub enum RestDone {
     /// Registered, and bound to this node.
     Identified(Identified),
     /// An invocation as it stands.
-    Invocation(Invocation),
+    Invocation(InvocationStatus),
     /// No; with the engine's status and code when it answered at all.
     Failed {
         /// HTTP status; `None` when nothing answered.

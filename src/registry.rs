@@ -173,12 +173,12 @@ impl Taken {
 
 /// The lines to connected programs that serve actions.
 #[derive(Default)]
-pub struct Sidecars {
+pub struct SidecarRegistry {
     last: AtomicU64,
     open: RwLock<HashMap<SidecarId, Sender<SidecarPush>>>,
 }
 
-impl Sidecars {
+impl SidecarRegistry {
     /// Puts a line up, under a number of its own.
     pub fn open(&self, line: Sender<SidecarPush>) -> SidecarId {
         let id = SidecarId(self.last.fetch_add(1, Ordering::Relaxed) + 1);

@@ -447,7 +447,7 @@ fn we_send_only_keys_that_the_oldest_engine_knows() {
 
 #[test]
 fn the_mail_on_file_is_understood() {
-    use fields::Kind::{Message, Notice};
+    use fields::PayloadKind::{Message, Notice};
     for (name, kind, sender, target, body, thread) in [
         (
             "message.created",

@@ -16,7 +16,7 @@ use crate::agent::core::{AgentCore, Effect, Ending, Event};
 use crate::agent::hook::Hook;
 use crate::agent::landed_note::LandedNote;
 use crate::agent::profile::Profile;
-use crate::agent::pty::{Birth, Heard, Status, Terminal};
+use crate::agent::pty::{Birth, PtyRead, StartReport, Terminal};
 use crate::agent::running::Running;
 use crate::agent::transcript::Transcript;
 use crate::agent::utf8::Pieces;
@@ -114,7 +114,7 @@ fn hook(job: &mut Job, exe: &Path) -> Option<Hook> {
 
 /// Waits until the process has become the program. Orders that come meanwhile go to the backlog.
 fn await_program(
-    status: &Status,
+    status: &StartReport,
     pid: u32,
     ended: &OnceLock<How>,
     input: &Receiver<AgentInput>,
@@ -167,7 +167,7 @@ fn await_program(
 }
 
 /// What there is to do.
-struct Wake {
+struct ActorWake {
     terminal: bool,
     mailbox: bool,
     hook: bool,
@@ -228,7 +228,7 @@ impl Actor {
         }
         self.perform();
         while self.ended.get().is_none() {
-            let Wake {
+            let ActorWake {
                 terminal,
                 mailbox,
                 hook,
@@ -252,7 +252,7 @@ impl Actor {
     }
 
     /// Sleeps until something happens: output, room, an order, or the core's deadline.
-    fn wait(&self) -> Wake {
+    fn wait(&self) -> ActorWake {
         let timeout = if self.more_orders {
             Some(Duration::ZERO)
         } else {
@@ -276,7 +276,7 @@ impl Actor {
         // A terminal that hung up stays "ready" for ever.
         let watched = if self.hung_up { 2 } else { 3 };
         match poll(&mut fds[..watched], timeout.as_ref()) {
-            Ok(_) => Wake {
+            Ok(_) => ActorWake {
                 terminal: fds[2]
                     .revents()
                     .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
@@ -284,7 +284,7 @@ impl Actor {
                 hook: fds[1].revents().contains(PollFlags::IN),
             },
             // Interrupted, or out of memory for a moment: look at everything.
-            Err(_) => Wake {
+            Err(_) => ActorWake {
                 terminal: !self.hung_up,
                 mailbox: true,
                 hook: true,
@@ -343,13 +343,13 @@ impl Actor {
         let (mut more, mut flushed) = (true, false);
         while more && filled < buffer.len() {
             match self.terminal.read(&mut buffer[filled..]) {
-                Ok(Heard::End) => {
+                Ok(PtyRead::End) => {
                     self.hung_up = true;
                     more = false;
                 }
-                Ok(Heard::Output(n)) => filled += n,
-                Ok(Heard::Flushed) => flushed = true,
-                Ok(Heard::Nothing) => {}
+                Ok(PtyRead::Output(n)) => filled += n,
+                Ok(PtyRead::Flushed) => flushed = true,
+                Ok(PtyRead::Nothing) => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => more = false,
             }

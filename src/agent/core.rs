@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use crate::agent::activity::{self, Activity, Said};
 use crate::agent::dialog;
-use crate::agent::draft::{Check, Draft, Stage};
-use crate::agent::keys::Keyboard;
+use crate::agent::draft::{Check, Draft, DraftStage};
+use crate::agent::keys::KeyReader;
 use crate::agent::profile::{Profile, Source};
 use crate::agent::prompt::{self, Focus};
-use crate::agent::proof::Head;
-use crate::agent::ready::{Judgement, Sight, Watch};
+use crate::agent::proof::MessageHead;
+use crate::agent::ready::{Judgement, ReadyWatch, Sight};
 use crate::ids::DeliveryId;
 use crate::machine::{Machine, Out};
 use crate::msg::{AgentCommand, AgentReport, AgentSpec, How, Injection, Size};
@@ -92,7 +92,7 @@ pub enum Effect {
     /// Remember how far the program's history goes.
     NoteHistory(Source),
     /// Look whether the message was added to it; [`Event::InHistory`] if so. It may stand there as a placeholder.
-    AskHistory(Head, bool),
+    AskHistory(MessageHead, bool),
     /// Tell the dispatcher.
     Report(AgentReport),
     /// Those keys are in the terminal, or will never be.
@@ -124,7 +124,7 @@ const STALE: Duration = Duration::from_secs(60);
 const KILL_AGAIN: Duration = Duration::from_secs(1);
 
 enum State {
-    Starting(Watch),
+    Starting(ReadyWatch),
     Ready,
     Injecting(Box<Draft>),
     /// As `Injecting`, but it was reported and people may type.
@@ -136,13 +136,13 @@ enum State {
 /// A message that landed, and was not seen to be acted on.
 struct Unstarted {
     id: DeliveryId,
-    head: Option<Head>,
+    head: Option<MessageHead>,
     /// The turn that ran when it was submitted, if one did.
     during: Option<u64>,
 }
 
 /// Whether a state's function has more to do.
-enum Next {
+enum Advance {
     Stay(State),
     Go(State),
 }
@@ -171,7 +171,7 @@ pub struct AgentCore {
     /// Keys on their way: number, mark, length.
     going: VecDeque<(u64, u64, usize)>,
     keys_waiting: usize,
-    keyboard: Keyboard,
+    keyboard: KeyReader,
     /// How its terminal was when the agent was first ready: a launcher may have given it away for good, and some programs never
     /// show what they read.
     home: Option<TtyState>,
@@ -197,7 +197,7 @@ pub struct AgentCore {
     landed: VecDeque<String>,
     /// How often in a row its history said nothing of a message that landed.
     silences: u8,
-    dialogs: dialog::Watch,
+    dialogs: dialog::DialogWatch,
     kill_at: Option<Mono>,
     stopping: bool,
 }
@@ -209,7 +209,7 @@ impl AgentCore {
             profile,
             idle_after: spec.idle_after,
             screen: Screen::new(spec.size),
-            state: State::Starting(Watch::new(now)),
+            state: State::Starting(ReadyWatch::new(now)),
             small: None,
             facts: None,
             started: now,
@@ -221,7 +221,7 @@ impl AgentCore {
             held: VecDeque::new(),
             going: VecDeque::new(),
             keys_waiting: 0,
-            keyboard: Keyboard::default(),
+            keyboard: KeyReader::default(),
             home: None,
             keys_at: None,
             prompt_known: false,
@@ -234,7 +234,7 @@ impl AgentCore {
             hook_is_early: false,
             landed: VecDeque::new(),
             silences: 0,
-            dialogs: dialog::Watch::default(),
+            dialogs: dialog::DialogWatch::default(),
             kill_at: None,
             stopping: false,
         }
@@ -350,11 +350,11 @@ impl AgentCore {
                 State::Injecting(draft) => self.injecting(now, draft, false, out),
                 State::Stalled(draft) => self.injecting(now, draft, true, out),
                 State::Verifying(check) => self.verifying(now, check, out),
-                State::Gone => Next::Stay(State::Gone),
+                State::Gone => Advance::Stay(State::Gone),
             };
             match next {
-                Next::Go(state) => self.state = state,
-                Next::Stay(state) => {
+                Advance::Go(state) => self.state = state,
+                Advance::Stay(state) => {
                     self.state = state;
                     break;
                 }
@@ -369,7 +369,7 @@ impl AgentCore {
 
     /// Something of a message is in the terminal, or about to be, and Enter is not.
     fn is_typing(&self) -> bool {
-        matches!(&self.state, State::Injecting(draft) if !matches!(draft.stage, Stage::Measuring))
+        matches!(&self.state, State::Injecting(draft) if !matches!(draft.stage, DraftStage::Measuring))
     }
 
     /// What has the keyboard now.
@@ -398,26 +398,26 @@ impl AgentCore {
         }
     }
 
-    fn starting(&mut self, now: Mono, mut watch: Watch, out: &mut Effects) -> Next {
+    fn starting(&mut self, now: Mono, mut watch: ReadyWatch, out: &mut Effects) -> Advance {
         let sight = self.sight();
         watch.asks = prompt::is_behind_words(&self.screen);
         match watch.judge(now, &self.profile, self.screen.modes(), sight, self.facts) {
             Judgement::Ready(evidence) => {
                 Self::report(out, AgentReport::Ready { evidence });
                 self.home = self.facts;
-                Next::Go(State::Ready)
+                Advance::Go(State::Ready)
             }
             Judgement::Look => {
                 self.look(out);
-                Next::Stay(State::Starting(watch))
+                Advance::Stay(State::Starting(watch))
             }
             Judgement::Seek => {
                 out.effects.push(Effect::Seek);
-                Next::Stay(State::Starting(watch))
+                Advance::Stay(State::Starting(watch))
             }
             Judgement::Wait(at) => {
                 watch.wake = at;
-                Next::Stay(State::Starting(watch))
+                Advance::Stay(State::Starting(watch))
             }
         }
     }

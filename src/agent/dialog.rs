@@ -27,12 +27,12 @@ pub struct Known {
     above: &'static str,
     /// How the screen's last rows begin, marks and numbers of options left out.
     end: &'static [&'static str],
-    answer: Answer,
+    answer: DialogAnswer,
 }
 
 /// How a CLI takes the answer that a policy gives.
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
+enum DialogAnswer {
     /// Choose the option that begins so: Enter while this mark stands before it, else its number.
     Option(&'static str, char),
     /// Escape refuses.
@@ -44,13 +44,13 @@ pub const CLAUDE: &[Known] = &[
         dialog: Dialog::TrustFolder,
         above: "Quick safety check",
         end: &["Yes, I trust this folder", "No, exit", "Enter to confirm"],
-        answer: Answer::Option("Yes, I trust this folder", '❯'),
+        answer: DialogAnswer::Option("Yes, I trust this folder", '❯'),
     },
     Known {
         dialog: Dialog::Permission,
         above: "Do you want to",
         end: &["No", "Esc to cancel"],
-        answer: Answer::Escape,
+        answer: DialogAnswer::Escape,
     },
 ];
 
@@ -61,7 +61,7 @@ pub const CODEX: &[Known] = &[Known {
         "No, and tell Codex",
         "Press enter to confirm or esc to cancel",
     ],
-    answer: Answer::Escape,
+    answer: DialogAnswer::Escape,
 }];
 
 pub const GEMINI: &[Known] = &[
@@ -69,13 +69,13 @@ pub const GEMINI: &[Known] = &[
         dialog: Dialog::TrustFolder,
         above: "Do you trust the files in this folder?",
         end: &["Trust folder", "Trust parent folder", "Don't trust"],
-        answer: Answer::Option("Trust folder", '●'),
+        answer: DialogAnswer::Option("Trust folder", '●'),
     },
     Known {
         dialog: Dialog::Permission,
         above: "Allow once",
         end: &["No, suggest changes (esc)"],
-        answer: Answer::Escape,
+        answer: DialogAnswer::Escape,
     },
 ];
 
@@ -83,12 +83,12 @@ pub const OPENCODE: &[Known] = &[Known {
     dialog: Dialog::Permission,
     above: "Permission required",
     end: &["Allow once Allow always Reject"],
-    answer: Answer::Escape,
+    answer: DialogAnswer::Escape,
 }];
 
 /// A dialog on the screen. Two that look the same are the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct SeenDialog {
     pub dialog: Dialog,
     known: Option<&'static Known>,
     rows: Vec<String>,
@@ -101,13 +101,18 @@ pub fn stands(screen: &Screen, profile: &Profile) -> bool {
 }
 
 /// Looks for one, where something else than the input line has the keyboard. `prompt_known`: the input line was seen before.
-pub fn seen(screen: &Screen, profile: &Profile, focus: Focus, prompt_known: bool) -> Option<Seen> {
+pub fn seen(
+    screen: &Screen,
+    profile: &Profile,
+    focus: Focus,
+    prompt_known: bool,
+) -> Option<SeenDialog> {
     if focus != Focus::Away {
         return None;
     }
     let named = profile.dialogs.iter().find_map(|known| {
         let rows = rows_of(known, screen)?;
-        Some(Seen {
+        Some(SeenDialog {
             dialog: known.dialog,
             known: Some(known),
             rows,
@@ -115,7 +120,7 @@ pub fn seen(screen: &Screen, profile: &Profile, focus: Focus, prompt_known: bool
     });
     // What is printed before the CLI has its terminal is no dialog of its.
     let named = named.filter(|_| screen.modes().bracketed_paste);
-    let unknown = || Seen {
+    let unknown = || SeenDialog {
         dialog: Dialog::Unknown,
         known: None,
         rows: Vec::new(),
@@ -124,12 +129,12 @@ pub fn seen(screen: &Screen, profile: &Profile, focus: Focus, prompt_known: bool
     named.or_else(|| strange.then(unknown))
 }
 
-impl Seen {
+impl SeenDialog {
     /// The keys that give the policy's answer; `None` if it says to leave it alone, or nothing is sure.
     pub fn keys(&self, screen: &Screen, policy: Policy) -> Option<Vec<u8>> {
         match (policy, &self.known?.answer) {
-            (Policy::Accept, Answer::Option(words, mark)) => choose(screen, words, *mark),
-            (Policy::Deny, Answer::Escape) => Some(vec![0x1b]),
+            (Policy::Accept, DialogAnswer::Option(words, mark)) => choose(screen, words, *mark),
+            (Policy::Deny, DialogAnswer::Escape) => Some(vec![0x1b]),
             (Policy::Hold | Policy::Accept | Policy::Deny, _) => None,
         }
     }
@@ -200,35 +205,35 @@ fn begins(row: &str, words: &str) -> bool {
 
 /// Notices dialogs that come, stand and go.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub struct DialogWatch {
     /// When to look.
     pub due: Option<Mono>,
-    standing: Option<(Seen, Mono)>,
+    standing: Option<(SeenDialog, Mono)>,
     /// It was told, and is not gone yet.
     told: Option<Dialog>,
     /// Its answer was given; it is not given twice.
-    answered: Option<Seen>,
+    answered: Option<SeenDialog>,
 }
 
 /// What a look showed.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct News {
+pub struct DialogNews {
     /// One that was told is gone.
     pub gone: Option<Dialog>,
     /// One stands.
     pub stands: Option<Dialog>,
     /// One is settled and was not answered yet.
-    pub settled: Option<Seen>,
+    pub settled: Option<SeenDialog>,
 }
 
-impl Watch {
+impl DialogWatch {
     /// The screen changed. Looks do not come closer together than it takes to settle.
     pub fn changed(&mut self, now: Mono) {
         self.again(now);
     }
 
     /// Its answer was pressed.
-    pub fn answered(&mut self, seen: Seen) {
+    pub fn answered(&mut self, seen: SeenDialog) {
         self.answered = Some(seen);
     }
 
@@ -249,9 +254,14 @@ impl Watch {
     }
 
     /// A look.
-    pub fn look(&mut self, now: Mono, seen: Option<Seen>, last_output: Option<Mono>) -> News {
+    pub fn look(
+        &mut self,
+        now: Mono,
+        seen: Option<SeenDialog>,
+        last_output: Option<Mono>,
+    ) -> DialogNews {
         self.due = None;
-        let mut news = News::default();
+        let mut news = DialogNews::default();
         let Some(seen) = seen else {
             news.gone = std::mem::take(self).told;
             return news;

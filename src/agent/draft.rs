@@ -9,8 +9,8 @@ use crate::agent::gate::Gate;
 use crate::agent::inject::Frame;
 use crate::agent::profile::Profile;
 use crate::agent::prompt::{self, Focus, Prompt};
-use crate::agent::proof::Head;
-use crate::agent::verify::{Echo, Key, Looks};
+use crate::agent::proof::MessageHead;
+use crate::agent::verify::{Echo, Looks, MessageTail};
 use crate::ids::DeliveryId;
 use crate::screen::{Nearby, Screen};
 use crate::time::Mono;
@@ -72,8 +72,8 @@ pub struct Draft {
     pub text: String,
     /// Its ends are not to be disarmed.
     pub raw: bool,
-    pub key: Key,
-    pub head: Option<Head>,
+    pub key: MessageTail,
+    pub head: Option<MessageHead>,
     pub echo: Echo,
     /// It was sent to interrupt.
     pub steer: bool,
@@ -91,14 +91,14 @@ pub struct Draft {
     /// Escape did not stop the program.
     pub goes_on: bool,
     pub gate: Gate,
-    pub stage: Stage,
+    pub stage: DraftStage,
     /// When to look at the terminal again, if no output comes before.
     pub wake: Option<Mono>,
 }
 
 /// How far it is.
 #[derive(Debug)]
-pub enum Stage {
+pub enum DraftStage {
     /// Nothing is typed: the terminal's settings decide how.
     Measuring,
     /// Escape was pressed; the program gets time to react.
@@ -136,7 +136,7 @@ pub struct Typing {
 
 /// Whether Enter may be pressed.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct EnterVerdict {
     pub enter: bool,
     pub drawn: Drawn,
     pub wake: Option<Mono>,
@@ -144,7 +144,7 @@ pub struct Verdict {
     pub stall: Option<&'static str>,
 }
 
-impl Verdict {
+impl EnterVerdict {
     fn wait(wake: Option<Mono>, stall: Option<&'static str>) -> Self {
         Self {
             enter: false,
@@ -157,7 +157,7 @@ impl Verdict {
 
 /// What is known when a text may have been thrown away.
 #[derive(Clone, Copy)]
-pub struct Seen<'a> {
+pub struct LossEvidence<'a> {
     pub now: Mono,
     pub facts: TtyState,
     pub focus: Focus,
@@ -183,7 +183,7 @@ impl Draft {
     /// starting, and what it read then is a draft at best. From now on the text counts as a paste into that composer, Enter and all.
     pub fn is_early(&mut self, now: Mono, screen: &Screen, entered: bool) -> bool {
         let shown = entered && self.echo.heard();
-        let Stage::Typing(typing) = &mut self.stage else {
+        let DraftStage::Typing(typing) = &mut self.stage else {
             return false;
         };
         let composes = typing.frame == Frame::Plain && screen.modes().bracketed_paste;
@@ -198,8 +198,8 @@ impl Draft {
 
     /// A dialog that is open swallows a paste and draws nothing. It was swallowed if the program has read it all, the
     /// dialog is gone, and the input line stands empty in a picture that has settled: then nothing of it is anywhere.
-    pub fn is_swallowed(&mut self, seen: Seen<'_>) -> Swallowed {
-        let Stage::Typing(typing) = &mut self.stage else {
+    pub fn is_swallowed(&mut self, seen: LossEvidence<'_>) -> Swallowed {
+        let DraftStage::Typing(typing) = &mut self.stage else {
             return Swallowed::No;
         };
         let (Some(typed_at), Some(false)) = (typing.typed_at, seen.facts.unread) else {
@@ -240,8 +240,8 @@ impl Draft {
     /// As [`Draft::is_swallowed`], in a program of which nobody knows how its input line looks: the text is nowhere on the
     /// screen, and what was around the cursor instead of it has gone. A person who pressed a key has put that away;
     /// by itself it may just be slow to draw.
-    fn is_dropped(&mut self, typed_at: Mono, seen: Seen<'_>) -> Swallowed {
-        let Stage::Typing(typing) = &mut self.stage else {
+    fn is_dropped(&mut self, typed_at: Mono, seen: LossEvidence<'_>) -> Swallowed {
+        let DraftStage::Typing(typing) = &mut self.stage else {
             return Swallowed::No;
         };
         let stands = typing.drawn_at.is_some() || typing.before.is_anywhere(seen.screen, &self.key);
@@ -288,14 +288,14 @@ impl Draft {
         screen: &Screen,
         profile: &Profile,
         last_output: Option<Mono>,
-    ) -> Verdict {
-        let Stage::Typing(typing) = &mut self.stage else {
-            return Verdict::wait(None, None);
+    ) -> EnterVerdict {
+        let DraftStage::Typing(typing) = &mut self.stage else {
+            return EnterVerdict::wait(None, None);
         };
         if written < typing.mark {
             let limit = typing.queued_at + DRAWN_WITHIN;
             let overdue = now >= limit;
-            return Verdict::wait((!overdue).then_some(limit), overdue.then_some(UNREAD));
+            return EnterVerdict::wait((!overdue).then_some(limit), overdue.then_some(UNREAD));
         }
         if typing.typed_at.is_none() {
             typing.looks = Looks::new(now);
@@ -305,20 +305,20 @@ impl Draft {
         let overdue = now >= limit;
         if facts.unread == Some(true) {
             let wake = Some(typing.looks.next(now));
-            return Verdict::wait(wake, overdue.then_some(UNREAD));
+            return EnterVerdict::wait(wake, overdue.then_some(UNREAD));
         }
         let read_at = *typing.read_at.get_or_insert(now);
         let enter_at = match typing.frame {
             Frame::Paste if facts.line_mode => {
                 let why = "the terminal went back to line mode before Enter";
-                return Verdict::wait((!overdue).then_some(limit), overdue.then_some(why));
+                return EnterVerdict::wait((!overdue).then_some(limit), overdue.then_some(why));
             }
             Frame::Paste => {
                 let drawn = typing.before.compare(screen, &self.key);
                 if drawn == Drawn::No {
                     typing.drawn_at = None;
                     let why = "the program does not show the text";
-                    return Verdict::wait((!overdue).then_some(limit), overdue.then_some(why));
+                    return EnterVerdict::wait((!overdue).then_some(limit), overdue.then_some(why));
                 }
                 let drawn_at = *typing.drawn_at.get_or_insert(now);
                 let quiet_at = last_output.map_or(now, |at| at + QUIET);
@@ -329,7 +329,7 @@ impl Draft {
                 };
                 let enter_at =
                     (drawn_at + profile.enter_after).max(quiet_at.min(drawn_at + patience));
-                return Verdict {
+                return EnterVerdict {
                     enter: now >= enter_at,
                     drawn,
                     wake: Some(enter_at),
@@ -342,9 +342,9 @@ impl Draft {
                 still.min(read_at + DRAWN_WITHIN)
             }
         };
-        Verdict {
+        EnterVerdict {
             enter: now >= enter_at,
-            ..Verdict::wait(Some(enter_at), None)
+            ..EnterVerdict::wait(Some(enter_at), None)
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::agent::prompt;
-use crate::agent::verify::{Key, is_long, plain};
+use crate::agent::verify::{MessageTail, is_long, plain};
 use crate::screen::{Nearby, Screen};
 
 /// Profiles above the cursor in which a wrapped tail may begin.
@@ -43,7 +43,7 @@ pub struct Before {
 
 impl Before {
     /// Remembers how it was before `text`, which `key` finds, is typed.
-    pub fn of(screen: &Screen, key: &Key, text: &str) -> Self {
+    pub fn of(screen: &Screen, key: &MessageTail, text: &str) -> Self {
         let was = screen.nearby(rows_above(key), ABOVE);
         Self {
             // What stands farther off may come near without being drawn anew.
@@ -55,7 +55,7 @@ impl Before {
     }
 
     /// Whether the message is drawn now, and was not before.
-    pub fn compare(&self, screen: &Screen, key: &Key) -> Drawn {
+    pub fn compare(&self, screen: &Screen, key: &MessageTail) -> Drawn {
         let now = screen.nearby(rows_above(key), ABOVE);
         let (above, row) = (&now.rows[..now.cursor_row], &now.rows[now.cursor_row]);
         if key.ends_rows(above, &now.left) && !self.stood_left_of_cursor(&now) {
@@ -82,7 +82,7 @@ impl Before {
     }
 
     /// Whether the message's end, or a placeholder that was not there before, stands anywhere on the screen.
-    pub fn is_anywhere(&self, screen: &Screen, key: &Key) -> bool {
+    pub fn is_anywhere(&self, screen: &Screen, key: &MessageTail) -> bool {
         let now = screen.nearby(u16::MAX, u16::MAX);
         copies(&now, key).0 > self.copies.0 || self.new_placeholder(&now.rows.join("\n"))
     }
@@ -115,7 +115,7 @@ impl Before {
     }
 
     /// One more than before, or one below all that stood there before.
-    fn new_copy(&self, now: &Nearby, key: &Key) -> bool {
+    fn new_copy(&self, now: &Nearby, key: &MessageTail) -> bool {
         let (count, nearest) = copies(now, key);
         let (old, was) = self.copies;
         count > old || nearest.is_some_and(|rows| was.is_some_and(|was| rows < was))
@@ -129,7 +129,7 @@ impl Before {
 
     /// Something stands where the text was typed, in the input line as it was, which is neither a part of the text nor an
     /// option of a menu: how a program that nobody measured draws a long paste.
-    fn is_placeholder(&self, now: &Nearby, key: &Key) -> bool {
+    fn is_placeholder(&self, now: &Nearby, key: &MessageTail) -> bool {
         let Some(letters) = &self.letters else {
             return false;
         };
@@ -145,12 +145,12 @@ impl Before {
 }
 
 /// In how many rows above the cursor's a message's end may stand.
-fn rows_above(key: &Key) -> u16 {
+fn rows_above(key: &MessageTail) -> u16 {
     if key.is_sparse() { u16::MAX } else { ABOVE }
 }
 
 /// How often the message's end stands near the cursor, and how many rows from it the nearest ends.
-fn copies(nearby: &Nearby, key: &Key) -> (usize, Option<usize>) {
+fn copies(nearby: &Nearby, key: &MessageTail) -> (usize, Option<usize>) {
     let ends = key.ends_in(&nearby.rows);
     let distance = |row: &usize| row.abs_diff(nearby.cursor_row);
     (ends.len(), ends.iter().map(distance).min())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::agent::core::TtyState;
 use crate::agent::dialog;
-use crate::agent::keys::Hands;
+use crate::agent::keys::HumanInput;
 use crate::agent::profile::Profile;
 use crate::agent::prompt::{self, Focus};
 use crate::agent::verify::plain;
@@ -41,7 +41,7 @@ pub struct Scene<'a> {
     pub screen: &'a Screen,
     pub profile: &'a Profile,
     pub last_output: Option<Mono>,
-    pub hands: Hands,
+    pub hands: HumanInput,
     /// The message is to interrupt.
     pub steer: bool,
     /// This program's input line was seen before, so it is known when it is not there.
@@ -56,7 +56,7 @@ pub struct Scene<'a> {
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum GateAnswer {
     /// Go on.
     Type,
     /// Put the line that stands there aside with these keys, and ask again.
@@ -113,7 +113,7 @@ enum Obstacle {
 
 impl Gate {
     /// `scene.facts` must be of now.
-    pub fn ask(&mut self, scene: Scene<'_>) -> Answer {
+    pub fn ask(&mut self, scene: Scene<'_>) -> GateAnswer {
         let now = scene.now;
         let Some(obstacle) = self.obstacle(scene) else {
             *self = Self {
@@ -121,7 +121,7 @@ impl Gate {
                 cleared: self.cleared,
                 ..Self::default()
             };
-            return Answer::Type;
+            return GateAnswer::Type;
         };
         let since = *self.shut_since.get_or_insert(now);
         let mut wake = now + LOOK_AGAIN;
@@ -139,20 +139,20 @@ impl Gate {
                     && is_ours(scene, self.cleared > 0)
                 {
                     self.cleared += 1;
-                    return Answer::Stash(keys.to_vec());
+                    return GateAnswer::Stash(keys.to_vec());
                 }
                 if let Some(keys) = &scene.profile.stash
                     && now >= left + LEFT
                     && !self.stashed
                 {
                     self.stashed = true;
-                    return Answer::Stash(keys.to_vec());
+                    return GateAnswer::Stash(keys.to_vec());
                 }
                 format!("words stand in the input line of {program}, so nothing was typed")
             }
             Obstacle::Working => {
                 *self = Self::default();
-                return Answer::Wait(now + LOOK_LATER);
+                return GateAnswer::Wait(now + LOOK_LATER);
             }
             Obstacle::Foreign => {
                 "another program that reads each key (an editor, a pager, a shell in the shell) has the terminal, so nothing was typed".to_owned()
@@ -174,9 +174,9 @@ impl Gate {
             }
         };
         if now >= since + SHUT {
-            return Answer::Blocked(wake.max(now + LOOK_LATER), why);
+            return GateAnswer::Blocked(wake.max(now + LOOK_LATER), why);
         }
-        Answer::Wait(soonest(Some(wake), Some(since + SHUT)).unwrap_or(wake))
+        GateAnswer::Wait(soonest(Some(wake), Some(since + SHUT)).unwrap_or(wake))
     }
 
     fn obstacle(&self, scene: Scene<'_>) -> Option<Obstacle> {
@@ -256,7 +256,7 @@ mod tests {
     }
 
     /// Asks Claude Code's gate at some time about what its screen shows.
-    fn ask(gate: &mut Gate, ms: u64, shown: &str, hands: Hands, known: bool) -> Answer {
+    fn ask(gate: &mut Gate, ms: u64, shown: &str, hands: HumanInput, known: bool) -> GateAnswer {
         let mut screen = Screen::new(Size { rows: 12, cols: 40 });
         screen.feed(format!("\x1b[?2004h{shown}").as_bytes());
         let claude = Profiles::default().by_command(&["claude".into()]);
@@ -276,13 +276,13 @@ mod tests {
         })
     }
 
-    const NOBODY: Hands = Hands { typing: None };
+    const NOBODY: HumanInput = HumanInput { typing: None };
 
     #[test]
     fn an_empty_input_line_takes_a_message_at_once() {
         assert_eq!(
             ask(&mut Gate::default(), 0, "❯ ", NOBODY, true),
-            Answer::Type
+            GateAnswer::Type
         );
     }
 
@@ -293,51 +293,51 @@ mod tests {
         for known in [true, false] {
             assert!(matches!(
                 ask(&mut gate, 0, dialog, NOBODY, known),
-                Answer::Wait(_)
+                GateAnswer::Wait(_)
             ));
         }
         assert!(matches!(
             ask(&mut gate, 2000, dialog, NOBODY, true),
-            Answer::Blocked(_, why) if why.contains("not at its prompt")
+            GateAnswer::Blocked(_, why) if why.contains("not at its prompt")
         ));
-        assert_eq!(ask(&mut gate, 2001, "❯ ", NOBODY, true), Answer::Type);
+        assert_eq!(ask(&mut gate, 2001, "❯ ", NOBODY, true), GateAnswer::Type);
     }
 
     #[test]
     fn a_half_typed_line_is_waited_for_and_then_put_aside_once() {
         let mut gate = Gate::default();
         let line = "❯ half a li";
-        let hands = Hands {
+        let hands = HumanInput {
             typing: Some(at(0)),
         };
         assert_eq!(
             ask(&mut gate, 10, line, hands, true),
-            Answer::Wait(at(2000))
+            GateAnswer::Wait(at(2000))
         );
         assert!(matches!(
             ask(&mut gate, 2100, line, hands, true),
-            Answer::Blocked(_, why) if why.contains("words stand")
+            GateAnswer::Blocked(_, why) if why.contains("words stand")
         ));
         assert_eq!(
             ask(&mut gate, 12_100, line, hands, true),
-            Answer::Stash(b"\x13".to_vec())
+            GateAnswer::Stash(b"\x13".to_vec())
         );
         assert!(matches!(
             ask(&mut gate, 12_200, line, hands, true),
-            Answer::Blocked(..)
+            GateAnswer::Blocked(..)
         ));
-        assert_eq!(ask(&mut gate, 12_300, "❯ ", hands, true), Answer::Type);
+        assert_eq!(ask(&mut gate, 12_300, "❯ ", hands, true), GateAnswer::Type);
     }
 
     #[test]
     fn a_program_whose_input_line_was_never_seen_is_not_kept_waiting() {
         assert_eq!(
             ask(&mut Gate::default(), 0, "$> ", NOBODY, false),
-            Answer::Type
+            GateAnswer::Type
         );
         assert!(matches!(
             ask(&mut Gate::default(), 0, "$> ", NOBODY, true),
-            Answer::Wait(_)
+            GateAnswer::Wait(_)
         ));
     }
 }

@@ -6,15 +6,15 @@ use crate::time::Mono;
 
 /// What people did at the keyboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hands {
+pub struct HumanInput {
     /// The last key that began or continued a line; `None` once Enter ended it.
     pub typing: Option<Mono>,
 }
 
 /// Reads keys.
 #[derive(Debug, Default)]
-pub struct Keyboard {
-    hands: Hands,
+pub struct KeyReader {
+    hands: HumanInput,
     /// Between the marks of a paste everything is text.
     pasting: bool,
     /// The begin of a sequence whose end has not come.
@@ -38,9 +38,9 @@ const PASTE_END: &[u8] = b"\x1b[201~";
 /// A sequence that is longer is none.
 const LONGEST: usize = 4096;
 
-impl Keyboard {
+impl KeyReader {
     /// What is known.
-    pub fn hands(&self) -> Hands {
+    pub fn hands(&self) -> HumanInput {
         self.hands
     }
 
@@ -174,7 +174,7 @@ mod tests {
 
     /// Whether a line is begun after these reads.
     fn typing(reads: &[&[u8]]) -> bool {
-        let mut keyboard = Keyboard::default();
+        let mut keyboard = KeyReader::default();
         for read in reads {
             keyboard.pressed(at(1), read);
         }
@@ -299,7 +299,7 @@ mod tests {
             b"x",
         ];
         for _ in 0..5000 {
-            let mut keyboard = Keyboard::default();
+            let mut keyboard = KeyReader::default();
             for _ in 0..prng.below(8) {
                 let mut read = Vec::new();
                 for _ in 0..prng.below(6) {

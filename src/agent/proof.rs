@@ -9,11 +9,11 @@ const LEAST: usize = 8;
 
 /// The begin of a message, as it is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct MessageHead {
     letters: String,
 }
 
-impl Head {
+impl MessageHead {
     /// `None` for a message that is too short to be known by its letters.
     pub fn of(message: &str) -> Option<Self> {
         let letters: String = letters(message.chars()).take(HEAD).collect();
@@ -66,8 +66,8 @@ mod tests {
 
     const MESSAGE: &str = "Relay message from bob [ws / 42]: line \"one\"\n\ttwo\nthree é 漢";
 
-    fn head() -> Head {
-        Head::of(MESSAGE).expect("letters")
+    fn head() -> MessageHead {
+        MessageHead::of(MESSAGE).expect("letters")
     }
 
     #[test]
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_word_or_two_prove_nothing() {
-        assert_eq!(Head::of("yes, do"), None);
-        assert!(Head::of("yes, do so now").is_some());
+        assert_eq!(MessageHead::of("yes, do"), None);
+        assert!(MessageHead::of("yes, do so now").is_some());
     }
 }

@@ -32,7 +32,7 @@ pub struct Terminal {
 
 /// What a read of the terminal brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum PtyRead {
     /// So much output.
     Output(usize),
     /// What was typed and not yet read has been thrown away, as by a program that sets its terminal up.
@@ -48,18 +48,18 @@ pub enum Heard {
 pub struct Birth {
     pub terminal: Terminal,
     /// The process connects here and hangs up by becoming the program.
-    pub status: Status,
+    pub status: StartReport,
 }
 
 /// Where the new process reports.
 #[derive(Debug)]
-pub struct Status {
+pub struct StartReport {
     listener: UnixListener,
     #[cfg_attr(target_os = "linux", allow(dead_code))]
     path: Option<std::path::PathBuf>,
 }
 
-impl Drop for Status {
+impl Drop for StartReport {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
             let _ = std::fs::remove_file(path);
@@ -140,19 +140,19 @@ impl Terminal {
     ///
     /// # Errors
     /// `WouldBlock` for none now.
-    pub fn read(&self, buffer: &mut [u8]) -> io::Result<Heard> {
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<PtyRead> {
         let mut status = [0];
         let mut parts = [IoSliceMut::new(&mut status), IoSliceMut::new(buffer)];
         let from = usize::from(!self.packets);
         match rustix::io::readv(&self.master, &mut parts[from..]) {
             // Linux reports a terminal whose other side is closed like this.
-            Err(rustix::io::Errno::IO) | Ok(0) => Ok(Heard::End),
+            Err(rustix::io::Errno::IO) | Ok(0) => Ok(PtyRead::End),
             Err(e) => Err(e.into()),
-            Ok(n) if !self.packets => Ok(Heard::Output(n)),
+            Ok(n) if !self.packets => Ok(PtyRead::Output(n)),
             Ok(n) => Ok(match status[0] {
-                0 if n > 1 => Heard::Output(n - 1),
-                news if news & FLUSHED != 0 => Heard::Flushed,
-                _ => Heard::Nothing,
+                0 if n > 1 => PtyRead::Output(n - 1),
+                news if news & FLUSHED != 0 => PtyRead::Flushed,
+                _ => PtyRead::Nothing,
             }),
         }
     }
@@ -247,7 +247,7 @@ impl AsFd for Terminal {
     }
 }
 
-impl Status {
+impl StartReport {
     /// Waits for the process to connect; readable when it has.
     pub fn listener(&self) -> &UnixListener {
         &self.listener
@@ -429,7 +429,7 @@ fn command(spec: &AgentSpec, exe: &Path, status: OsString) -> CommandBuilder {
 }
 
 /// A listening socket only the new process knows of.
-fn status() -> io::Result<(Status, OsString)> {
+fn status() -> io::Result<(StartReport, OsString)> {
     let name = format!("relay-broker-{}", entropy::hex::<8>()?);
     #[cfg(target_os = "linux")]
     let (listener, path, address) = {
@@ -451,7 +451,7 @@ fn status() -> io::Result<(Status, OsString)> {
         )
     };
     listener.set_nonblocking(true)?;
-    Ok((Status { listener, path }, address))
+    Ok((StartReport { listener, path }, address))
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub enum Sight {
 
 /// What was seen since the program started.
 #[derive(Debug)]
-pub struct Watch {
+pub struct ReadyWatch {
     since: Mono,
     last_output: Option<Mono>,
     tail: Vec<u8>,
@@ -65,7 +65,7 @@ pub enum Judgement {
     Wait(Mono),
 }
 
-impl Watch {
+impl ReadyWatch {
     /// From the moment the program runs.
     pub fn new(since: Mono) -> Self {
         Self {
@@ -236,13 +236,13 @@ mod tests {
     #[test]
     fn the_marker_counts_even_when_it_is_split() {
         for cut in 1..MARKER.len() {
-            let mut watch = Watch::new(at(0));
+            let mut watch = ReadyWatch::new(at(0));
             watch.saw(at(1), &[b"noise", &MARKER[..cut]].concat());
             assert!(!watch.marked);
             watch.saw(at(2), &MARKER[cut..]);
             assert!(watch.marked, "cut at {cut}");
         }
-        let mut watch = Watch::new(at(0));
+        let mut watch = ReadyWatch::new(at(0));
         for byte in MARKER {
             watch.saw(at(1), &[*byte]);
         }
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn a_known_cli_that_shows_somebodys_marker_is_not_ready_for_that() {
         let claude = Profiles::default().by_command(&["claude".into()]);
-        let mut watch = Watch::new(at(0));
+        let mut watch = ReadyWatch::new(at(0));
         watch.saw(at(1), MARKER);
         let modes = Modes::default();
         let judge = |row| watch.judge(at(2), row, modes, Sight::Other, RAW);
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_silent_program_is_ready_after_half_a_second() {
-        let mut watch = Watch::new(at(0));
+        let mut watch = ReadyWatch::new(at(0));
         let modes = Modes::default();
         assert_eq!(
             watch.judge(at(10), &GENERIC, modes, Sight::Prompt, None),
@@ -282,9 +282,10 @@ mod tests {
     /// As some do that look first what kind of terminal they have: what they read meanwhile is gone.
     #[test]
     fn a_program_in_raw_mode_that_may_be_setting_up_its_composer_is_not_ready_for_a_pause() {
-        let mut watch = Watch::new(at(0));
-        let judge =
-            |watch: &Watch, ms, modes| watch.judge(at(ms), &GENERIC, modes, Sight::Prompt, RAW);
+        let mut watch = ReadyWatch::new(at(0));
+        let judge = |watch: &ReadyWatch, ms, modes| {
+            watch.judge(at(ms), &GENERIC, modes, Sight::Prompt, RAW)
+        };
         let bare = Modes::default();
         watch.saw(at(3000), b"\x1b[?u\x1b[c");
         assert_eq!(judge(&watch, 3300, bare), Judgement::Seek);
@@ -299,12 +300,13 @@ mod tests {
 
     #[test]
     fn a_composer_of_an_unknown_program_that_is_still_drawn_is_waited_for() {
-        let mut watch = Watch::new(at(0));
+        let mut watch = ReadyWatch::new(at(0));
         let modes = Modes {
             bracketed_paste: true,
             ..Modes::default()
         };
-        let judge = |watch: &Watch, ms| watch.judge(at(ms), &GENERIC, modes, Sight::Prompt, RAW);
+        let judge =
+            |watch: &ReadyWatch, ms| watch.judge(at(ms), &GENERIC, modes, Sight::Prompt, RAW);
         watch.saw(at(5900), b"still drawing");
         assert_eq!(judge(&watch, 6000), Judgement::Seek);
         watch.sought(at(6000), Some(false));
@@ -318,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_program_that_never_stops_talking_is_ready_after_five_seconds() {
-        let mut watch = Watch::new(at(0));
+        let mut watch = ReadyWatch::new(at(0));
         watch.saw(at(4990), b"x");
         let modes = Modes::default();
         assert_eq!(
@@ -346,9 +348,10 @@ mod tests {
     });
 
     /// A program in line mode at some time, of which it is known whether it waits for input.
-    fn in_line_mode(watch: &mut Watch, ms: u64, awaited: Option<bool>) -> Judgement {
-        let judge =
-            |watch: &Watch| watch.judge(at(ms), &GENERIC, Modes::default(), Sight::Prompt, COOKED);
+    fn in_line_mode(watch: &mut ReadyWatch, ms: u64, awaited: Option<bool>) -> Judgement {
+        let judge = |watch: &ReadyWatch| {
+            watch.judge(at(ms), &GENERIC, Modes::default(), Sight::Prompt, COOKED)
+        };
         watch.look_again();
         match judge(watch) {
             Judgement::Seek => {
@@ -361,7 +364,7 @@ mod tests {
 
     #[test]
     fn silence_in_line_mode_is_no_readiness_while_nobody_reads() {
-        let mut watch = Watch::new(at(0));
+        let mut watch = ReadyWatch::new(at(0));
         for ms in [500, 2000, 5000, 14_000] {
             assert_eq!(
                 in_line_mode(&mut watch, ms, Some(false)),
@@ -378,7 +381,7 @@ mod tests {
 
     #[test]
     fn where_nobody_can_tell_who_reads_a_prompt_counts_or_time() {
-        let mut watch = Watch::new(at(0));
+        let mut watch = ReadyWatch::new(at(0));
         watch.saw(at(100), b"Preparing...\r\n");
         assert_eq!(
             in_line_mode(&mut watch, 500, None),
@@ -398,9 +401,9 @@ mod tests {
 
     #[test]
     fn a_launcher_that_never_stops_talking_is_not_ready_for_that() {
-        let mut watch = Watch::new(at(0));
+        let mut watch = ReadyWatch::new(at(0));
         watch.saw(at(6000), b"downloading");
-        let judge = |watch: &Watch, facts| {
+        let judge = |watch: &ReadyWatch, facts| {
             watch.judge(at(6000), &GENERIC, Modes::default(), Sight::Prompt, facts)
         };
         assert_eq!(judge(&watch, None), Judgement::Look);
@@ -417,7 +420,7 @@ mod tests {
     #[test]
     fn a_known_cli_is_not_ready_before_its_composer_is() {
         let claude = Profiles::default().by_command(&["claude".into()]);
-        let mut watch = Watch::new(at(0));
+        let mut watch = ReadyWatch::new(at(0));
         let mut modes = Modes::default();
         assert_eq!(
             watch.judge(at(600), &claude, modes, Sight::Prompt, RAW),
@@ -442,7 +445,7 @@ mod tests {
     #[test]
     fn an_input_line_of_a_newer_version_delays_readiness_and_a_menu_prevents_it() {
         let claude = Profiles::default().by_command(&["claude".into()]);
-        let mut watch = Watch::new(at(0));
+        let mut watch = ReadyWatch::new(at(0));
         watch.saw(at(900), b"\x1b[?2004h");
         let modes = Modes {
             bracketed_paste: true,

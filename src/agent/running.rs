@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::AgentName;
 use crate::sys::disk::{create_private_dir, read_private, write_private};
-use crate::sys::session::{self, Identity, Sessions};
+use crate::sys::session::{self, ProcessIdentity, Sessions};
 use crate::sys::{clock, proc};
 
 /// The folder of all notes, in the state folder.
@@ -26,10 +26,10 @@ const BURIAL: Duration = Duration::from_secs(2);
 struct Note {
     agent: AgentName,
     /// The agent's first process, whose number is that of its process group and session, too.
-    process: Identity,
+    process: ProcessIdentity,
     /// The broker that started it; not noted by earlier versions.
     #[serde(default)]
-    broker: Option<Identity>,
+    broker: Option<ProcessIdentity>,
 }
 
 impl Note {
@@ -38,7 +38,7 @@ impl Note {
         self.broker.as_ref().is_some_and(|broker| {
             broker.pid != std::process::id()
                 && session::alive(broker.pid)
-                && Identity::of(broker.pid).as_ref() == Some(broker)
+                && ProcessIdentity::of(broker.pid).as_ref() == Some(broker)
         })
     }
 }
@@ -50,13 +50,13 @@ pub struct Running(PathBuf);
 impl Running {
     /// Writes down that a process is an agent's. Without a note the agent runs all the same.
     pub fn note(dir: &Path, agent: &AgentName, pid: u32) -> Option<Self> {
-        let process = Identity::of(pid)?;
+        let process = ProcessIdentity::of(pid)?;
         let path = dir.join(format!("{pid}.json"));
         let agent = agent.clone();
         let note = Note {
             agent,
             process,
-            broker: Identity::of(std::process::id()),
+            broker: ProcessIdentity::of(std::process::id()),
         };
         let note = serde_json::to_vec(&note).ok()?;
         create_private_dir(dir)
@@ -174,7 +174,7 @@ fn remains(note: &Note, now: &Sessions) -> Vec<Pid> {
     if members.is_empty() {
         return members;
     }
-    match Identity::of(note.process.pid) {
+    match ProcessIdentity::of(note.process.pid) {
         Some(found) if found == note.process => members,
         Some(_) => Vec::new(),
         None => {
@@ -256,7 +256,7 @@ mod tests {
         let path = dir.path().join(format!("{}.json", agent.id()));
         let mut note: Note =
             serde_json::from_slice(&std::fs::read(&path).expect("a note")).expect("JSON");
-        note.broker = Identity::of(broker.id());
+        note.broker = ProcessIdentity::of(broker.id());
         let text = serde_json::to_vec(&note).expect("JSON");
         std::fs::write(&path, &text).expect("room");
         assert_eq!(end_survivors(dir.path(), Duration::ZERO), []);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::agent::profile::Source;
-use crate::agent::proof::Head;
+use crate::agent::proof::MessageHead;
 use crate::sys::proc;
 
 /// The most of a file that one look reads.
@@ -54,7 +54,7 @@ impl Transcript {
     }
 
     /// Whether the message was written since then; a `long` one as a placeholder, too.
-    pub fn has(&self, head: &Head, long: bool) -> bool {
+    pub fn has(&self, head: &MessageHead, long: bool) -> bool {
         self.states().iter().any(|now| {
             let old = self.before.iter().find(|old| old.path == now.path);
             if old == Some(now) {
@@ -138,7 +138,7 @@ mod tests {
     fn only_what_was_written_since_counts() {
         let (mut history, folder) = history("appended", "history.jsonl");
         let file = folder.join("history.jsonl");
-        let head = Head::of("Relay message from bob [ws / 42]: hello").expect("letters");
+        let head = MessageHead::of("Relay message from bob [ws / 42]: hello").expect("letters");
         assert!(!history.has(&head, true), "no file yet");
         fs::write(&file, line("Relay message from bob [ws / 42]: hello")).expect("written");
         history.note();
@@ -167,7 +167,7 @@ mod tests {
     fn a_list_that_is_written_anew_is_read_too_wherever_it_lies() {
         let (mut history, folder) = history("anew", "tmp/*/logs.json");
         let file = folder.join("tmp/project/logs.json");
-        let head = Head::of("Relay message from bob [ws / 42]: hello").expect("letters");
+        let head = MessageHead::of("Relay message from bob [ws / 42]: hello").expect("letters");
         fs::write(
             &file,
             r#"[{"m":"an older one that is long enough to be cut out later"}]"#,

@@ -94,7 +94,7 @@ fn within_reach(text: &str) -> &str {
 
 /// The end of a message, as it is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
+pub struct MessageTail {
     letters: Letters,
     /// Its letters are so far apart that they may be anywhere above the cursor.
     sparse: bool,
@@ -108,7 +108,7 @@ pub struct Key {
     all: String,
 }
 
-impl Key {
+impl MessageTail {
     /// `None` for a message of blanks. A message goes by the plainest letters that stand near its end: what a sender puts behind
     /// them may fill the whole screen.
     pub fn of(message: &str) -> Option<Self> {
@@ -252,7 +252,7 @@ pub fn is_long(text: &str) -> bool {
 /// Listens for the message in the program's output.
 #[derive(Debug)]
 pub struct Echo {
-    key: Key,
+    key: MessageTail,
     pieces: Pieces,
     escape: Escape,
     recent: VecDeque<char>,
@@ -270,7 +270,7 @@ enum Escape {
 
 impl Echo {
     /// From now on.
-    pub fn new(key: Key) -> Self {
+    pub fn new(key: MessageTail) -> Self {
         Self {
             recent: VecDeque::with_capacity(key.echoed.len()),
             key,
@@ -374,7 +374,7 @@ mod tests {
     use super::*;
     #[test]
     fn an_echo_is_heard_through_colours_and_cuts() {
-        let mut echo = Echo::new(Key::of("hello world 42").expect("letters"));
+        let mut echo = Echo::new(MessageTail::of("hello world 42").expect("letters"));
         for piece in [
             "\x1b]0;title hello\x07hel\x1b[3",
             "1mlo wo",

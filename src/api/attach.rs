@@ -18,7 +18,7 @@ use super::stream::{Beat, broken, code, need_socket, say, upgrade};
 use super::{routes, terminal};
 use crate::ids::AgentName;
 use crate::msg::{ApiCall, Reply, Size};
-use crate::net::{Link, LinkError, Outcome, Request};
+use crate::net::{HandlerOutcome, LinkError, Request, WebSocketLink};
 use crate::pubsub::Subscription;
 use crate::registry::{AgentHandle, AgentInput, Chunk, Visitor};
 use crate::screen::Unasked;
@@ -78,7 +78,7 @@ impl View {
 }
 
 /// How one view of a terminal ended.
-enum End {
+enum ViewEnd {
     /// The agent went away.
     Gone,
     /// The client fell behind.
@@ -110,7 +110,7 @@ pub(crate) fn attach(
     api: &Arc<Api>,
     name: Option<&str>,
     request: &Request,
-) -> Result<Outcome, ApiError> {
+) -> Result<HandlerOutcome, ApiError> {
     let (name, line) = terminal::line(api, name)?;
     let drives = match request.query("mode") {
         None | Some("drive") => true,
@@ -139,7 +139,7 @@ pub(crate) fn attach(
 }
 
 fn follow(
-    link: &mut Link<TcpStream>,
+    link: &mut WebSocketLink<TcpStream>,
     api: &Api,
     seat: &mut Seat,
     mut view: View,
@@ -147,10 +147,10 @@ fn follow(
     let mut beat = Beat::new();
     loop {
         match show(link, &mut beat, seat, view)? {
-            End::Gone => break,
+            ViewEnd::Gone => break,
             // Another life under the same name is not the terminal that was asked for.
-            End::Lagged if !seat.is_current(api) => break,
-            End::Lagged => match View::open(api, &seat.name, &seat.line) {
+            ViewEnd::Lagged if !seat.is_current(api) => break,
+            ViewEnd::Lagged => match View::open(api, &seat.name, &seat.line) {
                 Ok(fresh) => view = fresh,
                 Err(e) if e.code == "agent_not_found" => break,
                 Err(e) => {
@@ -170,11 +170,11 @@ fn follow(
 
 /// Shows the picture and what follows it, until the agent or the client's patience ends.
 fn show(
-    link: &mut Link<TcpStream>,
+    link: &mut WebSocketLink<TcpStream>,
     beat: &mut Beat,
     seat: &mut Seat,
     view: View,
-) -> Result<End, LinkError> {
+) -> Result<ViewEnd, LinkError> {
     let View {
         output,
         picture,
@@ -203,8 +203,8 @@ fn show(
                     }
                 }
                 Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) if output.lagged() => return Ok(End::Lagged),
-                Err(TryRecvError::Disconnected) => return Ok(End::Gone),
+                Err(TryRecvError::Disconnected) if output.lagged() => return Ok(ViewEnd::Lagged),
+                Err(TryRecvError::Disconnected) => return Ok(ViewEnd::Gone),
             }
         }
         let sleep = beat.keep(link)?.min(seat.patience());

@@ -18,7 +18,7 @@ use super::terminal::{line, type_bytes};
 use super::{routes, status};
 use crate::ids::{InvocationId, SidecarId};
 use crate::msg::{Answer, ApiCall, RefusalKind, Reply, SidecarCall, SidecarPush, SpawnSource};
-use crate::net::{Link, LinkError, Outcome, Request};
+use crate::net::{HandlerOutcome, LinkError, Request, WebSocketLink};
 use crate::sys::thread;
 use crate::sys::wake::{Sender, mailbox};
 use crate::wire::local::{Manifest, Supervision};
@@ -30,7 +30,7 @@ const PUSHES: usize = 256;
 const SLOW_CALLS: usize = 16;
 
 /// Opens the connection.
-pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Outcome, ApiError> {
+pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<HandlerOutcome, ApiError> {
     need_socket(request)?;
     let api = api.clone();
     Ok(upgrade("a sidecar".into(), move |link| {
@@ -74,7 +74,7 @@ enum Done {
 impl Seat {
     fn follow(
         &self,
-        link: &mut Link<TcpStream>,
+        link: &mut WebSocketLink<TcpStream>,
         pushes: &crate::sys::wake::Receiver<SidecarPush>,
     ) -> Result<(), LinkError> {
         let mut beat = Beat::new();

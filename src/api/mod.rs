@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 use crate::msg::{Answer, ApiCall, Secret};
 use crate::pubsub::Topic;
-use crate::registry::{Registry, Sidecars};
+use crate::registry::{Registry, SidecarRegistry};
 use crate::time::Mono;
 
 pub use server::{ApiServer, start};
@@ -32,7 +32,7 @@ pub use server::{ApiServer, start};
 pub type Ask = Box<dyn Fn(ApiCall, Duration) -> Answer + Send + Sync>;
 
 /// Everything the API is given; the assembly fills it.
-pub struct Context {
+pub struct ApiContext {
     /// To the dispatcher.
     pub ask: Ask,
     /// Rendered events, for `/ws` and replay.
@@ -40,7 +40,7 @@ pub struct Context {
     /// To the agents' threads.
     pub registry: Arc<Registry>,
     /// To connected programs that serve actions.
-    pub sidecars: Arc<Sidecars>,
+    pub sidecars: Arc<SidecarRegistry>,
     /// Why nothing can be written to the journal, while that is so: the dispatcher then answers nobody.
     pub degraded: Arc<Mutex<Option<String>>>,
     /// What `GET /api/session` tells.
@@ -55,7 +55,7 @@ pub struct Context {
     /// Of the broker.
     pub pid: u32,
     /// How far the broker is.
-    pub life: Arc<Life>,
+    pub life: Arc<BrokerLife>,
 }
 
 /// Facts about this broker that clients ask for.
@@ -80,7 +80,7 @@ pub struct SessionFacts {
 
 /// How far a broker is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum BrokerStage {
     /// Only `/health` is answered.
     Starting,
     /// Everything is.
@@ -89,32 +89,32 @@ pub enum Stage {
     Stopping,
 }
 
-/// A [`Stage`] that the assembly sets and the API reads.
+/// A [`BrokerStage`] that the assembly sets and the API reads.
 #[derive(Debug)]
-pub struct Life(AtomicU8);
+pub struct BrokerLife(AtomicU8);
 
-impl Life {
+impl BrokerLife {
     /// Begins with `Starting`.
     pub fn new() -> Self {
-        Self(AtomicU8::new(Stage::Starting as u8))
+        Self(AtomicU8::new(BrokerStage::Starting as u8))
     }
 
     /// Moves on.
-    pub fn set(&self, stage: Stage) {
+    pub fn set(&self, stage: BrokerStage) {
         self.0.store(stage as u8, Ordering::Release);
     }
 
     /// Where it is.
-    pub fn get(&self) -> Stage {
+    pub fn get(&self) -> BrokerStage {
         match self.0.load(Ordering::Acquire) {
-            0 => Stage::Starting,
-            1 => Stage::Running,
-            _ => Stage::Stopping,
+            0 => BrokerStage::Starting,
+            1 => BrokerStage::Running,
+            _ => BrokerStage::Stopping,
         }
     }
 }
 
-impl Default for Life {
+impl Default for BrokerLife {
     fn default() -> Self {
         Self::new()
     }

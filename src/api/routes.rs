@@ -106,7 +106,7 @@ const ROUTES: &[(&str, &str, Endpoint)] = &[
 
 /// What a request's method and path come to.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum RouteMatch {
     /// This, with the agent name in the path.
     Here(Endpoint, Option<String>),
     /// The path exists, with these methods.
@@ -116,7 +116,7 @@ pub(crate) enum Found {
 }
 
 /// Looks a request up in the table.
-pub(crate) fn find(request: &Request) -> Found {
+pub(crate) fn find(request: &Request) -> RouteMatch {
     let path = request.segments();
     let mut methods = Vec::new();
     for (method, pattern, endpoint) in ROUTES {
@@ -124,14 +124,14 @@ pub(crate) fn find(request: &Request) -> Found {
             continue;
         };
         if *method == request.method {
-            return Found::Here(*endpoint, name);
+            return RouteMatch::Here(*endpoint, name);
         }
         methods.push(*method);
     }
     if methods.is_empty() {
-        Found::Nowhere
+        RouteMatch::Nowhere
     } else {
-        Found::OtherMethod(methods)
+        RouteMatch::OtherMethod(methods)
     }
 }
 
@@ -243,19 +243,19 @@ pub(crate) fn read<T: DeserializeOwned>(map: Map<String, Value>) -> Result<T, Ap
 
 /// A wish to spawn, with what of it will not come true.
 #[derive(Debug)]
-pub(crate) struct Spawn {
+pub(crate) struct SpawnWish {
     pub(crate) call: ApiCall,
     pub(crate) name: String,
     pub(crate) ignored: Vec<&'static str>,
 }
 
 /// `POST /api/spawn`.
-pub(crate) fn spawn(request: &Request) -> Result<Spawn, ApiError> {
+pub(crate) fn spawn(request: &Request) -> Result<SpawnWish, ApiError> {
     spawn_of(object(request)?)
 }
 
 /// The same from a sidecar's frame.
-pub(crate) fn spawn_of(mut map: Map<String, Value>) -> Result<Spawn, ApiError> {
+pub(crate) fn spawn_of(mut map: Map<String, Value>) -> Result<SpawnWish, ApiError> {
     for spellings in [
         &["transport", "runtime"][..],
         &["idle_threshold_secs", "idleThresholdSecs"],
@@ -289,7 +289,7 @@ pub(crate) fn spawn_of(mut map: Map<String, Value>) -> Result<Spawn, ApiError> {
     for side in [spawn.rows, spawn.cols].into_iter().flatten() {
         check_side("rows and cols", u64::from(side))?;
     }
-    Ok(Spawn {
+    Ok(SpawnWish {
         name: spawn.name.clone(),
         call: ApiCall::Spawn(Box::new(spawn), SpawnSource::Api),
         ignored,
@@ -563,7 +563,11 @@ mod tests {
                 ..Request::default()
             };
             let name = pattern.contains("{name}").then(|| "a b".to_owned());
-            assert_eq!(find(&request), Found::Here(*endpoint, name), "{pattern}");
+            assert_eq!(
+                find(&request),
+                RouteMatch::Here(*endpoint, name),
+                "{pattern}"
+            );
         }
     }
 

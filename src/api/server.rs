@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::render::{ApiError, ok, reply, unauthorized, wrong_method};
-use super::routes::{self, Endpoint, Found};
-use super::{Context, Stage, attach, auth, fleet, status, stream};
+use super::routes::{self, Endpoint, RouteMatch};
+use super::{ApiContext, BrokerStage, attach, auth, fleet, status, stream};
 use crate::msg::{ApiCall, Refusal, RefusalKind, Reply};
 use crate::net::callers::check_caller;
-use crate::net::{Handler, Limits, Outcome, Request, Response, Server};
+use crate::net::{Handler, HandlerOutcome, Request, Response, Server, ServerLimits};
 use crate::wire::local::{ModeChanged, Status};
 
 /// How long calls may take that wait for a process or the engine; existing clients give up after 30 seconds.
@@ -25,7 +25,7 @@ const INPUT_LIMIT: Duration = Duration::from_secs(5);
 
 /// The context, and what the API itself keeps.
 pub(crate) struct Api {
-    pub(crate) context: Context,
+    pub(crate) context: ApiContext,
     /// What the dispatcher said last, for the time when it cannot say anything.
     pub(crate) last_status: Mutex<Option<Status>>,
     /// How long typed input may wait to be read.
@@ -33,7 +33,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(context: Context) -> Self {
+    pub(crate) fn new(context: ApiContext) -> Self {
         Self {
             context,
             last_status: Mutex::new(None),
@@ -98,24 +98,24 @@ impl ApiServer {
 ///
 /// # Errors
 /// When a thread or descriptor is not to be had.
-pub fn start(listener: TcpListener, context: Context) -> io::Result<ApiServer> {
+pub fn start(listener: TcpListener, context: ApiContext) -> io::Result<ApiServer> {
     serve(listener, Arc::new(Api::new(context)))
 }
 
 pub(crate) fn serve(listener: TcpListener, api: Arc<Api>) -> io::Result<ApiServer> {
-    let handler = Arc::new(Front(api));
+    let handler = Arc::new(ApiHandler(api));
     // Nothing that is asked without the key has a body.
-    let limits = Limits {
+    let limits = ServerLimits {
         stranger_body_bytes: 0,
-        ..Limits::default()
+        ..ServerLimits::default()
     };
     Server::start("api", listener, limits, handler).map(ApiServer)
 }
 
-struct Front(Arc<Api>);
+struct ApiHandler(Arc<Api>);
 
-impl Handler for Front {
-    fn handle(&self, request: Request) -> Outcome {
+impl Handler for ApiHandler {
+    fn handle(&self, request: Request) -> HandlerOutcome {
         respond(&self.0, &request)
     }
 
@@ -125,44 +125,44 @@ impl Handler for Front {
 }
 
 /// Answers one request.
-pub(crate) fn respond(api: &Arc<Api>, request: &Request) -> Outcome {
+pub(crate) fn respond(api: &Arc<Api>, request: &Request) -> HandlerOutcome {
     let found = routes::find(request);
     if let Some(refusal) = screen(api, request, &found) {
-        return Outcome::Respond(refusal);
+        return HandlerOutcome::Respond(refusal);
     }
     match found {
-        Found::Here(endpoint, name) => answer(api, endpoint, name.as_deref(), request)
-            .unwrap_or_else(|e| Outcome::Respond(e.response())),
-        Found::OtherMethod(methods) => {
-            Outcome::Respond(wrong_method(&request.method, &request.path, &methods))
+        RouteMatch::Here(endpoint, name) => answer(api, endpoint, name.as_deref(), request)
+            .unwrap_or_else(|e| HandlerOutcome::Respond(e.response())),
+        RouteMatch::OtherMethod(methods) => {
+            HandlerOutcome::Respond(wrong_method(&request.method, &request.path, &methods))
         }
-        Found::Nowhere => Outcome::Respond(
+        RouteMatch::Nowhere => HandlerOutcome::Respond(
             ApiError::new(404, "not_found", format!("there is no {}", request.path)).response(),
         ),
     }
 }
 
 /// Everything that is decided before the route is looked at.
-fn screen(api: &Api, request: &Request, found: &Found) -> Option<Response> {
+fn screen(api: &Api, request: &Request, found: &RouteMatch) -> Option<Response> {
     if let Err(why) = check_caller(request, &api.context.allowed_hosts) {
         return Some(ApiError::new(403, "forbidden", why).response());
     }
     let here = match found {
-        Found::Here(endpoint, _) => Some(*endpoint),
+        RouteMatch::Here(endpoint, _) => Some(*endpoint),
         _ => None,
     };
     if here == Some(Endpoint::Health) {
         return None;
     }
     let stage = api.context.life.get();
-    if stage == Stage::Starting {
+    if stage == BrokerStage::Starting {
         // Existing clients look for exactly this status and are content with plain text.
         return Some(Response::text(503, "Broker is starting, please retry"));
     }
     if !auth::has_key(request, &api.context.api_key) {
         return Some(unauthorized());
     }
-    if stage == Stage::Stopping && here != Some(Endpoint::Shutdown) {
+    if stage == BrokerStage::Stopping && here != Some(Endpoint::Shutdown) {
         let e = ApiError::new(
             503,
             "shutting_down",
@@ -179,7 +179,7 @@ fn answer(
     endpoint: Endpoint,
     name: Option<&str>,
     request: &Request,
-) -> Result<Outcome, ApiError> {
+) -> Result<HandlerOutcome, ApiError> {
     let agent = || routes::agent(name);
     let response = match endpoint {
         Endpoint::Health => status::health(api),
@@ -232,7 +232,7 @@ fn answer(
         Endpoint::InputStream => return stream::input(api, name, request),
         Endpoint::Attach => return attach::attach(api, name, request),
     };
-    Ok(Outcome::Respond(response))
+    Ok(HandlerOutcome::Respond(response))
 }
 
 /// Every answer to a spawn carries the name, also the refusals.

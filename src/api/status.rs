@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::render::{ApiError, ok};
 use super::server::Api;
-use super::{SessionFacts, Stage};
+use super::{BrokerStage, SessionFacts};
 use crate::msg::{ApiCall, Reply};
 use crate::net::{Request, Response};
 use crate::sys::{clock, proc};
@@ -134,9 +134,9 @@ fn remembered(api: &Api, why: String) -> Status {
 pub(crate) fn health(api: &Api) -> Response {
     let facts = &api.context.session;
     let status = match api.context.life.get() {
-        Stage::Starting => remembered(api, "the broker is starting".to_owned()),
-        Stage::Stopping => remembered(api, "the broker is stopping".to_owned()),
-        Stage::Running => status(api, HEALTH_LIMIT).unwrap_or_else(|e| {
+        BrokerStage::Starting => remembered(api, "the broker is starting".to_owned()),
+        BrokerStage::Stopping => remembered(api, "the broker is stopping".to_owned()),
+        BrokerStage::Running => status(api, HEALTH_LIMIT).unwrap_or_else(|e| {
             remembered(api, format!("the broker does not answer: {}", e.message))
         }),
     };

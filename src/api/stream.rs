@@ -16,7 +16,7 @@ use super::server::Api;
 use super::terminal::{line, type_bytes};
 use super::{routes, terminal};
 use crate::ids::AgentName;
-use crate::net::{Link, LinkError, Outcome, Request, Response, Socket};
+use crate::net::{HandlerOutcome, LinkError, Request, Response, Socket, WebSocketLink};
 use crate::pubsub::Topic;
 use crate::registry::AgentHandle;
 use crate::sys::clock;
@@ -70,7 +70,10 @@ impl Beat {
     }
 
     /// Pings if it is time; says how long to sleep at most.
-    pub(crate) fn keep(&mut self, link: &mut Link<TcpStream>) -> Result<Duration, LinkError> {
+    pub(crate) fn keep(
+        &mut self,
+        link: &mut WebSocketLink<TcpStream>,
+    ) -> Result<Duration, LinkError> {
         let now = clock::now().mono;
         if now.since(self.heard) > SILENCE_MAX {
             return Err(LinkError::Broken("it answers no pings".into()));
@@ -86,10 +89,10 @@ impl Beat {
 /// Runs a stream's loop and logs how it ended; a client that leaves is no news.
 pub(crate) fn upgrade(
     what: String,
-    run: impl FnOnce(&mut Link<TcpStream>) -> Result<(), LinkError> + Send + 'static,
-) -> Outcome {
-    Outcome::Upgrade(Box::new(move |socket: Socket| {
-        let mut link = Link::new(socket);
+    run: impl FnOnce(&mut WebSocketLink<TcpStream>) -> Result<(), LinkError> + Send + 'static,
+) -> HandlerOutcome {
+    HandlerOutcome::Upgrade(Box::new(move |socket: Socket| {
+        let mut link = WebSocketLink::new(socket);
         match run(&mut link) {
             Ok(()) | Err(LinkError::Closed(_)) => {}
             Err(e) => log::debug!("{what} ended: {e}"),
@@ -103,7 +106,7 @@ pub(crate) fn broken(e: std::io::Error) -> LinkError {
 }
 
 /// `GET /ws`.
-pub(crate) fn events(api: &Arc<Api>, request: &Request) -> Result<Outcome, ApiError> {
+pub(crate) fn events(api: &Arc<Api>, request: &Request) -> Result<HandlerOutcome, ApiError> {
     need_socket(request)?;
     let since = routes::since(request)?;
     let topic = api.context.events.clone();
@@ -113,7 +116,7 @@ pub(crate) fn events(api: &Arc<Api>, request: &Request) -> Result<Outcome, ApiEr
 }
 
 fn write_events(
-    link: &mut Link<TcpStream>,
+    link: &mut WebSocketLink<TcpStream>,
     topic: &Topic<Arc<str>>,
     since: u64,
 ) -> Result<(), LinkError> {
@@ -220,7 +223,7 @@ pub(crate) fn input(
     api: &Arc<Api>,
     name: Option<&str>,
     request: &Request,
-) -> Result<Outcome, ApiError> {
+) -> Result<HandlerOutcome, ApiError> {
     let (name, line) = line(api, name)?;
     need_socket(request)?;
     let limit = api.input_limit;
@@ -230,7 +233,7 @@ pub(crate) fn input(
 }
 
 fn take_input(
-    link: &mut Link<TcpStream>,
+    link: &mut WebSocketLink<TcpStream>,
     name: &AgentName,
     line: &AgentHandle,
     limit: Duration,
@@ -272,7 +275,7 @@ fn take_input(
 }
 
 /// Sends one JSON object.
-pub(crate) fn say(link: &mut Link<TcpStream>, what: &Value) -> Result<(), LinkError> {
+pub(crate) fn say(link: &mut WebSocketLink<TcpStream>, what: &Value) -> Result<(), LinkError> {
     link.send(Message::text(what.to_string()))
 }
 

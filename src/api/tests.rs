@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::server::{Api, explain, respond};
-use super::{Context, Life, SessionFacts, Stage};
+use super::{ApiContext, BrokerLife, BrokerStage, SessionFacts};
 use crate::ids::AgentName;
 use crate::msg::{Answer, ApiCall, Refusal, RefusalKind, Reply, Secret};
-use crate::net::{Outcome, Request};
+use crate::net::{HandlerOutcome, Request};
 use crate::pubsub::Topic;
 use crate::registry::Registry;
 use crate::sys::clock;
@@ -36,9 +36,9 @@ fn world() -> World {
     let (called, calls) = unbounded();
     let (stop, stops) = unbounded();
     let theirs = answers.clone();
-    let life = Arc::new(Life::new());
-    life.set(Stage::Running);
-    let context = Context {
+    let life = Arc::new(BrokerLife::new());
+    life.set(BrokerStage::Running);
+    let context = ApiContext {
         ask: Box::new(move |call, _| {
             called.send(call).expect("the test lives");
             let next = theirs.lock().pop();
@@ -92,12 +92,12 @@ fn request(method: &str, target: &str, body: &str) -> Request {
 impl World {
     fn send(&self, request: &Request) -> (u16, Value) {
         match respond(&self.api, request) {
-            Outcome::Respond(r) => {
+            HandlerOutcome::Respond(r) => {
                 let text = String::from_utf8(r.body).expect("text");
                 let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
                 (r.status, body)
             }
-            Outcome::Upgrade(_) => (101, Value::Null),
+            HandlerOutcome::Upgrade(_) => (101, Value::Null),
         }
     }
 
@@ -194,7 +194,7 @@ fn a_web_page_that_found_our_address_is_turned_away_even_with_the_key() {
 #[test]
 fn before_the_broker_is_up_only_health_answers() {
     let w = world();
-    w.api.context.life.set(Stage::Starting);
+    w.api.context.life.set(BrokerStage::Starting);
     let text = json!("Broker is starting, please retry");
     assert_eq!(w.ask("GET", "/api/session", ""), (503, text));
     let (status, body) = w.ask("GET", "/health", "");
@@ -208,7 +208,7 @@ fn before_the_broker_is_up_only_health_answers() {
 #[test]
 fn while_the_broker_leaves_calls_are_refused_with_a_reason() {
     let w = world();
-    w.api.context.life.set(Stage::Stopping);
+    w.api.context.life.set(BrokerStage::Stopping);
     assert_eq!(
         w.refusal("POST", "/api/send", "{}"),
         (503, "shutting_down".into())
@@ -635,8 +635,8 @@ fn wrong_paths_and_methods_are_told_apart() {
         &w.api,
         &request("POST", "/api/spawned/w1/delivery-mode", "{}"),
     ) {
-        Outcome::Respond(r) => assert!(r.headers.contains(&("allow", "GET, PUT".into()))),
-        Outcome::Upgrade(_) => panic!("no socket was asked for"),
+        HandlerOutcome::Respond(r) => assert!(r.headers.contains(&("allow", "GET, PUT".into()))),
+        HandlerOutcome::Upgrade(_) => panic!("no socket was asked for"),
     }
     let model = w.refusal("POST", "/api/spawned/w1/model", "{}");
     assert_eq!(model, (400, "unsupported_operation".into()));

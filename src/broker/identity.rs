@@ -9,11 +9,11 @@ use crate::identity::store;
 use crate::ids::{NodeId, WorkspaceId};
 use crate::msg::Secret;
 use crate::uplink::enrol::{Enroller, Tokens};
-use crate::uplink::rest::{CallError, Client};
+use crate::uplink::rest::{CallError, RestClient};
 
 /// Who we are at which engine.
 pub(super) struct Identity {
-    pub client: Client,
+    pub client: RestClient,
     pub workspace_id: WorkspaceId,
     /// As we derive it, or as it was pinned. The engine may know us under another.
     pub node_id: NodeId,
@@ -37,7 +37,7 @@ fn folder_of(state_dir: &Path) -> Result<Vec<u8>, StartError> {
 
 pub(super) fn identify(settings: &Settings) -> Result<Identity, StartError> {
     let (url, key) = (&settings.engine_url, settings.workspace_key.clone());
-    let client = Client::new(url, key, settings.proxy.clone());
+    let client = RestClient::new(url, key, settings.proxy.clone());
     let key = fingerprint(settings.workspace_key.reveal());
     let known = store::known_workspace(&settings.state_dir, &settings.engine_url, &key);
     let workspace_id = match known {
@@ -87,7 +87,7 @@ fn own_id(settings: &Settings, workspace_id: &WorkspaceId) -> Result<NodeId, Sta
     Ok(node_id(&seed, &folder, workspace_id))
 }
 
-pub(super) fn enroller(settings: &Settings, client: &Client, scope: TokenScope) -> Enroller {
+pub(super) fn enroller(settings: &Settings, client: &RestClient, scope: TokenScope) -> Enroller {
     Enroller::new(
         client.clone(),
         scope.node_id.clone(),

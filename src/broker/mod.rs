@@ -25,7 +25,7 @@ use crate::ledger::Record;
 use crate::machine::{Machine, persist};
 use crate::msg::{ActionSpec, Event, Harness, Refusal, RefusalKind, Secret};
 use crate::pubsub::Topic;
-use crate::registry::{Registry, Sidecars};
+use crate::registry::{Registry, SidecarRegistry};
 use crate::sys::disk::{create_private_dir, read_small, sweep_drafts, write_private};
 use crate::sys::reap::Reaper;
 use crate::sys::{clock, entropy, failpoint, limits, stdio, thread};
@@ -133,13 +133,13 @@ pub struct Stopper {
     grace: Duration,
     asked: Arc<Mutex<bool>>,
     leave_by: Arc<AtomicU64>,
-    life: Arc<api::Life>,
+    life: Arc<api::BrokerLife>,
 }
 
 impl Stopper {
     /// The first call starts an orderly end, bounded by the agents' grace; a second one ends it at once.
     pub fn stop(&self) {
-        self.life.set(api::Stage::Stopping);
+        self.life.set(api::BrokerStage::Stopping);
         let again = std::mem::replace(&mut *self.asked.lock(), true);
         let now = clock::now().mono;
         let deadline = if again {
@@ -300,15 +300,15 @@ impl Parts {
             grace: settings.grace,
             asked: Arc::default(),
             leave_by: shared.leave_by,
-            life: Arc::new(api::Life::new()),
+            life: Arc::new(api::BrokerLife::new()),
         };
         let url = format!("http://{addr}");
         let connection = settings.state_dir.join("connection.json");
         write_connection(&connection, &settings, &url, addr.port(), &api_key, pid)?;
         failpoint::hit("open.connection");
-        stopper.life.set(api::Stage::Running);
+        stopper.life.set(api::BrokerStage::Running);
         let stop = stopper.clone();
-        let context = api::Context {
+        let context = api::ApiContext {
             ask: ask(inbox),
             events: shared.events.clone(),
             registry: shared.registry,
@@ -339,7 +339,7 @@ impl Parts {
 /// What several threads of a broker look at.
 struct Shared {
     registry: Arc<Registry>,
-    sidecars: Arc<Sidecars>,
+    sidecars: Arc<SidecarRegistry>,
     events: Arc<Topic<Arc<str>>>,
     degraded: Arc<Mutex<Option<String>>>,
     leave_by: Arc<AtomicU64>,

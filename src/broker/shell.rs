@@ -19,7 +19,7 @@ use crate::msg::{
     Reply,
 };
 use crate::pubsub::Topic;
-use crate::registry::{AgentInput, Registry, Sidecars};
+use crate::registry::{AgentInput, Registry, SidecarRegistry};
 use crate::sys::reap::Reaper;
 use crate::sys::{clock, failpoint, limits, thread};
 use crate::time::{Now, Wall};
@@ -43,7 +43,7 @@ pub(super) struct Hands {
     pub jobs: RestJobs,
     pub handlers: Handlers,
     pub registry: Arc<Registry>,
-    pub sidecars: Arc<Sidecars>,
+    pub sidecars: Arc<SidecarRegistry>,
     pub events: Arc<Topic<Arc<str>>>,
     pub reaper: Arc<Reaper>,
     pub exe: PathBuf,

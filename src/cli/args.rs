@@ -53,7 +53,7 @@ pub enum Command {
     #[command(
         after_help = "Example: relay-broker spawn ada --task 'Read TODO.md and start' -- claude"
     )]
-    Spawn(Spawn),
+    Spawn(SpawnArgs),
     /// Stop an agent
     #[command(after_help = "Example: relay-broker release ada")]
     Release(Named),
@@ -112,11 +112,11 @@ pub enum Command {
     Redeliver(Redeliver),
     /// Print what an agent's terminal shows
     #[command(after_help = "Example: relay-broker snapshot ada")]
-    Snapshot(Snapshot),
+    Snapshot(SnapshotArgs),
     /// Look into the journal, with or without a running broker; changes nothing
     #[command(after_help = "Example: relay-broker journal show --limit 20\n\
                       \u{20}        relay-broker journal check || echo damaged")]
-    Journal(Journal),
+    Journal(JournalArgs),
     /// Run an engine alone, for brokers on several machines
     #[command(
         after_help = "Example: relay-broker engine --listen 127.0.0.1:8787\n\n\
@@ -131,7 +131,7 @@ pub enum Command {
                       While it runs it takes the same as JSON, and cut, supersede and rotate=NODE:\n  \
                       curl -d '{\"cut\":true}' http://127.0.0.1:8787/__behave"
     )]
-    Engine(Engine),
+    Engine(EngineArgs),
     /// Print the variables that connect an SDK to the running broker's workspace
     #[command(after_help = "Example: eval \"$(relay-broker env)\"")]
     Env(Listing),
@@ -186,7 +186,7 @@ pub struct NamedListing {
 
 /// `spawn`.
 #[derive(Clone, Debug, Args)]
-pub struct Spawn {
+pub struct SpawnArgs {
     /// A name no running agent has
     pub name: String,
     /// Folder it works in [default: the one you are in]
@@ -339,7 +339,7 @@ pub struct Events {
 
 /// `snapshot`.
 #[derive(Clone, Debug, Args)]
-pub struct Snapshot {
+pub struct SnapshotArgs {
     /// The agent's name
     pub name: String,
     /// With colours, as escape sequences
@@ -352,7 +352,7 @@ pub struct Snapshot {
 
 /// `journal`.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Journal {
+pub struct JournalArgs {
     /// What to do with it.
     #[command(subcommand)]
     pub command: JournalCommand,
@@ -398,7 +398,7 @@ pub struct JournalCheck {
 
 /// `engine`.
 #[derive(Clone, Debug, Args)]
-pub struct Engine {
+pub struct EngineArgs {
     /// Where it listens
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8787")]
     pub listen: SocketAddr,

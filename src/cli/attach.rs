@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 
 use super::args;
-use super::client::Stream;
+use super::client::EventStream;
 use super::failure::Failure;
 use super::render::{clean, print};
 use super::run::Context;
@@ -30,7 +30,7 @@ const GREETING: Duration = Duration::from_secs(4);
 
 /// Why the loop ended.
 #[derive(Debug, PartialEq, Eq)]
-enum End {
+enum AttachEnd {
     Detached,
     Signalled,
     Gone,
@@ -71,12 +71,12 @@ pub fn attach(c: &Context, args: &args::Attach) -> Result<(), Failure> {
     stream.link.close(1000, "detached");
     let name = clean(&args.name);
     match end {
-        End::Detached => print(&format!("detached; {name} goes on\n")),
-        End::Gone => print(&format!("{name} has ended\n")),
-        End::Signalled => Err(Failure::new(format!(
+        AttachEnd::Detached => print(&format!("detached; {name} goes on\n")),
+        AttachEnd::Gone => print(&format!("{name} has ended\n")),
+        AttachEnd::Signalled => Err(Failure::new(format!(
             "detached by a signal; {name} goes on"
         ))),
-        End::Broken(why) => Err(Failure::new(format!(
+        AttachEnd::Broken(why) => Err(Failure::new(format!(
             "the connection to the broker is lost ({}); see `relay-broker status`",
             clean(&why)
         ))),
@@ -113,12 +113,12 @@ struct Woken {
     writable: bool,
 }
 
-fn broken(e: impl std::fmt::Display) -> End {
-    End::Broken(e.to_string())
+fn broken(e: impl std::fmt::Display) -> AttachEnd {
+    AttachEnd::Broken(e.to_string())
 }
 
 impl Visit {
-    fn join(&mut self, stream: &mut Stream, signals: &Signals, mut input: bool) -> End {
+    fn join(&mut self, stream: &mut EventStream, signals: &Signals, mut input: bool) -> AttachEnd {
         loop {
             match self.once(stream, signals, &mut input) {
                 Ok(()) => {}
@@ -129,14 +129,14 @@ impl Visit {
 
     fn once(
         &mut self,
-        stream: &mut Stream,
+        stream: &mut EventStream,
         signals: &Signals,
         input: &mut bool,
-    ) -> Result<(), End> {
+    ) -> Result<(), AttachEnd> {
         self.show(stream)?;
         let woken = self.wait(stream, signals, *input)?;
         if woken.stop {
-            return Err(End::Signalled);
+            return Err(AttachEnd::Signalled);
         }
         if woken.writable {
             stream.link.flush().map_err(broken)?;
@@ -151,7 +151,12 @@ impl Visit {
         self.due(stream)
     }
 
-    fn wait(&self, stream: &Stream, signals: &Signals, input: bool) -> Result<Woken, End> {
+    fn wait(
+        &self,
+        stream: &EventStream,
+        signals: &Signals,
+        input: bool,
+    ) -> Result<Woken, AttachEnd> {
         let stdin = io::stdin();
         let busy = stream.link.has_unsent();
         let socket = if busy {
@@ -181,7 +186,7 @@ impl Visit {
     }
 
     /// Shows everything that is here already.
-    fn show(&mut self, stream: &mut Stream) -> Result<(), End> {
+    fn show(&mut self, stream: &mut EventStream) -> Result<(), AttachEnd> {
         loop {
             match stream.link.next() {
                 Ok(None) => return Ok(()),
@@ -191,16 +196,16 @@ impl Visit {
                     self.told(&said)?;
                 }
                 Ok(Some(_)) => {}
-                Err(LinkError::Closed(Some((1000, _)))) => return Err(End::Gone),
+                Err(LinkError::Closed(Some((1000, _)))) => return Err(AttachEnd::Gone),
                 Err(e) => return Err(broken(e)),
             }
         }
     }
 
-    fn told(&mut self, said: &Value) -> Result<(), End> {
+    fn told(&mut self, said: &Value) -> Result<(), AttachEnd> {
         let side = |key: &str| said[key].as_u64().and_then(|n| u16::try_from(n).ok());
         match said["type"].as_str() {
-            Some("gone") => Err(End::Gone),
+            Some("gone") => Err(AttachEnd::Gone),
             Some("attached") => {
                 if let (Some(rows), Some(cols)) = (side("rows"), side("cols")) {
                     self.raw.resize(Size { rows, cols });
@@ -214,7 +219,7 @@ impl Visit {
         }
     }
 
-    fn resized(&mut self, stream: &mut Stream) -> Result<(), End> {
+    fn resized(&mut self, stream: &mut EventStream) -> Result<(), AttachEnd> {
         let size = tty::size();
         if self.view {
             return Ok(());
@@ -228,11 +233,11 @@ impl Visit {
     }
 
     /// Reads keys; whether there may be more.
-    fn read(&mut self, stream: &mut Stream) -> Result<bool, End> {
+    fn read(&mut self, stream: &mut EventStream) -> Result<bool, AttachEnd> {
         let mut keys = [0; 4096];
         match rustix::io::read(io::stdin(), &mut keys) {
             Ok(0) | Err(rustix::io::Errno::IO) if self.view => Ok(false),
-            Ok(0) | Err(rustix::io::Errno::IO) => Err(End::Detached),
+            Ok(0) | Err(rustix::io::Errno::IO) => Err(AttachEnd::Detached),
             Ok(n) => {
                 self.raw.hush().map_err(broken)?;
                 let pieces = self.keyboard.read(&keys[..n]);
@@ -245,16 +250,20 @@ impl Visit {
     }
 
     /// Sends keys on, up to the one that detaches.
-    fn press(&mut self, stream: &mut Stream, pieces: Vec<Piece>) -> Result<(), End> {
+    fn press(&mut self, stream: &mut EventStream, pieces: Vec<Piece>) -> Result<(), AttachEnd> {
         let (pass, leaves) = split(pieces, self.view);
         if !self.view && !pass.is_empty() {
             stream.link.send(Message::binary(pass)).map_err(broken)?;
         }
-        if leaves { Err(End::Detached) } else { Ok(()) }
+        if leaves {
+            Err(AttachEnd::Detached)
+        } else {
+            Ok(())
+        }
     }
 
     /// What is due by now: keys that only looked like the beginning of something, and the end of the line at entry.
-    fn due(&mut self, stream: &mut Stream) -> Result<(), End> {
+    fn due(&mut self, stream: &mut EventStream) -> Result<(), AttachEnd> {
         let now = clock::now().mono;
         if self.rest_due.is_some_and(|at| at <= now) {
             self.rest_due = None;

@@ -11,7 +11,7 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
 
 use super::failure::Failure;
-use crate::net::{Link, LinkError};
+use crate::net::{LinkError, WebSocketLink};
 use crate::sys::clock;
 use crate::sys::wake::Wake;
 use crate::time::Mono;
@@ -145,7 +145,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub fn events(&self, since: u64) -> Result<Stream, Failure> {
+    pub fn events(&self, since: u64) -> Result<EventStream, Failure> {
         self.socket(&format!("/ws?sinceSeq={since}"))
     }
 
@@ -153,7 +153,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub fn socket(&self, path: &str) -> Result<Stream, Failure> {
+    pub fn socket(&self, path: &str) -> Result<EventStream, Failure> {
         let broken = |e: &dyn std::fmt::Display| self.silent(&e.to_string());
         let address = self
             .url
@@ -184,8 +184,8 @@ impl Client {
             .set_nonblocking(true)
             .map_err(|e| broken(&e))?;
         let never = Wake::new().map_err(|e| Failure::new(format!("no descriptors left: {e}")))?;
-        Ok(Stream {
-            link: Link::new(socket),
+        Ok(EventStream {
+            link: WebSocketLink::new(socket),
             watch,
             never,
         })
@@ -229,9 +229,9 @@ fn refusal(status: u16, body: &str) -> String {
 }
 
 /// An open WebSocket to the broker.
-pub struct Stream {
-    /// For sending, and for [`Link::next`].
-    pub link: Link<TcpStream>,
+pub struct EventStream {
+    /// For sending, and for [`WebSocketLink::next`].
+    pub link: WebSocketLink<TcpStream>,
     /// The same socket, to be waited for together with other descriptors.
     pub watch: TcpStream,
     never: Wake,
@@ -248,7 +248,7 @@ pub enum Heard {
     Over(String),
 }
 
-impl Stream {
+impl EventStream {
     /// The next JSON object; waits until `deadline`, or for ever.
     pub fn next(&mut self, deadline: Option<Mono>) -> Heard {
         loop {

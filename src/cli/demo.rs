@@ -17,7 +17,7 @@ use super::args;
 use super::client::Client;
 use super::demo_agent::{self, WORK};
 use super::demo_life::{
-    Folder, LOOK, Life, PATIENCE, event_id, first_line, read_connection, watch,
+    DemoBroker, Folder, LOOK, PATIENCE, event_id, first_line, read_connection, watch,
 };
 use super::demo_show::{Count, Show};
 use super::failure::Failure;
@@ -54,7 +54,7 @@ pub fn demo(c: &Context, args: args::Demo) -> Result<(), Failure> {
         exe,
         dir: folder.path.clone(),
         child: Arc::default(),
-        sent: Sent::default(),
+        sent: SentWords::default(),
     };
     stage.clean_up_on_signals(args.keep)?;
     let end = play(&mut stage);
@@ -119,7 +119,7 @@ fn play(stage: &mut Stage) -> Result<(), Failure> {
 
 /// What was sent to each agent, in order.
 #[derive(Default)]
-struct Sent {
+struct SentWords {
     ada: Vec<String>,
     bob: Vec<String>,
 }
@@ -131,7 +131,7 @@ struct Stage {
     dir: PathBuf,
     /// The broker's process, for the clean-up when a signal ends the demo.
     child: Arc<AtomicU32>,
-    sent: Sent,
+    sent: SentWords,
 }
 
 impl Stage {
@@ -185,7 +185,7 @@ impl Stage {
     }
 
     /// Starts a broker with both agents, and shows it come up.
-    fn start(&mut self, first: bool) -> Result<Life, Failure> {
+    fn start(&mut self, first: bool) -> Result<DemoBroker, Failure> {
         let failed = |e: std::io::Error| Failure::new(format!("cannot start the broker: {e}"));
         if !first {
             self.begun = clock::now().mono;
@@ -238,7 +238,7 @@ impl Stage {
         let file = read_connection(&self.state_dir())?;
         let client = Client::new(&file);
         let seen = watch(&client)?;
-        let mut life = Life {
+        let mut life = DemoBroker {
             child,
             client,
             engine_url: file.engine_url,
@@ -259,7 +259,7 @@ impl Stage {
     }
 
     /// Shows the node register and both agents get ready, in whatever order.
-    fn come_up(&self, life: &mut Life) -> Result<(), Failure> {
+    fn come_up(&self, life: &mut DemoBroker) -> Result<(), Failure> {
         let (mut registered, mut ready) = (false, 0);
         while !registered || ready < 2 {
             let seen = life.next("the node and its agents to come up", |event| {
@@ -310,7 +310,7 @@ impl Stage {
     }
 
     /// Registers the user at the engine, as any SDK client would.
-    fn enter(&self, life: &Life) -> Result<String, Failure> {
+    fn enter(&self, life: &DemoBroker) -> Result<String, Failure> {
         let body = json!({"name": USER, "type": "human"});
         let data = life.call("/v1/agents", &life.workspace_key, &body)?;
         let token = data["token"]
@@ -324,7 +324,13 @@ impl Stage {
     }
 
     /// Posts a direct message to the engine; from there it finds its own way.
-    fn post(&mut self, life: &Life, token: &str, to: &str, text: &str) -> Result<String, Failure> {
+    fn post(
+        &mut self,
+        life: &DemoBroker,
+        token: &str,
+        to: &str,
+        text: &str,
+    ) -> Result<String, Failure> {
         let data = life.call("/v1/dm", token, &json!({"to": to, "text": text}))?;
         let list = if to == ADA {
             &mut self.sent.ada
@@ -339,7 +345,7 @@ impl Stage {
     }
 
     /// Shows every station of one message.
-    fn follow(&self, life: &Life, id: &str, from: Mono, text: &str) -> Result<(), Failure> {
+    fn follow(&self, life: &DemoBroker, id: &str, from: Mono, text: &str) -> Result<(), Failure> {
         self.show.step(
             "posted",
             Duration::ZERO,
@@ -386,7 +392,7 @@ impl Stage {
     }
 
     /// Shows the agents' own messages until the last turn is verified.
-    fn talk(&mut self, life: &Life, from: Mono) -> Result<(), Failure> {
+    fn talk(&mut self, life: &DemoBroker, from: Mono) -> Result<(), Failure> {
         let mut open = Vec::new();
         let mut said = 0;
         while said < TURNS || !open.is_empty() {
@@ -435,7 +441,7 @@ impl Stage {
     }
 
     /// Makes bob deaf, then writes to him until one message is typed that he has not read.
-    fn write_to_busy(&mut self, life: &Life, user: &str) -> Result<Vec<String>, Failure> {
+    fn write_to_busy(&mut self, life: &DemoBroker, user: &str) -> Result<Vec<String>, Failure> {
         let id = self.post(life, user, BOB, WORK)?;
         life.next("bob to begin his work", |event| {
             matches!(event, BrokerEvent::DeliveryVerified { .. }) && event_id(event) == Some(&id)
@@ -479,7 +485,7 @@ impl Stage {
     }
 
     /// SIGKILL, in the middle of it all.
-    fn crash(&mut self, mut life: Life, user: String) -> Result<String, Failure> {
+    fn crash(&mut self, mut life: DemoBroker, user: String) -> Result<String, Failure> {
         let status: Status = life.client.read("/api/status")?;
         let rows = &status.pending_deliveries;
         let typed = rows.iter().filter(|row| row.attempts > 0).count();
@@ -517,7 +523,7 @@ impl Stage {
     }
 
     /// Everything that was under way arrives, and so does what comes after.
-    fn finish(&mut self, life: &Life, user: &str, ids: &[String]) -> Result<(), Failure> {
+    fn finish(&mut self, life: &DemoBroker, user: &str, ids: &[String]) -> Result<(), Failure> {
         let notes: Vec<(String, u32)> = ids.iter().cloned().zip(1..).collect();
         self.arrive(life, &notes)?;
         let last = NOTES + 1;
@@ -530,7 +536,7 @@ impl Stage {
     }
 
     /// Shows notes, by their message and number, until all are verified.
-    fn arrive(&self, life: &Life, notes: &[(String, u32)]) -> Result<(), Failure> {
+    fn arrive(&self, life: &DemoBroker, notes: &[(String, u32)]) -> Result<(), Failure> {
         let mut open: Vec<&str> = notes.iter().map(|(id, _)| id.as_str()).collect();
         while !open.is_empty() {
             let seen = life.next("the notes to arrive after the crash", |event| {
@@ -614,7 +620,7 @@ impl Stage {
         }
     }
 
-    fn stop(&self, mut life: Life) -> Result<(), Failure> {
+    fn stop(&self, mut life: DemoBroker) -> Result<(), Failure> {
         let begun = clock::now().mono;
         life.client.post("/api/shutdown", &json!({}))?;
         let code = loop {

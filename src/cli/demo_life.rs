@@ -74,7 +74,7 @@ pub struct Seen {
 }
 
 /// One life of the broker.
-pub struct Life {
+pub struct DemoBroker {
     /// The broker's process; killed when this is dropped.
     pub child: Child,
     /// Of its local API.
@@ -91,14 +91,14 @@ pub struct Life {
     pub agents: Vec<u32>,
 }
 
-impl Drop for Life {
+impl Drop for DemoBroker {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl Life {
+impl DemoBroker {
     /// The first event that is wanted, now or later. Others are kept for whoever wants them: things happen side by side,
     /// and a play tells them one after the other.
     ///

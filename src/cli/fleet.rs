@@ -15,7 +15,7 @@ use crate::net::http::encode;
 use crate::sys::clock;
 use crate::time::Wall;
 use crate::wire::local::AgentList;
-use crate::wire::rest::{Invocation, RosterEntry};
+use crate::wire::rest::{InvocationStatus, RosterEntry};
 
 /// How long a spawn or release elsewhere may take: engines try another node after 30 s
 /// ([engine-protocol 5.3](crate::docs::engine_protocol#5.3)).
@@ -99,7 +99,7 @@ fn age(at: &str, now: Wall) -> String {
 }
 
 /// `spawn --on`.
-pub fn spawn(c: &Context, args: &args::Spawn, node: &str) -> Result<(), Failure> {
+pub fn spawn(c: &Context, args: &args::SpawnArgs, node: &str) -> Result<(), Failure> {
     let (program, rest) = args
         .command
         .split_first()
@@ -176,9 +176,9 @@ pub fn release(c: &Context, name: &str) -> Result<(), Failure> {
 }
 
 /// Has an action invoked and waits for its end.
-fn run(client: &Client, action: &str, input: &Value) -> Result<Invocation, Failure> {
+fn run(client: &Client, action: &str, input: &Value) -> Result<InvocationStatus, Failure> {
     let path = format!("/api/actions/{action}/invoke");
-    let mut invocation: Invocation = typed(client.post(&path, &json!({ "input": input }))?)?;
+    let mut invocation: InvocationStatus = typed(client.post(&path, &json!({ "input": input }))?)?;
     let id = encode(invocation.invocation_id.as_str());
     let give_up = clock::now().mono + PATIENCE;
     while !invocation.is_over() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::args::{Journal, JournalCommand};
+use super::args::{JournalArgs, JournalCommand};
 use super::failure::Failure;
 use super::find::state_dir;
 use super::query::print_json;
@@ -14,7 +14,7 @@ use super::render::{brief, clean, note, print, span_ms, table};
 use super::run::Context;
 use super::up::ENGINE_DIR;
 use crate::engine::EngineRecord;
-use crate::journal::{Emptied, Entry, Lock, Look, OpenError, Verdict};
+use crate::journal::{Emptied, Entry, JournalVerdict, Lock, Look, OpenError};
 use crate::ledger::{Ledger, Record};
 use crate::msg::{Delivery, Origin};
 use crate::sys::session::alive;
@@ -163,7 +163,7 @@ impl Place {
 }
 
 /// `journal`.
-pub fn journal(c: &Context, args: &Journal) -> Result<(), Failure> {
+pub fn journal(c: &Context, args: &JournalArgs) -> Result<(), Failure> {
     match &args.command {
         JournalCommand::Show(args) => show(c, args.engine, args.limit, args.json),
         JournalCommand::Check(args) => check(c, args.engine, args.json),
@@ -174,7 +174,7 @@ fn show(c: &Context, engine: bool, limit: Option<usize>, json: bool) -> Result<(
     let place = Place::find(c, engine)?;
     let look = place.look().map_err(|e| Failure::new(e.to_string()))?;
     place.print_who_runs();
-    if look.verdict() != Verdict::Whole {
+    if look.verdict() != JournalVerdict::Whole {
         note(&format!("note: {}", sentence(&look)));
     }
     let entries = look.entries();
@@ -257,7 +257,7 @@ fn check(c: &Context, engine: bool, json: bool) -> Result<(), Failure> {
         }
         Err(error) => return Err(Failure::new(error.to_string())),
     };
-    let damaged = matches!(look.verdict(), Verdict::Damaged { .. });
+    let damaged = matches!(look.verdict(), JournalVerdict::Damaged { .. });
     if json {
         print_json(&facts(&place, &look, records))?;
     } else {
@@ -292,12 +292,12 @@ fn report(look: &Look, records: usize) -> String {
 fn sentence(look: &Look) -> String {
     let file = look.file().display();
     match look.verdict() {
-        Verdict::Whole => format!("{file} is whole"),
-        Verdict::Torn { offset, bytes } => format!(
+        JournalVerdict::Whole => format!("{file} is whole"),
+        JournalVerdict::Torn { offset, bytes } => format!(
             "{file} is whole up to byte {offset}; the {bytes} bytes behind are a last write that was torn by a crash \
              or is under way, and count for nothing"
         ),
-        Verdict::Damaged { offset, missing } => {
+        JournalVerdict::Damaged { offset, missing } => {
             let missing = match missing {
                 Some(1) => "1 commit is missing".to_owned(),
                 Some(n) => format!("{n} commits are missing"),
@@ -310,9 +310,9 @@ fn sentence(look: &Look) -> String {
 
 fn facts(place: &Place, look: &Look, records: usize) -> Value {
     let (verdict, offset, missing) = match look.verdict() {
-        Verdict::Whole => ("whole", None, Some(0)),
-        Verdict::Torn { offset, .. } => ("torn_tail", Some(offset), Some(0)),
-        Verdict::Damaged { offset, missing } => ("damaged", Some(offset), missing),
+        JournalVerdict::Whole => ("whole", None, Some(0)),
+        JournalVerdict::Torn { offset, .. } => ("torn_tail", Some(offset), Some(0)),
+        JournalVerdict::Damaged { offset, missing } => ("damaged", Some(offset), missing),
     };
     json!({
         "verdict": verdict,

@@ -26,7 +26,7 @@ const STOP_LOOK: Duration = Duration::from_millis(20);
 const SHOWN: usize = 8;
 
 /// `spawn`.
-pub fn spawn(c: &Context, args: &args::Spawn) -> Result<(), Failure> {
+pub fn spawn(c: &Context, args: &args::SpawnArgs) -> Result<(), Failure> {
     if let Some(node) = args.on.as_deref().filter(|node| *node != "self") {
         return fleet::spawn(c, args, node);
     }
@@ -64,7 +64,7 @@ pub fn spawn(c: &Context, args: &args::Spawn) -> Result<(), Failure> {
     ))
 }
 
-fn restart_policy(args: &args::Spawn) -> Option<local::RestartPolicy> {
+fn restart_policy(args: &args::SpawnArgs) -> Option<local::RestartPolicy> {
     let when = match args.restart {
         args::Restart::Never => return None,
         args::Restart::OnFailure => local::RestartWhen::OnFailure,
@@ -450,7 +450,7 @@ pub fn redeliver(c: &Context, args: &args::Redeliver) -> Result<(), Failure> {
 }
 
 /// `snapshot`.
-pub fn snapshot(c: &Context, args: &args::Snapshot) -> Result<(), Failure> {
+pub fn snapshot(c: &Context, args: &args::SnapshotArgs) -> Result<(), Failure> {
     let format = if args.ansi { "ansi" } else { "plain" };
     let path = format!(
         "/api/spawned/{}/snapshot?format={format}",

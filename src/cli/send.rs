@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::args::{self, Urgency};
-use super::client::{Client, Heard, Stream, typed};
+use super::client::{Client, EventStream, Heard, typed};
 use super::failure::Failure;
 use super::query::print_json;
 use super::render::{clean, note, print, span};
@@ -211,7 +211,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn wait_for_the_end(&mut self, stream: &mut Stream) -> Result<(), Failure> {
+    fn wait_for_the_end(&mut self, stream: &mut EventStream) -> Result<(), Failure> {
         let mut over = false;
         while !over {
             over = match stream.next(Some(self.wake())) {

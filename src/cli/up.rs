@@ -15,7 +15,7 @@ use super::run::Context;
 use super::{args, events, find};
 use crate::agent::{hook, landed_note, running};
 use crate::broker::{Broker, Stopper};
-use crate::config::{self, EngineChoice, Env, Flags, LogFormat, Place, Plan};
+use crate::config::{self, EngineChoice, Env, Flags, LogFormat, StartPlan, Surroundings};
 use crate::engine::server::{Engine, EngineSettings};
 use crate::engine::trouble::Behave;
 use crate::journal::Lock;
@@ -98,7 +98,7 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
 }
 
 /// `engine`.
-pub fn engine(c: &Context, args: &args::Engine) -> Result<(), Failure> {
+pub fn engine(c: &Context, args: &args::EngineArgs) -> Result<(), Failure> {
     start_log(&c.env, LogFormat::Text)?;
     limits::raise();
     config::check_listen("--listen", args.listen, args.allow_plain_http)?;
@@ -148,11 +148,11 @@ pub fn engine(c: &Context, args: &args::Engine) -> Result<(), Failure> {
     Ok(())
 }
 
-fn place() -> Result<Place, Failure> {
+fn place() -> Result<Surroundings, Failure> {
     let exe = own_program()
         .map_err(|e| Failure::new(format!("cannot tell where this program is: {e}")))?;
     let cwd = std::env::current_dir().ok();
-    Ok(Place { cwd, exe })
+    Ok(Surroundings { cwd, exe })
 }
 
 /// The running program itself, whatever becomes of its file: agents are started through it, also after an upgrade.
@@ -200,7 +200,7 @@ fn engine_failure(e: &dyn std::fmt::Display) -> Failure {
 
 /// The engine that a variable or flag names may be this very folder's own, which nobody runs yet: `relay-broker env` gives
 /// its address and key to a shell, and `up` may come from that shell.
-fn own_engine(plan: &Plan) -> Option<EngineChoice> {
+fn own_engine(plan: &StartPlan) -> Option<EngineChoice> {
     let EngineChoice::Remote { url, key } = &plan.engine else {
         return None;
     };
@@ -237,7 +237,7 @@ const STATE_NAMES: [&str; 12] = [
 const ENGINE_NAMES: [&str; 2] = ["workspace-key", "journal"];
 
 /// The engine inside this process, on the address that clients may still have from last time.
-fn embedded(plan: &Plan, listen: Option<SocketAddr>) -> Result<Engine, Failure> {
+fn embedded(plan: &StartPlan, listen: Option<SocketAddr>) -> Result<Engine, Failure> {
     let state_dir = plan.state_dir();
     let remembered = state_dir.join(LAST_ADDRESS);
     let last = read_small(&remembered)
@@ -393,7 +393,7 @@ impl Voice {
         }
     }
 
-    fn welcome(self, plan: &Plan, url: &str, embedded: bool) {
+    fn welcome(self, plan: &StartPlan, url: &str, embedded: bool) {
         let whose = if embedded {
             " (inside this process)"
         } else {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::profiles::{self, Permission, ProfileTable, TrustFolder};
-use super::{ConfigError, Env, Place};
+use super::{ConfigError, Env, Surroundings};
 use crate::agent::profiles::Profiles;
 use crate::msg::{ActionSpec, Harness, Treatment};
 use crate::sys::trust;
@@ -75,7 +75,11 @@ struct ActionTable {
 ///
 /// # Errors
 /// When a named file is missing, or what is in it cannot be meant.
-pub fn read(flag: Option<&Path>, env: &Env, place: &Place) -> Result<Configured, ConfigError> {
+pub fn read(
+    flag: Option<&Path>,
+    env: &Env,
+    place: &Surroundings,
+) -> Result<Configured, ConfigError> {
     let named = flag
         .map(Path::to_owned)
         .or_else(|| env.path("RELAY_BROKER_CONFIG"));

@@ -12,8 +12,8 @@ fn env(pairs: &[(&'static str, &str)]) -> Env {
     })
 }
 
-fn place() -> Place {
-    Place {
+fn place() -> Surroundings {
+    Surroundings {
         cwd: Some("/home/ann/shop".into()),
         exe: "/bin/relay-broker".into(),
     }
@@ -118,12 +118,12 @@ fn names_come_from_flag_then_variable_then_folder_then_project() {
         name: Some("by-flag".into()),
         ..Flags::default()
     };
-    let name = |flags: &Flags, env: &Env, place: &Place| {
+    let name = |flags: &Flags, env: &Env, place: &Surroundings| {
         plan(flags, env, place).expect("plan").name().to_owned()
     };
     assert_eq!(name(&flags, &vars, &place()), "by-flag");
     assert_eq!(name(&Flags::default(), &vars, &place()), "by-env");
-    let root = Place {
+    let root = Surroundings {
         cwd: Some("/".into()),
         ..place()
     };
@@ -132,7 +132,7 @@ fn names_come_from_flag_then_variable_then_folder_then_project() {
 
 #[test]
 fn without_a_working_directory_full_paths_serve_and_others_are_refused_with_the_way_out() {
-    let nowhere = Place {
+    let nowhere = Surroundings {
         cwd: None,
         ..place()
     };

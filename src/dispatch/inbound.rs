@@ -10,7 +10,7 @@ use crate::ledger::{Record, Verdict};
 use crate::msg::{Delivery, Effect, LinkCommand, Origin};
 use crate::time::{Mono, Now};
 use crate::wire::down::Deliver;
-use crate::wire::fields::{self, Kind};
+use crate::wire::fields::{self, PayloadKind};
 use crate::words::{self, NO_WORDS};
 
 /// How long the missing frames may take to come after we asked for them.
@@ -164,14 +164,14 @@ impl Dispatcher {
 
     fn take_in(&mut self, now: Now, frame: Deliver, out: &mut Out) {
         let kind = fields::kind(&frame.payload);
-        if kind == Kind::Message {
+        if kind == PayloadKind::Message {
             let obstacle = self.no_reader(&frame);
             if obstacle.is_some() || !self.defer(&frame, out) {
                 self.accept_frame(now, frame, obstacle, out);
             }
             return;
         }
-        if kind == Kind::Unknown {
+        if kind == PayloadKind::Unknown {
             let word = fields::kind_word(&frame.payload);
             log::warn!(
                 "a frame of unknown type {word:?} for {} is acknowledged and not shown",

@@ -10,7 +10,7 @@ use super::location_conflict::recognised;
 use super::{Dispatcher, Out};
 use crate::msg::{Effect, LinkCommand};
 use crate::time::{Mono, Now};
-use crate::wire::down::{ErrorFrame, Reply};
+use crate::wire::down::{EngineReply, ErrorFrame};
 use crate::wire::event::BrokerEvent;
 use crate::wire::up::{Capability, NodeRegister, Provider, Up};
 
@@ -135,7 +135,7 @@ impl Dispatcher {
         all
     }
 
-    pub(super) fn reply(&mut self, now: Now, reply: Reply, out: &mut Out) {
+    pub(super) fn reply(&mut self, now: Now, reply: EngineReply, out: &mut Out) {
         if self.link.registration.request.as_deref() == Some(&reply.id) {
             self.registered(now, &reply.data, out);
         } else {

@@ -16,7 +16,7 @@ use super::turn::Turn;
 use super::views::provider_name;
 use crate::wire::Parsed;
 use crate::wire::WireError;
-use crate::wire::down::{Down, ErrorFrame, Reply};
+use crate::wire::down::{Down, EngineReply, ErrorFrame};
 use crate::wire::up::{Capability, NodeHeartbeat, NodeRegister, Up};
 
 /// Announces that the node keeps cursors: its agents' mail flows only once they are named
@@ -182,7 +182,7 @@ impl Turn<'_> {
 
     pub fn reply(&mut self, conn: ConnId, id: Option<&str>, data: Value) {
         let id = self.frame_id(id);
-        self.push(conn, &Down::Reply(Reply { id, ok: true, data }));
+        self.push(conn, &Down::Reply(EngineReply { id, ok: true, data }));
     }
 
     pub fn complain(&mut self, conn: ConnId, id: Option<&str>, code: &str, message: &str) {

@@ -25,7 +25,7 @@ use super::trouble::{self, Behave, NO_GOODBYE, Orders};
 use crate::ids::Ticket;
 use crate::journal::{Journal, Lock, LockError, OpenError, Options, Recovery};
 use crate::machine::{CommitError, Machine, Out, commit};
-use crate::net::{Limits, Server};
+use crate::net::{Server, ServerLimits};
 use crate::sys::{clock, disk, entropy, thread, wake};
 use crate::time::Mono;
 use door::Door;
@@ -207,10 +207,10 @@ impl Engine {
             thread::drive(&mut core, &mut journal, &mut desk, &events);
         })
         .map_err(EngineError::System)?;
-        let limits = Limits {
+        let limits = ServerLimits {
             connections: CONNECTIONS,
             sockets: SOCKETS,
-            ..Limits::default()
+            ..ServerLimits::default()
         };
         let known = Known::default();
         known.add(&key);

@@ -79,14 +79,14 @@ pub fn folder(data_dir: &Path, state_dir: &Path) -> Result<PathBuf, StoreError> 
 
 /// Where the identity of a state folder's node is.
 #[derive(PartialEq, Serialize, Deserialize)]
-struct Origin {
+struct IdentityPlace {
     folder: PathBuf,
     seed: String,
 }
 
 /// `None` for a state folder that knows nothing yet. A file that cannot be read is an error: under another home the node
 /// would come back as a stranger.
-fn origin(state_dir: &Path) -> Result<Option<Origin>, StoreError> {
+fn origin(state_dir: &Path) -> Result<Option<IdentityPlace>, StoreError> {
     let path = state_dir.join(ORIGIN);
     let bad = |why: String| trouble("identity", &path, why);
     match read_small(&path) {
@@ -101,7 +101,7 @@ fn origin(state_dir: &Path) -> Result<Option<Origin>, StoreError> {
 /// Keeps where the identity is, so that a broker that is started with another HOME in the same state folder is the same
 /// node. A failure costs that, and is logged.
 pub fn remember(state_dir: &Path, data_dir: &Path, seed: &str) {
-    let now = Origin {
+    let now = IdentityPlace {
         folder: data_dir.to_owned(),
         seed: seed.to_owned(),
     };

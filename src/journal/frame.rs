@@ -34,7 +34,7 @@ pub(super) type Chain = [u8; 32];
 
 /// Where the next frame belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct FramePosition {
     /// The file it is in.
     pub file: u64,
     /// Its number.
@@ -43,10 +43,10 @@ pub(super) struct Place {
     pub previous: Chain,
 }
 
-impl Place {
+impl FramePosition {
     /// The place of a file's first frame.
-    pub(super) fn start(file: u64) -> Place {
-        Place {
+    pub(super) fn start(file: u64) -> FramePosition {
+        FramePosition {
             file,
             number: 0,
             previous: [0; 32],
@@ -97,8 +97,8 @@ impl Header {
     }
 
     /// The place of the frame after this one.
-    pub(super) fn next(&self) -> Place {
-        Place {
+    pub(super) fn next(&self) -> FramePosition {
+        FramePosition {
             file: self.file,
             number: self.number.saturating_add(1),
             previous: self.chain,
@@ -144,9 +144,9 @@ impl Header {
 /// # Errors
 /// When a record has no form in JSON.
 pub(super) fn encode<'a, R: Serialize + 'a>(
-    at: Place,
+    at: FramePosition,
     records: impl IntoIterator<Item = (Option<Wall>, &'a R)>,
-) -> Result<(Vec<u8>, Place), serde_json::Error> {
+) -> Result<(Vec<u8>, FramePosition), serde_json::Error> {
     let (mut lines, mut count) = (Vec::new(), 0);
     for (at, record) in records {
         date::write(&mut lines, at, record)?;
@@ -203,15 +203,15 @@ mod tests {
 
     /// A frame of records without a time.
     fn encode<R: Serialize>(
-        at: Place,
+        at: FramePosition,
         records: &[R],
-    ) -> Result<(Vec<u8>, Place), serde_json::Error> {
+    ) -> Result<(Vec<u8>, FramePosition), serde_json::Error> {
         super::encode(at, undated(records))
     }
 
     #[test]
     fn a_frame_reads_back_and_links_to_the_one_before() {
-        let (first, place) = encode(Place::start(7), &["a", "b"]).expect("text");
+        let (first, place) = encode(FramePosition::start(7), &["a", "b"]).expect("text");
         let (second, _) = encode(place, &["c"]).expect("text");
         let (header, start) = Header::parse(&first).expect("a header");
         assert_eq!((header.number, header.count), (0, 2));
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_header_in_any_other_spelling_is_none() {
-        let (bytes, _) = encode(Place::start(7), &["abc"]).expect("text");
+        let (bytes, _) = encode(FramePosition::start(7), &["abc"]).expect("text");
         let text = String::from_utf8(bytes).expect("text");
         assert!(Header::parse(text.as_bytes()).is_some());
         for wrong in [
@@ -240,9 +240,9 @@ mod tests {
 
     #[test]
     fn words_in_a_message_cannot_pass_for_a_frame() {
-        let (inner, _) = encode(Place::start(7), &["gotcha"]).expect("text");
+        let (inner, _) = encode(FramePosition::start(7), &["gotcha"]).expect("text");
         let inner = String::from_utf8(inner).expect("text");
-        let (outer, _) = encode(Place::start(7), &[format!("\n{inner}\n")]).expect("text");
+        let (outer, _) = encode(FramePosition::start(7), &[format!("\n{inner}\n")]).expect("text");
         let inside = find(&outer, 1).expect("the word is there");
         assert_eq!(Header::parse(&outer[inside..]), None);
     }

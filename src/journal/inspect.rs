@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use super::date;
-use super::scan::{Found, counts, damaged, decode, empty, missing, read_all};
+use super::scan::{JournalFile, counts, damaged, decode, empty, missing, read_all};
 use super::writer::OpenError;
 use crate::sys::disk::{self, Disk, RealDisk};
 use crate::time::Wall;
@@ -19,13 +19,13 @@ const TRIES: usize = 10;
 /// A journal as it was when it was looked at.
 #[derive(Debug)]
 pub struct Look {
-    found: Vec<Found>,
+    found: Vec<JournalFile>,
     kept: Vec<String>,
 }
 
 /// Whether a journal is whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum JournalVerdict {
     /// Every byte verifies.
     Whole,
     /// Bytes at the end are no commit: the last write was torn by a crash, or is under way.
@@ -79,17 +79,17 @@ impl Look {
     }
 
     /// Whether it is whole.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> JournalVerdict {
         if let Some((_, offset)) = damaged(&self.found) {
             let missing = missing(&self.found);
-            return Verdict::Damaged { offset, missing };
+            return JournalVerdict::Damaged { offset, missing };
         }
         match counts(&self.found) {
-            Some(file) if file.seen.cut > 0 => Verdict::Torn {
+            Some(file) if file.seen.cut > 0 => JournalVerdict::Torn {
                 offset: file.bytes.len() as u64 - file.seen.cut,
                 bytes: file.seen.cut,
             },
-            _ => Verdict::Whole,
+            _ => JournalVerdict::Whole,
         }
     }
 
@@ -136,7 +136,7 @@ impl Look {
     }
 
     fn is_same(&self, other: &Look) -> bool {
-        let same = |(a, b): (&Found, &Found)| a.path == b.path && a.bytes == b.bytes;
+        let same = |(a, b): (&JournalFile, &JournalFile)| a.path == b.path && a.bytes == b.bytes;
         self.found.len() == other.found.len() && self.found.iter().zip(&other.found).all(same)
     }
 }

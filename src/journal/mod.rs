@@ -17,7 +17,7 @@ mod scan;
 mod tests;
 mod writer;
 
-pub use inspect::{Entry, Look, Verdict};
+pub use inspect::{Entry, JournalVerdict, Look};
 pub use lock::{Lock, LockError};
 pub use writer::{Damage, Emptied, Journal, OpenError, Opened, Options, Recovery};
 

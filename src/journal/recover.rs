@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::VERSION;
-use super::frame::{self, Header, Place};
+use super::frame::{self, FramePosition, Header};
 
 /// The four questions about the bytes where a frame should begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) struct Seen {
 
 /// What to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Judgement {
+pub(super) enum FrameJudgement {
     /// Believe the frame and go on behind it.
     Accept,
     /// Nothing committed can come after: a torn last write.
@@ -31,22 +31,22 @@ pub(super) enum Judgement {
 }
 
 /// The table.
-pub(super) fn judge(seen: Seen) -> Judgement {
+pub(super) fn judge(seen: Seen) -> FrameJudgement {
     match (
         seen.header_whole,
         seen.length_fits,
         seen.chain_right,
         seen.good_follows,
     ) {
-        (true, true, true, _) => Judgement::Accept,
-        (_, _, _, true) => Judgement::SetAside,
-        (_, _, _, false) => Judgement::Cut,
+        (true, true, true, _) => FrameJudgement::Accept,
+        (_, _, _, true) => FrameJudgement::SetAside,
+        (_, _, _, false) => FrameJudgement::Cut,
     }
 }
 
 /// Why a file is not read at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum Unreadable {
     /// Its first line is not a journal's.
     NotAJournal,
     /// It is of a version this program does not know.
@@ -68,7 +68,7 @@ pub(super) struct Good {
 
 /// A stretch that does not verify, with frames that do behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Gap {
+pub(super) struct UnverifiedStretch {
     /// Where it begins, in bytes from the start of the file.
     pub offset: u64,
     /// How many frames are missing.
@@ -81,7 +81,7 @@ pub(super) struct Examined {
     /// All frames that verify, in order.
     pub good: Vec<Good>,
     /// Damage between them.
-    pub gaps: Vec<Gap>,
+    pub gaps: Vec<UnverifiedStretch>,
     /// Bytes at the end that are no frame.
     pub cut: u64,
 }
@@ -89,8 +89,8 @@ pub(super) struct Examined {
 /// Sorts the bytes of one file.
 ///
 /// # Errors
-/// [`Refusal`] when the first line says that it is not a journal of this kind and version.
-pub(super) fn examine(bytes: &[u8], kind: &str) -> Result<Examined, Refusal> {
+/// [`Unreadable`] when the first line says that it is not a journal of this kind and version.
+pub(super) fn examine(bytes: &[u8], kind: &str) -> Result<Examined, Unreadable> {
     let mut found = Examined::default();
     let Some(mut at) = check_first_line(bytes, kind)? else {
         found.cut = bytes.len() as u64;
@@ -100,16 +100,16 @@ pub(super) fn examine(bytes: &[u8], kind: &str) -> Result<Examined, Refusal> {
     while at < bytes.len() {
         let (seen, frame) = look(bytes, at, place);
         let (header, lines) = match (judge(seen), frame) {
-            (Judgement::Accept | Judgement::SetAside, Some(frame)) => frame,
+            (FrameJudgement::Accept | FrameJudgement::SetAside, Some(frame)) => frame,
             _ => {
                 found.cut = (bytes.len() - at) as u64;
                 break;
             }
         };
         if !seen.chain_right {
-            found.gaps.push(Gap {
+            found.gaps.push(UnverifiedStretch {
                 offset: at as u64,
-                frames: header.number - place.map_or(0, |p: Place| p.number),
+                frames: header.number - place.map_or(0, |p: FramePosition| p.number),
             });
         }
         at = lines.end;
@@ -126,11 +126,15 @@ pub(super) fn examine(bytes: &[u8], kind: &str) -> Result<Examined, Refusal> {
 /// Answers the four questions at one position, and gives the next frame that verifies by itself from there on. No
 /// `place` means the first frame of a file whose number is not known yet: it goes by what the frame says, since people
 /// may restore a file under another name.
-fn look(bytes: &[u8], at: usize, place: Option<Place>) -> (Seen, Option<(Header, Range<usize>)>) {
+fn look(
+    bytes: &[u8],
+    at: usize,
+    place: Option<FramePosition>,
+) -> (Seen, Option<(Header, Range<usize>)>) {
     let header = Header::parse(&bytes[at..]);
     let here = whole(bytes, at);
     let chain_right = here.as_ref().is_some_and(|(h, _)| {
-        let place = place.unwrap_or(Place::start(h.file));
+        let place = place.unwrap_or(FramePosition::start(h.file));
         (h.file, h.number, h.previous) == (place.file, place.number, place.previous)
     });
     let next = if chain_right {
@@ -149,7 +153,11 @@ fn look(bytes: &[u8], at: usize, place: Option<Place>) -> (Seen, Option<(Header,
 
 /// The first frame from `at` on that verifies by itself and can come at `place` or later: one with a lower number is a
 /// copy, one of another file a leftover, and believing them would tell the past twice.
-fn next_whole(bytes: &[u8], at: usize, place: Option<Place>) -> Option<(Header, Range<usize>)> {
+fn next_whole(
+    bytes: &[u8],
+    at: usize,
+    place: Option<FramePosition>,
+) -> Option<(Header, Range<usize>)> {
     let possible =
         |h: &Header| place.is_none_or(|place| h.file == place.file && h.number >= place.number);
     let mut from = at;
@@ -178,7 +186,7 @@ fn lines(bytes: &[u8], start: usize, length: u64) -> Option<Range<usize>> {
 }
 
 /// Where the first frame begins; `None` when the file ends inside its first line.
-fn check_first_line(bytes: &[u8], kind: &str) -> Result<Option<usize>, Refusal> {
+fn check_first_line(bytes: &[u8], kind: &str) -> Result<Option<usize>, Unreadable> {
     /// Longer first lines are not ours.
     const LINE_MAX: usize = 256;
     let begins_right = {
@@ -187,30 +195,30 @@ fn check_first_line(bytes: &[u8], kind: &str) -> Result<Option<usize>, Refusal> 
         magic.as_bytes()[..shared] == bytes[..shared]
     };
     if !begins_right {
-        return Err(Refusal::NotAJournal);
+        return Err(Unreadable::NotAJournal);
     }
     let window = &bytes[..bytes.len().min(LINE_MAX)];
     let Some(end) = window.iter().position(|b| *b == b'\n') else {
         return if bytes.len() < LINE_MAX {
             Ok(None)
         } else {
-            Err(Refusal::NotAJournal)
+            Err(Unreadable::NotAJournal)
         };
     };
-    let line = std::str::from_utf8(&window[..end]).map_err(|_| Refusal::NotAJournal)?;
+    let line = std::str::from_utf8(&window[..end]).map_err(|_| Unreadable::NotAJournal)?;
     let mut words = line.splitn(3, ' ').skip(1);
     let version = words.next().unwrap_or("");
     let found_kind = words.next().unwrap_or("");
     match version.parse::<u64>() {
         Ok(VERSION) => {}
-        Ok(other) => return Err(Refusal::Version(other)),
-        Err(_) => return Err(Refusal::NotAJournal),
+        Ok(other) => return Err(Unreadable::Version(other)),
+        Err(_) => return Err(Unreadable::NotAJournal),
     }
     if found_kind != kind {
-        return Err(Refusal::Kind(found_kind.to_owned()));
+        return Err(Unreadable::Kind(found_kind.to_owned()));
     }
     if format!("{line}\n") != frame::first_line(kind) {
-        return Err(Refusal::NotAJournal);
+        return Err(Unreadable::NotAJournal);
     }
     Ok(Some(end + 1))
 }
@@ -230,9 +238,9 @@ mod tests {
                 good_follows: on(3),
             };
             let expected = match bits {
-                0b0111 | 0b1111 => Judgement::Accept,
-                0b1000..=0b1110 => Judgement::SetAside,
-                _ => Judgement::Cut,
+                0b0111 | 0b1111 => FrameJudgement::Accept,
+                0b1000..=0b1110 => FrameJudgement::SetAside,
+                _ => FrameJudgement::Cut,
             };
             assert_eq!(judge(seen), expected, "{seen:?}");
         }
@@ -240,7 +248,7 @@ mod tests {
 
     fn journal(batches: &[&[&str]]) -> (Vec<u8>, Vec<Range<usize>>) {
         let mut bytes = frame::first_line("test").into_bytes();
-        let (mut place, mut frames) = (Place::start(7), Vec::new());
+        let (mut place, mut frames) = (FramePosition::start(7), Vec::new());
         for batch in batches {
             let (frame, next) = frame::encode(place, frame::undated(batch)).expect("text");
             frames.push(bytes.len()..bytes.len() + frame.len());
@@ -260,7 +268,7 @@ mod tests {
         bytes.drain(frames[1].clone());
         let found = examine(&bytes, "test").expect("a journal");
         assert_eq!(numbers(&found), [0, 2, 3]);
-        let gap = Gap {
+        let gap = UnverifiedStretch {
             offset: frames[1].start as u64,
             frames: 1,
         };
@@ -295,11 +303,14 @@ mod tests {
     fn zeros_rubbish_or_an_old_frame_behind_the_last_one_are_cut() {
         let (bytes, frames) = journal(&[&[], &["a"], &["b"]]);
         let whole = examine(&bytes, "test").expect("a journal");
-        let old_file = (0..9).fold((Place::start(6), Vec::new()), |(place, mut frames), _| {
-            let (frame, next) = frame::encode(place, frame::undated(&["old"])).expect("text");
-            frames.extend(frame);
-            (next, frames)
-        });
+        let old_file = (0..9).fold(
+            (FramePosition::start(6), Vec::new()),
+            |(place, mut frames), _| {
+                let (frame, next) = frame::encode(place, frame::undated(&["old"])).expect("text");
+                frames.extend(frame);
+                (next, frames)
+            },
+        );
         for tail in [
             old_file.1,
             vec![0; 700],
@@ -316,11 +327,11 @@ mod tests {
     #[test]
     fn only_journals_of_this_kind_and_version_are_read() {
         let refusal = |text: &str| examine(text.as_bytes(), "test").expect_err("refused");
-        assert_eq!(refusal("relay-journal 2 test\nx"), Refusal::Version(2));
-        assert_eq!(refusal("relay-journal 2 other\n"), Refusal::Version(2));
+        assert_eq!(refusal("relay-journal 2 test\nx"), Unreadable::Version(2));
+        assert_eq!(refusal("relay-journal 2 other\n"), Unreadable::Version(2));
         assert_eq!(
             refusal("relay-journal 1 other\n"),
-            Refusal::Kind("other".into())
+            Unreadable::Kind("other".into())
         );
         for text in [
             "{}",
@@ -328,11 +339,11 @@ mod tests {
             "relay-journal 01 test\n",
             "\0\0\0",
         ] {
-            assert_eq!(refusal(text), Refusal::NotAJournal, "{text:?}");
+            assert_eq!(refusal(text), Unreadable::NotAJournal, "{text:?}");
         }
         assert_eq!(
             refusal(&format!("relay-journal 1 {}", "x".repeat(300))),
-            Refusal::NotAJournal
+            Unreadable::NotAJournal
         );
     }
 

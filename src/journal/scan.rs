@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use super::date;
-use super::recover::{Examined, Refusal, examine};
+use super::recover::{Examined, Unreadable, examine};
 use super::writer::OpenError;
 use crate::time::Wall;
 
 /// A file found.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct JournalFile {
     pub number: u64,
     pub path: PathBuf,
     pub bytes: Vec<u8>,
     pub seen: Examined,
 }
 
-impl Found {
+impl JournalFile {
     /// Where it is not what we wrote, beyond a torn tail: a file comes into being with its first frame whole, so one
     /// without any lost it later.
     pub(super) fn damage(&self) -> Option<u64> {
@@ -50,7 +50,7 @@ pub(super) fn read_all(
     kind: &str,
     names: &[String],
     read: impl Fn(&Path) -> io::Result<Vec<u8>>,
-) -> Result<Vec<Found>, OpenError> {
+) -> Result<Vec<JournalFile>, OpenError> {
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_in(name)).collect();
     numbers.sort_unstable();
     let mut found = Vec::new();
@@ -59,8 +59,8 @@ pub(super) fn read_all(
         let bytes = read(&path)?;
         let seen = match examine(&bytes, kind) {
             Ok(seen) => seen,
-            Err(Refusal::Version(version)) => return Err(OpenError::Version { path, version }),
-            Err(Refusal::Kind(found)) => {
+            Err(Unreadable::Version(version)) => return Err(OpenError::Version { path, version }),
+            Err(Unreadable::Kind(found)) => {
                 let wanted = kind.to_owned();
                 return Err(OpenError::Kind {
                     path,
@@ -68,9 +68,9 @@ pub(super) fn read_all(
                     wanted,
                 });
             }
-            Err(Refusal::NotAJournal) => return Err(OpenError::NotAJournal { path }),
+            Err(Unreadable::NotAJournal) => return Err(OpenError::NotAJournal { path }),
         };
-        found.push(Found {
+        found.push(JournalFile {
             number,
             path,
             bytes,
@@ -81,13 +81,13 @@ pub(super) fn read_all(
 }
 
 /// The file that counts: the newest that has anything, for it began with everything the older ones said.
-pub(super) fn counts(found: &[Found]) -> Option<&Found> {
+pub(super) fn counts(found: &[JournalFile]) -> Option<&JournalFile> {
     found.iter().rev().find(|file| !file.seen.good.is_empty())
 }
 
 /// The newest damaged file, and where its damage begins. One without a single byte holds nothing that could be damaged;
 /// beside a file that counts it is passed over.
-pub(super) fn damaged(found: &[Found]) -> Option<(&Found, u64)> {
+pub(super) fn damaged(found: &[JournalFile]) -> Option<(&JournalFile, u64)> {
     let all_empty = counts(found).is_none();
     let newest_first = found.iter().rev();
     newest_first
@@ -96,7 +96,7 @@ pub(super) fn damaged(found: &[Found]) -> Option<(&Found, u64)> {
 }
 
 /// Files without a single byte, beside one that counts.
-pub(super) fn empty(found: &[Found]) -> impl Iterator<Item = &Found> {
+pub(super) fn empty(found: &[JournalFile]) -> impl Iterator<Item = &JournalFile> {
     let beside = counts(found).is_some();
     found
         .iter()
@@ -105,7 +105,7 @@ pub(super) fn empty(found: &[Found]) -> impl Iterator<Item = &Found> {
 
 /// How many commits damage has taken from the history that counts; `None` when that cannot be told. It can only if the
 /// newest file still has its beginning: that frame alone may stand for any amount of history.
-pub(super) fn missing(found: &[Found]) -> Option<u64> {
+pub(super) fn missing(found: &[JournalFile]) -> Option<u64> {
     let seen = &found.last()?.seen;
     let begins = seen.good.first().is_some_and(|frame| frame.number == 0);
     begins.then(|| seen.gaps.iter().map(|gap| gap.frames).sum())
@@ -113,7 +113,7 @@ pub(super) fn missing(found: &[Found]) -> Option<u64> {
 
 /// All records of a file, each with the time when it was decided.
 pub(super) fn decode<R: DeserializeOwned>(
-    file: &Found,
+    file: &JournalFile,
 ) -> Result<Vec<(Option<Wall>, R)>, OpenError> {
     let record = |(index, line)| {
         let frame: &super::recover::Good = &file.seen.good[index];

@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::VERSION;
-use super::frame::{self, Place};
-use super::scan::{Found, counts, damaged, decode, empty, missing, number_in, read_all};
+use super::frame::{self, FramePosition};
+use super::scan::{JournalFile, counts, damaged, decode, empty, missing, number_in, read_all};
 use crate::machine::{CommitError, Log};
 use crate::sys::disk::{self, Disk, RealDisk};
 use crate::sys::failpoint;
@@ -242,7 +242,7 @@ struct Current<F> {
     base: u64,
     /// What the first question after that snapshot said its size is.
     size_at_base: Cell<Option<u64>>,
-    next: Place,
+    next: FramePosition,
     /// There may be bytes behind `length`.
     torn: bool,
 }
@@ -331,7 +331,7 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
         self.check_alone()?;
         let number = self.number + 1;
         let (frame, next) =
-            frame::encode(Place::start(number), records).map_err(io::Error::other)?;
+            frame::encode(FramePosition::start(number), records).map_err(io::Error::other)?;
         let mut bytes = frame::first_line(&self.kind).into_bytes();
         bytes.extend(frame);
         self.disk.make_dir(&self.dir)?;
@@ -581,7 +581,7 @@ fn about(path: &Path, error: &io::Error) -> String {
 }
 
 /// What becomes of each file found, once a new one stands.
-fn fates(found: &[Found], names: &[String]) -> Vec<(PathBuf, Fate)> {
+fn fates(found: &[JournalFile], names: &[String]) -> Vec<(PathBuf, Fate)> {
     found
         .iter()
         .map(|file| {
@@ -604,7 +604,7 @@ fn free_name(path: &Path, names: &[String]) -> PathBuf {
     path.with_file_name(free.unwrap_or_else(|| format!("{name}.damaged")))
 }
 
-fn whole(file: &Found, records: u64) -> Recovery {
+fn whole(file: &JournalFile, records: u64) -> Recovery {
     match file.seen.cut {
         0 => Recovery::Clean { records },
         bytes => Recovery::TailCut { records, bytes },
@@ -612,8 +612,8 @@ fn whole(file: &Found, records: u64) -> Recovery {
 }
 
 fn damage(
-    found: &[Found],
-    counts: Option<&Found>,
+    found: &[JournalFile],
+    counts: Option<&JournalFile>,
     offset: u64,
     stale: &[(PathBuf, Fate)],
 ) -> Damage {

@@ -13,12 +13,12 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::Socket;
 use super::head::{
-    Fault, Frame, Framing, HEADERS, Head, chunk_size, end_of_head, handshake, head_of, malformed,
-    parse_head, plain,
+    AnswerFraming, Fault, Framing, HEADERS, RequestHead, chunk_size, end_of_head, handshake,
+    head_of, malformed, parse_head, plain,
 };
-use super::http::{Outcome, Response};
+use super::http::{HandlerOutcome, Response};
 use super::link;
-use super::server::{Doing, Limits, Shared};
+use super::server::{Doing, ServerLimits, ServerState};
 use crate::sys::{clock, limits};
 use crate::time::Mono;
 
@@ -39,14 +39,14 @@ struct Conn<'a> {
     stream: TcpStream,
     /// Read and not yet used.
     buf: Vec<u8>,
-    shared: &'a Shared,
+    shared: &'a ServerState,
     id: u64,
     /// A request on it was believed.
     known: bool,
 }
 
 /// Serves one connection until it ends. `refused`: the first request is answered with 503.
-pub(super) fn serve(stream: TcpStream, shared: &Shared, id: u64, refused: bool) {
+pub(super) fn serve(stream: TcpStream, shared: &ServerState, id: u64, refused: bool) {
     let mut conn = Conn {
         stream,
         buf: Vec::new(),
@@ -74,7 +74,7 @@ pub(super) fn serve(stream: TcpStream, shared: &Shared, id: u64, refused: bool) 
             }
         };
         let handshake = handshake(&head);
-        let mut frame = Frame::of(&head);
+        let mut frame = AnswerFraming::of(&head);
         // What was not read stands before the next request.
         frame.keep &= head.body_read;
         let request = head.request;
@@ -84,11 +84,11 @@ pub(super) fn serve(stream: TcpStream, shared: &Shared, id: u64, refused: bool) 
             Err(panic) => {
                 log::error!("answering a request panicked: {}", words(&*panic));
                 let sorry = "the request hit a bug; the log names it";
-                Outcome::Respond(plain(500, "internal_error", sorry))
+                HandlerOutcome::Respond(plain(500, "internal_error", sorry))
             }
         };
         match outcome {
-            Outcome::Respond(response) => {
+            HandlerOutcome::Respond(response) => {
                 if stranger.is_some_and(|head| shared.handler.knows(&head)) {
                     conn.believe();
                 }
@@ -97,7 +97,7 @@ pub(super) fn serve(stream: TcpStream, shared: &Shared, id: u64, refused: bool) 
                     return;
                 }
             }
-            Outcome::Upgrade(run) => match handshake {
+            HandlerOutcome::Upgrade(run) => match handshake {
                 Ok(_) if !shared.becomes_socket(id) => {
                     let why = format!(
                         "all {} WebSockets are taken; close one or try again shortly",
@@ -119,7 +119,7 @@ pub(super) fn serve(stream: TcpStream, shared: &Shared, id: u64, refused: bool) 
 
 /// Ends the sending side and reads on for a moment: closing a socket with unread input resets it, and a reset makes the
 /// client lose what we said last.
-pub(super) fn linger(socket: &TcpStream, shared: &Shared) {
+pub(super) fn linger(socket: &TcpStream, shared: &ServerState) {
     let _ = socket.shutdown(Shutdown::Write);
     let until = clock::now().mono + LINGER_TIME;
     let mut sink = [0; READ_BYTES];
@@ -143,7 +143,7 @@ pub(super) fn linger(socket: &TcpStream, shared: &Shared) {
 }
 
 fn refuse(conn: &mut Conn<'_>) {
-    let hurried = Limits {
+    let hurried = ServerLimits {
         head_time: REFUSE_TIME,
         idle_time: REFUSE_TIME,
         ..conn.shared.limits.clone()
@@ -161,7 +161,12 @@ fn refuse(conn: &mut Conn<'_>) {
     conn.complain(&full);
 }
 
-fn upgrade(mut conn: Conn<'_>, key: &str, limits: &Limits, run: Box<dyn FnOnce(Socket) + Send>) {
+fn upgrade(
+    mut conn: Conn<'_>,
+    key: &str,
+    limits: &ServerLimits,
+    run: Box<dyn FnOnce(Socket) + Send>,
+) {
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {}\r\n\r\n",
         derive_accept_key(key.as_bytes())
@@ -194,7 +199,7 @@ impl Conn<'_> {
     }
 
     /// As long as nobody has shown a key here, the time for everything is short.
-    fn limits(&self) -> Limits {
+    fn limits(&self) -> ServerLimits {
         let mut limits = self.shared.limits.clone();
         if !self.known {
             limits.idle_time = limits.idle_time.min(limits.stranger_time);
@@ -203,7 +208,7 @@ impl Conn<'_> {
         limits
     }
 
-    fn read_request(&mut self, limits: &Limits) -> Result<Head, Fault> {
+    fn read_request(&mut self, limits: &ServerLimits) -> Result<RequestHead, Fault> {
         let mut head = self.read_head(limits)?;
         if self.shared.handler.knows(&head.request) {
             self.believe();
@@ -237,7 +242,7 @@ impl Conn<'_> {
         Ok(head)
     }
 
-    fn read_head(&mut self, limits: &Limits) -> Result<Head, Fault> {
+    fn read_head(&mut self, limits: &ServerLimits) -> Result<RequestHead, Fault> {
         let idle_until = clock::now().mono + limits.idle_time;
         let mut until = None;
         let mut searched = 0;
@@ -310,7 +315,7 @@ impl Conn<'_> {
         }
     }
 
-    fn read_chunks(&mut self, limits: &Limits, until: Mono) -> Result<Vec<u8>, Fault> {
+    fn read_chunks(&mut self, limits: &ServerLimits, until: Mono) -> Result<Vec<u8>, Fault> {
         let mut body = Vec::new();
         loop {
             let line = self.line(until)?;
@@ -396,7 +401,12 @@ impl Conn<'_> {
         Ok(())
     }
 
-    fn respond(&mut self, response: &Response, frame: &Frame, keep: bool) -> io::Result<()> {
+    fn respond(
+        &mut self,
+        response: &Response,
+        frame: &AnswerFraming,
+        keep: bool,
+    ) -> io::Result<()> {
         let mut bytes = head_of(response, frame, keep).into_bytes();
         if !frame.head_only {
             bytes.extend_from_slice(&response.body);
@@ -406,7 +416,7 @@ impl Conn<'_> {
 
     /// The server's own error, after which the connection ends.
     fn complain(&mut self, what: &Response) {
-        let frame = Frame {
+        let frame = AnswerFraming {
             http_10: false,
             head_only: false,
             keep: false,
@@ -423,7 +433,7 @@ pub(super) fn turn_away(socket: &TcpStream, why: &io::Error) {
     // Unread input would turn our last words into a reset.
     let _ = ready(socket, PollFlags::IN, clock::now().mono + TURN_AWAY_TIME);
     let _ = stream.read(&mut [0; READ_BYTES]);
-    let frame = Frame {
+    let frame = AnswerFraming {
         http_10: false,
         head_only: false,
         keep: false,
@@ -448,7 +458,7 @@ fn ready(socket: &TcpStream, interest: PollFlags, until: Mono) -> io::Result<()>
     link::wait(&mut [PollFd::new(socket, interest)], Some(left))
 }
 
-fn too_large(limits: &Limits) -> Fault {
+fn too_large(limits: &ServerLimits) -> Fault {
     let message = format!("the body is over {} bytes", limits.body_bytes);
     Fault::Answer(413, "body_too_large", message)
 }

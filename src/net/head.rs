@@ -27,7 +27,7 @@ pub(super) enum Fault {
 }
 
 /// A request's first part, with what the server itself must know of it.
-pub(super) struct Head {
+pub(super) struct RequestHead {
     pub(super) request: Request,
     pub(super) http_10: bool,
     pub(super) keep: bool,
@@ -44,7 +44,7 @@ pub(super) enum Framing {
 }
 
 /// The key of a correct WebSocket handshake, or what to answer to anything else.
-pub(super) fn handshake(head: &Head) -> Result<String, Response> {
+pub(super) fn handshake(head: &RequestHead) -> Result<String, Response> {
     let request = &head.request;
     let upgrades = request.wants_socket() && lists(request, "connection", "upgrade");
     if !upgrades || head.http_10 || head.head_only || request.method != "GET" {
@@ -79,14 +79,14 @@ pub(super) fn handshake(head: &Head) -> Result<String, Response> {
 }
 
 /// How an answer is framed on the wire.
-pub(super) struct Frame {
+pub(super) struct AnswerFraming {
     pub(super) http_10: bool,
     pub(super) head_only: bool,
     pub(super) keep: bool,
 }
 
-impl Frame {
-    pub(super) fn of(head: &Head) -> Self {
+impl AnswerFraming {
+    pub(super) fn of(head: &RequestHead) -> Self {
         Self {
             http_10: head.http_10,
             head_only: head.head_only,
@@ -109,7 +109,7 @@ pub(super) fn end_of_head(buf: &[u8], from: usize) -> Option<usize> {
     })
 }
 
-pub(super) fn parse_head(bytes: &[u8]) -> Result<Head, Fault> {
+pub(super) fn parse_head(bytes: &[u8]) -> Result<RequestHead, Fault> {
     let mut slots = [httparse::EMPTY_HEADER; HEADERS];
     let mut parsed = httparse::Request::new(&mut slots);
     match parsed.parse(bytes) {
@@ -156,7 +156,7 @@ pub(super) fn parse_head(bytes: &[u8]) -> Result<Head, Fault> {
     } else {
         !lists(&request, "connection", "close")
     };
-    Ok(Head {
+    Ok(RequestHead {
         http_10,
         keep,
         head_only: method == "HEAD",
@@ -249,7 +249,7 @@ pub(super) fn chunk_size(line: &[u8]) -> Option<usize> {
     usize::from_str_radix(digits, 16).ok()
 }
 
-pub(super) fn head_of(response: &Response, frame: &Frame, keep: bool) -> String {
+pub(super) fn head_of(response: &Response, frame: &AnswerFraming, keep: bool) -> String {
     use std::fmt::Write;
     let status = response.status;
     let mut head = format!("HTTP/1.1 {status} {}\r\n", reason(status));

@@ -114,7 +114,7 @@ impl Response {
 }
 
 /// What a handler wants done with the connection.
-pub enum Outcome {
+pub enum HandlerOutcome {
     /// Answer, and keep the connection for the next request.
     Respond(Response),
     /// Answer the WebSocket handshake, then give the socket to this; the connection's thread ends with it.

@@ -57,12 +57,12 @@ impl<S: Pollable> Pollable for Skipping<S> {
 }
 
 /// See the module. The socket under it must be non-blocking.
-pub struct Link<S> {
+pub struct WebSocketLink<S> {
     socket: WebSocket<S>,
     unsent: bool,
 }
 
-impl<S: Pollable> Link<S> {
+impl<S: Pollable> WebSocketLink<S> {
     /// Wraps an open WebSocket whose socket the caller has made non-blocking.
     pub fn new(socket: WebSocket<S>) -> Self {
         Self {
@@ -76,7 +76,7 @@ impl<S: Pollable> Link<S> {
         self.socket.get_ref()
     }
 
-    /// Queues a message and sends as much as the socket takes; [`Link::wait`] goes on with the rest.
+    /// Queues a message and sends as much as the socket takes; [`WebSocketLink::wait`] goes on with the rest.
     ///
     /// # Errors
     /// When the link is over, or its outgoing buffer is full.

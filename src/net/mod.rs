@@ -11,9 +11,9 @@ pub mod skip;
 #[cfg(test)]
 mod tests;
 
-pub use http::{Outcome, Request, Response};
-pub use link::{Link, LinkError};
-pub use server::{Handler, Limits, Server};
+pub use http::{HandlerOutcome, Request, Response};
+pub use link::{LinkError, WebSocketLink};
+pub use server::{Handler, Server, ServerLimits};
 
-/// A WebSocket on a plain socket, as the server hands it over: the socket is non-blocking, ready for a [`Link`].
+/// A WebSocket on a plain socket, as the server hands it over: the socket is non-blocking, ready for a [`WebSocketLink`].
 pub type Socket = tungstenite::WebSocket<std::net::TcpStream>;

@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::conn;
 use super::head::plain;
-use super::http::{Outcome, Request, Response};
+use super::http::{HandlerOutcome, Request, Response};
 use super::link;
 use crate::sys::wake::Wake;
 use crate::sys::{clock, limits, thread};
@@ -25,7 +25,7 @@ use crate::time::Mono;
 /// server leaves the body of the answer away.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request.
-    fn handle(&self, request: Request) -> Outcome;
+    fn handle(&self, request: Request) -> HandlerOutcome;
 
     /// Whether a request shows by its head that its sender may ask; its body is not read yet. Asked again after the answer,
     /// for where only answers tell who may. Who is not known is a stranger: may be put out in the middle of an answer, and
@@ -42,7 +42,7 @@ pub trait Handler: Send + Sync + 'static {
 
 /// Bounds on what a stranger can make the server hold.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct ServerLimits {
     /// Connections at one time, WebSockets aside. When all are taken, one is closed to make room: the oldest of a stranger,
     /// of those who have asked for something before those who have not yet, else the one that has waited longest for a
     /// request, else one that does not read its answer; if all are at work for somebody known, the new one gets 503.
@@ -72,7 +72,7 @@ pub struct Limits {
     pub newcomer_time: Duration,
 }
 
-impl Default for Limits {
+impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 64,
@@ -105,7 +105,7 @@ const NEWCOMERS_RETRY: Duration = Duration::from_millis(10);
 const STACK_KIB: usize = 512;
 
 /// One connection as the rest of the server sees it.
-struct Entry {
+struct OpenConnection {
     /// A second descriptor of the same socket: shutting it down wakes the thread.
     socket: Arc<TcpStream>,
     thread: Option<thread::Handle>,
@@ -134,7 +134,7 @@ pub(super) enum Doing {
     Leaving,
 }
 
-impl Entry {
+impl OpenConnection {
     /// Who is closed first when room is needed; `None` for whom never. Anybody of this machine can connect, so those who
     /// have shown no key must not keep out those who have one. Among them it is the oldest, and last of all who has not
     /// asked for anything: a newcomer is about to show a key.
@@ -155,16 +155,16 @@ impl Entry {
 }
 
 /// What the accept thread, the connections and the owner share.
-pub(super) struct Shared {
-    pub(super) limits: Limits,
+pub(super) struct ServerState {
+    pub(super) limits: ServerLimits,
     pub(super) handler: Arc<dyn Handler>,
     stopping: AtomicBool,
     /// A leaf lock: held to look or change, never across IO that can block.
-    entries: Mutex<HashMap<u64, Entry>>,
+    entries: Mutex<HashMap<u64, OpenConnection>>,
     wake: Wake,
 }
 
-impl Shared {
+impl ServerState {
     pub(super) fn stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -184,7 +184,7 @@ impl Shared {
         self.change(id, |entry| entry.known = true)
     }
 
-    fn change(&self, id: u64, change: impl FnOnce(&mut Entry)) -> bool {
+    fn change(&self, id: u64, change: impl FnOnce(&mut OpenConnection)) -> bool {
         self.entries.lock().get_mut(&id).map(change).is_some()
     }
 
@@ -230,12 +230,13 @@ impl Shared {
             return false;
         }
         let first = first_to_go(&entries).and_then(|id| entries.get(&id));
-        let young = |e: &Entry| clock::now().mono.since(e.accepted) < self.limits.newcomer_time;
+        let young =
+            |e: &OpenConnection| clock::now().mono.since(e.accepted) < self.limits.newcomer_time;
         first.is_some_and(|e| e.is_newcomer() && e.doing != Doing::Leaving && young(e))
     }
 }
 
-fn first_to_go(entries: &HashMap<u64, Entry>) -> Option<u64> {
+fn first_to_go(entries: &HashMap<u64, OpenConnection>) -> Option<u64> {
     let callers = entries.iter().filter(|(_, e)| !e.refused && !e.socketed);
     let all = callers.filter_map(|(id, e)| Some((e.turn_to_go()?, *id)));
     all.min().map(|(_, id)| id)
@@ -250,7 +251,7 @@ enum Room {
 /// A running server; dropping it stops accepting and closes its connections.
 pub struct Server {
     addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     accepting: thread::Handle,
 }
 
@@ -262,12 +263,12 @@ impl Server {
     pub fn start(
         name: &str,
         listener: TcpListener,
-        limits: Limits,
+        limits: ServerLimits,
         handler: Arc<dyn Handler>,
     ) -> io::Result<Self> {
         let addr = listener.local_addr()?;
         listener.set_nonblocking(true)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ServerState {
             limits,
             handler,
             stopping: AtomicBool::new(false),
@@ -325,7 +326,7 @@ impl Drop for Server {
     }
 }
 
-fn accept_all(name: &str, listener: &TcpListener, shared: &Arc<Shared>) {
+fn accept_all(name: &str, listener: &TcpListener, shared: &Arc<ServerState>) {
     let mut next_id = 0u64;
     let mut pause = None;
     let mut spare = spare();
@@ -385,7 +386,7 @@ fn spare() -> Option<File> {
 }
 
 /// Gives a connection its thread.
-fn admit(name: &str, id: u64, stream: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
+fn admit(name: &str, id: u64, stream: TcpStream, shared: &Arc<ServerState>) -> io::Result<()> {
     let refused = match shared.make_room() {
         Room::Serve => false,
         Room::Refuse => true,
@@ -402,13 +403,13 @@ fn attend(
     name: &str,
     id: u64,
     socket: &Arc<TcpStream>,
-    shared: &Arc<Shared>,
+    shared: &Arc<ServerState>,
     refused: bool,
 ) -> io::Result<()> {
     let stream = socket.try_clone()?;
     let socket = socket.clone();
     let now = clock::now().mono;
-    let entry = Entry {
+    let entry = OpenConnection {
         socket: socket.clone(),
         thread: None,
         accepted: now,
@@ -433,7 +434,7 @@ fn attend(
 }
 
 /// Takes a connection off the list, however its thread ends.
-struct Leave(Arc<Shared>, u64);
+struct Leave(Arc<ServerState>, u64);
 
 impl Drop for Leave {
     fn drop(&mut self) {

@@ -46,7 +46,7 @@ enum At {
 
 /// A message in several frames, of which some have come.
 #[derive(Debug, Default)]
-struct Message {
+struct PartialMessage {
     bytes: u64,
     over: bool,
 }
@@ -92,7 +92,7 @@ pub struct Skipping<S> {
     /// Made here, and not given out yet.
     out: Queue,
     header: Vec<u8>,
-    message: Message,
+    message: PartialMessage,
     /// The frame in hand ends its message.
     last: bool,
     kept: Vec<u8>,
@@ -109,7 +109,7 @@ impl<S> Skipping<S> {
             raw: Queue::default(),
             out: Queue::default(),
             header: Vec::new(),
-            message: Message::default(),
+            message: PartialMessage::default(),
             last: false,
             kept: Vec::new(),
             received: 0,
@@ -204,7 +204,7 @@ impl<S> Skipping<S> {
             return;
         }
         if self.last {
-            self.message = Message::default();
+            self.message = PartialMessage::default();
         }
         self.out.add(&header);
         self.at = At::Through(length);

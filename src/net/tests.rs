@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tungstenite::{Message, client::IntoClientRequest};
 
 use super::link::LinkError;
-use super::{Handler, Limits, Link, Outcome, Request, Response, Server};
+use super::{Handler, HandlerOutcome, Request, Response, Server, ServerLimits, WebSocketLink};
 use crate::sys::clock;
 use crate::sys::wake::Wake;
 
@@ -25,11 +25,11 @@ struct Echo {
 }
 
 impl Handler for Echo {
-    fn handle(&self, request: Request) -> Outcome {
+    fn handle(&self, request: Request) -> HandlerOutcome {
         match request.path.as_str() {
-            "/socket" => Outcome::Upgrade(Box::new(|socket| {
+            "/socket" => HandlerOutcome::Upgrade(Box::new(|socket| {
                 let wake = Wake::new().expect("descriptors");
-                let mut link = Link::new(socket);
+                let mut link = WebSocketLink::new(socket);
                 loop {
                     match link.next() {
                         Ok(Some(m)) if m.is_text() || m.is_binary() => {
@@ -44,12 +44,12 @@ impl Handler for Echo {
             "/wait" => {
                 self.begun.send(()).expect("test waits");
                 let _ = self.go.recv_timeout(PATIENCE);
-                Outcome::Respond(Response::text(200, "done"))
+                HandlerOutcome::Respond(Response::text(200, "done"))
             }
             // More than the buffers of a connection that nobody reads take.
-            "/much" => Outcome::Respond(Response::text(200, "x".repeat(32 * 1024 * 1024))),
+            "/much" => HandlerOutcome::Respond(Response::text(200, "x".repeat(32 * 1024 * 1024))),
             "/bug" => panic!("a bug, made on purpose"),
-            _ => Outcome::Respond(Response::text(
+            _ => HandlerOutcome::Respond(Response::text(
                 200,
                 format!(
                     "{} {} {:?} {}",
@@ -67,7 +67,7 @@ impl Handler for Echo {
 struct Guarded(Echo);
 
 impl Handler for Guarded {
-    fn handle(&self, request: Request) -> Outcome {
+    fn handle(&self, request: Request) -> HandlerOutcome {
         self.0.handle(request)
     }
 
@@ -80,7 +80,7 @@ impl Handler for Guarded {
 struct Learning(Echo, Mutex<bool>);
 
 impl Handler for Learning {
-    fn handle(&self, request: Request) -> Outcome {
+    fn handle(&self, request: Request) -> HandlerOutcome {
         *self.1.lock() |= request.bearer() == Some("k");
         self.0.handle(request)
     }
@@ -96,11 +96,11 @@ struct World {
     go: Sender<()>,
 }
 
-fn world(limits: Limits) -> World {
+fn world(limits: ServerLimits) -> World {
     world_of(limits, |echo| Arc::new(echo))
 }
 
-fn world_of(limits: Limits, handler: impl FnOnce(Echo) -> Arc<dyn Handler>) -> World {
+fn world_of(limits: ServerLimits, handler: impl FnOnce(Echo) -> Arc<dyn Handler>) -> World {
     let (begun_in, begun) = unbounded();
     let (go, go_out) = bounded(16);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -168,7 +168,7 @@ fn ask(world: &World, text: &str) -> (String, String) {
 
 #[test]
 fn a_client_asks_twice_over_one_connection() {
-    let w = world(Limits::default());
+    let w = world(ServerLimits::default());
     let mut c = Client::of(&w);
     c.say("GET /a?x=1%202&y=a+b HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(
@@ -184,7 +184,7 @@ fn a_client_asks_twice_over_one_connection() {
 
 #[test]
 fn requests_sent_at_once_are_answered_in_order() {
-    let w = world(Limits::default());
+    let w = world(ServerLimits::default());
     let mut c = Client::of(&w);
     c.say("GET /1 HTTP/1.1\r\n\r\nPOST /2 HTTP/1.1\r\nContent-Length: 1\r\n\r\nxGET /3 HTTP/1.1\r\n\r\n");
     assert_eq!(c.hear().1, "GET /1 [] ");
@@ -194,7 +194,7 @@ fn requests_sent_at_once_are_answered_in_order() {
 
 #[test]
 fn a_client_that_wants_to_leave_is_let_go() {
-    let w = world(Limits::default());
+    let w = world(ServerLimits::default());
     for head in [
         "GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
         "GET / HTTP/1.0\r\n\r\n",
@@ -214,7 +214,7 @@ fn a_client_that_wants_to_leave_is_let_go() {
 
 #[test]
 fn a_body_in_chunks_arrives_whole() {
-    let w = world(Limits::default());
+    let w = world(ServerLimits::default());
     let mut c = Client::of(&w);
     c.say("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
     c.say("a;x=y\r\n0123456789\r\n0\r\nTrailer: t\r\n\r\nGET /next HTTP/1.1\r\n\r\n");
@@ -224,7 +224,7 @@ fn a_body_in_chunks_arrives_whole() {
 
 #[test]
 fn a_careful_client_is_told_to_go_on_with_its_body() {
-    let w = world(Limits::default());
+    let w = world(ServerLimits::default());
     let mut c = Client::of(&w);
     c.say("POST / HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
     assert_eq!(c.head(), ["HTTP/1.1 100 Continue"]);
@@ -234,7 +234,7 @@ fn a_careful_client_is_told_to_go_on_with_its_body() {
 
 #[test]
 fn head_gets_the_head_alone() {
-    let w = world(Limits::default());
+    let w = world(ServerLimits::default());
     let mut c = Client::of(&w);
     c.say("HEAD / HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n");
     assert!(c.head().contains(&"content-length: 9".to_owned()));
@@ -243,10 +243,10 @@ fn head_gets_the_head_alone() {
 
 #[test]
 fn too_much_is_refused_before_it_is_held() {
-    let limits = Limits {
+    let limits = ServerLimits {
         body_bytes: 8,
         head_bytes: 200,
-        ..Limits::default()
+        ..ServerLimits::default()
     };
     let w = world(limits);
     let (status, body) = ask(&w, "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n");
@@ -265,7 +265,7 @@ fn too_much_is_refused_before_it_is_held() {
 
 #[test]
 fn what_two_readers_could_read_differently_is_refused() {
-    let w = world(Limits::default());
+    let w = world(ServerLimits::default());
     for head in [
         "nonsense\r\n\r\n",
         "GET / HTTP/9.9\r\n\r\n",
@@ -295,10 +295,10 @@ fn what_two_readers_could_read_differently_is_refused() {
 
 #[test]
 fn a_head_that_trickles_is_cut_off() {
-    let w = world(Limits {
+    let w = world(ServerLimits {
         head_time: Duration::from_millis(100),
         idle_time: PATIENCE,
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let mut c = Client::of(&w);
     c.say("GET / HTTP/1.1\r\nX");
@@ -308,9 +308,9 @@ fn a_head_that_trickles_is_cut_off() {
 
 #[test]
 fn a_body_that_trickles_is_cut_off() {
-    let w = world(Limits {
+    let w = world(ServerLimits {
         body_time: Duration::from_millis(100),
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let mut c = Client::of(&w);
     c.say("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab");
@@ -319,18 +319,18 @@ fn a_body_that_trickles_is_cut_off() {
 
 #[test]
 fn a_connection_left_idle_is_closed_without_a_word() {
-    let w = world(Limits {
+    let w = world(ServerLimits {
         idle_time: Duration::from_millis(100),
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     assert_eq!(Client::of(&w).ends(), "");
 }
 
 #[test]
 fn a_full_server_says_so_and_serves_again_when_there_is_room() {
-    let w = world(Limits {
+    let w = world(ServerLimits {
         connections: 1,
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let mut busy = Client::of(&w);
     busy.say("GET /wait HTTP/1.1\r\nConnection: close\r\n\r\n");
@@ -350,9 +350,9 @@ fn a_full_server_says_so_and_serves_again_when_there_is_room() {
 
 #[test]
 fn strangers_who_only_hold_connections_open_keep_nobody_out() {
-    let w = world(Limits {
+    let w = world(ServerLimits {
         connections: 4,
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let mut held: Vec<Client> = (0..40)
         .map(|_| {
@@ -368,10 +368,10 @@ fn strangers_who_only_hold_connections_open_keep_nobody_out() {
 
 #[test]
 fn a_newcomer_has_time_to_show_its_key_however_many_come_after_it() {
-    let limits = Limits {
+    let limits = ServerLimits {
         connections: 2,
         newcomer_time: PATIENCE,
-        ..Limits::default()
+        ..ServerLimits::default()
     };
     let w = world_of(limits, |echo| Arc::new(Guarded(echo)));
     let mut slow = Client::of(&w);
@@ -398,9 +398,9 @@ fn deaf(w: &World, headers: &str) -> Client {
 
 #[test]
 fn strangers_who_do_not_read_their_answers_keep_nobody_out() {
-    let w = world(Limits {
+    let w = world(ServerLimits {
         connections: 4,
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let _held: Vec<Client> = (0..12).map(|_| deaf(&w, "")).collect();
     for _ in 0..8 {
@@ -410,9 +410,9 @@ fn strangers_who_do_not_read_their_answers_keep_nobody_out() {
 
 #[test]
 fn strangers_are_put_out_before_anybody_who_has_shown_the_key() {
-    let limits = Limits {
+    let limits = ServerLimits {
         connections: 4,
-        ..Limits::default()
+        ..ServerLimits::default()
     };
     let w = world_of(limits, |echo| Arc::new(Guarded(echo)));
     let mut owner = Client::of(&w);
@@ -435,10 +435,10 @@ fn strangers_are_put_out_before_anybody_who_has_shown_the_key() {
 
 #[test]
 fn where_only_answers_tell_who_is_known_a_key_that_is_refused_tells_nothing() {
-    let limits = Limits {
+    let limits = ServerLimits {
         connections: 2,
         stranger_time: Duration::from_millis(100),
-        ..Limits::default()
+        ..ServerLimits::default()
     };
     let w = world_of(limits, |echo| Arc::new(Learning(echo, Mutex::new(false))));
     let mut known = Client::of(&w);
@@ -457,9 +457,9 @@ fn where_only_answers_tell_who_is_known_a_key_that_is_refused_tells_nothing() {
 
 #[test]
 fn the_body_of_a_stranger_is_not_even_read() {
-    let limits = Limits {
+    let limits = ServerLimits {
         stranger_body_bytes: 0,
-        ..Limits::default()
+        ..ServerLimits::default()
     };
     let w = world_of(limits, |echo| Arc::new(Guarded(echo)));
     let mut c = Client::of(&w);
@@ -472,7 +472,7 @@ fn the_body_of_a_stranger_is_not_even_read() {
 
 #[test]
 fn a_bug_in_an_answer_costs_one_answer() {
-    let w = world(Limits::default());
+    let w = world(ServerLimits::default());
     let mut c = Client::of(&w);
     c.say("GET /bug HTTP/1.1\r\n\r\nGET /after HTTP/1.1\r\n\r\n");
     assert_eq!(c.hear().0, "HTTP/1.1 500 Internal Server Error");
@@ -490,10 +490,10 @@ fn socket(w: &World) -> tungstenite::WebSocket<TcpStream> {
 
 #[test]
 fn websockets_take_no_place_from_callers_and_one_too_many_is_told_how_many_there_may_be() {
-    let w = world(Limits {
+    let w = world(ServerLimits {
         connections: 1,
         sockets: 3,
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let _links: Vec<_> = (0..3).map(|_| socket(&w)).collect();
     let mut caller = Client::of(&w);
@@ -510,7 +510,7 @@ fn websockets_take_no_place_from_callers_and_one_too_many_is_told_how_many_there
 
 #[test]
 fn a_websocket_is_opened_and_echoes() {
-    let w = world(Limits::default());
+    let w = world(ServerLimits::default());
     let mut s = socket(&w);
     s.send(Message::text("hello")).expect("open");
     assert_eq!(s.read().expect("open"), Message::text("hello"));
@@ -520,9 +520,9 @@ fn a_websocket_is_opened_and_echoes() {
 
 #[test]
 fn a_message_over_the_limit_closes_the_websocket_with_1009() {
-    let w = world(Limits {
+    let w = world(ServerLimits {
         frame_bytes: 100,
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let mut s = socket(&w);
     s.send(Message::binary(vec![0; 100])).expect("open");
@@ -536,7 +536,7 @@ fn a_message_over_the_limit_closes_the_websocket_with_1009() {
 
 #[test]
 fn a_path_that_is_a_websocket_tells_a_plain_client_so() {
-    let w = world(Limits::default());
+    let w = world(ServerLimits::default());
     let (status, body) = ask(&w, "GET /socket HTTP/1.1\r\n\r\n");
     assert_eq!(status, "HTTP/1.1 426 Upgrade Required");
     assert!(body.contains("ws://"), "{body}");
@@ -548,7 +548,7 @@ fn a_path_that_is_a_websocket_tells_a_plain_client_so() {
 
 #[test]
 fn stopping_wakes_everybody_and_lets_answers_finish() {
-    let w = world(Limits::default());
+    let w = world(ServerLimits::default());
     let mut idle = Client::of(&w);
     idle.say("GET / HTTP/1.1\r\n\r\n").hear();
     let mut s = socket(&w);
@@ -569,11 +569,11 @@ fn a_closed_link_says_why() {
     let (send, told) = bounded(1);
     struct Once(Sender<Option<(u16, String)>>);
     impl Handler for Once {
-        fn handle(&self, _: Request) -> Outcome {
+        fn handle(&self, _: Request) -> HandlerOutcome {
             let told = self.0.clone();
-            Outcome::Upgrade(Box::new(move |socket| {
+            HandlerOutcome::Upgrade(Box::new(move |socket| {
                 let wake = Wake::new().expect("descriptors");
-                let mut link = Link::new(socket);
+                let mut link = WebSocketLink::new(socket);
                 loop {
                     match link.next() {
                         Err(LinkError::Closed(why)) => return told.send(why).expect("test waits"),
@@ -585,8 +585,13 @@ fn a_closed_link_says_why() {
         }
     }
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let server =
-        Server::start("test", listener, Limits::default(), Arc::new(Once(send))).expect("threads");
+    let server = Server::start(
+        "test",
+        listener,
+        ServerLimits::default(),
+        Arc::new(Once(send)),
+    )
+    .expect("threads");
     let stream = TcpStream::connect(server.addr()).expect("connect");
     let (mut s, _) =
         tungstenite::client(format!("ws://{}/", server.addr()), stream).expect("a handshake");

@@ -2,7 +2,7 @@
 //! some for seconds, some with a stricter guard against pastes ever after ([injection 1.1](crate::docs::injection#1.1)).
 //! Viewers' terminals are not asked (`questions`), so each question is answered once.
 
-use super::scanner::Found;
+use super::scanner::Sequence;
 use super::{Screen, Told};
 
 /// The most that one piece of output can make us say; a flood of questions is a mistake or an attack.
@@ -11,12 +11,12 @@ const ANSWERS_MAX: usize = 4096;
 const TITLE_MAX: usize = 256;
 impl Screen {
     /// Acts on a sequence; everything up to and with it is on the picture.
-    pub(super) fn found(&mut self, found: &Found) {
+    pub(super) fn found(&mut self, found: &Sequence) {
         self.remember(found);
         match found {
-            Found::Device(..) | Found::Escape(_) | Found::Control(_) => {}
-            Found::Csi(body, last) => self.asked(body, *last),
-            Found::Osc(body) => match body.as_slice() {
+            Sequence::Device(..) | Sequence::Escape(_) | Sequence::Control(_) => {}
+            Sequence::Csi(body, last) => self.asked(body, *last),
+            Sequence::Osc(body) => match body.as_slice() {
                 b"10;?" => self.say("\x1b]10;rgb:cccc/cccc/cccc\x1b\\"),
                 b"11;?" => self.say("\x1b]11;rgb:0000/0000/0000\x1b\\"),
                 [b'0' | b'2', b';', title @ ..] => {

@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub use modes::Modes;
 pub use picture::{Cells, Nearby};
 pub use questions::Unasked;
-pub use settings::Settings;
+pub use settings::TerminalSettings;
 
 use crate::msg::Size;
 use replay::Saved;
@@ -42,7 +42,7 @@ pub enum Told {
 pub struct Screen {
     parser: vt100::Parser,
     scanner: Scanner,
-    settings: Settings,
+    settings: TerminalSettings,
     /// The saved cursor of each page.
     saved: [Option<Saved>; 2],
     /// The beginning of a sequence or letter whose end has not come.
@@ -62,7 +62,7 @@ impl Screen {
         Self {
             parser: parser(size),
             scanner: Scanner::default(),
-            settings: Settings::default(),
+            settings: TerminalSettings::default(),
             saved: [None, None],
             begun: Vec::new(),
             answers: Vec::new(),
@@ -153,7 +153,7 @@ impl Screen {
     }
 
     /// What the program has switched in its terminal.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &TerminalSettings {
         &self.settings
     }
 

@@ -2,7 +2,7 @@
 //! its answer would reach the program as keys, or the viewer's own shell after he has left. So viewers are shown the output
 //! without the questions in it. Pure: bytes in, bytes out.
 
-use super::scanner::{Found, Scanner};
+use super::scanner::{Scanner, Sequence};
 
 /// The longest beginning of a sequence that is kept back until its end shows what it is.
 const HELD_MAX: usize = 2048;
@@ -39,18 +39,18 @@ impl Unasked {
     }
 }
 
-impl Found {
+impl Sequence {
     /// Whether a terminal would answer (ECMA-48, xterm's control sequences, and the protocols of kitty).
     pub fn is_question(&self) -> bool {
         match self {
-            Found::Csi(body, last) => asks(body, *last),
+            Sequence::Csi(body, last) => asks(body, *last),
             // One of several values may be asked for while others are set.
-            Found::Osc(body) => body
+            Sequence::Osc(body) => body
                 .split(|byte| matches!(byte, b';' | b'='))
                 .any(|part| part == b"?"),
             // DECRQSS and XTGETTCAP; a command for graphics is answered unless it says otherwise.
-            Found::Device(b'P', body) => body.starts_with(b"$q") || body.starts_with(b"+q"),
-            Found::Device(_, body) => {
+            Sequence::Device(b'P', body) => body.starts_with(b"$q") || body.starts_with(b"+q"),
+            Sequence::Device(_, body) => {
                 let options = body.split(|byte| *byte == b';').next().unwrap_or_default();
                 body.starts_with(b"G")
                     && options
@@ -58,8 +58,8 @@ impl Found {
                         .any(|option| option.ends_with(b"a=q"))
             }
             // DECID, an old spelling of DA1.
-            Found::Escape(body) => body == b"Z",
-            Found::Control(control) => *control == 0x05,
+            Sequence::Escape(body) => body == b"Z",
+            Sequence::Control(control) => *control == 0x05,
         }
     }
 }

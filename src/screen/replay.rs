@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::scanner::Found;
+use super::scanner::Sequence;
 use super::settings::Charsets;
 use super::{Screen, parser};
 
@@ -29,11 +29,11 @@ pub(super) struct Saved {
 
 impl Screen {
     /// Keeps what a sequence switches; it is on the picture already.
-    pub(super) fn remember(&mut self, found: &Found) {
+    pub(super) fn remember(&mut self, found: &Sequence) {
         let page = self.settings.page();
         let saves = match found {
-            Found::Escape(body) => body == b"7",
-            Found::Csi(body, last) => match (body.as_slice(), last) {
+            Sequence::Escape(body) => body == b"7",
+            Sequence::Csi(body, last) => match (body.as_slice(), last) {
                 (b"?1048", b'h') => true,
                 (b"", b's') => !self.settings.is_on(69),
                 // It comes back to the cursor that it saved when the second page was shown.
@@ -49,20 +49,20 @@ impl Screen {
         if saves {
             self.saved[usize::from(self.settings.page().is_some())] = Some(self.cursor_now());
         }
-        if matches!(found, Found::Escape(body) if body == b"c") {
+        if matches!(found, Sequence::Escape(body) if body == b"c") {
             self.saved = [None, None];
         }
     }
 
     /// What the emulator does not know, as something it does.
-    fn in_other_words(&self, found: &Found) -> Option<&'static [u8]> {
+    fn in_other_words(&self, found: &Sequence) -> Option<&'static [u8]> {
         match found {
-            Found::Escape(body) => match body.as_slice() {
+            Sequence::Escape(body) => match body.as_slice() {
                 b"D" => Some(b"\n"),
                 b"E" => Some(b"\r\n"),
                 _ => None,
             },
-            Found::Csi(body, last) => match (body.as_slice(), last) {
+            Sequence::Csi(body, last) => match (body.as_slice(), last) {
                 (b"", b's') if !self.settings.is_on(69) => Some(b"\x1b7"),
                 (b"?1048", b'h') => Some(b"\x1b7"),
                 (b"", b'u') | (b"?1048", b'l') => Some(b"\x1b8"),
@@ -87,7 +87,7 @@ impl Screen {
     }
 
     /// As feeding the emulator, while small letters are lines: it knows no character sets.
-    pub(super) fn draw_lines(&mut self, bytes: &[u8]) -> (usize, Option<Found>) {
+    pub(super) fn draw_lines(&mut self, bytes: &[u8]) -> (usize, Option<Sequence>) {
         let mut drawn = Vec::with_capacity(bytes.len());
         for (at, byte) in bytes.iter().enumerate() {
             let inside = self.scanner.inside() > 0;

@@ -32,7 +32,7 @@ pub struct Scanner {
 
 /// A sequence that concerns somebody.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Sequence {
     /// Parameters, then the final letter.
     Csi(Vec<u8>, u8),
     /// Without introducer and terminator.
@@ -48,7 +48,7 @@ pub enum Found {
 impl Scanner {
     /// How many bytes are before the end of the next sequence that concerns somebody, and the sequence; all of them if
     /// there is none.
-    pub fn next(&mut self, bytes: &[u8]) -> (usize, Option<Found>) {
+    pub fn next(&mut self, bytes: &[u8]) -> (usize, Option<Sequence>) {
         let mut at = 0;
         while at < bytes.len() {
             if self.place == Place::Text {
@@ -62,7 +62,7 @@ impl Scanner {
                     0x1b => self.place = Place::Escape,
                     control => {
                         self.found = 1;
-                        return (at, Some(Found::Control(control)));
+                        return (at, Some(Sequence::Control(control)));
                     }
                 }
                 self.body.clear();
@@ -93,7 +93,7 @@ impl Scanner {
     }
 
     /// The next byte of a sequence.
-    fn byte(&mut self, byte: u8) -> Option<Found> {
+    fn byte(&mut self, byte: u8) -> Option<Sequence> {
         match (self.place, byte) {
             (_, 0x18 | 0x1a) => self.place = Place::Text,
             // A string ends with `ESC \`, and the escape alone ends it for the emulator.
@@ -121,7 +121,7 @@ impl Scanner {
         self.length = 1;
     }
 
-    fn escape(&mut self, byte: u8) -> Option<Found> {
+    fn escape(&mut self, byte: u8) -> Option<Sequence> {
         if self.body.is_empty() {
             self.place = match byte {
                 b'[' => Place::Csi,
@@ -140,14 +140,14 @@ impl Scanner {
                 self.place = Place::Text;
                 self.found = self.length;
                 self.body.push(byte);
-                return Some(Found::Escape(std::mem::take(&mut self.body)));
+                return Some(Sequence::Escape(std::mem::take(&mut self.body)));
             }
             _ => {}
         }
         None
     }
 
-    fn string(&mut self, byte: u8) -> Option<Found> {
+    fn string(&mut self, byte: u8) -> Option<Sequence> {
         let place = self.place;
         let body = std::mem::take(&mut self.body);
         self.found = self.length;
@@ -158,13 +158,13 @@ impl Scanner {
             self.begin();
         }
         match place {
-            Place::Osc => Some(Found::Osc(body)),
-            Place::String(kind) => Some(Found::Device(kind, body)),
+            Place::Osc => Some(Sequence::Osc(body)),
+            Place::String(kind) => Some(Sequence::Device(kind, body)),
             _ => None,
         }
     }
 
-    fn csi(&mut self, last: u8) -> Option<Found> {
+    fn csi(&mut self, last: u8) -> Option<Sequence> {
         let marked = || self.body.iter().any(|byte| !matches!(byte, b'0'..=b';'));
         let concerns = match last {
             b'c' | b'h' | b'l' | b'n' | b'p' | b'q' | b'r' | b's' | b't' | b'u' | b'x' | b'g' => {
@@ -174,6 +174,6 @@ impl Scanner {
             b'm' | b'f' | b'S' | b'v' | b'w' | b'y' | b'|' => marked(),
             _ => false,
         };
-        concerns.then(|| Found::Csi(std::mem::take(&mut self.body), last))
+        concerns.then(|| Sequence::Csi(std::mem::take(&mut self.body), last))
     }
 }

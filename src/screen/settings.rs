@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::scanner::Found;
+use super::scanner::Sequence;
 
 /// How many modes, colours and saved flags of a kind are remembered; the oldest are forgotten.
 const KEPT: usize = 300;
@@ -21,9 +21,9 @@ const ACTS: [u16; 2] = [3, 1048];
 /// What a soft reset (DECSTR) switches back, of private modes and others.
 const SOFT: ([u16; 6], [u16; 2]) = ([1, 6, 7, 25, 66, 69], [2, 4]);
 
-/// Flags of the kitty keyboard protocol on one page.
+/// KittyFlags of the kitty keyboard protocol on one page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Flags {
+struct KittyFlags {
     base: u16,
     pushed: Vec<u16>,
 }
@@ -33,7 +33,7 @@ type Switches<K, V> = Vec<(K, V)>;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settings {
+pub struct TerminalSettings {
     private: Switches<u16, bool>,
     ansi: Switches<u16, bool>,
     /// XTSAVE: values to come back to.
@@ -42,7 +42,7 @@ pub struct Settings {
     charsets: Charsets,
     /// `CSI > p ; v` with its final letter: modifyOtherKeys and its kin.
     keys: Switches<(u8, u16), Vec<u8>>,
-    flags: [Flags; 2],
+    flags: [KittyFlags; 2],
     cursor: Option<u16>,
     margins: Option<(u16, u16)>,
     sides: Option<(u16, u16)>,
@@ -67,16 +67,16 @@ pub struct Charsets {
     coding: Option<u8>,
 }
 
-impl Settings {
+impl TerminalSettings {
     /// Hears of a sequence.
-    pub(super) fn note(&mut self, found: &Found) {
+    pub(super) fn note(&mut self, found: &Sequence) {
         match found {
-            Found::Csi(body, last) => self.control(body, *last),
-            Found::Osc(body) => self.osc(body),
-            Found::Escape(body) => self.escape(body),
-            Found::Control(0x0e) => self.charsets.left = 1,
-            Found::Control(0x0f) => self.charsets.left = 0,
-            Found::Control(_) | Found::Device(..) => {}
+            Sequence::Csi(body, last) => self.control(body, *last),
+            Sequence::Osc(body) => self.osc(body),
+            Sequence::Escape(body) => self.escape(body),
+            Sequence::Control(0x0e) => self.charsets.left = 1,
+            Sequence::Control(0x0f) => self.charsets.left = 0,
+            Sequence::Control(_) | Sequence::Device(..) => {}
         }
     }
 
@@ -321,7 +321,7 @@ impl Settings {
 
     /// The flags of the keyboard on a page; they belong to whichever page is shown when they are said.
     pub(super) fn replay_flags(&self, page: usize) -> String {
-        let Flags { base, pushed } = &self.flags[page];
+        let KittyFlags { base, pushed } = &self.flags[page];
         let mut text = String::new();
         if *base != 0 {
             let _ = write!(text, "\x1b[={base};1u");
@@ -385,7 +385,7 @@ impl Settings {
     }
 
     fn undo_flags(&self, page: usize, text: &mut String) {
-        let Flags { base, pushed } = &self.flags[page];
+        let KittyFlags { base, pushed } = &self.flags[page];
         if !pushed.is_empty() {
             let _ = write!(text, "\x1b[<{}u", pushed.len());
         }
@@ -509,8 +509,8 @@ mod tests {
     use super::super::scanner::Scanner;
     use super::*;
 
-    fn after(text: &str) -> Settings {
-        let (mut settings, mut scanner) = (Settings::default(), Scanner::default());
+    fn after(text: &str) -> TerminalSettings {
+        let (mut settings, mut scanner) = (TerminalSettings::default(), Scanner::default());
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
             let (upto, found) = scanner.next(rest);
@@ -564,7 +564,7 @@ mod tests {
 
     #[test]
     fn what_a_program_switched_and_nothing_else_is_switched_back() {
-        assert_eq!(Settings::default().undo(), "");
+        assert_eq!(TerminalSettings::default().undo(), "");
         for (said, undone) in SWITCHED {
             assert_eq!(after(said).undo(), undone, "{said:?}");
         }
@@ -621,7 +621,7 @@ mod tests {
             let mut again = settings.replay();
             again.extend(settings.charsets().replay());
             let again = String::from_utf8(again).expect("text");
-            let apart = Settings {
+            let apart = TerminalSettings {
                 margins: settings.margins,
                 flags: settings.flags.clone(),
                 private: settings.private.clone(),

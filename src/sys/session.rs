@@ -18,7 +18,7 @@ const ROUNDS: usize = 5;
 /// A process for good: numbers are used again, moments are not. Moments count from the machine's start, so they go with
 /// its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
+pub struct ProcessIdentity {
     /// Its number.
     pub pid: u32,
     /// When it began, in ticks since the machine's start.
@@ -27,7 +27,7 @@ pub struct Identity {
     pub boot: String,
 }
 
-impl Identity {
+impl ProcessIdentity {
     /// Of a process that is there; `None` where that cannot be asked.
     pub fn of(pid: u32) -> Option<Self> {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
@@ -175,15 +175,15 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_process_is_itself_and_no_other_and_those_of_a_session_are_found() {
-        let own = Identity::of(std::process::id()).expect("we exist");
-        assert_eq!(Identity::of(std::process::id()), Some(own.clone()));
+        let own = ProcessIdentity::of(std::process::id()).expect("we exist");
+        assert_eq!(ProcessIdentity::of(std::process::id()), Some(own.clone()));
         // A session of its own: the one of whoever runs the tests may be outside of what a container can see.
         let mut child = std::process::Command::new("setsid")
             .arg("cat")
             .stdin(std::process::Stdio::piped())
             .spawn()
             .expect("setsid");
-        let other = Identity::of(child.id()).expect("it exists");
+        let other = ProcessIdentity::of(child.id()).expect("it exists");
         assert_ne!(own, other);
         assert!(alive(child.id()));
         let pid = Pid::from_child(&child);
@@ -198,6 +198,6 @@ mod tests {
         }
         assert!(!members(session).contains(&pid));
         child.wait().expect("ours");
-        assert_eq!(Identity::of(child.id()), None);
+        assert_eq!(ProcessIdentity::of(child.id()), None);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::rest::{CallError, Client, Proof};
+use super::rest::{CallError, RestClient, TokenProof};
 use crate::identity::derive::{Enrolment, Kept};
 use crate::ids::NodeId;
 use crate::msg::Secret;
@@ -41,7 +41,7 @@ pub struct NoToken {
 
 /// See the module.
 pub struct Enroller {
-    client: Client,
+    client: RestClient,
     node_id: NodeId,
     node_name: String,
     tokens: Box<dyn Tokens>,
@@ -52,7 +52,7 @@ impl Enroller {
     /// For the node that calls itself so; the engine's answer may know it under another id or name. `pinned` is the
     /// operator's token: never stored, never replaced.
     pub fn new(
-        client: Client,
+        client: RestClient,
         node_id: NodeId,
         node_name: String,
         tokens: Box<dyn Tokens>,
@@ -73,7 +73,7 @@ impl Enroller {
     }
 
     /// The engine.
-    pub fn client(&self) -> &Client {
+    pub fn client(&self) -> &RestClient {
         &self.client
     }
 
@@ -137,7 +137,7 @@ impl Enroller {
                 enrolment: kept.enrolment.clone(),
                 mint_key: Some(key.clone()),
             });
-            let asked = Proof {
+            let asked = TokenProof {
                 key: &key,
                 token: proof,
             };

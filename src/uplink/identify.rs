@@ -4,11 +4,11 @@
 
 use serde_json::{Value, json};
 
-use super::rest::{CallError, Client, With};
+use super::rest::{CallError, RestClient, With};
 use crate::ids::{AgentId, NodeId, Seq};
 use crate::msg::{Identified, Secret, Wanted};
 use crate::net::http::encode;
-use crate::wire::rest::{AgentFacts, ApiError, BoundAgent, RegisteredAgent, RetakenAgent};
+use crate::wire::rest::{AgentFacts, BoundAgent, RegisteredAgent, RestError, RetakenAgent};
 
 /// How an identity was come by.
 struct Taken {
@@ -18,7 +18,7 @@ struct Taken {
     created: bool,
 }
 
-impl Client {
+impl RestClient {
     /// An identity, bound to this node. Without its place here an identity is of no use: one that was made for nothing is
     /// taken back.
     ///
@@ -71,7 +71,7 @@ impl Client {
         if let Some(other) = facts.name.filter(|name| name != wanted.name.as_str()) {
             return Err(CallError::Refused {
                 status: 409,
-                error: ApiError {
+                error: RestError {
                     code: "agent_identity_mismatch".into(),
                     message: format!("the token that was given belongs to agent {other}"),
                 },
@@ -141,7 +141,7 @@ impl Client {
         {
             return Err(CallError::Refused {
                 status: 409,
-                error: ApiError {
+                error: RestError {
                     code: "agent_location_conflict".into(),
                     message: format!("the agent runs on node {node}"),
                 },
@@ -271,7 +271,7 @@ mod tests {
     fn a_404_about_the_agent_is_told_from_one_about_the_route() {
         let refused = |status, code: &str| CallError::Refused {
             status,
-            error: ApiError {
+            error: RestError {
                 code: code.into(),
                 message: String::new(),
             },

@@ -18,8 +18,8 @@ use crate::net::http::encode;
 use crate::sys::thread;
 use crate::wire::down::Mode;
 use crate::wire::rest::{
-    ApiError, CreateNode, CreatedNode, Envelope, Invocation, NodeAgent, Posted, Reader,
-    RosterEntry, WaitingRow, Workspace,
+    CreateNode, CreatedNode, Envelope, InvocationStatus, NodeAgent, Posted, Reader, RestError,
+    RosterEntry, WaitingRow, WorkspaceInfo,
 };
 
 /// The whole of one call, connecting included.
@@ -40,7 +40,7 @@ pub enum CallError {
         /// HTTP status.
         status: u16,
         /// Code and sentence, as far as it gave them.
-        error: ApiError,
+        error: RestError,
     },
     /// Nothing usable came back.
     #[error("{0}")]
@@ -48,7 +48,7 @@ pub enum CallError {
 }
 
 /// What the engine gave as its reason; a proxy before it may give none.
-fn said(error: &ApiError) -> String {
+fn said(error: &RestError) -> String {
     match (error.code.as_str(), error.message.as_str()) {
         ("", "") => "without a reason; look at what is between here and the engine".to_owned(),
         ("", message) => message.to_owned(),
@@ -93,7 +93,7 @@ pub(super) struct With<'a> {
 
 /// What a request for a node token carries besides its body.
 #[derive(Clone, Copy)]
-pub struct Proof<'a> {
+pub struct TokenProof<'a> {
     /// Asked again with it, the engine gives the same answer again (from 9.0).
     pub key: &'a str,
     /// The token that is to be replaced, if there is one.
@@ -102,14 +102,14 @@ pub struct Proof<'a> {
 
 /// The engine's HTTP side, with the workspace key.
 #[derive(Clone)]
-pub struct Client {
+pub struct RestClient {
     http: ureq::Agent,
     base: String,
     key: Secret,
     proxy: Option<Proxy>,
 }
 
-impl Client {
+impl RestClient {
     /// For one engine and workspace, perhaps behind a proxy. `base` has no trailing slash.
     pub fn new(base: &str, key: Secret, proxy: Option<Proxy>) -> Self {
         // One provider of encryption for the whole process; a second call finds it installed.
@@ -224,7 +224,7 @@ impl Client {
     /// # Errors
     /// As any call; 401 for a bad key.
     pub fn workspace(&self) -> Result<WorkspaceId, CallError> {
-        let workspace: Workspace = self.get("/v1/workspace")?;
+        let workspace: WorkspaceInfo = self.get("/v1/workspace")?;
         workspace.id.or(workspace.workspace_id).ok_or_else(|| {
             CallError::Unreachable(format!(
                 "the engine at {} names no workspace for this key",
@@ -241,7 +241,7 @@ impl Client {
         &self,
         node_id: &NodeId,
         name: &str,
-        proof: &Proof<'_>,
+        proof: &TokenProof<'_>,
     ) -> Result<CreatedNode, CallError> {
         let body = CreateNode {
             node_id: node_id.clone(),
@@ -300,7 +300,7 @@ impl Client {
         token: &Secret,
         action: &str,
         input: &serde_json::Value,
-    ) -> Result<Invocation, CallError> {
+    ) -> Result<InvocationStatus, CallError> {
         let path = format!("/v1/actions/{}/invoke", encode(action));
         let with = With {
             token,
@@ -310,7 +310,7 @@ impl Client {
         self.call("POST", &path, with, Some(&json!({ "input": input })))
     }
 
-    fn invocation(&self, action: &str, id: &InvocationId) -> Result<Invocation, CallError> {
+    fn invocation(&self, action: &str, id: &InvocationId) -> Result<InvocationStatus, CallError> {
         let path = format!(
             "/v1/actions/{}/invocations/{}",
             encode(action),
@@ -413,7 +413,7 @@ impl RestJobs {
     /// # Errors
     /// When a thread is not to be had.
     pub fn start(
-        client: Client,
+        client: RestClient,
         own_name: String,
         done: impl Fn(JobId, RestDone) + Clone + Send + 'static,
     ) -> std::io::Result<Self> {
@@ -450,7 +450,7 @@ struct Own {
 }
 
 impl Own {
-    fn token(&self, client: &Client) -> Result<Secret, CallError> {
+    fn token(&self, client: &RestClient) -> Result<Secret, CallError> {
         let mut token = self.token.lock();
         if let Some(token) = &*token {
             return Ok(token.clone());
@@ -463,7 +463,7 @@ impl Own {
     /// Makes a call in the broker's own voice.
     fn speak<T>(
         &self,
-        client: &Client,
+        client: &RestClient,
         call: impl Fn(&Secret) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
         match call(&self.token(client)?) {
@@ -477,7 +477,7 @@ impl Own {
     }
 }
 
-fn perform(client: &Client, own: &Own, call: RestCall) -> RestDone {
+fn perform(client: &RestClient, own: &Own, call: RestCall) -> RestDone {
     match try_perform(client, own, call) {
         Ok(done) => done,
         Err(CallError::Refused { status, error }) => RestDone::Failed {
@@ -493,7 +493,7 @@ fn perform(client: &Client, own: &Own, call: RestCall) -> RestDone {
     }
 }
 
-fn try_perform(client: &Client, own: &Own, call: RestCall) -> Result<RestDone, CallError> {
+fn try_perform(client: &RestClient, own: &Own, call: RestCall) -> Result<RestDone, CallError> {
     match call {
         RestCall::Post {
             from: Some(token),

@@ -21,7 +21,7 @@ use super::frame_faults::{FrameFault, FrameFaults};
 use super::proxy::{self, Proxy};
 use crate::identity::derive::Enrolment;
 use crate::msg::{LinkCommand, LinkReport, Secret};
-use crate::net::link::{self, Link, LinkError, Pollable};
+use crate::net::link::{self, LinkError, Pollable, WebSocketLink};
 use crate::net::skip::{PassedOver, Skipping};
 use crate::sys::wake::{Receiver, Sender, mailbox};
 use crate::sys::{clock, entropy, thread};
@@ -143,7 +143,7 @@ struct Shell {
     inbox: Receiver<LinkInput>,
     overflowed: Arc<AtomicBool>,
     finished: Arc<AtomicBool>,
-    link: Option<Link<Stream>>,
+    link: Option<WebSocketLink<Stream>>,
     /// Our registration has gone out on this link. What was queued for an earlier link has no place before it.
     greeted: bool,
     /// How many bytes had come in over the link when it was last looked at.
@@ -390,7 +390,7 @@ fn open(
     proxy: Option<&Proxy>,
     token: &Secret,
     until: Mono,
-) -> Result<Link<Stream>, Unopened> {
+) -> Result<WebSocketLink<Stream>, Unopened> {
     let url = format!("{}/v1/node/ws", websocket_base(base));
     let mut request = url
         .as_str()
@@ -416,7 +416,7 @@ fn open(
     let mut tried = client_with_config(request, stream, Some(config));
     loop {
         match tried {
-            Ok((socket, _)) => return Ok(Link::new(socket)),
+            Ok((socket, _)) => return Ok(WebSocketLink::new(socket)),
             Err(HandshakeError::Interrupted(going)) => {
                 let left = until.since(clock::now().mono);
                 if left.is_zero() {

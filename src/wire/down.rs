@@ -25,7 +25,7 @@ pub enum Down {
     Ping,
     /// A request succeeded.
     #[serde(rename = "reply")]
-    Reply(Reply),
+    Reply(EngineReply),
     /// A request, or a frame without an id, failed. The link stays open.
     #[serde(rename = "error")]
     Error(ErrorFrame),
@@ -189,7 +189,7 @@ pub struct ContextUpdate {
 
 /// `reply`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reply {
+pub struct EngineReply {
     /// The request's id, or one the engine made up. Empty when a frame comes without.
     #[serde(default, deserialize_with = "lenient")]
     pub id: String,

@@ -7,7 +7,7 @@ use crate::wire::down::Deliver;
 
 /// What a payload means for the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum PayloadKind {
     /// Somebody's words, or the result of an action: to be typed.
     Message,
     /// A reaction or a read mark: acknowledged, never shown.
@@ -22,7 +22,7 @@ pub fn kind_word(payload: &Value) -> &str {
 }
 
 /// Sorts a payload by its `type`, all aliases included.
-pub fn kind(payload: &Value) -> Kind {
+pub fn kind(payload: &Value) -> PayloadKind {
     match kind_word(payload) {
         ""
         | "message.created"
@@ -49,9 +49,9 @@ pub fn kind(payload: &Value) -> Kind {
         | "group_dm.message.created"
         | "action.completed"
         | "action.failed"
-        | "action.denied" => Kind::Message,
-        "message.reacted" | "message.read" => Kind::Notice,
-        _ => Kind::Unknown,
+        | "action.denied" => PayloadKind::Message,
+        "message.reacted" | "message.read" => PayloadKind::Notice,
+        _ => PayloadKind::Unknown,
     }
 }
 
@@ -211,7 +211,7 @@ mod tests {
         let f = frame(
             json!({"type":"message.created","data":{"id":"3001","channel_name":"general","agent_name":"lead","text":"hello"}}),
         );
-        assert_eq!(kind(&f.payload), Kind::Message);
+        assert_eq!(kind(&f.payload), PayloadKind::Message);
         assert_eq!(
             (
                 sender(&f.payload).as_str(),
@@ -275,8 +275,14 @@ mod tests {
 
     #[test]
     fn reactions_are_notices_and_tomorrows_types_are_unknown() {
-        assert_eq!(kind(&json!({"type":"message.reacted"})), Kind::Notice);
-        assert_eq!(kind(&json!({"type":"planet.aligned"})), Kind::Unknown);
-        assert_eq!(kind(&json!({"text":"old and flat"})), Kind::Message);
+        assert_eq!(
+            kind(&json!({"type":"message.reacted"})),
+            PayloadKind::Notice
+        );
+        assert_eq!(
+            kind(&json!({"type":"planet.aligned"})),
+            PayloadKind::Unknown
+        );
+        assert_eq!(kind(&json!({"text":"old and flat"})), PayloadKind::Message);
     }
 }

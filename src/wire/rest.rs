@@ -17,7 +17,7 @@ pub struct Envelope<T> {
     pub data: Option<T>,
     /// Why not.
     #[serde(default)]
-    pub error: Option<ApiError>,
+    pub error: Option<RestError>,
 }
 
 fn none<T>() -> Option<T> {
@@ -26,7 +26,7 @@ fn none<T>() -> Option<T> {
 
 /// The engine's refusal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApiError {
+pub struct RestError {
     /// One of the codes of [engine-protocol 1.5](crate::docs::engine_protocol#1.5).
     #[serde(default)]
     pub code: String,
@@ -64,7 +64,7 @@ pub struct CreatedNode {
 
 /// `GET /v1/workspace`, answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Workspace {
+pub struct WorkspaceInfo {
     /// What engines call it.
     #[serde(default)]
     pub id: Option<WorkspaceId>,
@@ -155,12 +155,12 @@ pub struct Posted {
     pub id: MsgId,
     /// The embedded engine says it of a direct message whose agent is on no node at the moment.
     #[serde(default)]
-    pub waits: Option<Waits>,
+    pub waits: Option<WaitsFor>,
 }
 
 /// How long a message waits for its agent to come.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Waits {
+pub struct WaitsFor {
     /// Milliseconds; null for ever.
     pub left_ms: Option<u64>,
 }
@@ -231,7 +231,7 @@ impl RosterEntry {
 
 impl From<Value> for RosterEntry {
     fn from(row: Value) -> Self {
-        let row = Row(&row);
+        let row = JsonRow(&row);
         let (id, node_id) = (row.text(&["id"]), row.text(&["node_id", "nodeId"]));
         Self {
             id: id.clone().or(node_id.clone()).unwrap_or_default(),
@@ -260,9 +260,9 @@ impl From<Value> for RosterEntry {
 }
 
 /// A row whose keys have several spellings, of which the first that is there and can be read counts.
-struct Row<'a>(&'a Value);
+struct JsonRow<'a>(&'a Value);
 
-impl Row<'_> {
+impl JsonRow<'_> {
     fn read<T: serde::de::DeserializeOwned>(&self, names: &[&str]) -> Option<T> {
         let values = names.iter().filter_map(|name| self.0.get(name));
         let mut read = values
@@ -314,7 +314,7 @@ pub struct Reader {
 
 /// An invocation of an action, as the engine shows it ([engine-protocol 2.7](crate::docs::engine_protocol#2.7)).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Invocation {
+pub struct InvocationStatus {
     /// Its id.
     pub invocation_id: InvocationId,
     /// Of the action: `spawn` also for `spawn:x`.
@@ -334,7 +334,7 @@ pub struct Invocation {
     pub error: Option<String>,
 }
 
-impl Invocation {
+impl InvocationStatus {
     /// Whether nothing more comes of it.
     pub fn is_over(&self) -> bool {
         matches!(self.status.as_str(), "completed" | "failed")

@@ -1,7 +1,7 @@
 //! The part of an agent's mind that notices what its program asks, and answers it where the operator's policy says so.
 
 use super::{AgentCore, Effects, State};
-use crate::agent::dialog::{self, Seen};
+use crate::agent::dialog::{self, SeenDialog};
 use crate::agent::gate::HANDS_OFF;
 use crate::agent::prompt::Focus;
 use crate::msg::AgentReport;
@@ -44,7 +44,7 @@ impl AgentCore {
         }
     }
 
-    fn answer_dialog(&mut self, now: Mono, seen: Seen, out: &mut Effects) {
+    fn answer_dialog(&mut self, now: Mono, seen: SeenDialog, out: &mut Effects) {
         let (dialog, policy) = (seen.dialog, self.profile.policy(seen.dialog));
         let Some(keys) = seen.keys(&self.screen, policy) else {
             return;

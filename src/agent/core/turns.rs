@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use super::{AgentCore, Effects, Next, State, Unstarted};
+use super::{Advance, AgentCore, Effects, State, Unstarted};
 use crate::agent::activity::{self, Activity};
-use crate::agent::draft::{Check, Draft, Stage};
+use crate::agent::draft::{Check, Draft, DraftStage};
 use crate::agent::drawn::ABOVE;
-use crate::agent::proof::Head;
-use crate::agent::verify::Key;
+use crate::agent::proof::MessageHead;
+use crate::agent::verify::MessageTail;
 use crate::ids::DeliveryId;
 use crate::msg::AgentReport;
 use crate::time::Mono;
@@ -75,7 +75,7 @@ impl AgentCore {
         now: Mono,
         mut draft: Box<Draft>,
         out: &mut Effects,
-    ) -> Next {
+    ) -> Advance {
         draft.escapes -= 1;
         self.write(vec![0x1b], out);
         let pause = match self.profile.composer {
@@ -83,8 +83,8 @@ impl AgentCore {
             false => ESCAPE_ALONE,
         };
         draft.turns = self.turns;
-        draft.stage = Stage::Interrupted { since: now, pause };
-        Next::Go(State::Injecting(draft))
+        draft.stage = DraftStage::Interrupted { since: now, pause };
+        Advance::Go(State::Injecting(draft))
     }
 
     /// Escape was pressed: the program gets time to stop. If it begins with what it had in line instead, that is interrupted too.
@@ -96,7 +96,7 @@ impl AgentCore {
         mut draft: Box<Draft>,
         stalled: bool,
         out: &mut Effects,
-    ) -> Next {
+    ) -> Advance {
         let soonest = match self.profile.composer {
             true => soonest,
             false => soonest.min(self.stopped_at(since).unwrap_or(soonest)),
@@ -113,18 +113,18 @@ impl AgentCore {
         if let Some(keys) = self.takes_away(&draft) {
             self.write(keys, out);
             draft.cleared += 1;
-            draft.stage = Stage::Interrupted {
+            draft.stage = DraftStage::Interrupted {
                 since: now,
                 pause: PUT_AWAY,
             };
-            return Next::Go(State::Injecting(draft));
+            return Advance::Go(State::Injecting(draft));
         }
         if begun && draft.again < TURNS {
             draft.again += 1;
             draft.escapes = draft.escapes.max(1);
         }
         draft.goes_on = self.works() && draft.escapes == 0;
-        draft.stage = Stage::Measuring;
+        draft.stage = DraftStage::Measuring;
         draft.wake = None;
         self.look(out);
         super::typing::stay(draft, stalled)
@@ -141,7 +141,7 @@ impl AgentCore {
     fn takes_away(&self, draft: &Draft) -> Option<Vec<u8>> {
         let (again, text) = (draft.cleared < TAKEN_AWAY, self.landed.back()?);
         let unknown = !self.profile.composer && draft.steer;
-        let key = Key::of(text).filter(|_| again && unknown)?;
+        let key = MessageTail::of(text).filter(|_| again && unknown)?;
         let here = self.screen.nearby(ABOVE, ABOVE);
         let stands = key.ends_rows(&here.rows[..here.cursor_row], &here.left);
         let more = text.lines().count().saturating_sub(1);
@@ -155,7 +155,7 @@ impl AgentCore {
         proof: Proof,
         note: Option<String>,
         out: &mut Effects,
-    ) -> Next {
+    ) -> Advance {
         let (draft, id) = (&check.draft, &check.draft.id);
         let note = note.or_else(|| draft.goes_on.then(|| GOES_ON.to_owned()));
         Self::report(out, AgentReport::Landed(id.clone(), proof, note));
@@ -168,7 +168,7 @@ impl AgentCore {
             None if self.profile.composer => self.await_turn(id, &draft.head, check.during),
             None => {}
         }
-        Next::Go(State::Ready)
+        Advance::Go(State::Ready)
     }
 
     fn remember(&mut self, text: String) {
@@ -183,7 +183,7 @@ impl AgentCore {
         self.landed.push_back(text);
     }
 
-    fn await_turn(&mut self, id: &DeliveryId, head: &Option<Head>, during: Option<u64>) {
+    fn await_turn(&mut self, id: &DeliveryId, head: &Option<MessageHead>, during: Option<u64>) {
         if self.unstarted.len() >= UNSTARTED {
             self.unstarted.pop_front();
         }
@@ -202,7 +202,8 @@ impl AgentCore {
     /// The program said itself what it was asked. A person may have pressed Enter on our text, too.
     pub(super) fn prompted(&mut self, now: Mono, prompt: &str, out: &mut Effects) {
         self.hooked = true;
-        let asked = |head: &Option<Head>| head.as_ref().is_some_and(|head| head.is_in(prompt));
+        let asked =
+            |head: &Option<MessageHead>| head.as_ref().is_some_and(|head| head.is_in(prompt));
         // Of two messages with the same words the earlier one is meant.
         let earlier = self.unstarted.iter().any(|earlier| asked(&earlier.head));
         let (works, turns) = (self.works(), self.turns);
@@ -218,7 +219,7 @@ impl AgentCore {
         }
         let typed = match &self.state {
             State::Injecting(draft) | State::Stalled(draft) => {
-                matches!(draft.stage, Stage::Typing(_)) && asked(&draft.head) && !earlier
+                matches!(draft.stage, DraftStage::Typing(_)) && asked(&draft.head) && !earlier
             }
             _ => false,
         };

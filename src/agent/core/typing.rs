@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
-use super::{AgentCore, Effect, Effects, Next, State, TtyState};
-use crate::agent::draft::{Check, DRAWN_WITHIN, Draft, Seen, Stage, Swallowed, Typing};
+use super::{Advance, AgentCore, Effect, Effects, State, TtyState};
+use crate::agent::draft::{
+    Check, DRAWN_WITHIN, Draft, DraftStage, LossEvidence, Swallowed, Typing,
+};
 use crate::agent::drawn::{Before, Drawn};
-use crate::agent::gate::{Answer, Gate, Scene};
+use crate::agent::gate::{Gate, GateAnswer, Scene};
 use crate::agent::inject::{self, Frame};
 use crate::agent::prompt::Focus;
-use crate::agent::proof::Head;
-use crate::agent::verify::{self, Echo, Key, Looks};
+use crate::agent::proof::MessageHead;
+use crate::agent::verify::{self, Echo, Looks, MessageTail};
 use crate::ids::DeliveryId;
 use crate::msg::{AgentReport, Size};
 use crate::time::{Mono, soonest};
@@ -34,25 +36,25 @@ const REDRAWS: Duration = Duration::from_millis(300);
 const PUT_AWAY: Duration = Duration::from_millis(100);
 
 impl AgentCore {
-    pub(super) fn ready(&mut self, out: &mut Effects) -> Next {
+    pub(super) fn ready(&mut self, out: &mut Effects) -> Advance {
         let Some(injection) = self.waiting.pop_front() else {
             if let Some(size) = self.small.take() {
                 self.resize(size, out);
             }
-            return Next::Stay(State::Ready);
+            return Advance::Stay(State::Ready);
         };
         let mut text = words::sanitise(&injection.text);
         if self.profile.one_line == Some(true) {
             text = inject::one_line(&text);
         }
-        let Some(key) = Key::of(&text) else {
+        let Some(key) = MessageTail::of(&text) else {
             let why = "the message is empty once control characters are removed".to_owned();
             Self::report(out, AgentReport::Failed(injection.delivery_id, why));
-            return Next::Go(State::Ready);
+            return Advance::Go(State::Ready);
         };
         self.look(out);
         let steer = injection.mode == Mode::Steer;
-        Next::Stay(State::Injecting(Box::new(Draft {
+        Advance::Stay(State::Injecting(Box::new(Draft {
             id: injection.delivery_id,
             steer,
             insisted: false,
@@ -62,13 +64,13 @@ impl AgentCore {
             again: 0,
             cleared: 0,
             goes_on: false,
-            head: Head::of(&text),
+            head: MessageHead::of(&text),
             raw: injection.raw,
             text,
             echo: Echo::new(key.clone()),
             key,
             gate: Gate::default(),
-            stage: Stage::Measuring,
+            stage: DraftStage::Measuring,
             wake: None,
         })))
     }
@@ -90,7 +92,7 @@ impl AgentCore {
         self.waiting.retain(|injection| injection.delivery_id != id);
         let untyped = match &self.state {
             State::Injecting(draft) | State::Stalled(draft) => {
-                draft.id == id && matches!(draft.stage, Stage::Measuring)
+                draft.id == id && matches!(draft.stage, DraftStage::Measuring)
             }
             _ => false,
         };
@@ -109,12 +111,12 @@ impl AgentCore {
         mut draft: Box<Draft>,
         stalled: bool,
         out: &mut Effects,
-    ) -> Next {
-        if let Stage::Interrupted { since, pause } = draft.stage {
+    ) -> Advance {
+        if let DraftStage::Interrupted { since, pause } = draft.stage {
             return self.interrupted(now, since + pause, since, draft, stalled, out);
         }
         if let Some(until) = self.rests_until.filter(|until| now < *until)
-            && matches!(draft.stage, Stage::Measuring)
+            && matches!(draft.stage, DraftStage::Measuring)
         {
             draft.wake = Some(until);
             return stay(draft, stalled);
@@ -122,7 +124,7 @@ impl AgentCore {
         let Some(facts) = self.facts else {
             return stay(draft, stalled);
         };
-        if let Stage::Typing(_) = draft.stage {
+        if let DraftStage::Typing(_) = draft.stage {
             return self.typing(now, facts, draft, stalled, out);
         }
         // Whoever insists may not have seen that a password is asked for, or that another program than the agent has the
@@ -147,18 +149,18 @@ impl AgentCore {
             return self.interrupt(now, draft, out);
         }
         if frame == Frame::Paste && self.enlarge(out) {
-            draft.stage = Stage::Interrupted {
+            draft.stage = DraftStage::Interrupted {
                 since: now,
                 pause: REDRAWS,
             };
-            return Next::Go(State::Injecting(draft));
+            return Advance::Go(State::Injecting(draft));
         }
         let before = Before::of(&self.screen, &draft.key, &draft.text);
         draft.insisted = false;
         draft.echo.start_over();
         let mark = self.write(inject::framed(&draft.text, frame, draft.raw), out);
         draft.wake = Some(now + DRAWN_WITHIN);
-        draft.stage = Stage::Typing(Box::new(Typing {
+        draft.stage = DraftStage::Typing(Box::new(Typing {
             frame,
             mark,
             queued_at: now,
@@ -174,7 +176,7 @@ impl AgentCore {
             came_up: None,
             looks: Looks::new(now),
         }));
-        Next::Stay(State::Injecting(draft))
+        Advance::Stay(State::Injecting(draft))
     }
 
     /// Where a viewer has made the terminal so small that no draft is seen in it, it is larger until the message has landed.
@@ -213,13 +215,13 @@ impl AgentCore {
             ours: self.landed.make_contiguous(),
         });
         let (wake, why) = match answer {
-            Answer::Type => return None,
-            Answer::Stash(keys) => {
+            GateAnswer::Type => return None,
+            GateAnswer::Stash(keys) => {
                 self.write(keys, out);
                 (now + PUT_AWAY, None)
             }
-            Answer::Wait(wake) => (wake, None),
-            Answer::Blocked(wake, why) => (wake, Some(why)),
+            GateAnswer::Wait(wake) => (wake, None),
+            GateAnswer::Blocked(wake, why) => (wake, Some(why)),
         };
         draft.wake = Some(wake);
         match why.filter(|_| !stalled) {
@@ -239,7 +241,7 @@ impl AgentCore {
         facts: TtyState,
         mut draft: Box<Draft>,
         out: &mut Effects,
-    ) -> Next {
+    ) -> Advance {
         let Some(enter) = facts.enter else {
             return stay(draft, false);
         };
@@ -258,7 +260,7 @@ impl AgentCore {
                  (`wraps = true` in the program's profile makes several of it)"
             );
             Self::report(out, AgentReport::Failed(draft.id.clone(), why));
-            return Next::Go(State::Ready);
+            return Advance::Go(State::Ready);
         }
         let mut bytes = inject::framed(&text, Frame::Lines, draft.raw);
         bytes.push(enter);
@@ -267,7 +269,7 @@ impl AgentCore {
         let mut check = Check::new(draft, Frame::Lines, mark, now);
         check.kernel_echo = facts.echo;
         check.whole = !text.contains('\n');
-        Next::Stay(State::Verifying(Box::new(check)))
+        Advance::Stay(State::Verifying(Box::new(check)))
     }
 
     /// The text is on its way into a raw terminal: wait until it is read and seen, then press Enter.
@@ -278,7 +280,7 @@ impl AgentCore {
         mut draft: Box<Draft>,
         stalled: bool,
         out: &mut Effects,
-    ) -> Next {
+    ) -> Advance {
         draft.is_early(now, &self.screen, false);
         let silent_since = self.last_output;
         let (written, screen, profile) = (self.written, &self.screen, &self.profile);
@@ -298,7 +300,7 @@ impl AgentCore {
         }
         draft.wake = verdict.wake.filter(|_| !elsewhere);
         let mut stall = verdict.stall;
-        if let Stage::Typing(typing) = &draft.stage
+        if let DraftStage::Typing(typing) = &draft.stage
             && let Some(at) = typing.typed_at
             && elsewhere
         {
@@ -309,7 +311,7 @@ impl AgentCore {
             }
         }
         let focus = self.focus();
-        let seen = Seen {
+        let seen = LossEvidence {
             now,
             facts,
             focus,
@@ -320,9 +322,9 @@ impl AgentCore {
         };
         match draft.is_swallowed(seen) {
             Swallowed::Yes => {
-                draft.stage = Stage::Measuring;
+                draft.stage = DraftStage::Measuring;
                 self.look(out);
-                return Next::Stay(State::Stalled(draft));
+                return Advance::Stay(State::Stalled(draft));
             }
             Swallowed::Ask(at) => draft.wake = soonest(draft.wake, Some(at)),
             Swallowed::No => {}
@@ -332,7 +334,7 @@ impl AgentCore {
         };
         let why = format!("{why}, so Enter was not pressed; {}", self.shown());
         Self::report(out, AgentReport::Stalled(draft.id.clone(), why));
-        Next::Stay(State::Stalled(draft))
+        Advance::Stay(State::Stalled(draft))
     }
 
     fn press_enter(
@@ -342,9 +344,9 @@ impl AgentCore {
         draft: Box<Draft>,
         drawn: Drawn,
         out: &mut Effects,
-    ) -> Next {
-        let Stage::Typing(typing) = &draft.stage else {
-            return Next::Stay(State::Injecting(draft));
+    ) -> Advance {
+        let DraftStage::Typing(typing) = &draft.stage else {
+            return Advance::Stay(State::Injecting(draft));
         };
         let (frame, before) = (typing.frame, typing.before.clone());
         if let Some(source) = self.profile.history {
@@ -356,7 +358,7 @@ impl AgentCore {
         check.during = self.works().then_some(self.turns);
         check.blind = drawn == Drawn::No && frame == Frame::Paste;
         check.stood = (drawn > Drawn::No).then_some((drawn, before));
-        Next::Stay(State::Verifying(Box::new(check)))
+        Advance::Stay(State::Verifying(Box::new(check)))
     }
 
     /// The owner wants a text to go on that the screen does not show: Enter if anything stands where it was typed, else once
@@ -367,9 +369,9 @@ impl AgentCore {
         facts: TtyState,
         mut draft: Box<Draft>,
         out: &mut Effects,
-    ) -> Next {
-        let Stage::Typing(typing) = &draft.stage else {
-            return Next::Stay(State::Injecting(draft));
+    ) -> Advance {
+        let DraftStage::Typing(typing) = &draft.stage else {
+            return Advance::Stay(State::Injecting(draft));
         };
         let (before, screen) = (&typing.before, &self.screen);
         let in_terminal = self.written >= typing.mark;
@@ -381,21 +383,21 @@ impl AgentCore {
             return self.press_enter(now, enter, draft, Drawn::No, out);
         }
         if in_terminal {
-            draft.stage = Stage::Measuring;
+            draft.stage = DraftStage::Measuring;
             draft.insisted = true;
             self.look(out);
         }
-        Next::Stay(State::Injecting(draft))
+        Advance::Stay(State::Injecting(draft))
     }
 
     /// The owner wants a message to go on that stays where it is after Enter: once more Enter if it is seen, else it counts as
     /// arrived, which nobody could prove.
-    fn go_on_after(&mut self, now: Mono, mut check: Box<Check>, out: &mut Effects) -> Next {
+    fn go_on_after(&mut self, now: Mono, mut check: Box<Check>, out: &mut Effects) -> Advance {
         let focus = self.focus();
         if check.stands(&self.screen, self.profile.prompt, focus) {
             let mark = self.write(vec![b'\r'], out);
             check.again(now, mark);
-            return Next::Stay(State::Verifying(check));
+            return Advance::Stay(State::Verifying(check));
         }
         self.landed(now, &check, Proof::None, Some(BLIND.to_owned()), out)
     }
@@ -405,12 +407,12 @@ impl AgentCore {
         now: Mono,
         mut check: Box<Check>,
         out: &mut Effects,
-    ) -> Next {
+    ) -> Advance {
         if self.written < check.mark {
             let verdict = check.waits(now);
             self.report_stalled(&check, verdict.stall, out);
             check.draft.wake = verdict.wake;
-            return Next::Stay(State::Verifying(check));
+            return Advance::Stay(State::Verifying(check));
         }
         if check.proven == Some(Proof::Hook) {
             return self.landed(now, &check, Proof::Hook, None, out);
@@ -421,10 +423,10 @@ impl AgentCore {
                 Self::report(out, AgentReport::Typed(check.draft.id.clone()));
             }
             self.look(out);
-            return Next::Stay(State::Verifying(check));
+            return Advance::Stay(State::Verifying(check));
         }
         let Some(facts) = self.facts else {
-            return Next::Stay(State::Verifying(check));
+            return Advance::Stay(State::Verifying(check));
         };
         if std::mem::take(&mut check.draft.insisted)
             && check.is_stalled()
@@ -434,7 +436,7 @@ impl AgentCore {
         }
         if check.draft.is_early(now, &self.screen, true) {
             check.draft.wake = None;
-            return Next::Go(State::Injecting(check.draft));
+            return Advance::Go(State::Injecting(check.draft));
         }
         let history = self.profile.history.is_some() && check.proven.is_none();
         if let Some(head) = check.draft.head.clone().filter(|_| history)
@@ -463,7 +465,7 @@ impl AgentCore {
             check.again(now, mark);
         }
         self.report_stalled(&check, verdict.stall, out);
-        Next::Stay(State::Verifying(check))
+        Advance::Stay(State::Verifying(check))
     }
 
     /// The terminal was emptied. What nobody had read is typed again, once the program has had time to set itself up.
@@ -476,7 +478,7 @@ impl AgentCore {
             let mut draft = check.draft;
             let why = "the program threw away what was typed before it read it; it is typed again";
             Self::report(out, AgentReport::Stalled(draft.id.clone(), why.to_owned()));
-            draft.stage = Stage::Measuring;
+            draft.stage = DraftStage::Measuring;
             draft.wake = Some(now + SET_UP);
             self.rests_until = Some(now + SET_UP);
             self.state = State::Stalled(draft);
@@ -492,8 +494,8 @@ impl AgentCore {
 }
 
 /// A message that has no end yet; what holds it up was reported or not.
-pub(super) fn stay(draft: Box<Draft>, stalled: bool) -> Next {
-    Next::Stay(if stalled {
+pub(super) fn stay(draft: Box<Draft>, stalled: bool) -> Advance {
+    Advance::Stay(if stalled {
         State::Stalled(draft)
     } else {
         State::Injecting(draft)

@@ -23,7 +23,7 @@ fn drawn(text: &str) -> Screen {
     screen
 }
 
-fn look(cli: &str, screen: &Screen) -> Option<Seen> {
+fn look(cli: &str, screen: &Screen) -> Option<SeenDialog> {
     let row = profile::known(cli).expect("a row");
     seen(screen, &row, prompt::focus(screen, row.prompt), true)
 }
@@ -104,7 +104,7 @@ fn at(ms: u64) -> Mono {
 }
 
 /// Looks whenever it is due until then: when what stood was told, and when an answer was possible first.
-fn stands(watch: &mut Watch, screen: &Screen, until: u64) -> (Option<u64>, Option<u64>) {
+fn stands(watch: &mut DialogWatch, screen: &Screen, until: u64) -> (Option<u64>, Option<u64>) {
     let (mut told, mut settled) = (None, None);
     while let Some(due) = watch.due.filter(|due| *due <= at(until)) {
         let news = watch.look(due, look("claude", screen), Some(at(0)));
@@ -117,7 +117,7 @@ fn stands(watch: &mut Watch, screen: &Screen, until: u64) -> (Option<u64>, Optio
 
 #[test]
 fn a_dialog_is_told_when_it_stands_and_when_it_is_gone() {
-    let mut watch = Watch::default();
+    let mut watch = DialogWatch::default();
     watch.changed(at(0));
     assert_eq!(
         stands(&mut watch, &drawn(TRUST), 9000),
@@ -130,12 +130,12 @@ fn a_dialog_is_told_when_it_stands_and_when_it_is_gone() {
     let news = watch.look(at(9300), None, Some(at(9200)));
     assert_eq!(news.gone, Some(Dialog::TrustFolder));
     let news = watch.look(at(9600), None, Some(at(9200)));
-    assert_eq!(news, News::default(), "once");
+    assert_eq!(news, DialogNews::default(), "once");
 }
 
 #[test]
 fn a_dialog_is_answered_once_and_another_one_again() {
-    let mut watch = Watch::default();
+    let mut watch = DialogWatch::default();
     let dialog = look("claude", &drawn(TRUST)).expect("a dialog");
     watch.look(at(0), Some(dialog.clone()), None);
     assert_eq!(
@@ -158,7 +158,7 @@ fn a_dialog_is_answered_once_and_another_one_again() {
 #[test]
 fn a_program_that_goes_on_drawing_has_no_dialog_without_a_name() {
     let viewer = drawn("some text that fills the screen\n(END)");
-    let mut watch = Watch::default();
+    let mut watch = DialogWatch::default();
     for ms in (0..10_000).step_by(500) {
         let news = watch.look(at(ms), look("claude", &viewer), Some(at(ms)));
         assert_eq!(news.stands, None);

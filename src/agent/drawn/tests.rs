@@ -10,7 +10,7 @@ fn screen(text: &str) -> Screen {
 }
 
 fn seen(before: &str, after: &str, message: &str) -> Drawn {
-    let key = Key::of(message).expect("letters");
+    let key = MessageTail::of(message).expect("letters");
     let was = Before::of(&screen(before), &key, message);
     was.compare(&screen(after), &key)
 }
@@ -62,5 +62,5 @@ fn a_submitted_message_in_the_transcript_is_no_longer_the_draft() {
 fn messages_without_latin_letters_are_found_too() {
     assert_eq!(seen("> ", "> 你好，世界", "你好，世界"), Drawn::Cursor);
     assert_eq!(seen("> ", "> 🦀🦀", "🦀🦀"), Drawn::Cursor);
-    assert_eq!(Key::of(" \t\n"), None);
+    assert_eq!(MessageTail::of(" \t\n"), None);
 }

@@ -17,7 +17,7 @@ use crate::engine::live::ConnId;
 use crate::engine::trouble::{self, Orders, Traffic};
 use crate::net::callers::check_caller;
 use crate::net::server::Handler;
-use crate::net::{Link, Outcome, Request, Response, Socket};
+use crate::net::{HandlerOutcome, Request, Response, Socket, WebSocketLink};
 use crate::sys::{clock, entropy, wake};
 use crate::time::Mono;
 
@@ -43,13 +43,13 @@ impl Drop for Leave {
     }
 }
 
-fn stopping() -> Outcome {
+fn stopping() -> HandlerOutcome {
     let body = refusal_body("internal_error", "The engine is stopping");
-    Outcome::Respond(Response::json(503, &body))
+    HandlerOutcome::Respond(Response::json(503, &body))
 }
 
-fn respond(status: u16, body: Option<Value>) -> Outcome {
-    Outcome::Respond(match body {
+fn respond(status: u16, body: Option<Value>) -> HandlerOutcome {
+    HandlerOutcome::Respond(match body {
         Some(body) => Response::json(status, &body),
         None => Response::empty(status),
     })
@@ -60,11 +60,11 @@ impl Handler for Door {
         Response::json(status, &refusal_body(code, message))
     }
 
-    fn handle(&self, request: Request) -> Outcome {
+    fn handle(&self, request: Request) -> HandlerOutcome {
         if self.local
             && let Err(why) = check_caller(&request, &[])
         {
-            return Outcome::Respond(self.refuse(403, "forbidden", &why));
+            return HandlerOutcome::Respond(self.refuse(403, "forbidden", &why));
         }
         let segments = request.segments();
         let path: Vec<&str> = segments.iter().map(String::as_str).collect();
@@ -77,7 +77,7 @@ impl Handler for Door {
             Some(kind) if request.wants_socket() => self.open(&request, kind),
             Some(_) => {
                 let body = refusal_body("upgrade_required", "This route is a WebSocket");
-                Outcome::Respond(Response::json(426, &body))
+                HandlerOutcome::Respond(Response::json(426, &body))
             }
             None if path == [trouble::ROUTE] => self.order(request, segments),
             None => {
@@ -102,10 +102,10 @@ fn token(request: &Request) -> Option<&str> {
 
 impl Door {
     /// Takes orders for trouble, if this engine does; whatever the weather.
-    fn order(&self, request: Request, segments: Vec<String>) -> Outcome {
+    fn order(&self, request: Request, segments: Vec<String>) -> HandlerOutcome {
         let orders = body(&request).and_then(|body| Orders::read(&body).ok());
         let answer = self.call(request, segments);
-        if let (Outcome::Respond(response), Some(orders)) = (&answer, orders)
+        if let (HandlerOutcome::Respond(response), Some(orders)) = (&answer, orders)
             && response.status == 200
         {
             self.weather.obey(&orders);
@@ -113,7 +113,7 @@ impl Door {
         answer
     }
 
-    fn call(&self, request: Request, segments: Vec<String>) -> Outcome {
+    fn call(&self, request: Request, segments: Vec<String>) -> HandlerOutcome {
         let Ok(entropy) = entropy::bytes::<32>() else {
             return stopping();
         };
@@ -163,7 +163,7 @@ impl Door {
         answer.recv().ok()
     }
 
-    fn open(&self, request: &Request, kind: SocketKind) -> Outcome {
+    fn open(&self, request: &Request, kind: SocketKind) -> HandlerOutcome {
         self.weather.hold(Traffic::Http);
         let token = token(request).map(str::to_owned);
         let Ok((queue, words)) = wake::mailbox(QUEUE) else {
@@ -196,8 +196,8 @@ impl Door {
             conn,
             inbox: self.inbox.clone(),
         };
-        Outcome::Upgrade(Box::new(move |socket: Socket| {
-            if let Err(why) = serve(Link::new(socket), &leave, &words, &weather) {
+        HandlerOutcome::Upgrade(Box::new(move |socket: Socket| {
+            if let Err(why) = serve(WebSocketLink::new(socket), &leave, &words, &weather) {
                 log::debug!("embedded engine: connection {conn} ended: {why}");
             }
         }))
@@ -223,7 +223,7 @@ fn body(request: &Request) -> Option<Value> {
 
 /// Carries frames both ways until either side ends it.
 fn serve(
-    mut link: Link<TcpStream>,
+    mut link: WebSocketLink<TcpStream>,
     leave: &Leave,
     words: &wake::Receiver<Timed>,
     weather: &Weather,

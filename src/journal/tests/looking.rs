@@ -7,7 +7,7 @@ use crate::machine::persist;
 use crate::sys::disk::tests::Scratch;
 
 /// The verdict after reading these one after the other, as far as it needs to, and how many it read.
-fn settled(mut reads: Vec<Option<&[u8]>>) -> (Option<Verdict>, usize) {
+fn settled(mut reads: Vec<Option<&[u8]>>) -> (Option<JournalVerdict>, usize) {
     reads.reverse();
     let all = reads.len();
     let look = inspect::settle(|| Ok(reads.pop().flatten().map(Look::at))).expect("no error");
@@ -21,14 +21,17 @@ fn damage_is_believed_when_it_is_seen_twice_and_a_file_that_goes_is_looked_for_a
     rotten[ends[2] - 3] ^= 1;
     let mut other = whole.clone();
     other[ends[1] - 3] ^= 1;
-    let damaged = Some(Verdict::Damaged {
+    let damaged = Some(JournalVerdict::Damaged {
         offset: ends[1] as u64,
         missing: Some(1),
     });
     let (w, r, o) = (Some(&whole[..]), Some(&rotten[..]), Some(&other[..]));
-    assert_eq!(settled(vec![w]), (Some(Verdict::Whole), 1));
-    assert_eq!(settled(vec![None, None, w]), (Some(Verdict::Whole), 3));
-    assert_eq!(settled(vec![r, w]), (Some(Verdict::Whole), 2));
+    assert_eq!(settled(vec![w]), (Some(JournalVerdict::Whole), 1));
+    assert_eq!(
+        settled(vec![None, None, w]),
+        (Some(JournalVerdict::Whole), 3)
+    );
+    assert_eq!(settled(vec![r, w]), (Some(JournalVerdict::Whole), 2));
     assert_eq!(settled(vec![r, r]), (damaged, 2));
     assert_eq!(settled(vec![o, r, r]), (damaged, 3));
     assert_eq!(settled(vec![None; 10]), (None, 10), "not for ever");
@@ -70,7 +73,7 @@ fn a_look_at_a_journal_that_is_written_and_rotated_all_the_time_sees_a_whole_one
             let look = Look::take(scratch.path(), "test").expect("readable");
             let look = look.expect("a journal");
             assert!(
-                !matches!(look.verdict(), Verdict::Damaged { .. }),
+                !matches!(look.verdict(), JournalVerdict::Damaged { .. }),
                 "{:?}",
                 look.verdict()
             );

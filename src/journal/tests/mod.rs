@@ -12,7 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::fake_disk::FakeDisk;
-use super::frame::{self, Place};
+use super::frame::{self, FramePosition};
 use super::*;
 use crate::machine::{Machine, Out};
 use crate::time::{Mono, Now};
@@ -77,7 +77,7 @@ fn strict(disk: &FakeDisk) -> Result<Opened<Note, FakeDisk>, OpenError> {
 /// A file with an empty first frame and the numbers 1 to 3 in one commit each, and where its frames end.
 fn three_commits() -> (Vec<u8>, Vec<usize>) {
     let mut bytes = frame::first_line("test").into_bytes();
-    let (mut place, mut ends) = (Place::start(1), vec![bytes.len()]);
+    let (mut place, mut ends) = (FramePosition::start(1), vec![bytes.len()]);
     for n in 0..4 {
         let batch: Vec<Note> = (n > 0).then_some(Note::Said(n)).into_iter().collect();
         let (frame, next) = frame::encode(place, frame::undated(&batch)).expect("text");

@@ -205,7 +205,8 @@ fn a_journal_of_another_version_or_kind_or_none_at_all_is_refused_by_name_and_le
 
 #[test]
 fn a_record_of_a_later_program_is_refused_and_left_alone() {
-    let (frame, _) = frame::encode(Place::start(1), frame::undated(&["tomorrow's"])).expect("text");
+    let (frame, _) =
+        frame::encode(FramePosition::start(1), frame::undated(&["tomorrow's"])).expect("text");
     let disk = FakeDisk::default();
     disk.put(
         "journal.1",
@@ -224,8 +225,11 @@ fn a_record_of_a_later_program_is_refused_and_left_alone() {
 fn of_two_files_the_newer_counts_if_anything_in_it_can_be_read() {
     let (old, ends) = three_commits();
     let new = {
-        let (frame, _) =
-            frame::encode(Place::start(1), frame::undated(&[Note::All(vec![8, 9])])).expect("text");
+        let (frame, _) = frame::encode(
+            FramePosition::start(1),
+            frame::undated(&[Note::All(vec![8, 9])]),
+        )
+        .expect("text");
         [frame::first_line("test").into_bytes(), frame].concat()
     };
     for cut in 0..=new.len() {

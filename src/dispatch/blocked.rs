@@ -68,6 +68,9 @@ impl Dispatcher {
 
     /// Nothing of it was typed, and nothing will be.
     pub(super) fn withdrawn(&mut self, now: Now, name: &AgentName, id: &DeliveryId, out: &mut Out) {
+        if self.made_way(now, name, id, out) {
+            return;
+        }
         let why = self.members.get(name).and_then(|m| m.stalled.clone());
         if self.free(name, id).is_none() {
             return;

@@ -1,10 +1,10 @@
 //! A message's way from its acceptance on: typed, verified, settled, acknowledged. Each agent has at most one delivery in
-//! its terminal, so its mail ends in the order it came.
+//! its terminal, so its mail ends in the order it came, but for what interrupts.
 
 use std::time::Duration;
 
 use super::blocked::Block;
-use super::{Dispatcher, Out};
+use super::{Dispatcher, Out, urgent};
 use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Seq};
 use crate::ledger::{Pending, Record};
 use crate::msg::{AgentCommand, Answer, Delivery, Effect, Injection, Origin, Reply};
@@ -24,11 +24,12 @@ const BLOCKED_TOLD: usize = 256;
 impl Dispatcher {
     /// Takes responsibility for a delivery, and has it typed when its turn comes.
     pub(super) fn accept(&mut self, now: Now, delivery: Delivery, out: &mut Out) {
-        let name = delivery.agent.clone();
+        let (name, urgent) = (delivery.agent.clone(), delivery.mode == Mode::Steer);
         // What waited before this message is not counted as its own waiting.
         self.write_waited(now, &name, out);
         self.take_on(delivery, out);
         self.await_reader(now, &name);
+        self.make_way(now, &name, urgent, out);
         self.type_next(now, &name, out);
     }
 
@@ -131,7 +132,7 @@ impl Dispatcher {
         {
             return;
         }
-        let Some(pending) = self.ledger.mail().front(name) else {
+        let Some(pending) = urgent::next(&self.ledger, name) else {
             return;
         };
         let injection = injection(pending, self.facts.workspace_id.as_deref());
@@ -139,13 +140,10 @@ impl Dispatcher {
         if held {
             member.flush_left -= 1;
         }
-        let run = member.run;
-        self.record(
-            Record::Attempted {
-                id: injection.delivery_id.clone(),
-            },
-            out,
-        );
+        let (run, id) = (member.run, injection.delivery_id.clone());
+        if !member.yielding.stands_for(&id) {
+            self.record(Record::Attempted { id }, out);
+        }
         out.effects.push(Effect::Agent(
             name.clone(),
             run,
@@ -387,6 +385,7 @@ impl Dispatcher {
             return None;
         }
         member.in_flight = None;
+        member.yielding.is_over();
         member.stalled = None;
         member.block.give_up_at = None;
         Some(member)

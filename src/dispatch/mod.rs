@@ -30,6 +30,7 @@ mod sidecars;
 mod spawn;
 #[cfg(test)]
 mod tests;
+mod urgent;
 
 pub use heartbeat::VERSION;
 pub use limits::Limits;

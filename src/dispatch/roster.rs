@@ -8,6 +8,7 @@ use super::backoff::Backoff;
 use super::blocked::Block;
 use super::location_conflict::Renewal;
 use super::release::{End, Releaser};
+use super::urgent::Yielding;
 use super::{Dispatcher, Out};
 use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Run, Ticket};
 use crate::msg::{
@@ -41,6 +42,8 @@ pub(super) struct Member {
     pub told_blocked: bool,
     /// How long it has taken no messages.
     pub block: Block,
+    /// Whether the delivery makes way for one that interrupts.
+    pub yielding: Yielding,
     /// What stands in its terminal instead of its input line.
     pub dialog: Option<Dialog>,
     /// When to give its thread the delivery once more, because it took no orders.
@@ -120,6 +123,7 @@ impl Member {
         self.told_blocked = false;
         self.dialog = None;
         self.block = Block::default();
+        self.yielding = Yielding::default();
         self.flush_left = 0;
         self.ready = false;
         self.idle_since = None;

@@ -8,6 +8,7 @@ use super::blocked::Block;
 use super::location_conflict::Renewal;
 use super::release::End;
 use super::roster::{Member, Phase};
+use super::urgent::Yielding;
 use super::{Dispatcher, Out};
 use crate::ids::{AgentName, Ticket};
 use crate::msg::{
@@ -170,6 +171,7 @@ impl Dispatcher {
             stalled: None,
             dialog: None,
             block: Block::default(),
+            yielding: Yielding::default(),
             again_at: None,
             took: std::collections::VecDeque::new(),
             told_blocked: false,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AgentName, DeliveryId};
 use crate::msg::Delivery;
+use crate::wire::down::Mode;
 
 /// A delivery that has not ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,9 +43,15 @@ struct Queue {
     engine_bytes: usize,
     /// What all of them weigh.
     bytes: usize,
+    /// How many of them are to interrupt.
+    steers: usize,
 }
 
 impl Pending {
+    fn interrupts(&self) -> bool {
+        self.delivery.mode == Mode::Steer
+    }
+
     /// About how many bytes a delivery takes in memory, and in the journal as plain text.
     pub fn weight(&self) -> usize {
         const REST: usize = 512;
@@ -53,7 +60,17 @@ impl Pending {
 }
 
 impl Mailboxes {
-    /// The delivery to type next.
+    /// The delivery to type next: the oldest that is to interrupt, else the oldest.
+    pub fn next(&self, agent: &AgentName) -> Option<&Pending> {
+        let queue = self.order.get(agent)?;
+        if queue.steers == 0 {
+            return self.front(agent);
+        }
+        let mut pending = queue.ids.iter().filter_map(|id| self.pending.get(id));
+        pending.find(|pending| pending.interrupts())
+    }
+
+    /// The delivery that came first.
     pub fn front(&self, agent: &AgentName) -> Option<&Pending> {
         self.pending.get(self.order.get(agent)?.ids.front()?)
     }
@@ -138,6 +155,7 @@ impl Mailboxes {
         queue.ids.push_back(id.clone());
         let weight = pending.weight();
         queue.bytes += weight;
+        queue.steers += usize::from(pending.interrupts());
         self.bytes += weight;
         if pending.delivery.origin.is_engine() {
             queue.engine += 1;
@@ -174,6 +192,7 @@ impl Mailboxes {
             if let Some(at) = queue.ids.iter().position(|other| other == id) {
                 queue.ids.remove(at);
                 queue.bytes -= weight;
+                queue.steers -= usize::from(pending.interrupts());
                 if pending.delivery.origin.is_engine() {
                     queue.engine -= 1;
                     queue.engine_bytes -= weight;

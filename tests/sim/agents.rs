@@ -197,6 +197,9 @@ impl World {
     }
 
     fn reports(&mut self, name: &AgentName, run: Run, report: AgentReport) {
+        if let AgentReport::Withdrawn(id) = &report {
+            self.laws.given_back(id);
+        }
         if let AgentReport::Landed(id, proof, _) = &report {
             tell!(self, "{name} has {id}: {proof:?}");
             self.marks.insert(name.clone(), (id.clone(), *proof));

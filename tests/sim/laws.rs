@@ -8,7 +8,7 @@ use std::time::Duration;
 use relay_broker::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq};
 use relay_broker::ledger::{Ledger, Record};
 use relay_broker::msg::{Delivery, Origin};
-use relay_broker::wire::down::Deliver;
+use relay_broker::wire::down::{Deliver, Mode};
 use relay_broker::wire::event::{BrokerEvent, DeliveryMode, Proof};
 use relay_broker::wire::up::Outcome;
 
@@ -21,6 +21,8 @@ pub struct Fate {
     pub tag: Option<u64>,
     pub body: String,
     origin: Origin,
+    /// It interrupts, so it goes before what waits.
+    steer: bool,
     /// Its place in the order of acceptance, and when that was.
     place: u64,
     accepted_at: u64,
@@ -58,8 +60,8 @@ pub struct Laws {
     said: BTreeMap<AgentId, u64>,
     heard: BTreeMap<AgentId, u64>,
     published: u64,
-    /// The latest place that each command line took.
-    taken: BTreeMap<AgentName, u64>,
+    /// The latest place that each command line took of what waits, and of all.
+    taken: BTreeMap<AgentName, (u64, u64)>,
     /// Whose name the engine may have taken away, and their mail with it.
     deleted: BTreeSet<AgentName>,
     /// Who is known to bear a name no more.
@@ -213,6 +215,7 @@ impl Laws {
             tag,
             body: delivery.body.clone(),
             origin: delivery.origin.clone(),
+            steer: delivery.mode == Mode::Steer,
             place,
             accepted_at: self.now,
             injected: 0,
@@ -459,6 +462,13 @@ impl Laws {
         self.must(ends == 0, || format!("{id} is typed after it ended"));
     }
 
+    /// Nothing of it was typed, and it waits again or is given up.
+    pub fn given_back(&mut self, id: &DeliveryId) {
+        if let Some(fate) = self.fates.get_mut(id) {
+            fate.injected -= 1;
+        }
+    }
+
     /// A terminal was seen to take a message, and the note of it is written.
     pub fn landed(&mut self, id: &DeliveryId) {
         if let Some(fate) = self.fates.get_mut(id) {
@@ -484,7 +494,8 @@ impl Laws {
             return;
         };
         fate.accepted += 1;
-        let (accepted, injected, place) = (fate.accepted, fate.injected, fate.place);
+        let (accepted, injected) = (fate.accepted, fate.injected);
+        let (place, steer) = (fate.place, fate.steer);
         let first_line = fate.body.lines().next().unwrap_or_default().to_owned();
         self.must(text.contains(&first_line), || {
             format!("{agent} took a part of message {tag}: {text:?}")
@@ -492,8 +503,12 @@ impl Laws {
         self.must(accepted <= injected, || {
             format!("{agent} took message {tag} {accepted} times and it was typed {injected} times")
         });
-        let last = self.taken.insert(agent.clone(), place);
-        self.must(last.is_none_or(|last| place >= last), || {
+        let (waited, any) = self.taken.get(agent).copied().unwrap_or_default();
+        let waited_now = if steer { waited } else { place };
+        self.taken
+            .insert(agent.clone(), (waited_now, any.max(place)));
+        let before = if steer { any } else { waited };
+        self.must(place >= before, || {
             format!("{agent} took message {tag} after a later one")
         });
     }

@@ -18,6 +18,7 @@ mod restart;
 mod routing;
 mod running;
 mod sequence;
+mod urgent;
 
 use serde_json::{Value, json};
 
@@ -28,7 +29,7 @@ use crate::msg::{
     SpawnSource,
 };
 use crate::time::Wall;
-use crate::wire::down::{ActionInvoke, Deliver};
+use crate::wire::down::{ActionInvoke, Deliver, Mode};
 use crate::wire::event::{DeliveryMode, Proof};
 use crate::wire::up::{DeliveryAck, NodeHeartbeat, Outcome, Up};
 
@@ -176,14 +177,29 @@ impl World {
         self.typed_mail(agent, seq, "message.created", &format!("m{seq}"));
     }
 
+    /// Mail that is to interrupt.
+    fn urgent_mail(&mut self, agent: &str, seq: u64) {
+        self.mail_of(
+            agent,
+            seq,
+            "message.created",
+            &format!("m{seq}"),
+            Mode::Steer,
+        );
+    }
+
     fn typed_mail(&mut self, agent: &str, seq: u64, kind: &str, msg: &str) {
+        self.mail_of(agent, seq, kind, msg, Mode::Wait);
+    }
+
+    fn mail_of(&mut self, agent: &str, seq: u64, kind: &str, msg: &str, mode: Mode) {
         let frame = Down::Deliver(Deliver {
             delivery_id: DeliveryId::new(format!("del_{msg}_{agent}")),
             agent_id: AgentId::new(format!("id_{agent}")),
             agent: AgentName::new(agent),
             msg_id: MsgId::new(msg),
             seq: Seq(seq),
-            mode: crate::wire::down::Mode::Wait,
+            mode,
             payload: json!({"type": kind, "data": {"id": msg, "agent_name": "lead", "text": format!("text {seq}")}}),
             left_out: false,
         });

@@ -36,8 +36,12 @@ pub(super) enum RestJob {
     Invocation(Ticket),
     /// An agent that was registered for nothing is taken back.
     Forget(AgentName),
-    /// The engine refused some of this list, and did not say which.
-    Bound(Vec<InventoryMember>),
+    /// The engine took less than all of this list, and did not say which.
+    Bound {
+        asked: Vec<InventoryMember>,
+        /// It said so itself; otherwise it is only what its count seems to say.
+        told: bool,
+    },
 }
 
 impl Dispatcher {
@@ -55,7 +59,9 @@ impl Dispatcher {
                 self.identify_done(now, id, (name, run), done, out)
             }
             (Some(RestJob::Forget(name)), done) => self.forgotten(now, &name, &done, out),
-            (Some(RestJob::Bound(asked)), done) => self.bound_listed(now, &asked, done, out),
+            (Some(RestJob::Bound { asked, told }), done) => {
+                self.bound_listed(now, &asked, told, done, out)
+            }
             (None, _) | (Some(RestJob::Channels(_)), RestDone::Joined | RestDone::Left) => {}
             (Some(RestJob::Channels(name)), other) => {
                 log::warn!("{name} could not change its channels at the engine: {other:?}")

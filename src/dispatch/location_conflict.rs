@@ -158,10 +158,13 @@ impl Dispatcher {
         match rejected(answer) {
             Rejected::None if !self.link.lists.passed_over(answer) => self.link.lists.searches = 0,
             Rejected::Some(some) => self.refused_and_told(now, some, out),
-            Rejected::Number | Rejected::None => {
+            number @ (Rejected::Number | Rejected::None) => {
                 let node_name = self.facts.node_name.clone();
-                let asked = self.listed();
-                self.rest_job(RestCall::Bound { node_name }, RestJob::Bound(asked), out);
+                let job = RestJob::Bound {
+                    asked: self.listed(),
+                    told: matches!(number, Rejected::Number),
+                };
+                self.rest_job(RestCall::Bound { node_name }, job, out);
             }
         }
     }
@@ -171,6 +174,7 @@ impl Dispatcher {
         &mut self,
         now: Now,
         asked: &[InventoryMember],
+        told: bool,
         done: RestDone,
         out: &mut Out,
     ) {
@@ -184,6 +188,10 @@ impl Dispatcher {
             code: code_by(&bound, m),
         });
         let refused: Vec<Refused> = refused.collect();
+        if refused.is_empty() && told {
+            // The one that it means is bound to this node, but to another provider of it.
+            return self.list_one_by_one(out);
+        }
         if refused.is_empty() {
             log::info!(
                 "the engine took fewer agents than were listed, and has all of them on this node"

@@ -113,8 +113,9 @@ impl Turn<'_> {
         if let Some(a) = known {
             at_home = a.node == here.node && a.provider == here.provider;
             let runs = !a.is_direct() && self.core.live.is_running(ws, a, self.now.mono);
-            // Who proves that the agent is its own has it back from wherever it is.
-            if !at_home && runs && expected.is_none() {
+            // Who proves that the agent is its own has it back from wherever it is; from another provider of its node
+            // anybody of the node has it.
+            if a.node != here.node && runs && expected.is_none() {
                 return failure(
                     "agent_location_conflict",
                     format!("Agent \"{name}\" is active on another node"),
@@ -383,6 +384,7 @@ impl Turn<'_> {
             let names = report.rejected.iter().map(|(member, _)| json!(member.name));
             data["rejected_agents"] = names.collect();
         } else if !report.rejected.is_empty() {
+            // More than any engine says, in the form that breaks no reader (engine-protocol 3.9).
             let named = report.rejected.iter().map(|(member, code)| {
                 json!({"agent_id": member.agent_id, "name": member.name, "code": code})
             });

@@ -44,7 +44,7 @@ pub struct Orders {
     /// Rotate the token of the node of this name or id; the answer has the new one. Open sockets stay.
     #[serde(default)]
     pub rotate: Option<String>,
-    /// Close all node sockets with 1000 `superseded`, as if another process had taken their place.
+    /// Close all node sockets as `superseded`, as if another process had taken their place.
     #[serde(default)]
     pub supersede: bool,
     /// Accept and never answer.
@@ -273,7 +273,7 @@ impl Turn<'_> {
             None => None,
         };
         if orders.supersede {
-            self.close_nodes(1000, "superseded");
+            self.close_nodes(self.core.behaviour.superseded_code, "superseded");
         }
         if orders.cut {
             self.core.trouble.cut_due = true;

@@ -6,6 +6,7 @@
 mod control; // odd links, slow work, foreign agents, fleets
 mod figures; // how long it takes to be there again
 mod frames; // what the nodes sent
+mod rejections; // agents that the engine does not take from a node's list
 #[path = "../support/mod.rs"]
 mod support; // the program as child processes
 mod world; // an engine and its two nodes
@@ -58,6 +59,12 @@ on_every_engine! { control:
     slow_work_is_done_once_while_agents_come_and_go
     an_agent_that_is_somebody_elses_by_now_mutes_no_other
     a_fleet_of_programs_that_serve_spawns_starts_each_agent_once
+}
+
+on_every_engine! { rejections:
+    an_agent_that_the_engine_has_on_another_node_ends_here_alone
+    an_agent_that_another_provider_of_the_node_took_is_had_back_or_ended
+    a_node_whose_socket_is_replaced_comes_back_with_all_of_its_agents
 }
 
 on_every_engine! { play:

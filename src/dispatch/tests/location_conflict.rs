@@ -257,6 +257,35 @@ fn an_engine_that_counts_and_does_not_say_who_is_bound_is_asked_for_each_agent()
     assert_eq!(whole.iter().map(names).collect::<Vec<_>>(), [["w2"]]);
 }
 
+/// Bindings do not name providers, so the one that another provider of this very node took looks like ours.
+#[test]
+fn an_engine_that_counts_one_who_is_bound_to_this_node_is_asked_for_each_agent() {
+    let (mut w, list) = world();
+    take(&mut w, &list, json!({"rejected_agents": 1}));
+    let job = w.done().into_iter().find_map(|e| match e {
+        Effect::RestJob(id, RestCall::Bound { .. }) => Some(id),
+        _ => None,
+    });
+    let bound = ["id_w1", "id_w2"].map(|id| crate::wire::rest::NodeAgent {
+        agent_id: AgentId::new(id),
+        agent_name: None,
+    });
+    let done = RestDone::Bound(bound.into());
+    w.tell(Event::RestJob(job.expect("it looks"), done));
+    let singles = lists(&w.done());
+    assert_eq!(
+        singles.iter().flat_map(names).collect::<Vec<_>>(),
+        ["w1", "w2"]
+    );
+    refuse_with(&mut w, &singles[0], "agent_provider_conflict", "no");
+    take(&mut w, &singles[1], json!({"rejected_agents": 0}));
+    let id = w1_is_asked_for_anew(&w.done());
+    given(&mut w, id);
+    let effects = w.done();
+    assert!(told(&effects, "agent_registered_anew"));
+    assert_eq!(names(&lists(&effects)[0]), ["w1", "w2"]);
+}
+
 /// A hosted variant has no code for it (engine-protocol 3.10).
 #[test]
 fn a_conflict_that_is_told_in_words_only_is_understood() {

@@ -267,12 +267,12 @@ pub struct Flags {
     /// all agents [default: 8388608]
     #[arg(long, value_name = "BYTES")]
     pub max_pending_bytes: Option<NonZeroUsize>,
-    /// How long messages wait for an agent that is not here, while the broker runs; 0s for ever [default: 1h]. A remote engine
-    /// has its own limit for what it keeps
+    /// How long messages wait for an agent that is not here, while the broker runs; 0s for ever [default: 1h]. A remote
+    /// engine has its own limit for what it keeps
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub message_ttl: Option<Duration>,
-    /// How long a message is held back from an agent whose terminal does not take it, such as in a dialog, before it becomes a
-    /// dead letter; 0s for ever [default: 0s]
+    /// How long a message is held back from an agent whose terminal does not take it, such as in a dialog, before it becomes
+    /// a dead letter; 0s for ever [default: 0s]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub blocked_limit: Option<Duration>,
     /// Log lines on stderr

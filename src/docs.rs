@@ -1,5 +1,5 @@
 //! The papers that the code cites, so that each citation is a link: what engines, clients and agent programs do, with the
-//! sections numbered as the comments name them. `tests/papers.rs` checks that every citation leads to a section.
+//! sections numbered as the comments name them. `tests/papers/citations.rs` checks that every citation leads to a section.
 
 #[doc = include_str!("../docs/engine-protocol.md")]
 pub mod engine_protocol {}

@@ -68,8 +68,8 @@ pub struct Visitor {
     pub size: Option<Size>,
 }
 
-/// Who is attached to one agent, and the size of its terminal that follows from that: as large as fits on every visitor's, and
-/// the agent's own when nobody is there. The lock is a leaf: sending under it never waits, and keeps sizes in order.
+/// Who is attached to one agent, and the size of its terminal that follows from that: as large as fits on every visitor's,
+/// and the agent's own when nobody is there. The lock is a leaf: sending under it never waits, and keeps sizes in order.
 #[derive(Default)]
 pub struct Seats(Mutex<Taken>);
 

@@ -172,8 +172,8 @@ pub struct AgentCore {
     going: VecDeque<(u64, u64, usize)>,
     keys_waiting: usize,
     keyboard: KeyReader,
-    /// How its terminal was when the agent was first ready: a launcher may have given it away for good, and some programs never
-    /// show what they read.
+    /// How its terminal was when the agent was first ready: a launcher may have given it away for good, and some programs
+    /// never show what they read.
     home: Option<TtyState>,
     /// When a person last pressed a key.
     keys_at: Option<Mono>,

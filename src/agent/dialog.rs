@@ -1,6 +1,7 @@
-//! Dialogs of agent CLIs. Anything that is not the input line is left alone, whatever it says; here it gets a name, is noticed
-//! when it stands, and is answered where the operator's policy says so and the name is sure. What a message says has no part
-//! in that: a dialog is known by the last rows of the screen, which the CLI alone draws. Looks and decides; the core writes.
+//! Dialogs of agent CLIs. Anything that is not the input line is left alone, whatever it says; here it gets a name, is
+//! noticed when it stands, and is answered where the operator's policy says so and the name is sure. What a message says has
+//! no part in that: a dialog is known by the last rows of the screen, which the CLI alone draws. Looks and decides; the core
+//! writes.
 
 use std::time::Duration;
 
@@ -94,7 +95,8 @@ pub struct SeenDialog {
     rows: Vec<String>,
 }
 
-/// Whether one that is known stands there. Where a CLI hides its cursor in a dialog, the cursor may seem to be in an input line.
+/// Whether one that is known stands there. Where a CLI hides its cursor in a dialog, the cursor may seem to be in an input
+/// line.
 pub fn stands(screen: &Screen, profile: &Profile) -> bool {
     let mut known = profile.dialogs.iter();
     known.any(|known| rows_of(known, screen).is_some())

@@ -179,8 +179,9 @@ pub enum Swallowed {
 }
 
 impl Draft {
-    /// Whether the program has a composer by now, had none when the text was typed, and has not shown that it took it: it was still
-    /// starting, and what it read then is a draft at best. From now on the text counts as a paste into that composer, Enter and all.
+    /// Whether the program has a composer by now, had none when the text was typed, and has not shown that it took it: it was
+    /// still starting, and what it read then is a draft at best. From now on the text counts as a paste into that composer,
+    /// Enter and all.
     pub fn is_early(&mut self, now: Mono, screen: &Screen, entered: bool) -> bool {
         let shown = entered && self.echo.heard();
         let DraftStage::Typing(typing) = &mut self.stage else {
@@ -461,8 +462,8 @@ impl Check {
         self.draft.wake = Some(now + WINDOW);
     }
 
-    /// The terminal was emptied: whether that took all of the message, unread. A program that had waited for the text would have
-    /// taken it before.
+    /// The terminal was emptied: whether that took all of the message, unread. A program that had waited for the text would
+    /// have taken it before.
     pub fn is_thrown_away(&self) -> bool {
         self.frame == Frame::Lines && self.whole && self.lay && self.read_at.is_none()
     }
@@ -572,8 +573,8 @@ impl Check {
         }
     }
 
-    /// How long an answer on the screen is waited for. A program that reads single keys and shows nothing of the first message
-    /// may be about to set up its composer, and have thrown away what it read.
+    /// How long an answer on the screen is waited for. A program that reads single keys and shows nothing of the first
+    /// message may be about to set up its composer, and have thrown away what it read.
     fn shown_within(&self) -> Duration {
         match self.first && self.frame == Frame::Plain {
             true => WINDOW,

@@ -102,8 +102,8 @@ impl Before {
         now.rows[0] == self.was.rows[self.was.cursor_row]
     }
 
-    /// The same words and the same column: the input line as it was, empty. Where it stands now proves nothing, because it moves
-    /// down when something is said.
+    /// The same words and the same column: the input line as it was, empty. Where it stands now proves nothing, because it
+    /// moves down when something is said.
     fn stood_left_of_cursor(&self, now: &Nearby) -> bool {
         (now.left == self.was.left) && now.cursor.1 == self.was.cursor.1
     }

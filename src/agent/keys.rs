@@ -1,6 +1,6 @@
-//! What people do at the keyboard, as far as a message must wait for it: has somebody begun a line? Keys are read as a terminal
-//! sends them. Whatever is not purely a report of the terminal itself counts as hands on the keyboard; knows nothing of
-//! messages.
+//! What people do at the keyboard, as far as a message must wait for it: has somebody begun a line? Keys are read as a
+//! terminal sends them. Whatever is not purely a report of the terminal itself counts as hands on the keyboard; knows nothing
+//! of messages.
 
 use crate::time::Mono;
 

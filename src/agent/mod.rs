@@ -53,8 +53,8 @@ pub struct Grounds<'a> {
 }
 
 /// Starts an agent's thread, which starts the program: whether that worked is its first report, `Started` or
-/// `NotStarted` or `NoRoom`; the last is `Exited` unless it was one of these. The caller puts the line up and takes it down again.
-/// `events` gets rendered `worker_stream` events while anybody listens.
+/// `NotStarted` or `NoRoom`; the last is `Exited` unless it was one of these. The caller puts the line up and takes it down
+/// again. `events` gets rendered `worker_stream` events while anybody listens.
 ///
 /// # Errors
 /// When there is no descriptor or thread to be had.

@@ -39,8 +39,8 @@ pub struct Profile {
     pub hook: bool,
     /// It glues messages together that come while its title begins so.
     pub merges_while: Option<char>,
-    /// How many Escapes interrupt what it does; 0 where Escape is the first half of some other key. Only programs with bracketed
-    /// paste get any: in others Escape would eat the message's first letter.
+    /// How many Escapes interrupt what it does; 0 where Escape is the first half of some other key. Only programs with
+    /// bracketed paste get any: in others Escape would eat the message's first letter.
     pub interrupts: u8,
     /// What its screen says while it works, where its title does not: Escape is for nothing else.
     pub busy_words: Option<&'static str>,

@@ -119,9 +119,10 @@ impl ReadyWatch {
         }
     }
 
-    /// In line mode the kernel takes what is typed before anybody is there to read it, and a program that sets its terminal up
-    /// throws it away. One that has left line mode and has no composer yet may read keys, and throw them away, while it looks
-    /// what kind of terminal it has. So silence alone is no readiness there: what to do instead, or `None` where somebody reads.
+    /// In line mode the kernel takes what is typed before anybody is there to read it, and a program that sets its terminal
+    /// up throws it away. One that has left line mode and has no composer yet may read keys, and throw them away, while it
+    /// looks what kind of terminal it has. So silence alone is no readiness there: what to do instead, or `None` where
+    /// somebody reads.
     fn launching(
         &self,
         now: Mono,

@@ -1,5 +1,5 @@
-//! Programs that run what they read: shells, languages' prompts, databases' consoles. Each line is a turn to them, so a message
-//! must come as one. Judged by the command line alone; decides nothing else.
+//! Programs that run what they read: shells, languages' prompts, databases' consoles. Each line is a turn to them, so a
+//! message must come as one. Judged by the command line alone; decides nothing else.
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -82,8 +82,8 @@ pub struct Survivor {
     pub fate: String,
 }
 
-/// Ends everything that a broker of this folder left running: hangs up, waits, and kills what is left after `grace`. Agents of
-/// a broker that runs are left alone: their notes came here with a copy of its folder.
+/// Ends everything that a broker of this folder left running: hangs up, waits, and kills what is left after `grace`. Agents
+/// of a broker that runs are left alone: their notes came here with a copy of its folder.
 pub fn end_survivors(dir: &Path, grace: Duration) -> Vec<Survivor> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let (mut notes, mut done) = (Vec::new(), Vec::new());

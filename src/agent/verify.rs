@@ -109,8 +109,8 @@ pub struct MessageTail {
 }
 
 impl MessageTail {
-    /// `None` for a message of blanks. A message goes by the plainest letters that stand near its end: what a sender puts behind
-    /// them may fill the whole screen.
+    /// `None` for a message of blanks. A message goes by the plainest letters that stand near its end: what a sender puts
+    /// behind them may fill the whole screen.
     pub fn of(message: &str) -> Option<Self> {
         use Letters::{All, Ascii, Marks, Words};
         let of = |letters: Letters| {
@@ -198,8 +198,9 @@ impl MessageTail {
     }
 }
 
-/// What of a text is seen whoever draws it: without blanks, frames and invisible characters, and without what some programs draw
-/// for controls, such as `^I` or `<200d>`. A message that has such drawings in it loses them as well, so both sides are alike.
+/// What of a text is seen whoever draws it: without blanks, frames and invisible characters, and without what some programs
+/// draw for controls, such as `^I` or `<200d>`. A message that has such drawings in it loses them as well, so both sides are
+/// alike.
 pub fn plain(text: &str) -> String {
     let seen: Vec<char> = text.chars().filter(|c| is_seen(*c)).collect();
     let mut plain = String::with_capacity(seen.len());

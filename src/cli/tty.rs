@@ -36,8 +36,9 @@ pub fn size() -> Size {
     }
 }
 
-/// The terminal in raw mode with an agent's picture on it. Dropping it restores everything that the agent's program has switched,
-/// also while a panic unwinds; signals that would end the process are turned into [`Signals`] so that the drop is reached.
+/// The terminal in raw mode with an agent's picture on it. Dropping it restores everything that the agent's program has
+/// switched, also while a panic unwinds; signals that would end the process are turned into [`Signals`] so that the drop is
+/// reached.
 pub struct Raw {
     before: Option<Termios>,
     /// What is shown.

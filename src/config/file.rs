@@ -1,5 +1,5 @@
-//! The configuration file: how agent programs are started and treated, and which programs serve actions. What is misspelt or cannot
-//! be meant is an error that names the file and the line, so that no setting is without effect unnoticed.
+//! The configuration file: how agent programs are started and treated, and which programs serve actions. What is misspelt or
+//! cannot be meant is an error that names the file and the line, so that no setting is without effect unnoticed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

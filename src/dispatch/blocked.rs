@@ -19,8 +19,8 @@ pub(super) struct Block {
 }
 
 impl Dispatcher {
-    /// The message in flight is held back. All that wait behind it have waited as long, so the block counts, not each message's
-    /// own turn; but none is given up sooner than the limit after it came.
+    /// The message in flight is held back. All that wait behind it have waited as long, so the block counts, not each
+    /// message's own turn; but none is given up sooner than the limit after it came.
     pub(super) fn count_block(&mut self, now: Now, name: &AgentName, id: &DeliveryId) {
         let (Some(limit), Some(pending), Some(member)) = (
             self.facts.limits.blocked,

@@ -1,5 +1,5 @@
-//! A message that interrupts goes before those that wait, and one that was given to the agent's thread and of which nothing is
-//! typed makes way for it.
+//! A message that interrupts goes before those that wait, and one that was given to the agent's thread and of which nothing
+//! is typed makes way for it.
 
 use super::{Dispatcher, Out};
 use crate::ids::{AgentName, DeliveryId};
@@ -39,8 +39,8 @@ pub(super) fn next<'a>(ledger: &'a Ledger, name: &AgentName) -> Option<&'a Pendi
 }
 
 impl Dispatcher {
-    /// A message came. If it interrupts, the one in flight that does not is asked to make way; it does unless something of it is in
-    /// the terminal.
+    /// A message came. If it interrupts, the one in flight that does not is asked to make way; it does unless something of it
+    /// is in the terminal.
     pub(super) fn make_way(&mut self, now: Now, name: &AgentName, urgent: bool, out: &mut Out) {
         let held = self.ledger.mode(name) == DeliveryMode::ManualFlush;
         let Some(member) = self.members.get_mut(name).filter(|_| urgent && !held) else {
@@ -61,8 +61,8 @@ impl Dispatcher {
         out.effects.push(order);
     }
 
-    /// The agent's thread has given a message back of which nothing was typed: whether that was to make way, and the next is given
-    /// to it now.
+    /// The agent's thread has given a message back of which nothing was typed: whether that was to make way, and the next is
+    /// given to it now.
     pub(super) fn made_way(
         &mut self,
         now: Now,

@@ -1,6 +1,6 @@
-//! What a program asks its terminal. The broker answers; a viewer's terminal that were asked, too, would answer once more, and
-//! its answer would reach the program as keys, or the viewer's own shell after he has left. So viewers are shown the output
-//! without the questions in it. Pure: bytes in, bytes out.
+//! What a program asks its terminal. The broker answers; a viewer's terminal that were asked, too, would answer once more,
+//! and its answer would reach the program as keys, or the viewer's own shell after he has left. So viewers are shown the
+//! output without the questions in it. Pure: bytes in, bytes out.
 
 use super::scanner::{Scanner, Sequence};
 

@@ -1,5 +1,5 @@
-//! A viewer's terminal brought to where the program's is, and back: the picture with the page below it, the saved cursors, and
-//! everything the program has switched. Also the emulator's blind spots: what it does not know is told it in other words.
+//! A viewer's terminal brought to where the program's is, and back: the picture with the page below it, the saved cursors,
+//! and everything the program has switched. Also the emulator's blind spots: what it does not know is told it in other words.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -255,8 +255,8 @@ impl Screen {
         format!("{}\x1b[0m{next}", self.settings.undo())
     }
 
-    /// What brings cursor and pen back after somebody else has drawn; `None` while what the program has switched would stand in
-    /// his way.
+    /// What brings cursor and pen back after somebody else has drawn; `None` while what the program has switched would stand
+    /// in his way.
     pub fn cursor_back(&self) -> Option<String> {
         let free = !self.settings.is_on(6)
             && self.settings.charsets() == &Charsets::default()

@@ -1,6 +1,7 @@
 //! Named places where a test build may be told to die, and a disk that may be told to be full: what a crash test needs to
 //! choose its moment. It works with debug assertions only; in a release build every function here is empty, and no
-//! name of a place is left in the program. Never decides anything by itself: [`arm`] is called once, at the start, with what `config` read.
+//! name of a place is left in the program. Never decides anything by itself: [`arm`] is called once, at the start, with what
+//! `config` read.
 
 /// All places, in the order in which a message passes them; the last ones are passed when a journal file is begun.
 pub const POINTS: &[&str] = &[

@@ -7,8 +7,8 @@ use std::os::fd::AsFd;
 #[cfg(target_os = "linux")]
 const MOST: usize = 256;
 
-/// Whether a thread of `root` or of one of its descendants sleeps until the terminal has input: of those processes that are in
-/// the group `front`, which alone may read it. `None` where that cannot be known.
+/// Whether a thread of `root` or of one of its descendants sleeps until the terminal has input: of those processes that are
+/// in the group `front`, which alone may read it. `None` where that cannot be known.
 #[cfg(target_os = "linux")]
 pub fn awaited(terminal: impl AsFd, root: u32, front: i32) -> Option<bool> {
     let tty = rustix::fs::fstat(terminal).ok()?.st_rdev;

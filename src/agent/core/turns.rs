@@ -1,5 +1,5 @@
-//! The part of an agent's mind that knows of turns: whether the program works, how it is interrupted, and when it begins to act
-//! on what it was told.
+//! The part of an agent's mind that knows of turns: whether the program works, how it is interrupted, and when it begins to
+//! act on what it was told.
 
 use std::time::Duration;
 
@@ -47,15 +47,15 @@ const GOES_ON: &str =
     "Escape was pressed, and the program went on working; it reads the message when its turn ends";
 
 impl AgentCore {
-    /// How often Escape may be pressed. Where the screen shows whether it helped, it is tried again; elsewhere one too many could
-    /// do something else.
+    /// How often Escape may be pressed. Where the screen shows whether it helped, it is tried again; elsewhere one too many
+    /// could do something else.
     pub(super) fn escapes(&self) -> u8 {
         let twice = self.profile.busy_words.is_some();
         self.profile.interrupts * (1 + u8::from(twice))
     }
 
-    /// Whether Escape may be for something. Only a sign of rest that is fresh, and that nothing on the screen denies, says no: a sign
-    /// that nobody knows, or that is older than what the program draws, says nothing.
+    /// Whether Escape may be for something. Only a sign of rest that is fresh, and that nothing on the screen denies, says
+    /// no: a sign that nobody knows, or that is older than what the program draws, says nothing.
     pub(super) fn may_work(&self, now: Mono) -> bool {
         let rows = self.screen.last_lines(BUSY_ROWS);
         match (self.said, self.profile.busy_words) {
@@ -87,7 +87,8 @@ impl AgentCore {
         Advance::Go(State::Injecting(draft))
     }
 
-    /// Escape was pressed: the program gets time to stop. If it begins with what it had in line instead, that is interrupted too.
+    /// Escape was pressed: the program gets time to stop. If it begins with what it had in line instead, that is interrupted
+    /// too.
     pub(super) fn interrupted(
         &mut self,
         now: Mono,
@@ -255,8 +256,8 @@ impl AgentCore {
         }
     }
 
-    /// The program began to work: on what was just submitted, or on what it had in line. A hook knows better, unless it tells of
-    /// that too early.
+    /// The program began to work: on what was just submitted, or on what it had in line. A hook knows better, unless it tells
+    /// of that too early.
     pub(super) fn began(&mut self, out: &mut Effects) {
         if self.hook_is_early {
             return self.start(Proof::Osc, out, |_, waiting| waiting.during.is_some());

@@ -75,8 +75,8 @@ impl AgentCore {
         })))
     }
 
-    /// The owner has looked at the terminal, and wants the message to go on that is held up there. One that is on its way goes
-    /// on by itself: a second Enter beside its own would be too many, and Enter before the text is drawn too early.
+    /// The owner has looked at the terminal, and wants the message to go on that is held up there. One that is on its way
+    /// goes on by itself: a second Enter beside its own would be too many, and Enter before the text is drawn too early.
     pub(super) fn insist(&mut self, out: &mut Effects) {
         match &mut self.state {
             State::Stalled(draft) => draft.insisted = true,
@@ -390,8 +390,8 @@ impl AgentCore {
         Advance::Stay(State::Injecting(draft))
     }
 
-    /// The owner wants a message to go on that stays where it is after Enter: once more Enter if it is seen, else it counts as
-    /// arrived, which nobody could prove.
+    /// The owner wants a message to go on that stays where it is after Enter: once more Enter if it is seen, else it counts
+    /// as arrived, which nobody could prove.
     fn go_on_after(&mut self, now: Mono, mut check: Box<Check>, out: &mut Effects) -> Advance {
         let focus = self.focus();
         if check.stands(&self.screen, self.profile.prompt, focus) {

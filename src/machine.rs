@@ -24,6 +24,10 @@ pub trait Machine {
         false
     }
 
+    /// Puts what one batch decided into the order in which it leaves, once the last event of the batch has taken its step,
+    /// and leaves out what a later effect of the batch makes idle.
+    fn arrange(_effects: &mut Vec<Self::Effect>) {}
+
     /// Applies a record read back from the journal, through the same function the live path uses.
     fn replay(&mut self, record: &Self::Record);
 
@@ -107,6 +111,7 @@ pub fn decide<M: Machine>(
     for event in batch {
         machine.step(now, event, out);
     }
+    M::arrange(&mut out.effects);
 }
 
 /// Makes the records in `out` durable and forgets them; the effects stay for the caller to perform. A batch without

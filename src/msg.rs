@@ -427,6 +427,13 @@ pub enum Effect {
     Launch(Box<local::Supervision>),
     /// Answer a caller.
     Reply(Ticket, Answer),
+    /// This is who the node is at the engine, for whoever reads [`Published`].
+    Enrolled {
+        /// The id it registers with.
+        node_id: NodeId,
+        /// The name it is listed under.
+        node_name: String,
+    },
     /// Tell every subscriber; the number is durable before it is used.
     Publish(u64, BrokerEvent),
     /// The orderly end: everything before this has been performed.
@@ -441,6 +448,21 @@ pub enum LinkCommand {
     /// Drop this link and open another: the engine sends again what it has
     /// ([engine-protocol 4.4](crate::docs::engine_protocol#4.4)).
     Reconnect,
+}
+
+/// What every thread may know of the broker as a whole. Replaced as one value, so that nobody sees half of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The node's id, as the engine has it.
+    pub node_id: NodeId,
+    /// The node's name, as the engine lists it.
+    pub node_name: String,
+    /// The workspace that the key opens.
+    pub workspace_id: Option<String>,
+    /// Why nothing can be written to the journal, while that is so: the dispatcher then answers nobody.
+    pub degraded: Option<String>,
+    /// When the process ends even if nothing can be written; `None` while nobody has asked it to leave.
+    pub leave_by: Option<Mono>,
 }
 
 /// Why the process ends.

@@ -13,6 +13,28 @@ use crate::sys::wake::{Receiver, Sender, mailbox};
 /// How many items wait for one subscriber before it is dropped.
 pub const SUBSCRIBER_QUEUE: usize = 256;
 
+/// The latest value of something that one thread knows and others look at. A value is replaced whole and never changed, so
+/// a reader has one that holds together. The lock is a leaf: held to exchange a pointer.
+pub struct Latest<T>(Mutex<Arc<T>>);
+
+impl<T: Clone> Latest<T> {
+    /// Begins with this value.
+    pub fn new(value: T) -> Self {
+        Self(Mutex::new(Arc::new(value)))
+    }
+
+    /// The value as it is now.
+    pub fn get(&self) -> Arc<T> {
+        self.0.lock().clone()
+    }
+
+    /// Replaces the value by a changed copy.
+    pub fn update(&self, change: impl FnOnce(&mut T)) {
+        let mut latest = self.0.lock();
+        change(Arc::make_mut(&mut latest));
+    }
+}
+
 struct Listener<T> {
     queue: Sender<T>,
     /// Which numbered items it wants; `None` for everything, also what is not kept.

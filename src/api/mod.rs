@@ -18,10 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
-use crate::msg::{Answer, ApiCall, Secret};
-use crate::pubsub::Topic;
+use crate::msg::{Answer, ApiCall, Published, Secret};
+use crate::pubsub::{Latest, Topic};
 use crate::registry::{Registry, SidecarRegistry};
 use crate::time::Mono;
 
@@ -41,8 +39,8 @@ pub struct ApiContext {
     pub registry: Arc<Registry>,
     /// To connected programs that serve actions.
     pub sidecars: Arc<SidecarRegistry>,
-    /// Why nothing can be written to the journal, while that is so: the dispatcher then answers nobody.
-    pub degraded: Arc<Mutex<Option<String>>>,
+    /// Who the node is, and whether the dispatcher can answer.
+    pub published: Arc<Latest<Published>>,
     /// What `GET /api/session` tells.
     pub session: SessionFacts,
     /// Whoever has it may do everything.
@@ -66,10 +64,6 @@ pub struct SessionFacts {
     pub workspace_key: Secret,
     /// The engine's base URL.
     pub engine_url: String,
-    /// Known once the engine has told it.
-    pub workspace_id: Arc<Mutex<Option<String>>>,
-    /// Node id and node name, as they are now.
-    pub node: Arc<Mutex<(String, String)>>,
     /// The node's token as it is now, for programs that serve actions on the same node.
     pub node_token: Box<dyn Fn() -> Option<Secret> + Send + Sync>,
     /// Whether the state folder outlives the process.

@@ -43,7 +43,7 @@ impl Api {
 
     /// Why the journal cannot be written, while that is so.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.context.degraded.lock().clone()
+        self.context.published.get().degraded.clone()
     }
 
     /// Asks the dispatcher, unless it is known that it cannot answer: without a journal it answers what rests on no record.

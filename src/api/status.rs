@@ -26,27 +26,27 @@ impl SessionFacts {
     fn uptime(&self) -> Duration {
         clock::now().mono.since(self.started)
     }
+}
 
-    fn memberships(&self) -> Value {
-        match &*self.workspace_id.lock() {
-            Some(id) => {
-                json!([{"workspace_id": id, "workspace_alias": null, "is_default": true}])
-            }
-            None => json!([]),
+fn memberships(workspace_id: Option<&str>) -> Value {
+    match workspace_id {
+        Some(id) => {
+            json!([{"workspace_id": id, "workspace_alias": null, "is_default": true}])
         }
+        None => json!([]),
     }
 }
 
 /// `GET /api/session`.
 pub(crate) fn session(api: &Api) -> Response {
     let facts = &api.context.session;
-    let (node_id, node_name) = facts.node.lock().clone();
+    let published = api.context.published.get();
     ok(&Session {
         broker_version: facts.version.clone(),
         protocol_version: PROTOCOL,
         workspace_key: facts.workspace_key.reveal().to_owned(),
         relay_base_url: facts.engine_url.clone(),
-        default_workspace_id: facts.workspace_id.lock().clone(),
+        default_workspace_id: published.workspace_id.clone(),
         mode: if facts.persist {
             "persist"
         } else {
@@ -54,8 +54,8 @@ pub(crate) fn session(api: &Api) -> Response {
         }
         .to_owned(),
         uptime_secs: facts.uptime().as_secs(),
-        node_id,
-        node_name,
+        node_id: published.node_id.to_string(),
+        node_name: published.node_name.clone(),
         node_token: (facts.node_token)().map(|token| token.reveal().to_owned()),
     })
 }
@@ -70,10 +70,11 @@ pub(crate) fn renewed(api: &Api) -> Response {
 /// `GET /api/config`.
 pub(crate) fn config(api: &Api) -> Response {
     let facts = &api.context.session;
+    let published = api.context.published.get();
     ok(&json!({
         "workspaceKey": facts.workspace_key.reveal(),
-        "defaultWorkspaceId": *facts.workspace_id.lock(),
-        "memberships": facts.memberships(),
+        "defaultWorkspaceId": published.workspace_id,
+        "memberships": memberships(published.workspace_id.as_deref()),
     }))
 }
 
@@ -101,7 +102,7 @@ fn remembered(api: &Api, why: String) -> Status {
     let facts = &api.context.session;
     let known = api.last_status.lock().clone();
     let mut status = known.unwrap_or_else(|| {
-        let (node_id, node_name) = facts.node.lock().clone();
+        let published = api.context.published.get();
         Status {
             agent_count: 0,
             agents: Vec::new(),
@@ -113,8 +114,8 @@ fn remembered(api: &Api, why: String) -> Status {
             node_delivery: NodeDelivery::default(),
             status: String::new(),
             degraded_reason: None,
-            node_id,
-            node_name,
+            node_id: published.node_id.to_string(),
+            node_name: published.node_name.clone(),
             relay_base_url: facts.engine_url.clone(),
             version: facts.version.clone(),
             pid: api.context.pid,
@@ -133,6 +134,7 @@ fn remembered(api: &Api, why: String) -> Status {
 /// `GET /health`: always 200 while the process can answer; the words say how well it is.
 pub(crate) fn health(api: &Api) -> Response {
     let facts = &api.context.session;
+    let published = api.context.published.get();
     let status = match api.context.life.get() {
         BrokerStage::Starting => remembered(api, "the broker is starting".to_owned()),
         BrokerStage::Stopping => remembered(api, "the broker is stopping".to_owned()),
@@ -140,7 +142,7 @@ pub(crate) fn health(api: &Api) -> Response {
             remembered(api, format!("the broker does not answer: {}", e.message))
         }),
     };
-    let workspace_id = facts.workspace_id.lock().clone();
+    let workspace_id = published.workspace_id.clone();
     let memory = proc::resident_bytes(api.context.pid).unwrap_or(0);
     ok(&Health {
         status: status.status,
@@ -149,7 +151,7 @@ pub(crate) fn health(api: &Api) -> Response {
         uptime_ms: u64::try_from(facts.uptime().as_millis()).unwrap_or(u64::MAX),
         default_workspace_id: workspace_id.clone(),
         workspace_id,
-        memberships: facts.memberships(),
+        memberships: memberships(published.workspace_id.as_deref()),
         agent_count: status.agent_count,
         pending_delivery_count: status.pending_delivery_count,
         dead_letter_count: status.dead_letter_count,

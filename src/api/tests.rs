@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use super::server::{Api, explain, respond};
 use super::{ApiContext, BrokerLife, BrokerStage, SessionFacts};
-use crate::ids::AgentName;
-use crate::msg::{Answer, ApiCall, Refusal, RefusalKind, Reply, Secret};
+use crate::ids::{AgentName, NodeId};
+use crate::msg::{Answer, ApiCall, Published, Refusal, RefusalKind, Reply, Secret};
 use crate::net::{HandlerOutcome, Request};
-use crate::pubsub::Topic;
+use crate::pubsub::{Latest, Topic};
 use crate::registry::Registry;
 use crate::sys::clock;
 use crate::wire::event::DeliveryMode;
@@ -47,13 +47,17 @@ fn world() -> World {
         events: Arc::new(Topic::new(1000)),
         sidecars: Arc::default(),
         registry: Arc::new(Registry::default()),
-        degraded: Arc::default(),
+        published: Arc::new(Latest::new(Published {
+            node_id: NodeId::new("node_1"),
+            node_name: "box".into(),
+            workspace_id: Some("ws_1".into()),
+            degraded: None,
+            leave_by: None,
+        })),
         session: SessionFacts {
             version: "1.2.3".into(),
             workspace_key: Secret::new("rk_live_x"),
             engine_url: "http://127.0.0.1:9".into(),
-            workspace_id: Arc::new(Mutex::new(Some("ws_1".into()))),
-            node: Arc::new(Mutex::new(("node_1".into(), "box".into()))),
             node_token: Box::new(|| Some(Secret::new("nt_live_x"))),
             persist: true,
             started: clock::now().mono,
@@ -287,7 +291,8 @@ fn a_full_disk_shows_in_health_at_once_and_calls_say_why() {
         "/api/status",
         "",
     );
-    *w.api.context.degraded.lock() = Some("no space left".into());
+    let full = Some("no space left".to_owned());
+    w.api.context.published.update(|p| p.degraded = full);
     for path in ["/health", "/api/status"] {
         let known = Ok(Reply::Status(Box::new(status())));
         let silent = Err(Refusal::new(RefusalKind::Timeout, "no answer"));

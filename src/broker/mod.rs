@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -23,8 +23,8 @@ use crate::ids::AgentName;
 use crate::journal::{self, Journal, Lock, Opened, Recovery};
 use crate::ledger::Record;
 use crate::machine::{Machine, persist};
-use crate::msg::{ActionSpec, Event, Harness, Refusal, RefusalKind, Secret};
-use crate::pubsub::Topic;
+use crate::msg::{ActionSpec, Event, Harness, Published, Refusal, RefusalKind, Secret};
+use crate::pubsub::{Latest, Topic};
 use crate::registry::{Registry, SidecarRegistry};
 use crate::sys::disk::{create_private_dir, read_small, sweep_drafts, write_private};
 use crate::sys::reap::Reaper;
@@ -132,7 +132,7 @@ pub struct Stopper {
     inbox: Sender<Inbound>,
     grace: Duration,
     asked: Arc<Mutex<bool>>,
-    leave_by: Arc<AtomicU64>,
+    published: Arc<Latest<Published>>,
     life: Arc<api::BrokerLife>,
 }
 
@@ -148,7 +148,8 @@ impl Stopper {
             now + self.grace + STOP_SLACK
         };
         // Heard even while the journal cannot be written and the inbox is full.
-        self.leave_by.store(deadline.0, Ordering::Release);
+        self.published
+            .update(|published| published.leave_by = Some(deadline));
         let order = Inbound::Event(Event::Shutdown { deadline });
         let _ = self.inbox.send_timeout(order, Duration::from_secs(1));
     }
@@ -299,7 +300,7 @@ impl Parts {
             inbox: inbox.clone(),
             grace: settings.grace,
             asked: Arc::default(),
-            leave_by: shared.leave_by,
+            published: shared.published.clone(),
             life: Arc::new(api::BrokerLife::new()),
         };
         let url = format!("http://{addr}");
@@ -313,8 +314,8 @@ impl Parts {
             events: shared.events.clone(),
             registry: shared.registry,
             sidecars: shared.sidecars,
-            degraded: shared.degraded,
-            session: session(&settings, &identity, shared.node, started),
+            published: shared.published,
+            session: session(&settings, &identity, started),
             api_key,
             allowed_hosts: vec![addr.ip().to_string()],
             stop: Box::new(move || stop.stop()),
@@ -341,22 +342,23 @@ struct Shared {
     registry: Arc<Registry>,
     sidecars: Arc<SidecarRegistry>,
     events: Arc<Topic<Arc<str>>>,
-    degraded: Arc<Mutex<Option<String>>>,
-    leave_by: Arc<AtomicU64>,
-    node: Arc<Mutex<(String, String)>>,
+    published: Arc<Latest<Published>>,
 }
 
 impl Shared {
     fn new(settings: &Settings, identity: &Identity, numbered: u64) -> Self {
         let events = Topic::after(EVENTS_KEPT, numbered);
-        let node = (identity.node_id.to_string(), settings.name.clone());
         Self {
             registry: Arc::default(),
             sidecars: Arc::default(),
             events: Arc::new(events.at_most(EVENTS_BYTES, |event| event.len())),
-            degraded: Arc::default(),
-            leave_by: Arc::default(),
-            node: Arc::new(Mutex::new(node)),
+            published: Arc::new(Latest::new(Published {
+                node_id: identity.node_id.clone(),
+                node_name: settings.name.clone(),
+                workspace_id: Some(identity.workspace_id.to_string()),
+                degraded: None,
+                leave_by: None,
+            })),
         }
     }
 
@@ -380,9 +382,7 @@ impl Shared {
             exe: settings.exe.clone(),
             state_dir: settings.state_dir.clone(),
             rows: settings.rows.clone(),
-            node: self.node.clone(),
-            degraded: self.degraded.clone(),
-            leave_by: self.leave_by.clone(),
+            published: self.published.clone(),
         }
     }
 }
@@ -417,6 +417,7 @@ impl Mind {
             ..Out::default()
         };
         dispatcher.open(started, landed_note::read_all(marks), &mut out);
+        Dispatcher::arrange(&mut out.effects);
         failpoint::hit("open.replayed");
         persist(&dispatcher, &mut journal, &mut out).map_err(StartError::because)?;
         failpoint::hit("open.durable");
@@ -474,18 +475,11 @@ fn handlers(reaper: Arc<Reaper>, inbox: Sender<Inbound>) -> Handlers {
     })
 }
 
-fn session(
-    settings: &Settings,
-    identity: &Identity,
-    node: Arc<Mutex<(String, String)>>,
-    started: Now,
-) -> api::SessionFacts {
+fn session(settings: &Settings, identity: &Identity, started: Now) -> api::SessionFacts {
     api::SessionFacts {
         version: env!("CARGO_PKG_VERSION").into(),
         workspace_key: settings.workspace_key.clone(),
         engine_url: settings.engine_url.clone(),
-        workspace_id: Arc::new(Mutex::new(Some(identity.workspace_id.to_string()))),
-        node,
         node_token: node_token(settings, identity),
         persist: true,
         started: started.mono,

@@ -1,24 +1,23 @@
 //! The dispatcher's hands: performs its effects, gives out tickets, and never waits for anybody while doing so.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Sender, TrySendError};
-use parking_lot::Mutex;
 
 use crate::agent;
 use crate::agent::profiles::Profiles;
 use crate::dispatch::{self, Dispatcher};
 use crate::handlers::Handlers;
-use crate::ids::{AgentName, Run, Seq, Ticket};
+use crate::ids::{AgentName, Run, Ticket};
 use crate::msg::{
-    AgentCommand, AgentReport, AgentSpec, Answer, ApiCall, Effect, Event, LinkCommand, LinkReport,
+    AgentCommand, AgentReport, AgentSpec, Answer, ApiCall, Effect, Event, LinkCommand, Published,
     Reply,
 };
-use crate::pubsub::Topic;
+use crate::pubsub::{Latest, Topic};
 use crate::registry::{AgentInput, Registry, SidecarRegistry};
 use crate::sys::reap::Reaper;
 use crate::sys::{clock, failpoint, limits, thread};
@@ -26,7 +25,7 @@ use crate::time::{Now, Wall};
 use crate::uplink::rest::RestJobs;
 use crate::uplink::socket::{LinkInput, Uplink};
 use crate::wire::event::Numbered;
-use crate::wire::up::{DeliveryAck, Up};
+use crate::wire::up::Up;
 
 /// What comes in for the dispatcher.
 pub(super) enum Inbound {
@@ -49,18 +48,13 @@ pub(super) struct Hands {
     pub exe: PathBuf,
     pub state_dir: PathBuf,
     pub rows: Profiles,
-    pub node: Arc<Mutex<(String, String)>>,
-    pub degraded: Arc<Mutex<Option<String>>>,
-    /// Nanoseconds on the monotonic clock by which to leave even if nothing can be written; 0 for never.
-    pub leave_by: Arc<AtomicU64>,
+    pub published: Arc<Latest<Published>>,
 }
 
 pub(super) struct Shell {
     hands: Hands,
     desk: HashMap<Ticket, Sender<Answer>>,
     next_ticket: Ticket,
-    /// Acknowledgements are cumulative, so one per agent and turn says it all.
-    acks: BTreeMap<AgentName, Seq>,
     own: Vec<Event>,
     /// When the turn was decided whose effects are performed.
     decided: Wall,
@@ -72,7 +66,6 @@ impl Shell {
             hands,
             desk: HashMap::new(),
             next_ticket: Ticket(1),
-            acks: BTreeMap::new(),
             own: Vec::new(),
             decided: Wall::default(),
         }
@@ -159,16 +152,7 @@ impl thread::Shell<Dispatcher> for Shell {
 
     fn accept(&mut self, inbound: Inbound) -> Event {
         match inbound {
-            Inbound::Event(event) => {
-                if let Event::Link(LinkReport::Enrolled { node_id, node_name }) = &event {
-                    let mut node = self.hands.node.lock();
-                    node.0 = node_id.to_string();
-                    if !node_name.is_empty() {
-                        node.1.clone_from(node_name);
-                    }
-                }
-                event
-            }
+            Inbound::Event(event) => event,
             // What its caller was told did not happen must not happen later. A tick is always harmless.
             Inbound::Call(_, _, waiting) if !waiting.swap(false, Ordering::AcqRel) => Event::Tick,
             Inbound::Call(call, caller, _) => {
@@ -190,21 +174,13 @@ impl thread::Shell<Dispatcher> for Shell {
 
     fn perform(&mut self, effect: Effect) -> ControlFlow<()> {
         match effect {
-            Effect::Send(Up::DeliveryAck(DeliveryAck { agent, up_to_seq })) => {
+            Effect::Send(ack @ Up::DeliveryAck(_)) => {
                 failpoint::hit("ack.durable");
-                self.acks.insert(agent, up_to_seq);
+                self.hands.uplink.send(LinkInput::Frame(ack));
+                failpoint::hit("ack.sent");
             }
-            Effect::Send(frame) => {
-                if matches!(frame, Up::AgentDeregister(_) | Up::NodeDeregister(_)) {
-                    // Who is deregistered can acknowledge nothing any more.
-                    thread::Shell::committed(self);
-                }
-                self.hands.uplink.send(LinkInput::Frame(frame));
-            }
-            Effect::Link(LinkCommand::Finish) => {
-                thread::Shell::committed(self);
-                self.hands.uplink.finish();
-            }
+            Effect::Send(frame) => self.hands.uplink.send(LinkInput::Frame(frame)),
+            Effect::Link(LinkCommand::Finish) => self.hands.uplink.finish(),
             Effect::Link(command) => self.hands.uplink.send(LinkInput::Command(command)),
             Effect::Spawn(run, spec) => self.spawn(run, *spec),
             Effect::Agent(name, run, command) => {
@@ -239,6 +215,9 @@ impl thread::Shell<Dispatcher> for Shell {
                     let _ = caller.try_send(answer);
                 }
             }
+            Effect::Enrolled { node_id, node_name } => self.hands.published.update(|published| {
+                (published.node_id, published.node_name) = (node_id, node_name);
+            }),
             Effect::Publish(seq, event) => {
                 let text = serde_json::to_string(&Numbered {
                     seq: Some(seq),
@@ -257,28 +236,18 @@ impl thread::Shell<Dispatcher> for Shell {
         ControlFlow::Continue(())
     }
 
-    fn committed(&mut self) {
-        for (agent, up_to_seq) in std::mem::take(&mut self.acks) {
-            self.hands
-                .uplink
-                .send(LinkInput::Frame(Up::DeliveryAck(DeliveryAck {
-                    agent,
-                    up_to_seq,
-                })));
-            failpoint::hit("ack.sent");
-        }
-    }
-
     fn own_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.own)
     }
 
     fn give_up(&self) -> bool {
-        let leave_by = self.hands.leave_by.load(Ordering::Acquire);
-        leave_by != 0 && clock::now().mono.0 >= leave_by
+        let leave_by = self.hands.published.get().leave_by;
+        leave_by.is_some_and(|at| at <= clock::now().mono)
     }
 
     fn trouble(&mut self, what: Option<&str>) {
-        *self.hands.degraded.lock() = what.map(str::to_owned);
+        self.hands
+            .published
+            .update(|published| published.degraded = what.map(str::to_owned));
     }
 }

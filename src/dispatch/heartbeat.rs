@@ -102,12 +102,16 @@ impl Link {
 }
 
 impl Dispatcher {
-    pub(super) fn enrolled(&mut self, node_id: NodeId, node_name: String) {
+    pub(super) fn enrolled(&mut self, node_id: NodeId, node_name: String, out: &mut Out) {
         self.facts.node_id = node_id;
         if !node_name.is_empty() {
             self.facts.node_name = node_name;
         }
         self.link.enrolled = true;
+        out.effects.push(Effect::Enrolled {
+            node_id: self.facts.node_id.clone(),
+            node_name: self.facts.node_name.clone(),
+        });
     }
 
     /// The first word on a new link is who we are; nothing else is said until the engine has taken it.

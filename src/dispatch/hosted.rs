@@ -69,6 +69,7 @@ impl Dispatcher {
              POST {url} {{\"output\": …}} or {{\"error\": \"…\"}}",
             invoke.input
         );
+        let bytes = text.len();
         Deliver {
             delivery_id: DeliveryId::new(format!("{PREFIX}{id}")),
             agent_id,
@@ -78,6 +79,7 @@ impl Dispatcher {
             mode: Mode::Wait,
             payload: json!({"type": "dm.received", "data": {"text": text}}),
             left_out: false,
+            bytes,
         }
     }
 

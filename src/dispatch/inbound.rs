@@ -41,21 +41,21 @@ pub(super) struct Gap {
 
 impl Gap {
     fn insert(&mut self, frame: Deliver) {
-        self.bytes += size(&frame);
+        self.bytes += frame.bytes;
         if let Some(copy) = self.early.insert(frame.seq, frame) {
-            self.bytes -= size(&copy);
+            self.bytes -= copy.bytes;
         }
     }
 
     /// Counted anew from what is there.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
-        self.early.values().map(size).sum()
+        self.early.values().map(|frame| frame.bytes).sum()
     }
 
     fn pop(&mut self) -> Option<Deliver> {
         let (_, frame) = self.early.pop_first()?;
-        self.bytes -= size(&frame);
+        self.bytes -= frame.bytes;
         Some(frame)
     }
 }
@@ -63,10 +63,6 @@ impl Gap {
 /// Whether it says that an action was refused.
 fn is_denial(frame: &Deliver) -> bool {
     frame.seq == Seq(0) && fields::kind_word(&frame.payload) == "action.denied"
-}
-
-pub(super) fn size(frame: &Deliver) -> usize {
-    frame.payload.to_string().len()
 }
 
 impl Dispatcher {
@@ -247,7 +243,7 @@ impl Dispatcher {
         let wordless = wordless.then(|| format!("the message has {NO_WORDS}"));
         // Outside the sequence it never comes again, so it cannot be left to the engine.
         let crowd = (frame.seq == Seq(0))
-            .then(|| self.crowd(&frame.agent, Side::Engine, size(&frame)))
+            .then(|| self.crowd(&frame.agent, Side::Engine, frame.bytes))
             .flatten();
         match wordless.as_deref().or(obstacle).or(crowd.as_deref()) {
             None => self.accept(now, delivery, out),
@@ -271,7 +267,7 @@ impl Dispatcher {
             return;
         }
         let first = !self.gaps.contains_key(&agent_id);
-        let bytes = size(&frame);
+        let bytes = frame.bytes;
         let kept: usize = self.gaps.values().map(|gap| gap.bytes).sum();
         let gap = self.gaps.entry(agent_id.clone()).or_default();
         let again = gap

@@ -59,8 +59,7 @@ impl Dispatcher {
         if frame.seq == Seq(0) {
             return false;
         }
-        let Some(crowd) = self.crowd(&frame.agent, Side::Engine, super::inbound::size(frame))
-        else {
+        let Some(crowd) = self.crowd(&frame.agent, Side::Engine, frame.bytes) else {
             return false;
         };
         let waiting = self.ledger.mail().waiting_engine(&frame.agent);

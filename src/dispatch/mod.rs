@@ -22,6 +22,7 @@ mod limits;
 mod location_conflict;
 mod meanwhile;
 mod node_registration;
+mod outbox;
 mod oversize;
 mod release;
 mod restart;
@@ -220,7 +221,7 @@ impl Machine for Dispatcher {
     fn step(&mut self, now: Now, event: Event, out: &mut Out) {
         match event {
             Event::Link(LinkReport::Enrolled { node_id, node_name }) => {
-                self.enrolled(node_id, node_name)
+                self.enrolled(node_id, node_name, out);
             }
             Event::Link(LinkReport::Up) => self.link_up(now, out),
             Event::Link(LinkReport::Lost(why)) => self.link_lost(now, &why, out),
@@ -243,6 +244,10 @@ impl Machine for Dispatcher {
 
     fn meanwhile(&self, now: Now, event: &Event, effects: &mut Vec<Effect>) -> bool {
         self.aside(now, event, effects)
+    }
+
+    fn arrange(effects: &mut Vec<Effect>) {
+        outbox::arrange(effects);
     }
 
     fn replay(&mut self, record: &Record) {

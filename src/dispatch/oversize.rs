@@ -27,6 +27,7 @@ impl Dispatcher {
                 frame.payload["data"]["text"] = json!(format!(
                     "(a message of {bytes} bytes, whose words were not taken in)"
                 ));
+                frame.bytes = frame.payload.to_string().len();
                 let left_out = true;
                 self.deliver(now, Deliver { left_out, ..frame }, out);
             }

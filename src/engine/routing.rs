@@ -170,6 +170,7 @@ pub fn deliver(w: &Workspace, to: &Agent, row: &Row) -> Option<Down> {
         mode: m.mode,
         payload: payload(channel, m, &to.name),
         left_out: false,
+        bytes: 0,
     }))
 }
 

@@ -218,6 +218,7 @@ impl<'a> Turn<'a> {
             mode: Mode::Wait,
             payload: json!({"type": event, "data": data}),
             left_out: false,
+            bytes: 0,
         });
         self.push(conn, &frame);
     }

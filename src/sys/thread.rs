@@ -88,8 +88,6 @@ pub trait Shell<M: Machine> {
     fn perform(&mut self, effect: M::Effect) -> ControlFlow<()>;
     /// A batch was decided at this time; its effects follow, perhaps much later, once its records are on disk.
     fn decided(&mut self, _: Now) {}
-    /// All effects of a batch have been performed; what was held together can go now.
-    fn committed(&mut self) {}
     /// Events the shell itself gave rise to while performing, for example a call it could not make.
     fn own_events(&mut self) -> Vec<M::Event> {
         Vec::new()
@@ -172,7 +170,6 @@ pub fn drive<M: Machine, L: Log<M::Record>, S: Shell<M>>(
                 return;
             }
         }
-        shell.committed();
         failpoint::hit("commit.performed");
         let took = clock::now().mono.since(now.mono);
         if took > SLOW {

@@ -46,7 +46,11 @@ impl Down {
     /// # Errors
     /// [`WireError`] for anything that is not a version 1 frame or breaks the rules of its type.
     pub fn parse(text: &str) -> Result<Parsed<Down>, WireError> {
-        super::parse(text, KINDS)
+        let mut parsed = super::parse(text, KINDS)?;
+        if let Parsed::Known(Down::Deliver(deliver)) = &mut parsed {
+            deliver.bytes = text.len();
+        }
+        Ok(parsed)
     }
 
     /// The frame as one line of JSON.
@@ -100,6 +104,9 @@ pub struct Deliver {
     /// Its words were too many to be taken in. Not on the wire.
     #[serde(skip)]
     pub left_out: bool,
+    /// The length of the text that the frame was read from, for limits; 0 for a frame that is not read yet. Not on the wire.
+    #[serde(skip)]
+    pub bytes: usize,
 }
 
 fn no_delivery_id() -> DeliveryId {
@@ -225,4 +232,18 @@ pub struct ErrorFrame {
     /// For people.
     #[serde(default, deserialize_with = "lenient")]
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_knows_how_long_its_frame_was() {
+        let text = r#"{"v":1,"type":"deliver","agent":"w1","msg_id":"m","seq":1,"payload":{}}"#;
+        let Ok(Parsed::Known(Down::Deliver(deliver))) = Down::parse(text) else {
+            panic!("a whole frame");
+        };
+        assert_eq!(deliver.bytes, text.len());
+    }
 }

@@ -86,7 +86,7 @@ fn kill(dice: &mut Prng, life: u64) -> Kill {
     let most = match point.split('.').next() {
         Some("open") => 1,
         Some("begin") => 8,
-        Some("journal" | "turn") => 120,
+        Some("journal" | "commit") => 120,
         _ => 50,
     };
     Kill::At(point, 1 + dice.below(most))

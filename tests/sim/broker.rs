@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use relay_broker::dispatch::{Dispatcher, NodeConfig};
-use relay_broker::ids::{AgentName, NodeId, Seq, Ticket};
+use relay_broker::ids::{AgentName, NodeId, Ticket};
 use relay_broker::machine::Machine;
 use relay_broker::msg::{ApiCall, Effect, Event, LinkCommand};
 use relay_broker::time::Mono;
@@ -42,7 +42,6 @@ pub struct Broker {
     own: Vec<Event>,
     desk: BTreeMap<Ticket, Caller>,
     next_ticket: Ticket,
-    acks: BTreeMap<AgentName, Seq>,
     pub agents: BTreeMap<AgentName, AgentThread>,
     pub uplink: Uplink,
     /// Told to stop; leaves by then even if nothing can be written.
@@ -138,6 +137,7 @@ impl World {
         let marks = marks.collect();
         let mut out = std::mem::take(&mut mind.out);
         mind.machine.open(now, marks, &mut out);
+        Dispatcher::arrange(&mut out.effects);
         mind.out = out;
         self.laws.decided(&mind.out.records);
         match mind.write() {
@@ -157,7 +157,6 @@ impl World {
             own: Vec::new(),
             desk: BTreeMap::new(),
             next_ticket: Ticket(1),
-            acks: BTreeMap::new(),
             agents: BTreeMap::new(),
             uplink: Uplink::new(seed),
             leave_by: None,
@@ -391,7 +390,6 @@ impl World {
                 return self.broker_left();
             }
         }
-        self.committed();
         self.laws.all_ends_are_told();
         let Some(broker) = self.broker_of(life) else {
             return;
@@ -430,9 +428,9 @@ impl World {
         match effect {
             Effect::Send(Up::DeliveryAck(DeliveryAck { agent, up_to_seq })) => {
                 self.laws.acknowledged(&agent, up_to_seq);
-                if let Some(broker) = &mut self.broker {
-                    broker.acks.insert(agent, up_to_seq);
-                }
+                tell!(self, "acknowledged: {agent} up to {up_to_seq}");
+                let frame = Up::DeliveryAck(DeliveryAck { agent, up_to_seq });
+                self.tell_uplink(LinkInput::Frame(Box::new(frame)));
             }
             Effect::Send(frame) => {
                 if let Up::ActionResult(result) = &frame {
@@ -444,15 +442,9 @@ impl World {
                     );
                     self.laws.answered(&result.invocation_id, &result.outcome);
                 }
-                if matches!(frame, Up::AgentDeregister(_) | Up::NodeDeregister(_)) {
-                    self.committed();
-                }
                 self.tell_uplink(LinkInput::Frame(Box::new(frame)));
             }
-            Effect::Link(LinkCommand::Finish) => {
-                self.committed();
-                self.tell_uplink(LinkInput::Finish);
-            }
+            Effect::Link(LinkCommand::Finish) => self.tell_uplink(LinkInput::Finish),
             Effect::Link(LinkCommand::Reconnect) => self.tell_uplink(LinkInput::Reconnect),
             Effect::Spawn(run, spec) => self.start_agent(run, *spec),
             Effect::Agent(name, run, command) => self.order(&name, run, command),
@@ -466,6 +458,7 @@ impl World {
             Effect::Publish(number, event) => self.publish(number, &event),
             // No world here serves actions.
             Effect::Handle(..) | Effect::Sidecar(..) | Effect::Launch(_) => {}
+            Effect::Enrolled { .. } => {}
             Effect::Exit(_) => return false,
         }
         true
@@ -480,15 +473,6 @@ impl World {
         }
         self.mix(number);
         self.laws.published(number, event);
-    }
-
-    fn committed(&mut self) {
-        let acks = self.broker.as_mut().map(|b| std::mem::take(&mut b.acks));
-        for (agent, up_to_seq) in acks.unwrap_or_default() {
-            tell!(self, "acknowledged: {agent} up to {up_to_seq}");
-            let frame = Up::DeliveryAck(DeliveryAck { agent, up_to_seq });
-            self.tell_uplink(LinkInput::Frame(Box::new(frame)));
-        }
     }
 }
 

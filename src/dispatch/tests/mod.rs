@@ -169,7 +169,10 @@ impl World {
     }
 
     fn frame(&mut self, frame: Value) {
-        let frame = serde_json::from_value(frame).expect("a whole frame");
+        let mut frame = serde_json::from_value(frame).expect("a whole frame");
+        if let Down::Deliver(deliver) = &mut frame {
+            deliver.bytes = deliver.payload.to_string().len();
+        }
         self.tell(Event::Link(LinkReport::Frame(frame)));
     }
 
@@ -202,6 +205,7 @@ impl World {
             mode,
             payload: json!({"type": kind, "data": {"id": msg, "agent_name": "lead", "text": format!("text {seq}")}}),
             left_out: false,
+            bytes: 100,
         });
         self.tell(Event::Link(LinkReport::Frame(frame)));
     }

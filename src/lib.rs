@@ -39,10 +39,10 @@
 //! ```text
 //!  5  main, cli, config, broker                                                assembly
 //!  4  api | agent::{actor,pty,exec} | uplink::{socket,rest} | handlers | identity::store | engine::server
-//!  3  net, journal, pubsub, registry, sys                                            machinery that knows no domain
+//!  3  net, journal, pubsub, registry, sys                                      machinery that knows no domain
 //!  2  dispatch | agent::core.. | uplink::core | engine::core                   cores, side by side, pure
 //!  1  msg, ledger, screen, machine, identity::derive                           pure
-//!  0  wire, ids, words, time, prng                                                  vocabulary
+//!  0  wire, ids, words, time, prng                                             vocabulary
 //! ```
 //!
 //! - Cores never import each other; they meet in [`msg`] and [`wire`].
@@ -51,6 +51,96 @@
 //! - Only `sys::clock` asks the time, only `config` reads the environment, only `sys::thread` starts threads.
 //!
 //! `tests/layers.rs` holds this section to its word.
+//!
+//! ## One message, step by step
+//!
+//! Somebody writes to `ada` at an engine. There, from the engine to her terminal (files are those of `src/`):
+//!
+//! | step | file and functions | what happens |
+//! |---|---|---|
+//! | 1 | `uplink/socket.rs`: `drain_socket`, `hear` | the uplink's `poll` wakes it; a `deliver` frame is read and reported |
+//! | 2 | `sys/thread.rs`: `drive`, `take_in` | the dispatcher's thread takes all that waits in its inbox as one batch |
+//! | 3 | `dispatch/inbound.rs`: `deliver`, `judge`, `accept_frame` | by number and message id: new, a copy, done already, or behind a gap |
+//! | 4 | `dispatch/delivery.rs`: `accept`, `take_on`, `type_next` | records `Accepted`; when the agent is free, records `Attempted` and orders it typed |
+//! | 5 | `machine.rs`: `persist`; `journal/writer.rs`: `commit` | both records are on disk; until then nothing below happens |
+//! | 6 | `broker/shell.rs`: `perform`, `order` | the order goes to the agent's thread, the events to whoever listens |
+//! | 7 | `agent/actor.rs`: `orders`; `agent/core/typing.rs`: `injecting`, `at_gate`; `agent/gate.rs`: `ask` | may it be typed now? A dialog, a person's words and a password prompt say no |
+//! | 8 | `agent/inject.rs`: `framed`; `agent/actor.rs`: `flush` | the line is framed and written to the terminal |
+//! | 9 | `agent/core/typing.rs`: `typing`, `press_enter`; `agent/draft.rs`: `may_enter` | Enter, once the text stands in the input line |
+//!
+//! And back, from her terminal to the engine:
+//!
+//! | step | file and functions | what happens |
+//! |---|---|---|
+//! | 10 | `agent/core/typing.rs`: `verifying`; `agent/draft.rs`: `judge` | it left the input line, was echoed, was read, or the program itself says so |
+//! | 11 | `agent/actor.rs`: `one`; `agent/landed_note.rs`: `landed` | the agent's thread notes that it landed, and reports it |
+//! | 12 | `dispatch/roster.rs`: `agent_report`; `dispatch/delivery.rs`: `landed`, `settle`, `acknowledge` | records `Settled`; wants the longest unbroken run acknowledged, and the next message typed |
+//! | 13 | `machine.rs`: `persist` | `Settled` is on disk |
+//! | 14 | `broker/shell.rs`: `perform`, `committed` | one `delivery.ack` for an agent and batch; events tell `send --wait` and everybody else |
+//! | 15 | `uplink/socket.rs`: `drain_inbox`, `send` | the engine has it |
+//!
+//! A message of this machine comes in at `send` of `api/routes.rs` instead of steps 1 to 3, and no engine hears of its end.
+//!
+//! Where it can be cut, and what then:
+//!
+//! | what happens | what follows | decided in |
+//! |---|---|---|
+//! | the frame, or the link, is lost before step 5 | nobody was told anything: the engine sends it again on the next link | `dispatch/heartbeat.rs`: `greet` |
+//! | *an acknowledgement is lost* (step 15) | the engine sends the message again; its number is behind the cursor, so it is acknowledged again and not typed | `dispatch/inbound.rs`: `deliver`; `ledger/cursor.rs`: `judge` |
+//! | the broker is killed between 5 and 11 | the next start replays the journal, finds it attempted and not settled, and types it again, marked | `broker/mod.rs`: `wake`; `dispatch/mod.rs`: `replay`, `open` |
+//! | killed between 11 and 13 | the note says that it landed: it is settled at the start and not typed again | `agent/landed_note.rs`: `read_all`; `dispatch/mod.rs`: `open` |
+//! | the disk is full at 5 or 13 | nothing leaves; it is tried again until it works | `sys/thread.rs`: `drive` |
+//! | the program never shows the text | no Enter; it is held up, and told so | `agent/core/typing.rs`: `typing` |
+//! | it ends first, and comes back | the message waits and is typed again | `dispatch/roster.rs`: `exited`; `dispatch/delivery.rs`: `type_next` |
+//!
+//! Who decides what else:
+//!
+//! | question | answer |
+//! |---|---|
+//! | who decides that a program is ready? | `agent/ready.rs`: `judge`, from its modes, its silence and what its profile (`agent/profiles.rs`) says of its input line; `dispatch/roster.rs`: `ready` hears of it |
+//! | where is a dialog recognised? | `agent/dialog.rs`: `seen`, by the last rows of the screen; `look` says when it stands and whether the operator's policy answers it |
+//! | who presses Enter? | `agent/core/typing.rs`: `press_enter` for a text that is drawn, `verifying` again while it stands there, `type_lines` in line mode; there is no other timer |
+//! | what is acknowledged? | `dispatch/delivery.rs`: `acknowledge`: the longest unbroken run that is settled in the ledger |
+//! | when is a message given up? | `dispatch/dead_letters.rs`: `bury`, with the reason |
+//!
+//! ## Glossary
+//!
+//! | word | meaning |
+//! |---|---|
+//! | accepted | a record: the delivery is ours to bring to an end, whatever happens |
+//! | action, invocation | something that can be asked of a node; one run of it, which is answered once |
+//! | agent | somebody with a name and mail in a workspace; here always a program in a terminal |
+//! | attempted | a record: the delivery may have been typed, so a restart looks before it types again |
+//! | blocked | an agent whose terminal does not take messages: a dialog stands there, or a message is held up |
+//! | composer, input line | where a full-screen program shows what is being typed |
+//! | core | a pure state machine; a [`machine::Machine`] |
+//! | cursor | how far the numbers of an agent's mail have come, and the ids that were seen |
+//! | dead letter | a delivery that was given up, kept with the reason |
+//! | delivery | one message for one agent, with an id and, from an engine, a number |
+//! | draft | text that stands in an input line and is not submitted: ours, or a person's |
+//! | effect | what a core wants done, once its records are on disk |
+//! | engine | the control plane that knows workspaces, nodes, agents and mail; a neighbour, also when it runs in this process |
+//! | event | something that happens to a core; in [`wire::event`], something that subscribers hear |
+//! | gap | numbers of an agent's mail that are missing before one that is here |
+//! | gate | what is asked before a message is typed: may it be now? |
+//! | handler | a program of the operator's configuration that serves an action |
+//! | harness | how a program is started, under a name that the workspace may use |
+//! | heartbeat, inventory | what the engine is told of this node: that it lives; which agents run here |
+//! | held | an agent whose owner keeps its mail back; a message is *held up* by something in the terminal |
+//! | journal | the file of records, in lines that `less` shows |
+//! | landed | the agent's thread has seen the message arrive, and says by which [`wire::event::Proof`] |
+//! | ledger | what is true, made from records alone, live and on replay alike |
+//! | life, run | an agent from its spawn to its release, over restarts; one process of it |
+//! | line mode, raw mode | the kernel gives a program whole lines; or each key as it is pressed |
+//! | node | a machine's place in a workspace; one broker serves one |
+//! | profile | what is known of a program: its input line, its dialogs, its proofs |
+//! | record | a fact in the past tense that has to survive a crash |
+//! | settled | a record: the delivery has ended, by a proof or without one |
+//! | sidecar | a program of any language that connects and serves actions |
+//! | steer | the mode of a message that interrupts what the agent does |
+//! | turn | what an agent does about a prompt, until it waits for the next |
+//! | visitor | a client that is attached to a terminal |
+//! | workspace | the agents, nodes and channels that belong together, behind one key |
 //!
 //! ## Why panics unwind
 //!

@@ -46,7 +46,7 @@ const STACK_KIB: usize = 512;
 pub struct Grounds<'a> {
     /// Our own binary (see [`exec`]).
     pub exe: &'a Path,
-    /// The folder that holds those of [`mark`], [`hook`] and [`running`].
+    /// The folder that holds those of [`landed_note`], [`hook`] and [`running`].
     pub state: &'a Path,
     /// The operator's profile rows.
     pub rows: &'a profiles::Profiles,

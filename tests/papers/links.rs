@@ -116,7 +116,7 @@ fn a_link_that_leads_nowhere_is_found() {
     }
 }
 
-/// Comments keep to the width that CONTRIBUTING.md names.
+/// Comments keep to the width that CONTRIBUTING.md names; a table's row is one line, however long.
 #[test]
 fn no_comment_is_wider_than_is_agreed() {
     let folders = ["src", "tests"].map(|folder| files(&root().join(folder), ".rs"));
@@ -124,7 +124,10 @@ fn no_comment_is_wider_than_is_agreed() {
     for file in folders.iter().flatten() {
         let text = fs::read_to_string(file).expect("a source file");
         for (at, line) in text.lines().enumerate() {
-            if line.trim_start().starts_with("//") && line.chars().count() > 126 {
+            let width = line.chars().count();
+            let line = line.trim_start_matches(' ');
+            let is_row = line.starts_with("//! |") || line.starts_with("/// |");
+            if line.starts_with("//") && !is_row && width > 126 {
                 wide.push(format!("{}:{}", file.display(), at + 1));
             }
         }

@@ -9,6 +9,7 @@ mod commands; // commands that are shown
 mod links; // links, anchors and paths
 mod markdown; // reading Markdown, as far as these tests need
 mod packages; // what comes in from others
+mod walk; // the way of a message through the code
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -1,6 +1,7 @@
 //! This node's place in the engine's roster: its registration on each link, what the answer tells of the engine's age, and
 //! what to do when there is none or it is a no.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -69,6 +70,8 @@ pub(super) struct NodeRegistration {
     with_provider: bool,
     /// How often another instance was in our place.
     conflicts: u32,
+    /// Names of capabilities that somebody else has, so that they are left out.
+    claimed: BTreeSet<String>,
     /// When to do something about a request without an answer, or a refusal.
     again_at: Option<Mono>,
     /// Subscribers know of it.
@@ -129,6 +132,7 @@ impl Dispatcher {
     /// What we serve, and what we ask of the engine in the same list.
     pub(super) fn advertised(&self) -> Vec<Capability> {
         let mut all = self.capabilities();
+        all.retain(|c| !self.link.registration.claimed.contains(&c.name));
         if self.link.registration.with_cursor {
             all.push(Capability::of(CURSOR, "capacity"));
         }
@@ -212,6 +216,10 @@ impl Dispatcher {
             self.register_node(now, out);
             return;
         }
+        if error.code == "action_name_conflict" && self.leave_out(&error.message) {
+            self.register_node(now, out);
+            return;
+        }
         let advice = match error.code.as_str() {
             "provider_instance_conflict" => {
                 // Only engines from 6.0 know instances.
@@ -243,6 +251,19 @@ impl Dispatcher {
             error.code, error.message
         );
         self.link_refused(&why, out);
+    }
+
+    /// Engines from 6.0 refuse a whole registration for the sake of one action that another provider of the node has, and name
+    /// it ([engine-protocol 3.11](crate::docs::engine_protocol#3.11)). All else is served without it. Says whether it was found.
+    fn leave_out(&mut self, message: &str) -> bool {
+        let mut offered = self.advertised().into_iter().map(|c| c.name);
+        let Some(name) = offered.find(|name| message.contains(&format!("\"{name}\""))) else {
+            return false;
+        };
+        log::warn!(
+            "the action {name} is another provider's of this node, so it is not offered here: {message}"
+        );
+        self.link.registration.claimed.insert(name)
     }
 
     /// Nothing came of the registration for a while.

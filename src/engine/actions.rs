@@ -65,6 +65,9 @@ pub struct Invocation {
     /// What the node must be able to do; `None` for any spawn capability.
     pub capability: Option<String>,
     pub is_spawn: bool,
+    /// It goes to who can start the agent, past an action of the same name: whoever serves that asks for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub past_actions: bool,
     /// The agent it takes away.
     pub releases: Option<Id>,
     pub delete_agent: bool,
@@ -130,7 +133,7 @@ impl Invocation {
 /// ([engine-protocol 5.1](crate::docs::engine_protocol#5.1)).
 pub fn is_action(c: &Capability) -> bool {
     match c.kind.as_deref() {
-        Some("action") => !is_placement(&c.name),
+        Some("action") => c.name != "spawn" && c.name != "release",
         Some("capacity") => false,
         _ => !is_placement(&c.name) && c.name != super::frames::CURSOR_CAPABILITY,
     }
@@ -149,6 +152,13 @@ fn provider_for<'w>(w: &'w Workspace, node: &'w Node, i: &Invocation) -> Option<
         .and_then(|a| w.agents.get(&a))
     {
         return Some(&agent.provider);
+    }
+    if let Some(wanted) = i.capability.as_deref().filter(|_| i.is_spawn) {
+        let found = match i.past_actions {
+            true => node.offering(wanted, false),
+            false => node.serving(wanted),
+        };
+        return found.map(|(provider, _)| provider);
     }
     let can = |c: &Capability| {
         if i.is_spawn {

@@ -164,12 +164,25 @@ impl Node {
             .collect()
     }
 
-    /// The first provider that has that capability.
+    /// Who serves a capability of that name: a provider that offers it as an action before one that only has room for it,
+    /// so that a policy for spawns stands before those who start them.
+    pub fn serving(&self, name: &str) -> Option<(&str, &Capability)> {
+        self.offering(name, true)
+            .or_else(|| self.offering(name, false))
+    }
+
+    /// The first provider that has a capability of that name, as an action by its own word or not.
+    pub fn offering(&self, name: &str, as_action: bool) -> Option<(&str, &Capability)> {
+        let fits =
+            |c: &&Capability| c.name == name && (c.kind.as_deref() == Some("action")) == as_action;
+        let mut providers = self.providers.iter();
+        providers
+            .find_map(|(provider, p)| Some((provider.as_str(), p.capabilities.iter().find(fits)?)))
+    }
+
+    /// The provider that serves that capability.
     pub fn provider_of(&self, capability: &str) -> Option<&str> {
-        self.providers
-            .iter()
-            .find(|(_, p)| p.capabilities.iter().any(|c| c.name == capability))
-            .map(|(name, _)| name.as_str())
+        self.serving(capability).map(|(provider, _)| provider)
     }
 
     /// The sum over its providers ([engine-protocol 6](crate::docs::engine_protocol#6)); 0 for no limit.

@@ -264,6 +264,9 @@ impl Turn<'_> {
                 ),
             );
         }
+        if !direct {
+            self.check_names(&here, &f.capabilities)?;
+        }
         // One connection is one provider: what it was before, it is no longer.
         if let Some(before) = self.here(conn).filter(|b| b.provider != here.provider) {
             self.node_lost(ws, &here.node, &before.provider);
@@ -325,16 +328,14 @@ impl Turn<'_> {
         data
     }
 
-    /// One verdict per advertised name ([engine-protocol 3.4](crate::docs::engine_protocol#3.4)). An action's name that
-    /// another connected provider offers to the workspace is refused; everything else is taken.
+    /// One verdict per advertised name ([engine-protocol 3.4](crate::docs::engine_protocol#3.4)). An action that another
+    /// connected provider offers under the same name is refused; everything else is taken.
     fn accept(&self, here: &Here, capabilities: &[Capability], direct: bool) -> Vec<Value> {
         capabilities
             .iter()
             .map(|c| {
-                let action = is_action(c);
-                let kind = if action { "action" } else { "capacity" };
-                let global = here.provider == DEFAULT_PROVIDER || c.global == Some(true);
-                if action && global && !direct && self.is_claimed(here, &c.name) {
+                let kind = if is_action(c) { "action" } else { "capacity" };
+                if !direct && self.is_claimed(here, c) {
                     return json!({
                         "name": c.name, "kind": kind, "accepted": false, "reason": "action_name_conflict",
                     });
@@ -344,21 +345,70 @@ impl Turn<'_> {
             .collect()
     }
 
-    fn is_claimed(&self, here: &Here, action: &str) -> bool {
-        let Some(w) = self.core.state.workspaces.get(&here.ws) else {
-            return false;
-        };
-        w.nodes.values().any(|n| {
-            n.providers.iter().any(|(name, p)| {
-                (n.id != here.node || *name != here.provider)
-                    && self.core.live.get(here.ws, &n.id, name).is_some()
-                    && p.capabilities.iter().any(|c| {
-                        c.name == action
-                            && is_action(c)
-                            && (name == DEFAULT_PROVIDER || c.global == Some(true))
-                    })
+    /// Engines that play an age accept all or refuse the whole registration; see [`Self::check_names`].
+    fn is_claimed(&self, here: &Here, c: &Capability) -> bool {
+        self.core.behaviour.strict.is_none()
+            && self
+                .claimants(here, c)
+                .any(|(node, provider)| self.core.live.get(here.ws, node, provider).is_some())
+    }
+
+    /// Other providers that offer an action of that name where both would answer to it: on the same node, or to the whole
+    /// workspace.
+    fn claimants<'a>(
+        &'a self,
+        here: &'a Here,
+        c: &'a Capability,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let to_all =
+            |provider: &str, c: &Capability| provider == DEFAULT_PROVIDER || c.global == Some(true);
+        let w = self
+            .core
+            .state
+            .workspaces
+            .get(&here.ws)
+            .filter(|_| is_action(c));
+        let nodes = w.into_iter().flat_map(|w| w.nodes.values());
+        let providers = nodes.flat_map(|n| n.providers.iter().map(move |(name, p)| (n, name, p)));
+        providers
+            .filter(|(n, name, _)| n.id != here.node || **name != here.provider)
+            .filter(move |(n, name, p)| {
+                let mut same = p
+                    .capabilities
+                    .iter()
+                    .filter(|o| o.name == c.name && is_action(o));
+                same.any(|o| n.id == here.node || (to_all(name, o) && to_all(&here.provider, c)))
             })
-        })
+            .map(|(n, name, _)| (n.id.as_str(), name.as_str()))
+    }
+
+    /// In engines that play an age: names that are taken refuse the whole registration. The provider that was there before
+    /// there were any, `default`, steps back instead where another node had the name first
+    /// ([engine-protocol 3.11](crate::docs::engine_protocol#3.11)).
+    fn check_names(&self, here: &Here, capabilities: &[Capability]) -> Result<(), Failure> {
+        if self.core.behaviour.strict.is_none() {
+            return Ok(());
+        }
+        for c in capabilities.iter().filter(|c| is_action(c)) {
+            let named = here.provider != DEFAULT_PROVIDER;
+            let mut claimants = self.claimants(here, c);
+            if let Some((_, provider)) = claimants.find(|(node, _)| named || *node == here.node) {
+                let why = format!(
+                    "Action \"{}\" is already registered by provider \"{provider}\"",
+                    c.name
+                );
+                return failure("action_name_conflict", why);
+            }
+            let w = self.core.state.workspaces.get(&here.ws);
+            let of_agent = w
+                .and_then(|w| w.actions.get(&c.name)?.handler_agent)
+                .is_some();
+            if named && c.global == Some(true) && of_agent {
+                let why = format!("Action \"{}\" is already registered as an agent's", c.name);
+                return failure("action_name_conflict", why);
+            }
+        }
+        Ok(())
     }
 
     /// Remembers what a provider says of itself, if it is news: reconnecting costs no write.
@@ -528,7 +578,7 @@ impl Turn<'_> {
         let version = f.version.clone().unwrap_or_else(|| stored.version.clone());
         let name = stored.name.clone();
         let mut capabilities = f.capabilities.clone().unwrap_or(known.capabilities.clone());
-        capabilities.retain(|c| !(is_action(c) && self.is_claimed(here, &c.name)));
+        capabilities.retain(|c| !self.is_claimed(here, c));
         if !known.capabilities.is_empty()
             && !capabilities.iter().any(|c| c.name == CURSOR_CAPABILITY)
         {
@@ -543,20 +593,33 @@ impl Turn<'_> {
         self.describe(here, &name, None, &version, capabilities, max_agents);
     }
 
+    /// The provider that was there before there were any keeps what it offers, for what may wait for it.
     fn node_deregister(&mut self, here: &Here) {
-        if let Some(open) = self.core.live.conns.get_mut(&here.conn)
+        if here.provider == DEFAULT_PROVIDER {
+            self.leave_place(here.ws, &here.node, &here.provider);
+        } else {
+            self.provider_leaves(here.ws, &here.node, &here.provider);
+        }
+    }
+
+    /// A provider goes, and with it what it offers.
+    pub fn provider_leaves(&mut self, ws: Id, node: &str, provider: &str) {
+        self.leave_place(ws, node, provider);
+        self.record(EngineRecord::ProviderRemoved {
+            ws,
+            node: node.to_owned(),
+            provider: provider.to_owned(),
+        });
+    }
+
+    fn leave_place(&mut self, ws: Id, node: &str, provider: &str) {
+        let conn = self.core.live.get(ws, node, provider).map(|a| a.conn);
+        if let Some(open) = conn.and_then(|conn| self.core.live.conns.get_mut(&conn))
             && let Role::Node { provider, .. } = &mut open.role
         {
             *provider = None;
         }
-        self.node_lost(here.ws, &here.node, &here.provider);
-        if here.provider != DEFAULT_PROVIDER {
-            self.record(EngineRecord::ProviderRemoved {
-                ws: here.ws,
-                node: here.node.clone(),
-                provider: here.provider.clone(),
-            });
-        }
+        self.node_lost(ws, node, provider);
     }
 
     /// A provider is gone: its agents are offline and its work goes elsewhere

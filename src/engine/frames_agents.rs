@@ -321,7 +321,16 @@ impl Turn<'_> {
         input.insert("target_node".into(), json!("self"));
         let started = self
             .plan_spawn(here.ws, Value::Object(input), Ok(here.node.clone()))
-            .and_then(|new| self.start(here.ws, new))
+            .and_then(|new| {
+                let past_actions = true;
+                self.start(
+                    here.ws,
+                    super::actions::Invocation {
+                        past_actions,
+                        ..new
+                    },
+                )
+            })
             .and_then(|(id, _)| {
                 let i = self.ws(here.ws)?.invocations.get(&id);
                 i.map(super::actions::Invocation::started_view)

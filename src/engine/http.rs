@@ -198,6 +198,12 @@ const ROUTES: &[(&str, &str, Auth, Handler)] = &[
     ("GET", "inbox", At, mail::inbox),
 ];
 
+/// Routes of engines from 6.0.
+#[rustfmt::skip]
+const PROVIDER_ROUTES: &[(&str, &str, Auth, Handler)] = &[
+    ("DELETE", "nodes/:name/providers/:provider", Rk, nodes::remove_provider),
+];
+
 /// Routes of engines from 8.2.
 #[rustfmt::skip]
 const RECOVERY_ROUTES: &[(&str, &str, Auth, Handler)] = &[
@@ -246,13 +252,14 @@ impl Turn<'_> {
         let [v1, path @ ..] = call.segments.as_slice() else {
             return Err(unknown());
         };
-        let later: &[_] = match self.core.behaviour.recovery_routes {
-            true => RECOVERY_ROUTES,
-            false => &[],
-        };
+        let later = [
+            (self.core.behaviour.providers, PROVIDER_ROUTES),
+            (self.core.behaviour.recovery_routes, RECOVERY_ROUTES),
+        ];
+        let later = later.iter().filter(|(has, _)| *has);
         let found = ROUTES
             .iter()
-            .chain(later)
+            .chain(later.flat_map(|(_, routes)| *routes))
             .filter(|(method, ..)| v1 == "v1" && *method == call.method)
             .find_map(|(_, pattern, auth, handler)| {
                 Some((*pattern, *auth, *handler, matches(pattern, path)?))

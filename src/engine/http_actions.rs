@@ -307,12 +307,8 @@ pub fn invoke_on_node(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     let node = w
         .node_named(call.at[0])
         .ok_or_else(|| node_not_found(call.at[0]))?;
-    let provider = node.provider_of(name).ok_or_else(|| no_action(name))?;
-    let queue = node
-        .capabilities()
-        .iter()
-        .any(|c| c.name == name && c.queue == Some(true));
-    let may_wait = provider == DEFAULT_PROVIDER || queue;
+    let (provider, offered) = node.serving(name).ok_or_else(|| no_action(name))?;
+    let may_wait = provider == DEFAULT_PROVIDER || offered.queue == Some(true);
     let new = Invocation {
         action: name.to_owned(),
         wire_action: name.to_owned(),

@@ -13,12 +13,16 @@ use super::routing::Draft;
 use super::turn::Turn;
 use super::views;
 
-/// Who speaks: the calling agent, or the agent that a node names with `from`.
+/// Who speaks: the calling agent, or the agent that a node names with `from`. Engines that play an age let a node name any
+/// agent, and no agent name one.
 pub fn speaker(t: &Turn<'_>, call: &Call<'_>) -> Result<Id, Refusal> {
-    match &call.caller {
-        Caller::Node(ws, node) => {
-            let agent = t.agent_named(*ws, call.need("from")?)?;
-            if agent.node != *node {
+    let lenient = t.core.behaviour.strict.is_none();
+    let from = call.text("from")?.filter(|from| !from.is_empty());
+    match (&call.caller, from) {
+        (Caller::Node(..), None) => Err(refuse(400, "from_required", "\"from\" is required")),
+        (Caller::Node(ws, node), Some(from)) => {
+            let agent = t.agent_named(*ws, from)?;
+            if lenient && agent.node != *node {
                 return Err(refuse(
                     403,
                     "forbidden",
@@ -27,6 +31,11 @@ pub fn speaker(t: &Turn<'_>, call: &Call<'_>) -> Result<Id, Refusal> {
             }
             Ok(agent.id)
         }
+        (_, Some(_)) if !lenient => Err(refuse(
+            400,
+            "from_not_allowed",
+            "An agent speaks for itself only",
+        )),
         _ => call.agent(),
     }
 }

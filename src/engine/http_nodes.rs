@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::behaviour::NodeLookup;
 use super::core::Effect;
-use super::directory::{DEFAULT_PROVIDER, Id, Node, Owner, Provider, digest};
+use super::directory::{DEFAULT_PROVIDER, Id, Node, Owner, digest};
 use super::http::{Answer, Call, Refusal, invalid, nothing, refuse};
 use super::limits;
 use super::live::Ready;
@@ -216,8 +216,8 @@ fn once(t: &Turn<'_>, call: &Call<'_>) -> Result<Option<Once>, Refusal> {
     }))
 }
 
-/// The name, kind and role that a create call asks for, if this engine has such nodes.
-fn asked<'a>(call: &Call<'a>) -> Result<(&'a str, &'a str, &'a str), Refusal> {
+/// The name, the kind, and the role if it is named, that a create call asks for, if this engine has such nodes.
+fn asked<'a>(call: &Call<'a>) -> Result<(&'a str, &'a str, Option<&'a str>), Refusal> {
     let name = call.need("name")?.trim();
     if name.is_empty() || name.len() > 255 {
         return Err(refuse(
@@ -234,11 +234,11 @@ fn asked<'a>(call: &Call<'a>) -> Result<(&'a str, &'a str, &'a str), Refusal> {
             "This engine delivers to nodes of kind \"ws\" only",
         ));
     }
-    let role = call.text("role")?.unwrap_or("broker");
-    if !matches!(role, "broker" | "direct") {
+    let role = call.text("role")?;
+    if role.is_some_and(|role| !matches!(role, "broker" | "direct")) {
         return Err(invalid("\"role\" must be \"direct\" or \"broker\""));
     }
-    if role == "direct" && call.count("max_agents")?.is_some_and(|m| m > 1) {
+    if role == Some("direct") && call.count("max_agents")?.is_some_and(|m| m != 1) {
         return Err(refuse(
             400,
             "direct_node_capacity_exceeded",
@@ -275,13 +275,16 @@ pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
         Some(old) => old,
         None => Node {
             id: node_id.map_or_else(|| format!("node_{}", t.fresh_id()), str::to_owned),
+            role: "broker".into(),
             created_at: t.now.wall,
             ..Node::default()
         },
     };
     name.clone_into(&mut node.name);
     kind.clone_into(&mut node.kind);
-    role.clone_into(&mut node.role);
+    if let Some(role) = role {
+        role.clone_into(&mut node.role);
+    }
     node.token_hash = Some(digest(&token));
     if let Some(machine) = call.text("machine_id")? {
         node.machine_id = Some(machine.to_owned());
@@ -292,9 +295,13 @@ pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     if call.body.get("tags").is_some() {
         node.tags = tags;
     }
-    if call.body.get("capabilities").is_some() || max_agents.is_some() {
-        node.providers
-            .insert(DEFAULT_PROVIDER.into(), described(capabilities, max_agents));
+    let named = call.body.get("capabilities").is_some();
+    if named || max_agents.is_some() {
+        let known = node.providers.entry(DEFAULT_PROVIDER.into()).or_default();
+        if named {
+            known.capabilities = plain(capabilities);
+        }
+        known.max_agents = max_agents.unwrap_or(known.max_agents);
     }
     let id = node.id.clone();
     t.record(EngineRecord::NodeCreated {
@@ -316,7 +323,8 @@ fn created(t: &Turn<'_>, ws: Id, node: &str, token: &str) -> Answer {
     Ok((201, Value::Object(data)))
 }
 
-fn described(capabilities: Vec<String>, max_agents: Option<u64>) -> Provider {
+/// Capabilities of which only the names are known.
+fn plain(names: Vec<String>) -> Vec<Capability> {
     let capability = |name| Capability {
         name,
         kind: None,
@@ -324,10 +332,7 @@ fn described(capabilities: Vec<String>, max_agents: Option<u64>) -> Provider {
         global: None,
         queue: None,
     };
-    Provider {
-        capabilities: capabilities.into_iter().map(capability).collect(),
-        max_agents: max_agents.unwrap_or(0),
-    }
+    names.into_iter().map(capability).collect()
 }
 
 impl Turn<'_> {
@@ -384,6 +389,19 @@ pub fn delete(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     let node = node.id.clone();
     t.disconnect_node(ws, &node);
     t.record(EngineRecord::NodeDeleted { ws, node });
+    nothing()
+}
+
+/// Takes one of a node's providers away, and what it offers.
+pub fn remove_provider(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+    let (ws, provider) = (call.ws(), call.at[1]);
+    let node = find(t, ws, call.at[0])?;
+    if !node.providers.contains_key(provider) {
+        let why = format!("Node \"{}\" has no provider \"{provider}\"", node.name);
+        return Err(refuse(404, "provider_not_found", why));
+    }
+    let node = node.id.clone();
+    t.provider_leaves(ws, &node, provider);
     nothing()
 }
 

@@ -8,6 +8,8 @@
 //! spawns (8.5.0), canceled spawns of a migration, delivery over HTTP push, and enrolment by machine id (8.3.1), which
 //! needs a call that names no node id.
 
+mod nodes;
+
 use serde_json::{Value, json};
 
 use super::{KEY, World};
@@ -401,7 +403,7 @@ const RULES: &[Rule] = &[
 #[test]
 fn engines_of_every_age_keep_the_rules_of_their_time() {
     let mut wrong = Vec::new();
-    for rule in RULES {
+    for rule in RULES.iter().chain(nodes::RULES) {
         let numbered = Age::ALL.into_iter().filter(|(_, age)| *age != Age::Hosted);
         for ((name, age), expected) in numbered.zip(rule.ages) {
             if (rule.holds)(&mut Stage::of(age)) != expected {

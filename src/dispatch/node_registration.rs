@@ -253,11 +253,14 @@ impl Dispatcher {
         self.link_refused(&why, out);
     }
 
-    /// Engines from 6.0 refuse a whole registration for the sake of one action that another provider of the node has, and name
-    /// it ([engine-protocol 3.11](crate::docs::engine_protocol#3.11)). All else is served without it. Says whether it was found.
+    /// Engines from 6.0 refuse a whole registration for the sake of one action that another provider of the node has, and
+    /// name it ([engine-protocol 3.11](crate::docs::engine_protocol#3.11)). All else is served without it. Says whether it
+    /// was found.
     fn leave_out(&mut self, message: &str) -> bool {
-        let mut offered = self.advertised().into_iter().map(|c| c.name);
-        let Some(name) = offered.find(|name| message.contains(&format!("\"{name}\""))) else {
+        let offered = self.advertised().into_iter().map(|c| c.name);
+        // The provider that has it may be named behind it.
+        let found = offered.filter_map(|name| Some((message.find(&format!("\"{name}\""))?, name)));
+        let Some((_, name)) = found.min() else {
             return false;
         };
         log::warn!(

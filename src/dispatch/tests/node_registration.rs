@@ -328,6 +328,43 @@ fn an_engine_of_the_5_line_hears_of_no_instance_even_where_a_newer_one_was_befor
     assert!(w.d.link.registered);
 }
 
+/// Engines from 6.0 refuse all for the sake of one (engine-protocol 3.11).
+#[test]
+fn an_action_that_another_provider_of_the_node_has_is_left_out_and_all_else_is_served() {
+    let mut w = World::new();
+    w.d.facts.harnesses = vec!["x".into(), "y".into()];
+    let names = |frame: &NodeRegister| -> Vec<String> {
+        let names = frame.capabilities.iter().map(|c| c.name.clone());
+        names.filter(|name| !name.starts_with("relay:")).collect()
+    };
+    w.link_opens();
+    let first = registration(&mut w);
+    assert_eq!(names(&first), ["spawn:x", "spawn:y"]);
+    let conflict = |w: &mut World, id: Option<String>, message: &str| {
+        w.frame(json!({"type":"error","id":id,"ok":false,"code":"action_name_conflict","message":message}));
+    };
+    let words = "Action \"spawn:y\" is already registered by provider \"spawn:x\" on this node";
+    conflict(&mut w, first.id, words);
+    let second = registration(&mut w);
+    assert_eq!(names(&second), ["spawn:x"]);
+    answer(&mut w, &second, json!({}));
+    assert!(w.d.link.registered);
+    let beat = beats(w.sent()).remove(0);
+    assert_eq!(
+        beat.capabilities.map(|c| c.len()),
+        Some(1),
+        "heartbeats neither"
+    );
+    lose(&mut w);
+    w.link_opens();
+    let third = registration(&mut w);
+    assert_eq!(names(&third).len(), 2, "it may be free by now");
+    conflict(&mut w, third.id, "Action \"other\" is taken");
+    assert!(registrations(w.sent()).is_empty(), "nothing to leave out");
+    w.pass(Duration::from_secs(30));
+    assert_eq!(names(&registration(&mut w)).len(), 2);
+}
+
 /// H4: register, inventory, heartbeat; and none of the others while the engine has not taken the first, because it takes
 /// them for the words of whoever is registered (engine-protocol 3.9).
 #[test]

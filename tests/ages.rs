@@ -1,7 +1,7 @@
 //! One node, engines of every age: enrolment, agents that go and come back, mail, and tokens that die.
 
+use relay_broker::engine::faults::Behave;
 use relay_broker::engine::server::{Engine as Server, EngineSettings};
-use relay_broker::engine::trouble::Behave;
 use serde_json::{Value, json};
 
 use crate::support::{Engine, Node, Scratch, http, until};

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use relay_broker::engine::behaviour::Age;
+use relay_broker::engine::behaviour::UpstreamVersion;
+use relay_broker::engine::faults::Behave;
 use relay_broker::engine::server::{Engine, EngineError, EngineSettings};
-use relay_broker::engine::trouble::Behave;
 use serde_json::{Value, json};
 
 use crate::embedded::{Socket, call, call_with, client, enrol, ok, text};
@@ -127,7 +127,7 @@ fn a_test_double_never_listens_beyond_this_machine() {
         listen: ([0, 0, 0, 0], 0).into(),
         ..settings(dir.path())
     };
-    let refused = Engine::start_behaving(settings, &Behave::as_of(Age::V8_2));
+    let refused = Engine::start_behaving(settings, &Behave::as_of(UpstreamVersion::V8_2));
     assert!(matches!(refused.err(), Some(EngineError::Exposed(_))));
 }
 
@@ -186,7 +186,7 @@ fn serve(dir: &Path, behave: &str) -> (Process, support::Engine) {
 
 #[test]
 fn a_broker_types_what_engines_of_every_age_deliver() {
-    for (name, _) in Age::ALL {
+    for (name, _) in UpstreamVersion::ALL {
         let (folder, alone) = (Scratch::new(), Scratch::new());
         let (_process, engine) = serve(alone.path(), name);
         let args = ["--engine", &engine.url, "--workspace-key", &engine.key];

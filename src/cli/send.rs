@@ -140,7 +140,7 @@ impl Stage {
 }
 
 /// What an event means for the message.
-enum Step {
+enum SendStep {
     /// It has come so far.
     At(Stage),
     /// Over for this agent: well, or with a reason.
@@ -149,19 +149,19 @@ enum Step {
     Other,
 }
 
-fn step(said: BrokerEvent, took: &str) -> Step {
+fn step(said: BrokerEvent, took: &str) -> SendStep {
     match said {
         BrokerEvent::DeliveryQueued {
             reason: Some(_), ..
-        } => Step::At(Stage::Held),
-        BrokerEvent::DeliveryQueued { .. } => Step::At(Stage::Queued),
-        BrokerEvent::DeliveryInjected { .. } => Step::At(Stage::Typed),
+        } => SendStep::At(Stage::Held),
+        BrokerEvent::DeliveryQueued { .. } => SendStep::At(Stage::Queued),
+        BrokerEvent::DeliveryInjected { .. } => SendStep::At(Stage::Typed),
         BrokerEvent::DeliveryBlocked { name, reason, .. } => {
             note(&format!(
                 "relay-broker: {name}: {}; waiting on",
                 clean(&reason)
             ));
-            Step::At(Stage::Blocked)
+            SendStep::At(Stage::Blocked)
         }
         BrokerEvent::DeliveryVerified {
             name,
@@ -170,15 +170,15 @@ fn step(said: BrokerEvent, took: &str) -> Step {
             ..
         } => {
             let line = verdict(name.as_str(), proof, reason.as_deref(), took);
-            Step::Done(name.to_string(), Ok(line))
+            SendStep::Done(name.to_string(), Ok(line))
         }
         BrokerEvent::MessageDeliveryFailed {
             name, last_error, ..
         } => {
             let why = format!("{name}: failed: {}", clean(&last_error));
-            Step::Done(name.to_string(), Err(why))
+            SendStep::Done(name.to_string(), Err(why))
         }
-        _ => Step::Other,
+        _ => SendStep::Other,
     }
 }
 
@@ -252,12 +252,12 @@ impl<'a> Watch<'a> {
             return Ok(false);
         };
         match step(said, &self.took()) {
-            Step::Other => Ok(false),
-            Step::At(further) => {
+            SendStep::Other => Ok(false),
+            SendStep::At(further) => {
                 self.stage = further;
                 Ok(false)
             }
-            Step::Done(name, end) => {
+            SendStep::Done(name, end) => {
                 self.waiting.remove(&name);
                 let line = end.unwrap_or_else(|why| {
                     self.failed = Some(why);

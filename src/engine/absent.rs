@@ -3,35 +3,24 @@
 //! broker as a delivery that says so, and is the broker's dead letter once acknowledged: until then it stays here. Engines
 //! of other makes drop it and tell the sender alone ([engine-protocol 4.6](crate::docs::engine_protocol#4.6)).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::directory::{Agent, DEFAULT_PROVIDER, Id, Workspace};
-use super::frames::Here;
-use super::live::ConnId;
-use super::mailbox::{Reason, Row};
+use super::directory::{Agent, DEFAULT_PROVIDER, Workspace};
+use super::id::Id;
+use super::live::{ConnId, Here};
+use super::mailbox::{Mailbox, Reason, Row};
+use super::payload;
 use super::record::EngineRecord;
-use super::routing;
-use super::turn::Turn;
+use super::step::Step;
 use crate::ids::AgentId;
-use crate::time::Mono;
 use crate::wire::down::{ContextUpdate, Down};
 
 /// How much of the waiting a kill may make forgotten.
 pub const WRITTEN_EVERY: Duration = Duration::from_secs(60);
-/// What is known of it in this life.
-#[derive(Debug, Default)]
-pub struct Absent {
-    /// From when on the waiting of an agent's mail is not written down yet.
-    since: BTreeMap<(Id, Id), Mono>,
-    /// To whom a row of an agent's mail was handed, which, and when. One at a time, so that its acknowledgement says nothing
-    /// of another.
-    handed: BTreeMap<(Id, Id), (ConnId, u64, Mono)>,
-}
-
-impl Turn<'_> {
+impl Step<'_> {
     /// Whether the agent's mail flows over some node.
     pub fn is_in_hand(&self, ws: Id, agent: Id) -> bool {
         let who = self.agent(ws, agent);
@@ -76,7 +65,7 @@ impl Turn<'_> {
 
     /// Mail that waits for an agent that was released has nobody to wait for any more.
     pub fn give_up_mail(&mut self, ws: Id, agent: Id) {
-        if self.core.behaviour.strict.is_none() && !self.is_in_hand(ws, agent) {
+        if self.core.behaviour.schema.is_none() && !self.is_in_hand(ws, agent) {
             let ms = u64::MAX;
             self.record(EngineRecord::Waited { ws, agent, ms });
             self.look_at_mail();
@@ -115,7 +104,7 @@ impl Turn<'_> {
     fn overdue(&self, ws: Id, agent: Id) -> Vec<Row> {
         let w = self.core.state.workspaces.get(&ws);
         let mailbox = w.and_then(|w| w.mailboxes.get(&agent));
-        let rows = mailbox.into_iter().flat_map(super::mailbox::Mailbox::rows);
+        let rows = mailbox.into_iter().flat_map(Mailbox::rows);
         rows.filter(|row| self.left(ws, agent, row).is_some_and(|left| left.is_zero()))
             .cloned()
             .collect()
@@ -164,7 +153,7 @@ impl Turn<'_> {
             .agent(ws, agent)
             .is_some_and(|a| !a.last_node.is_empty());
         let direct = row.reason == Reason::Dm;
-        if self.core.behaviour.strict.is_some() || read || !(lived || direct) {
+        if self.core.behaviour.schema.is_some() || read || !(lived || direct) {
             return self.drop_row(ws, agent, &row, None);
         }
         let sender = message.map_or(0, |m| m.from);
@@ -190,7 +179,7 @@ impl Turn<'_> {
         let frame = w
             .agents
             .get(&agent)
-            .and_then(|who| routing::deliver(w, who, row));
+            .and_then(|who| payload::deliver(w, who, row));
         if let Some(Down::Deliver(mut frame)) = frame {
             frame.payload["undelivered"] = json!(self.words(row));
             self.core.absent.handed.insert(key, (conn, row.seq, now));
@@ -247,7 +236,7 @@ impl Turn<'_> {
             return;
         };
         let mut failure = json!({
-            "delivery_id": routing::delivery_id(row.message, agent),
+            "delivery_id": payload::delivery_id(row.message, agent),
             "seq": seq,
             "reason": "ttl_expired",
             "error": "delivery TTL expired",
@@ -260,15 +249,15 @@ impl Turn<'_> {
     }
 
     /// The agent is about to be deleted, and its mailbox with it.
-    pub fn tell_of_lost_mail(&mut self, ws: Id, agent: Id) {
+    pub fn notify_of_lost_mail(&mut self, ws: Id, agent: Id) {
         let Some(w) = self.core.state.workspaces.get(&ws) else {
             return;
         };
         let mailbox = w
             .mailboxes
             .get(&agent)
-            .filter(|_| self.core.behaviour.strict.is_none());
-        let rows = mailbox.into_iter().flat_map(super::mailbox::Mailbox::rows);
+            .filter(|_| self.core.behaviour.schema.is_none());
+        let rows = mailbox.into_iter().flat_map(Mailbox::rows);
         let lost: Vec<_> = rows
             .filter_map(|row| {
                 let m = w
@@ -276,7 +265,7 @@ impl Turn<'_> {
                     .get(row.message)
                     .filter(|m| !m.readers.contains_key(&agent))?;
                 let failure = json!({
-                    "delivery_id": routing::delivery_id(row.message, agent),
+                    "delivery_id": payload::delivery_id(row.message, agent),
                     "seq": row.seq,
                     "reason": "agent_deleted",
                     "error": "the agent was deleted",
@@ -293,7 +282,7 @@ impl Turn<'_> {
     }
 
     /// News of a failed delivery for the node that looks after such mail.
-    pub fn tell_keeper(&mut self, ws: Id, agent: Id, sender: Id, data: Value) {
+    pub fn notify_keeper(&mut self, ws: Id, agent: Id, sender: Id, data: Value) {
         if let Some((_, conn)) = self.keeper(ws, agent, sender) {
             let frame = Down::ContextUpdate(ContextUpdate {
                 topic: "agent".into(),
@@ -319,7 +308,7 @@ impl Turn<'_> {
         };
         let left = self.left(w.id, agent.id, row);
         Some(json!({
-            "delivery_id": routing::delivery_id(row.message, agent.id),
+            "delivery_id": payload::delivery_id(row.message, agent.id),
             "message_id": row.message.to_string(),
             "agent_name": agent.name,
             "from": m.from_name,

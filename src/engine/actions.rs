@@ -1,148 +1,19 @@
 //! Actions and their invocations: sent to a node or an agent, sent again when that is lost, ended once
 //! ([engine-protocol 5](crate::docs::engine_protocol#5)).
 
-use std::collections::BTreeSet;
-
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::directory::{Id, Node, Workspace};
-use super::http::{Refusal, refuse};
+use super::directory::{Node, Workspace};
+use super::http::call::{HttpRefusal, refuse};
+use super::id::Id;
+use super::invocation::{Invocation, InvocationProgress};
 use super::limits;
 use super::placement::{Candidate, choose, fulfils};
 use super::record::EngineRecord;
-use super::turn::Turn;
+use super::step::Step;
 use crate::ids::{AgentId, AgentName, InvocationId};
-use crate::time::Wall;
 use crate::wire::down::{ActionInvoke, Down};
 use crate::wire::up::Capability;
-
-/// An action somebody defined over HTTP. Those of nodes are looked up in their capabilities instead.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Action {
-    pub id: Id,
-    pub name: String,
-    pub description: String,
-    pub handler_agent: Option<Id>,
-    pub handler_node: Option<String>,
-    pub input_schema: Value,
-    pub output_schema: Value,
-    /// Names of agents; `None` for everybody.
-    pub available_to: Option<Vec<String>>,
-    pub created_at: Wall,
-}
-
-/// How far an invocation has come ([engine-protocol 2.7](crate::docs::engine_protocol#2.7)).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// Waits for a node.
-    #[default]
-    Pending,
-    /// Sent to a node.
-    Dispatched,
-    /// Sent to the agent that handles it.
-    Invoked,
-    Completed,
-    Failed,
-}
-
-/// One run of an action.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Invocation {
-    /// `inv_` and its number.
-    pub id: String,
-    pub number: Id,
-    /// The name it was invoked by.
-    pub action: String,
-    /// The name the node gets to see.
-    pub wire_action: String,
-    pub caller: Option<Id>,
-    pub caller_name: Option<String>,
-    pub input: Value,
-    /// The only node it may go to.
-    pub target: Option<String>,
-    /// What the node must be able to do; `None` for any spawn capability.
-    pub capability: Option<String>,
-    pub is_spawn: bool,
-    /// It goes to who can start the agent, past an action of the same name: whoever serves that asks for it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub past_actions: bool,
-    /// The agent it takes away.
-    pub releases: Option<Id>,
-    pub delete_agent: bool,
-    pub handler_agent: Option<Id>,
-    pub handler_node: Option<String>,
-    /// Where it is now.
-    pub node: Option<String>,
-    pub status: Status,
-    pub output: Option<Value>,
-    pub error: Option<String>,
-    pub duration_ms: Option<u64>,
-    pub created_at: Wall,
-    pub dispatched_at: Option<Wall>,
-    pub completed_at: Option<Wall>,
-    /// Nodes that failed it.
-    pub tried: BTreeSet<String>,
-    pub attempts: u32,
-}
-
-impl Invocation {
-    /// Whether it has ended.
-    pub fn is_over(&self) -> bool {
-        matches!(self.status, Status::Completed | Status::Failed)
-    }
-
-    /// The answer to invoking it ([engine-protocol 2.7](crate::docs::engine_protocol#2.7)).
-    pub fn started_view(&self) -> Value {
-        json!({
-            "invocation_id": self.id,
-            "action_name": self.action,
-            "handler_agent_id": self.handler_agent.map(|a| a.to_string()),
-            "handler_node_id": self.handler_node,
-            "dispatched_node_id": self.node,
-            "input": self.input,
-            "status": self.status,
-            "created_at": self.created_at.iso(),
-        })
-    }
-
-    /// Its state when asked later.
-    pub fn view(&self) -> Value {
-        json!({
-            "invocation_id": self.id,
-            "action_name": self.action,
-            "caller_id": self.caller.map(|c| c.to_string()),
-            "caller_name": self.caller_name,
-            "handler_agent_id": self.handler_agent.map(|a| a.to_string()),
-            "handler_node_id": self.handler_node,
-            "input": self.input,
-            "output": self.output,
-            "status": self.status,
-            "error": self.error,
-            "duration_ms": self.duration_ms,
-            "dispatched_node_id": self.node,
-            "dispatched_at": self.dispatched_at.map(Wall::iso),
-            "created_at": self.created_at.iso(),
-            "completed_at": self.completed_at.map(Wall::iso),
-        })
-    }
-}
-
-/// Whether a capability is an action to invoke, or only something a node can run
-/// ([engine-protocol 5.1](crate::docs::engine_protocol#5.1)).
-pub fn is_action(c: &Capability) -> bool {
-    match c.kind.as_deref() {
-        Some("action") => c.name != "spawn" && c.name != "release",
-        Some("capacity") => false,
-        _ => !is_placement(&c.name) && c.name != super::frames::CURSOR_CAPABILITY,
-    }
-}
-
-/// Names that placement owns: a node never pins them to itself.
-pub fn is_placement(name: &str) -> bool {
-    name == "spawn" || name == "release" || name.starts_with("spawn:")
-}
 
 /// Which provider of a node an invocation is for.
 fn provider_for<'w>(w: &'w Workspace, node: &'w Node, i: &Invocation) -> Option<&'w str> {
@@ -185,13 +56,13 @@ pub enum Placed {
     Nowhere,
 }
 
-impl Turn<'_> {
+impl Step<'_> {
     fn invocation(&self, ws: Id, id: &str) -> Option<&Invocation> {
         self.core.state.workspaces.get(&ws)?.invocations.get(id)
     }
 
     /// Writes a new invocation down and tries to send it.
-    pub fn start(&mut self, ws: Id, mut new: Invocation) -> Result<(String, Placed), Refusal> {
+    pub fn start(&mut self, ws: Id, mut new: Invocation) -> Result<(String, Placed), HttpRefusal> {
         if self.ws(ws)?.open.len() >= limits::OPEN_INVOCATIONS {
             return Err(refuse(
                 503,
@@ -347,7 +218,7 @@ impl Turn<'_> {
             .filter(|id| {
                 w.invocations
                     .get(*id)
-                    .is_some_and(|i| i.status == Status::Pending)
+                    .is_some_and(|i| i.status == InvocationProgress::Pending)
             })
             .cloned()
             .collect();

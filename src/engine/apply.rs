@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use super::actions::{Invocation, Status};
 use super::directory::{
-    Agent, Channel, ChannelKind, DEFAULT_PROVIDER, Id, Member, Node, Observer, Owner, Provider,
-    State, Workspace, direct_node,
+    Agent, Channel, ChannelKind, ChannelMember, DEFAULT_PROVIDER, Node, NodeProvider, Observer,
+    Owner, State, Workspace, direct_node,
 };
-use super::history::Message;
+use super::history::{Message, Reaction};
+use super::id::Id;
+use super::invocation::{Invocation, InvocationProgress};
 use super::limits;
 use super::mailbox::Reason;
 use super::record::EngineRecord;
@@ -156,7 +157,7 @@ impl State {
                 n.name.clone_from(name);
                 n.tags.clone_from(tags);
                 n.version.clone_from(version);
-                let described = Provider {
+                let described = NodeProvider {
                     capabilities: capabilities.clone(),
                     max_agents: *max_agents,
                 };
@@ -198,9 +199,9 @@ impl State {
                 at,
             } => self.invocation(*ws, invocation, |i| {
                 i.status = if i.handler_agent.is_some() {
-                    Status::Invoked
+                    InvocationProgress::Invoked
                 } else {
-                    Status::Dispatched
+                    InvocationProgress::Dispatched
                 };
                 i.node = Some(node.clone());
                 if i.handler_agent.is_none() {
@@ -210,7 +211,7 @@ impl State {
                 i.attempts += 1;
             }),
             R::Requeued { ws, invocation } => self.invocation(*ws, invocation, |i| {
-                i.status = Status::Pending;
+                i.status = InvocationProgress::Pending;
                 if let Some(node) = i.node.take() {
                     i.tried.insert(node);
                 }
@@ -225,9 +226,9 @@ impl State {
             } => {
                 self.invocation(*ws, invocation, |i| {
                     i.status = if error.is_some() {
-                        Status::Failed
+                        InvocationProgress::Failed
                     } else {
-                        Status::Completed
+                        InvocationProgress::Completed
                     };
                     i.output.clone_from(output);
                     i.error.clone_from(error);
@@ -261,9 +262,9 @@ impl State {
                 agent,
                 at,
             } => self.channel(*ws, *channel, |c| {
-                c.members.entry(*agent).or_insert(Member {
+                c.members.entry(*agent).or_insert(ChannelMember {
                     joined_at: *at,
-                    ..Member::default()
+                    ..ChannelMember::default()
                 });
             }),
             R::Left { ws, channel, agent } => self.channel(*ws, *channel, |c| {
@@ -290,7 +291,7 @@ impl State {
             } => {
                 self.saw(*id);
                 self.message(*ws, *message, |m| {
-                    m.reactions.push(super::history::Reaction {
+                    m.reactions.push(Reaction {
                         id: *id,
                         agent: *agent,
                         agent_name: agent_name.clone(),
@@ -500,7 +501,7 @@ impl Workspace {
             created_at: agent.created_at,
             providers: BTreeMap::from([(
                 DEFAULT_PROVIDER.to_owned(),
-                Provider {
+                NodeProvider {
                     capabilities: Vec::new(),
                     max_agents: 1,
                 },
@@ -509,9 +510,9 @@ impl Workspace {
         };
         self.nodes.insert(node.id.clone(), node);
         if let Some(general) = self.channels.get_mut(&self.general) {
-            let member = Member {
+            let member = ChannelMember {
                 joined_at: agent.created_at,
-                ..Member::default()
+                ..ChannelMember::default()
             };
             general.members.insert(agent.id, member);
         }

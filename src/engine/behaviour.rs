@@ -9,7 +9,7 @@ use super::limits;
 
 /// An engine of the past or of today, older ones first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Age {
+pub enum UpstreamVersion {
     /// 5.0.1.
     V5_0,
     /// 6.0.3: providers and the delivery cursor.
@@ -22,14 +22,14 @@ pub enum Age {
     V9_0,
 }
 
-impl Age {
+impl UpstreamVersion {
     /// All of them, with the names under which they are asked for.
-    pub const ALL: [(&'static str, Age); 5] = [
-        ("5.0.1", Age::V5_0),
-        ("6.0.3", Age::V6_0),
-        ("hosted", Age::Hosted),
-        ("8.2", Age::V8_2),
-        ("9.0", Age::V9_0),
+    pub const ALL: [(&'static str, UpstreamVersion); 5] = [
+        ("5.0.1", UpstreamVersion::V5_0),
+        ("6.0.3", UpstreamVersion::V6_0),
+        ("hosted", UpstreamVersion::Hosted),
+        ("8.2", UpstreamVersion::V8_2),
+        ("9.0", UpstreamVersion::V9_0),
     ];
 
     /// Its name.
@@ -41,7 +41,7 @@ impl Age {
     }
 }
 
-impl FromStr for Age {
+impl FromStr for UpstreamVersion {
     type Err = ();
 
     fn from_str(name: &str) -> Result<Self, ()> {
@@ -66,7 +66,7 @@ pub enum NodeLookup {
 pub struct Behaviour {
     /// Frames may hold what an engine of this age knows and nothing else; a refusal does not name the request
     /// ([engine-protocol 3.2](crate::docs::engine_protocol#3.2)).
-    pub strict: Option<Age>,
+    pub schema: Option<UpstreamVersion>,
     /// A node has providers: the reply to a registration names them and what was accepted, and node tokens may post.
     pub providers: bool,
     /// A provider that is connected keeps its place against another instance of the same name.
@@ -121,7 +121,7 @@ pub struct Behaviour {
 impl Default for Behaviour {
     fn default() -> Self {
         Self {
-            strict: None,
+            schema: None,
             providers: true,
             keeps_instance: false,
             one_socket: false,
@@ -152,39 +152,39 @@ impl Default for Behaviour {
 
 impl Behaviour {
     /// As an engine of that age.
-    pub fn of(age: Age) -> Self {
-        let from = |since: Age| age >= since;
-        let hosted = age == Age::Hosted;
+    pub fn of(age: UpstreamVersion) -> Self {
+        let from = |since: UpstreamVersion| age >= since;
+        let hosted = age == UpstreamVersion::Hosted;
         Self {
-            strict: Some(age),
-            providers: from(Age::V6_0),
-            keeps_instance: from(Age::V6_0),
-            one_socket: !from(Age::V6_0),
-            cursor: from(Age::V6_0),
-            bare_spawn_catches_all: !from(Age::V6_0),
-            replays_node: !from(Age::V8_2),
+            schema: Some(age),
+            providers: from(UpstreamVersion::V6_0),
+            keeps_instance: from(UpstreamVersion::V6_0),
+            one_socket: !from(UpstreamVersion::V6_0),
+            cursor: from(UpstreamVersion::V6_0),
+            bare_spawn_catches_all: !from(UpstreamVersion::V6_0),
+            replays_node: !from(UpstreamVersion::V8_2),
             // Between the replay of the whole node and that of every listed agent lay a time without either.
-            sync_replays: age != Age::V8_2,
+            sync_replays: age != UpstreamVersion::V8_2,
             sync_reschedules: true,
-            sync_all_or_nothing: !from(Age::V9_0) && !hosted,
-            sync_counts_rejected: from(Age::V9_0),
-            sync_by_name: !from(Age::V6_0),
+            sync_all_or_nothing: !from(UpstreamVersion::V9_0) && !hosted,
+            sync_counts_rejected: from(UpstreamVersion::V9_0),
+            sync_by_name: !from(UpstreamVersion::V6_0),
             sync_ignores_strangers: true,
             superseded_code: if hosted { 4000 } else { 1000 },
             conflict_in_words: hosted,
-            node_lookup: if from(Age::V8_2) {
+            node_lookup: if from(UpstreamVersion::V8_2) {
                 NodeLookup::IdThenName
             } else {
                 NodeLookup::Name
             },
             global_node_ids: true,
-            token_proof: from(Age::V9_0),
-            replays_mint: from(Age::V9_0),
-            create_only: from(Age::V8_2),
-            recovery_routes: from(Age::V8_2),
-            deregister_replies: from(Age::V9_0),
-            contract: from(Age::V9_0),
-            bind_tells_cursor: from(Age::V9_0),
+            token_proof: from(UpstreamVersion::V9_0),
+            replays_mint: from(UpstreamVersion::V9_0),
+            create_only: from(UpstreamVersion::V8_2),
+            recovery_routes: from(UpstreamVersion::V8_2),
+            deregister_replies: from(UpstreamVersion::V9_0),
+            contract: from(UpstreamVersion::V9_0),
+            bind_tells_cursor: from(UpstreamVersion::V9_0),
             dispatch: limits::DISPATCH_UPSTREAM,
         }
     }
@@ -196,10 +196,10 @@ mod tests {
 
     #[test]
     fn every_age_is_known_by_its_name() {
-        for (name, age) in Age::ALL {
+        for (name, age) in UpstreamVersion::ALL {
             assert_eq!(name.parse(), Ok(age));
             assert_eq!(age.as_str(), name);
         }
-        assert_eq!("7.0".parse::<Age>(), Err(()));
+        assert_eq!("7.0".parse::<UpstreamVersion>(), Err(()));
     }
 }

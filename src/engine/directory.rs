@@ -5,26 +5,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
-use super::actions::{Action, Invocation};
 use super::history::History;
+use super::id::{Id, digest};
+use super::invocation::{Action, Invocation};
 use super::mailbox::Mailbox;
-use crate::ids::to_hex;
 use crate::time::Wall;
 use crate::wire::up::Capability;
 
-/// Ids of workspaces, agents, channels and messages; decimal on the wire
-/// ([engine-protocol 1.4](crate::docs::engine_protocol#1.4)).
-pub type Id = u64;
-
 /// The provider of a node that names none ([engine-protocol 3.7](crate::docs::engine_protocol#3.7)).
 pub const DEFAULT_PROVIDER: &str = "default";
-
-/// The digest under which a token is stored.
-pub fn digest(token: &str) -> String {
-    to_hex(&Sha256::digest(token.as_bytes()))
-}
 
 /// Whose token it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -126,7 +116,7 @@ impl Agent {
 
 /// One provider of a node, as it last registered.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Provider {
+pub struct NodeProvider {
     pub capabilities: Vec<Capability>,
     /// 0 for no limit.
     pub max_agents: u64,
@@ -145,7 +135,7 @@ pub struct Node {
     pub version: String,
     pub token_hash: Option<String>,
     pub created_at: Wall,
-    pub providers: BTreeMap<String, Provider>,
+    pub providers: BTreeMap<String, NodeProvider>,
 }
 
 impl Node {
@@ -205,7 +195,7 @@ pub enum ChannelKind {
 
 /// A member of a channel.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Member {
+pub struct ChannelMember {
     pub joined_at: Wall,
     pub muted: bool,
     pub last_read: Option<(Id, Wall)>,
@@ -226,7 +216,7 @@ pub struct Channel {
     pub created_by: Option<Id>,
     pub created_at: Wall,
     pub archived: bool,
-    pub members: BTreeMap<Id, Member>,
+    pub members: BTreeMap<Id, ChannelMember>,
 }
 
 impl Channel {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::directory::Id;
+use super::id::Id;
 use super::limits;
 use crate::time::Wall;
 use crate::wire::down::Mode;

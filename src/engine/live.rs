@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::directory::{Agent, Id};
+use super::directory::Agent;
+use super::id::Id;
 use super::limits;
 use crate::time::{Mono, Now, Wall};
 
@@ -206,4 +207,23 @@ impl Live {
             .collect();
         gone
     }
+}
+
+/// A registered connection.
+#[derive(Clone, Debug)]
+pub struct Here {
+    pub conn: ConnId,
+    pub ws: Id,
+    pub node: String,
+    pub provider: String,
+}
+
+/// What is known of it in this life.
+#[derive(Debug, Default)]
+pub struct Absent {
+    /// From when on the waiting of an agent's mail is not written down yet.
+    pub since: BTreeMap<(Id, Id), Mono>,
+    /// To whom a row of an agent's mail was handed, which, and when. One at a time, so that its acknowledgement says nothing
+    /// of another.
+    pub handed: BTreeMap<(Id, Id), (ConnId, u64, Mono)>,
 }

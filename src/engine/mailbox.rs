@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::directory::Id;
+use super::id::Id;
 use super::limits;
 
 /// Why a row exists.

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::actions::{Action, Invocation};
-use super::directory::{Agent, Channel, Id, Node, Observer, Owner, State};
+use super::directory::{Agent, Channel, Node, Observer, Owner, State};
 use super::history::Message;
+use super::id::Id;
+use super::invocation::{Action, Invocation};
 use crate::time::Wall;
 use crate::wire::up::Capability;
 

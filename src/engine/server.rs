@@ -1,10 +1,10 @@
 //! The engine's threads: one that owns the core and its journal, one that accepts, one per connection. Everything here
-//! carries messages to the core and performs what it says; no rule of the engine lives here. `weather` is the bad weather
-//! that a test double makes.
+//! carries messages to the core and performs what it says; no rule of the engine lives here. `faults` are
+//! those of the network that a test double makes.
 
-mod door;
+mod faults;
+mod gateway;
 mod known;
-mod weather;
 
 use std::collections::HashMap;
 use std::io;
@@ -17,25 +17,26 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 use serde_json::Value;
 
-use super::core::{Effect, EngineCore, Event, SocketKind};
-use super::http::HttpCall;
+use self::faults::NetworkFaults;
+use self::gateway::Gateway;
+use self::known::KnownTokens;
+use super::core::EngineCore;
+use super::event::{Effect, Event, SocketKind};
+use super::faults::{Behave, NO_GOODBYE, Orders, ROUTE};
+use super::http::call::HttpCall;
 use super::live::ConnId;
 use super::record::EngineRecord;
-use super::trouble::{self, Behave, NO_GOODBYE, Orders};
 use crate::ids::Ticket;
 use crate::journal::{Journal, Lock, LockError, OpenError, Options, Recovery};
 use crate::machine::{CommitError, Machine, Out, commit};
 use crate::net::{Server, ServerLimits};
 use crate::sys::{clock, disk, entropy, thread, wake};
 use crate::time::Mono;
-use door::Door;
-use known::Known;
-use weather::Weather;
 
 /// What waits for the core; senders wait when it is full.
 const INBOX: usize = 1024;
 /// What waits for one connection; when it is full the connection is dropped, and a node gets everything again when it
-/// comes back. Deliveries never fill it: see [`super::limits::CREDIT`].
+/// comes back. Deliveries never fill it: see [`limits::CREDIT`].
 const QUEUE: usize = 4096;
 /// After so many frames the core hears that they are written.
 const REPORT: u32 = 128;
@@ -43,7 +44,7 @@ const REPORT: u32 = 128;
 const CONNECTIONS: usize = 256;
 /// Links of nodes, agents and viewers at one time.
 const SOCKETS: usize = 4096;
-/// How long a stopping engine waits for its last turn.
+/// How long a stopping engine waits for its last step.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 const STACK_KIB: usize = 2048;
 
@@ -106,10 +107,10 @@ pub enum EngineError {
 pub struct Engine {
     // Dropped in this order: connections end before the core that they speak to.
     server: Server,
-    inbox: Sender<Inbound>,
+    inbox: Sender<EngineInbound>,
     core: thread::Handle,
     key: String,
-    weather: Arc<Weather>,
+    faults: Arc<NetworkFaults>,
     _lock: Lock,
 }
 
@@ -135,8 +136,8 @@ impl Engine {
         Self::open(settings, core, Arc::default(), None)
     }
 
-    /// The same as a test double: an engine of a certain age, with trouble from the start, and more of it on order at
-    /// [`trouble::ROUTE`].
+    /// The same as a test double: an engine of a certain age, with faults from the start, and more of it on order at
+    /// [`ROUTE`].
     ///
     /// # Errors
     /// As [`Engine::start`], and when it would listen beyond this machine.
@@ -147,16 +148,16 @@ impl Engine {
         let mut core = behave
             .age
             .map_or_else(EngineCore::new, EngineCore::behaving);
-        core.allow_trouble();
-        let weather = Arc::new(Weather::default());
-        weather.obey(&behave.orders);
-        Self::open(settings, core, weather, Some(&behave.orders))
+        core.allow_faults();
+        let faults = Arc::new(NetworkFaults::default());
+        faults.obey(&behave.orders);
+        Self::open(settings, core, faults, Some(&behave.orders))
     }
 
     fn open(
         settings: EngineSettings,
         mut core: EngineCore,
-        weather: Arc<Weather>,
+        faults: Arc<NetworkFaults>,
         orders: Option<&Orders>,
     ) -> Result<Self, EngineError> {
         let journal_dir = settings.dir.join("journal");
@@ -200,7 +201,7 @@ impl Engine {
         })?;
         let (inbox, events) = bounded(INBOX);
         let mut desk = Desk {
-            weather: weather.clone(),
+            faults: faults.clone(),
             ..Desk::default()
         };
         let running = thread::start("engine", STACK_KIB, move || {
@@ -212,22 +213,22 @@ impl Engine {
             sockets: SOCKETS,
             ..ServerLimits::default()
         };
-        let known = Known::default();
+        let known = KnownTokens::default();
         known.add(&key);
-        let door = Arc::new(Door {
+        let gateway = Arc::new(Gateway {
             inbox: inbox.clone(),
-            weather: weather.clone(),
+            faults: faults.clone(),
             known,
             local: settings.listen.ip().is_loopback(),
         });
-        let server =
-            Server::start("engine:accept", listener, limits, door).map_err(EngineError::System)?;
+        let server = Server::start("engine:accept", listener, limits, gateway)
+            .map_err(EngineError::System)?;
         Ok(Self {
             server,
             inbox,
             core: running,
             key,
-            weather,
+            faults,
             _lock: lock,
         })
     }
@@ -250,21 +251,21 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.weather.end();
+        self.faults.end();
         self.server.stop();
         // Connections are gone or will be; the core ends here even if one of them holds on to its inbox.
-        let _ = self.inbox.send_timeout(Inbound::Stop, STOP_LIMIT);
+        let _ = self.inbox.send_timeout(EngineInbound::Stop, STOP_LIMIT);
         self.core.join_within(STOP_LIMIT);
     }
 }
 
-/// Orders for trouble as the call that would bring them later.
+/// Orders for faults as the call that would bring them later.
 fn first_orders(orders: &Orders) -> io::Result<Event> {
     Ok(Event::Http {
         ticket: Ticket(0),
         call: HttpCall {
             method: "POST".into(),
-            segments: vec![trouble::ROUTE.into()],
+            segments: vec![ROUTE.into()],
             body: serde_json::to_value(orders).ok(),
             ..HttpCall::default()
         },
@@ -301,7 +302,7 @@ fn kept_key(path: &Path) -> Result<String, EngineError> {
 }
 
 /// What reaches the core's thread.
-enum Inbound {
+enum EngineInbound {
     Http {
         call: HttpCall,
         proof: Option<String>,
@@ -354,7 +355,7 @@ struct Desk {
     last_ticket: u64,
     waiting: HashMap<u64, Waiting>,
     conns: HashMap<ConnId, wake::Sender<Timed>>,
-    weather: Arc<Weather>,
+    faults: Arc<NetworkFaults>,
 }
 
 impl Desk {
@@ -366,11 +367,11 @@ impl Desk {
 }
 
 impl thread::Shell<EngineCore> for Desk {
-    type Inbound = Inbound;
+    type Inbound = EngineInbound;
 
-    fn accept(&mut self, inbound: Inbound) -> Event {
+    fn accept(&mut self, inbound: EngineInbound) -> Event {
         match inbound {
-            Inbound::Http {
+            EngineInbound::Http {
                 call,
                 proof,
                 entropy,
@@ -391,7 +392,7 @@ impl thread::Shell<EngineCore> for Desk {
                     },
                 }
             }
-            Inbound::Socket {
+            EngineInbound::Socket {
                 kind,
                 token,
                 queue,
@@ -401,7 +402,7 @@ impl thread::Shell<EngineCore> for Desk {
                 kind,
                 token,
             },
-            Inbound::Frame {
+            EngineInbound::Frame {
                 conn,
                 text,
                 entropy,
@@ -410,12 +411,12 @@ impl thread::Shell<EngineCore> for Desk {
                 text,
                 entropy,
             },
-            Inbound::Drained { conn, frames } => Event::SocketDrained { conn, frames },
-            Inbound::Closed { conn } => {
+            EngineInbound::Drained { conn, frames } => Event::SocketDrained { conn, frames },
+            EngineInbound::Closed { conn } => {
                 self.conns.remove(&conn);
                 Event::SocketClosed { conn }
             }
-            Inbound::Stop => Event::Stop,
+            EngineInbound::Stop => Event::Stop,
         }
     }
 
@@ -472,7 +473,7 @@ impl Desk {
         let Some(queue) = self.conns.get(&conn) else {
             return;
         };
-        let due = self.weather.delay().map(|d| clock::now().mono + d);
+        let due = self.faults.delay().map(|d| clock::now().mono + d);
         if queue.try_send((due, word)).is_err() {
             log::warn!("embedded engine: connection {conn} does not keep up and is dropped");
             self.conns.remove(&conn);

@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use super::actions::Status;
-use super::directory::Id;
+use super::id::Id;
+use super::invocation::InvocationProgress;
 use super::limits;
-use super::turn::Turn;
+use super::step::Step;
 use crate::time::{Mono, soonest};
 
 /// Looked at so much later than due, so that "due" and "over" are never a rounding apart.
 pub const GRACE: Duration = Duration::from_millis(5);
 
-impl Turn<'_> {
+impl Step<'_> {
     /// Does all that is due, then works out when something will be due next.
     pub fn sweep(&mut self) {
         let workspaces: Vec<Id> = self.core.state.workspaces.keys().copied().collect();
@@ -70,7 +70,7 @@ impl Turn<'_> {
                 over.push((i.id.clone(), "no node took it in time"));
                 continue;
             }
-            if i.status != Status::Dispatched {
+            if i.status != InvocationProgress::Dispatched {
                 continue;
             }
             let lost = i
@@ -104,7 +104,9 @@ impl Turn<'_> {
             }
             for i in w.open.iter().filter_map(|id| w.invocations.get(id)) {
                 let (since, limit) = match (i.status, i.dispatched_at) {
-                    (Status::Dispatched, Some(at)) => (at, self.core.behaviour.dispatch),
+                    (InvocationProgress::Dispatched, Some(at)) => {
+                        (at, self.core.behaviour.dispatch)
+                    }
                     _ => (i.created_at, limits::PENDING),
                 };
                 at(limit.saturating_sub(now.wall - since));

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::core::EngineCore;
-use super::directory::{Agent, Channel, DEFAULT_PROVIDER, Id, Node, Observer, Workspace};
+use super::directory::{Agent, Channel, DEFAULT_PROVIDER, Node, Observer, Workspace};
 use super::history::Message;
+use super::id::Id;
 use super::live::Attachment;
 use super::mailbox::Row;
-use super::routing;
+use super::payload;
 use crate::time::{Now, Wall};
 
 fn iso(at: Option<Wall>) -> Option<String> {
@@ -157,7 +158,7 @@ impl EngineCore {
 
     /// One row of an agent's mailbox ([engine-protocol 2.6](crate::docs::engine_protocol#2.6)).
     /// When a row would be given up if nobody came from now on, by the wall clock as it was when the message was posted.
-    fn expires_at(&self, m: Option<&super::history::Message>, row: &Row) -> Value {
+    fn expires_at(&self, m: Option<&Message>, row: &Row) -> Value {
         let ttl = self.ttl.and_then(|ttl| u64::try_from(ttl.as_millis()).ok());
         match (m, ttl) {
             (Some(m), Some(ttl)) if row.waited_ms < ttl => {
@@ -178,7 +179,7 @@ impl EngineCore {
         let at = m.map(|m| m.at.iso());
         let steer = m.is_some_and(|m| m.mode == crate::wire::down::Mode::Steer);
         json!({
-            "id": routing::delivery_id(row.message, agent.id),
+            "id": payload::delivery_id(row.message, agent.id),
             "message_id": row.message.to_string(),
             "channel_id": channel.map(Channel::public_id).unwrap_or_default(),
             "agent_id": agent.id.to_string(),

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::{Mutex, Once, OnceLock};
 
 use log::{LevelFilter, Log, Metadata, Record};
-use relay_broker::engine::trouble::NODE_FRAMES;
+use relay_broker::engine::faults::NODE_FRAMES;
 
 struct Keeper(Mutex<File>);
 

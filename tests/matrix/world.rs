@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use relay_broker::engine::faults::Behave;
 use relay_broker::engine::server::{Engine as Server, EngineSettings};
-use relay_broker::engine::trouble::Behave;
 use serde_json::{Value, json};
 
 use crate::support::{Engine, Node, Scratch, http, until};

@@ -13,15 +13,15 @@ type Hash = [u8; 32];
 
 /// Shared by the threads of all connections.
 #[derive(Default)]
-pub struct Known(Mutex<Tokens>);
+pub struct KnownTokens(Mutex<Entries>);
 
 #[derive(Default)]
-struct Tokens {
+struct Entries {
     all: HashSet<Hash>,
     by_age: VecDeque<Hash>,
 }
 
-impl Known {
+impl KnownTokens {
     /// Whether the token was believed.
     pub fn has(&self, token: &str) -> bool {
         self.0.lock().all.contains(&hash(token))
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_token_is_known_until_it_is_refused_or_many_others_came() {
-        let known = Known::default();
+        let known = KnownTokens::default();
         known.add("a");
         known.add("b");
         known.remove("b");

@@ -279,7 +279,7 @@ fn channel_mail_that_a_client_without_a_node_does_not_fetch_ends_as_with_other_e
 /// Engine-wire 4.6.
 #[test]
 fn engines_of_other_makes_drop_it_and_tell_the_sender() {
-    for (_, age) in Age::ALL {
+    for (_, age) in UpstreamVersion::ALL {
         let mut s = Stage::on(World::of(age));
         let stream = s.w.socket(SocketKind::Stream, KEY).expect("admitted");
         s.write("hello");

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{KEY, World};
-use crate::engine::core::{Event, SocketKind};
+use crate::engine::event::{Event, SocketKind};
 
 #[test]
 fn taking_a_name_again_keeps_the_identity_and_kills_the_old_token() {

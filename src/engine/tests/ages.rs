@@ -5,21 +5,21 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{KEY, World};
-use crate::engine::behaviour::Age;
-use crate::engine::behaviour::Age::{Hosted, V5_0, V6_0, V8_2, V9_0};
-use crate::engine::core::{Event, SocketKind};
-use crate::engine::http::HttpCall;
+use crate::engine::behaviour::UpstreamVersion;
+use crate::engine::behaviour::UpstreamVersion::{Hosted, V5_0, V6_0, V8_2, V9_0};
+use crate::engine::event::{Event, SocketKind};
+use crate::engine::http::call::HttpCall;
 use crate::engine::live::ConnId;
 use crate::ids::Ticket;
 
-const EACH: [Age; 4] = [V5_0, V6_0, V8_2, V9_0];
+const EACH: [UpstreamVersion; 4] = [V5_0, V6_0, V8_2, V9_0];
 
 fn none() -> Value {
     json!({})
 }
 
 /// A workspace with the node `box` connected.
-fn with_box(age: Age) -> (World, String, ConnId) {
+fn with_box(age: UpstreamVersion) -> (World, String, ConnId) {
     let mut w = World::of(age);
     let token = w.node("node_1", "box");
     let conn = w.broker(&token, "node_1", "box", &["spawn:x"]);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{KEY, World};
-use crate::engine::core::{Event, SocketKind};
+use crate::engine::event::{Event, SocketKind};
 use crate::engine::limits;
 use crate::machine::Machine;
 

@@ -3,10 +3,10 @@
 mod absent;
 mod access;
 mod ages;
+mod faults;
 mod mail;
 mod nodes;
 mod rules;
-mod trouble;
 mod work;
 
 use std::collections::HashMap;
@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::behaviour::Age;
-use super::core::{Effect, EngineCore, Event, SocketKind};
-use super::http::HttpCall;
+use super::behaviour::UpstreamVersion;
+use super::core::EngineCore;
+use super::event::{Effect, Event, SocketKind};
+use super::http::call::HttpCall;
 use super::live::ConnId;
 use super::record::EngineRecord;
 use crate::ids::Ticket;
@@ -42,10 +43,10 @@ impl World {
         Self::with(EngineCore::new())
     }
 
-    /// With an engine of that age that also makes trouble on order.
-    fn of(age: Age) -> Self {
+    /// With an engine of that age that also has faults on order.
+    fn of(age: UpstreamVersion) -> Self {
         let mut core = EngineCore::behaving(age);
-        core.allow_trouble();
+        core.allow_faults();
         Self::with(core)
     }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{KEY, World};
-use crate::engine::core::Event;
+use crate::engine::event::Event;
 
 #[test]
 fn an_inventory_brings_all_unacknowledged_mail_again_over_the_same_connection() {

@@ -13,7 +13,7 @@ mod nodes;
 use serde_json::{Value, json};
 
 use super::{KEY, World};
-use crate::engine::behaviour::Age;
+use crate::engine::behaviour::UpstreamVersion;
 use crate::engine::live::ConnId;
 
 /// One rule.
@@ -43,7 +43,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn of(age: Age) -> Self {
+    fn of(age: UpstreamVersion) -> Self {
         let mut w = World::of(age);
         let tokens = [w.node("node_a", "a"), w.node("node_b", "b")];
         let a = w.broker(&tokens[0], "node_a", "a", &["spawn:x"]);
@@ -404,7 +404,9 @@ const RULES: &[Rule] = &[
 fn engines_of_every_age_keep_the_rules_of_their_time() {
     let mut wrong = Vec::new();
     for rule in RULES.iter().chain(nodes::RULES) {
-        let numbered = Age::ALL.into_iter().filter(|(_, age)| *age != Age::Hosted);
+        let numbered = UpstreamVersion::ALL
+            .into_iter()
+            .filter(|(_, age)| *age != UpstreamVersion::Hosted);
         for ((name, age), expected) in numbered.zip(rule.ages) {
             if (rule.holds)(&mut Stage::of(age)) != expected {
                 let Rule {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{KEY, World};
-use crate::engine::core::{Event, SocketKind};
+use crate::engine::event::{Event, SocketKind};
 use crate::engine::limits;
 
 #[test]

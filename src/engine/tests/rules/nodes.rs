@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::super::KEY;
 use super::{ALWAYS, FROM_6, Rule, Stage};
-use crate::engine::core::SocketKind;
+use crate::engine::SocketKind;
 use crate::engine::live::ConnId;
 
 /// A mint needs the old token from 9.0 on.
@@ -68,8 +68,7 @@ impl Stage {
     }
 
     fn leaves(&mut self, conn: ConnId) {
-        self.w
-            .step(crate::engine::core::Event::SocketClosed { conn });
+        self.w.step(crate::engine::Event::SocketClosed { conn });
     }
 
     fn enrols(&mut self, body: Value) -> (u16, Value) {

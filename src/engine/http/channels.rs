@@ -2,14 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::directory::{Channel, ChannelKind, Id, Member};
-use super::http::{Answer, Call, Refusal, nothing, refuse};
-use super::record::EngineRecord;
-use super::turn::Turn;
-use super::views;
+use super::call::{Call, HttpAnswer, HttpRefusal, nothing, refuse};
+use crate::engine::directory::{Channel, ChannelKind, ChannelMember};
+use crate::engine::id::Id;
+use crate::engine::record::EngineRecord;
+use crate::engine::step::Step;
+use crate::engine::views;
 
 /// A public channel by name.
-pub fn find<'t>(t: &'t Turn<'_>, ws: Id, name: &str) -> Result<&'t Channel, Refusal> {
+pub fn find<'t>(t: &'t Step<'_>, ws: Id, name: &str) -> Result<&'t Channel, HttpRefusal> {
     t.ws(ws)?.channel_named(name).ok_or_else(|| {
         refuse(
             404,
@@ -25,7 +26,7 @@ fn is_channel_name(name: &str) -> bool {
     chars.next().is_some_and(plain) && chars.all(|c| plain(c) || c == '-') && name.len() <= 80
 }
 
-impl Turn<'_> {
+impl Step<'_> {
     /// Makes an agent a member; says whether it was one already.
     pub fn join(&mut self, ws: Id, channel: Id, agent: Id) -> bool {
         let Some(w) = self.core.state.workspaces.get(&ws) else {
@@ -57,7 +58,7 @@ impl Turn<'_> {
     }
 }
 
-pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn create(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, me) = (call.ws(), call.agent()?);
     let name = call.need("name")?.trim_start_matches('#');
     if !is_channel_name(name) {
@@ -76,9 +77,9 @@ pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
             format!("Channel \"{name}\" already exists"),
         ));
     }
-    let member = Member {
+    let member = ChannelMember {
         joined_at: t.now.wall,
-        ..Member::default()
+        ..ChannelMember::default()
     };
     let channel = Channel {
         id: t.fresh_id(),
@@ -107,7 +108,7 @@ pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((201, data))
 }
 
-pub fn list(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn list(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let archived = ["include_archived", "includeArchived"]
         .iter()
         .any(|k| matches!(call.query(k), Some("true" | "1")));
@@ -121,7 +122,7 @@ pub fn list(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, list))
 }
 
-pub fn get(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn get(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let c = find(t, w.id, call.at[0])?;
     let mut data = views::channel(c);
@@ -129,13 +130,13 @@ pub fn get(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, data))
 }
 
-pub fn members(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn members(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let c = find(t, w.id, call.at[0])?;
     Ok((200, json!(views::members(w, c))))
 }
 
-pub fn update(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn update(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let c = find(t, ws, call.at[0])?;
     let (id, name, archived) = (c.id, c.name.clone(), c.archived);
@@ -165,7 +166,7 @@ pub fn update(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, data))
 }
 
-pub fn archive(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn archive(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let c = find(t, ws, call.at[0])?;
     let (id, name) = (c.id, c.name.clone());
@@ -191,7 +192,7 @@ pub fn archive(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     nothing()
 }
 
-fn open_channel(t: &Turn<'_>, ws: Id, name: &str) -> Result<(Id, String), Refusal> {
+fn open_channel(t: &Step<'_>, ws: Id, name: &str) -> Result<(Id, String), HttpRefusal> {
     let c = find(t, ws, name)?;
     if c.archived {
         return Err(refuse(
@@ -203,7 +204,7 @@ fn open_channel(t: &Turn<'_>, ws: Id, name: &str) -> Result<(Id, String), Refusa
     Ok((c.id, c.name.clone()))
 }
 
-pub fn join(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn join(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, me) = (call.ws(), call.agent()?);
     let (id, name) = open_channel(t, ws, call.at[0])?;
     let already = t.join(ws, id, me);
@@ -211,7 +212,7 @@ pub fn join(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, data))
 }
 
-pub fn leave(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn leave(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, me) = (call.ws(), call.agent()?);
     let c = find(t, ws, call.at[0])?;
     let (id, name, member) = (c.id, c.name.clone(), c.members.contains_key(&me));
@@ -231,7 +232,7 @@ pub fn leave(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     nothing()
 }
 
-pub fn invite(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn invite(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let (id, name) = open_channel(t, ws, call.at[0])?;
     let agent = t.agent_named(ws, call.need("agent_name")?)?;
@@ -240,15 +241,15 @@ pub fn invite(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, json!({"channel": name, "agent": who})))
 }
 
-pub fn mute(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn mute(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     set_muted(t, call, true)
 }
 
-pub fn unmute(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn unmute(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     set_muted(t, call, false)
 }
 
-fn set_muted(t: &mut Turn<'_>, call: &Call<'_>, muted: bool) -> Answer {
+fn set_muted(t: &mut Step<'_>, call: &Call<'_>, muted: bool) -> HttpAnswer {
     let (ws, me) = (call.ws(), call.agent()?);
     let c = find(t, ws, call.at[0])?;
     if !c.members.contains_key(&me) {
@@ -265,7 +266,7 @@ fn set_muted(t: &mut Turn<'_>, call: &Call<'_>, muted: bool) -> Answer {
     Ok((200, data))
 }
 
-pub fn read_status(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn read_status(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let c = find(t, w.id, call.at[0])?;
     let list: Value = c

@@ -2,15 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::directory::{Channel, ChannelKind, Id, Member, Workspace, conversation_id};
-use super::history::Message;
-use super::http::{Answer, Call, Refusal, invalid, nothing, refuse};
-use super::http_messages::{Once, draft, once, page, speaker};
-use super::record::EngineRecord;
-use super::routing::core_message;
-use super::turn::Turn;
+use super::call::{Call, Caller, HttpAnswer, HttpRefusal, invalid, nothing, refuse};
+use super::messages::{Once, draft, once, page, speaker};
+use crate::engine::directory::{Channel, ChannelKind, ChannelMember, Workspace, conversation_id};
+use crate::engine::history::Message;
+use crate::engine::id::Id;
+use crate::engine::payload::core_message;
+use crate::engine::record::EngineRecord;
+use crate::engine::step::Step;
 
-impl Turn<'_> {
+impl Step<'_> {
     /// The channel behind the conversation of two, made if it is their first.
     fn direct_channel(&mut self, ws: Id, one: Id, other: Id) -> Id {
         let conversation = conversation_id(ws, one, other);
@@ -41,9 +42,9 @@ impl Turn<'_> {
         let id = self.fresh_id();
         let conversation = conversation.unwrap_or_else(|| format!("gdm_{id}"));
         let tail = conversation.split_once('_').map_or("", |(_, tail)| tail);
-        let member = Member {
+        let member = ChannelMember {
             joined_at: self.now.wall,
-            ..Member::default()
+            ..ChannelMember::default()
         };
         let channel = Channel {
             id,
@@ -64,7 +65,7 @@ impl Turn<'_> {
     }
 }
 
-fn sent(t: &Turn<'_>, ws: Id, id: Id, to: Option<&str>) -> Answer {
+fn sent(t: &Step<'_>, ws: Id, id: Id, to: Option<&str>) -> HttpAnswer {
     let w = t.ws(ws)?;
     let lost = || refuse(404, "message_not_found", "Message not found");
     let m = w.history.get(id).ok_or_else(lost)?;
@@ -85,7 +86,7 @@ fn sent(t: &Turn<'_>, ws: Id, id: Id, to: Option<&str>) -> Answer {
     Ok((201, data))
 }
 
-pub fn send(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn send(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let me = speaker(t, call)?;
     let to = call.need("to")?;
@@ -113,7 +114,7 @@ pub fn send(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((status, data))
 }
 
-pub fn create_group(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn create_group(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, me) = (call.ws(), call.agent()?);
     let mut members = vec![me];
     for name in call.texts("participants")? {
@@ -152,16 +153,16 @@ pub fn create_group(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((201, data))
 }
 
-fn no_conversation() -> Refusal {
+fn no_conversation() -> HttpRefusal {
     refuse(404, "channel_not_found", "Conversation not found")
 }
 
-fn find<'w>(w: &'w Workspace, id: &str) -> Result<&'w Channel, Refusal> {
+fn find<'w>(w: &'w Workspace, id: &str) -> Result<&'w Channel, HttpRefusal> {
     w.conversation(id).ok_or_else(no_conversation)
 }
 
 /// The conversation, if the caller is in it.
-fn mine<'w>(w: &'w Workspace, call: &Call<'_>) -> Result<&'w Channel, Refusal> {
+fn mine<'w>(w: &'w Workspace, call: &Call<'_>) -> Result<&'w Channel, HttpRefusal> {
     let c = find(w, call.at[0])?;
     if c.members.contains_key(&call.agent()?) {
         Ok(c)
@@ -174,7 +175,7 @@ fn mine<'w>(w: &'w Workspace, call: &Call<'_>) -> Result<&'w Channel, Refusal> {
     }
 }
 
-pub fn send_in(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn send_in(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, me) = (call.ws(), call.agent()?);
     let channel = mine(t.ws(ws)?, call)?.id;
     let id = match once(t, call, me)? {
@@ -187,16 +188,16 @@ pub fn send_in(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     sent(t, ws, id, None)
 }
 
-pub fn messages(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn messages(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let channel = mine(w, call)?.id;
     Ok((200, page(w, call, channel)?))
 }
 
-pub fn any_messages(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn any_messages(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let c = find(w, call.at[0])?;
-    if let super::http::Caller::Agent(_, me) = call.caller
+    if let Caller::Agent(_, me) = call.caller
         && !c.members.contains_key(&me)
     {
         return Err(no_conversation());
@@ -204,7 +205,7 @@ pub fn any_messages(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, page(w, call, c.id)?))
 }
 
-pub fn add_participant(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn add_participant(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let c = mine(t.ws(ws)?, call)?;
     if c.kind != ChannelKind::Group {
@@ -228,14 +229,14 @@ pub fn add_participant(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, data))
 }
 
-fn c_has(t: &Turn<'_>, ws: Id, channel: Id, agent: Id) -> bool {
+fn c_has(t: &Step<'_>, ws: Id, channel: Id, agent: Id) -> bool {
     t.ws(ws)
         .ok()
         .and_then(|w| w.channels.get(&channel))
         .is_some_and(|c| c.members.contains_key(&agent))
 }
 
-pub fn remove_participant(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn remove_participant(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let c = mine(t.ws(ws)?, call)?;
     if c.kind != ChannelKind::Group {
@@ -268,7 +269,7 @@ pub fn unread(w: &Workspace, c: &Channel, me: Id) -> usize {
         .count()
 }
 
-pub fn conversations(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn conversations(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, me) = (call.ws(), call.agent()?);
     let w = t.ws(ws)?;
     let list: Value = w
@@ -305,10 +306,10 @@ pub fn conversations(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, list))
 }
 
-pub fn all_conversations(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn all_conversations(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let only = match call.caller {
-        super::http::Caller::Agent(_, me) => Some(me),
+        Caller::Agent(_, me) => Some(me),
         _ => None,
     };
     let list: Value = w

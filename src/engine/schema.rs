@@ -5,8 +5,8 @@
 
 use serde_json::{Map, Value};
 
-use super::behaviour::Age;
-use super::behaviour::Age::{V5_0, V6_0, V8_2, V9_0};
+use super::behaviour::UpstreamVersion;
+use super::behaviour::UpstreamVersion::{V5_0, V6_0, V8_2, V9_0};
 
 /// When a key has to be there.
 #[derive(Clone, Copy)]
@@ -14,17 +14,17 @@ enum Need {
     Always,
     Never,
     /// Only towards engines older than that.
-    Before(Age),
+    Before(UpstreamVersion),
 }
 
 struct Key {
     name: &'static str,
-    fits: fn(&Value, Age) -> bool,
+    fits: fn(&Value, UpstreamVersion) -> bool,
     need: Need,
-    since: Age,
+    since: UpstreamVersion,
 }
 
-const fn must(name: &'static str, fits: fn(&Value, Age) -> bool) -> Key {
+const fn must(name: &'static str, fits: fn(&Value, UpstreamVersion) -> bool) -> Key {
     Key {
         name,
         fits,
@@ -33,7 +33,11 @@ const fn must(name: &'static str, fits: fn(&Value, Age) -> bool) -> Key {
     }
 }
 
-const fn may(name: &'static str, fits: fn(&Value, Age) -> bool, since: Age) -> Key {
+const fn may(
+    name: &'static str,
+    fits: fn(&Value, UpstreamVersion) -> bool,
+    since: UpstreamVersion,
+) -> Key {
     Key {
         name,
         fits,
@@ -123,7 +127,7 @@ const CAPABILITY: &[Key] = &[
 const PROVIDER: &[Key] = &[must("name", text), must("instance_id", text)];
 
 /// A frame's own keys, and since when there is such a frame.
-fn keys_of(kind: &str) -> Option<(&'static [Key], Age)> {
+fn keys_of(kind: &str) -> Option<(&'static [Key], UpstreamVersion)> {
     Some(match kind {
         "node.register" => (NODE_REGISTER, V5_0),
         "node.heartbeat" => (NODE_HEARTBEAT, V5_0),
@@ -140,7 +144,7 @@ fn keys_of(kind: &str) -> Option<(&'static [Key], Age)> {
 }
 
 /// Whether an engine of that age takes the frame; if not, why not.
-pub fn check(age: Age, text: &str) -> Result<(), String> {
+pub fn check(age: UpstreamVersion, text: &str) -> Result<(), String> {
     let frame: Value = serde_json::from_str(text).map_err(|e| format!("not JSON: {e}"))?;
     let Value::Object(frame) = frame else {
         return Err("not an object".into());
@@ -164,7 +168,11 @@ pub fn check(age: Age, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn check_keys(age: Age, frame: &Map<String, Value>, keys: &[&[Key]]) -> Result<(), String> {
+fn check_keys(
+    age: UpstreamVersion,
+    frame: &Map<String, Value>,
+    keys: &[&[Key]],
+) -> Result<(), String> {
     let known = || {
         keys.iter()
             .flat_map(|k| k.iter())
@@ -191,44 +199,44 @@ fn check_keys(age: Age, frame: &Map<String, Value>, keys: &[&[Key]]) -> Result<(
     }
 }
 
-fn any(_: &Value, _: Age) -> bool {
+fn any(_: &Value, _: UpstreamVersion) -> bool {
     true
 }
 
-fn text(value: &Value, _: Age) -> bool {
+fn text(value: &Value, _: UpstreamVersion) -> bool {
     value.is_string()
 }
 
-fn text_or_null(value: &Value, _: Age) -> bool {
+fn text_or_null(value: &Value, _: UpstreamVersion) -> bool {
     value.is_string() || value.is_null()
 }
 
-fn flag(value: &Value, _: Age) -> bool {
+fn flag(value: &Value, _: UpstreamVersion) -> bool {
     value.is_boolean()
 }
 
-fn object(value: &Value, _: Age) -> bool {
+fn object(value: &Value, _: UpstreamVersion) -> bool {
     value.is_object()
 }
 
 /// A whole number, also one written with a point.
-fn count(value: &Value, _: Age) -> bool {
+fn count(value: &Value, _: UpstreamVersion) -> bool {
     value.is_u64() || value.as_f64().is_some_and(|n| n >= 0.0 && n.fract() == 0.0)
 }
 
-fn load(value: &Value, age: Age) -> bool {
+fn load(value: &Value, age: UpstreamVersion) -> bool {
     match value.as_f64() {
         Some(load) => load >= 0.0 && (age < V8_2 || load <= 1.0),
         None => value.is_null() && age >= V8_2,
     }
 }
 
-fn texts(value: &Value, _: Age) -> bool {
+fn texts(value: &Value, _: UpstreamVersion) -> bool {
     each(value, Value::is_string)
 }
 
 /// A tag that speaks of a repository names it as `name` or `owner/name`.
-fn tags(value: &Value, age: Age) -> bool {
+fn tags(value: &Value, age: UpstreamVersion) -> bool {
     each(value, |tag| match tag.as_str() {
         None => false,
         Some(_) if age < V8_2 => true,
@@ -239,15 +247,15 @@ fn tags(value: &Value, age: Age) -> bool {
     })
 }
 
-fn capabilities(value: &Value, age: Age) -> bool {
+fn capabilities(value: &Value, age: UpstreamVersion) -> bool {
     each(value, |c| has_keys(c, age, CAPABILITY))
 }
 
-fn members(value: &Value, age: Age) -> bool {
+fn members(value: &Value, age: UpstreamVersion) -> bool {
     each(value, |m| has_keys(m, age, MEMBER))
 }
 
-fn provider(value: &Value, age: Age) -> bool {
+fn provider(value: &Value, age: UpstreamVersion) -> bool {
     has_keys(value, age, PROVIDER)
 }
 
@@ -255,7 +263,7 @@ fn each(value: &Value, fits: impl Fn(&Value) -> bool) -> bool {
     value.as_array().is_some_and(|list| list.iter().all(fits))
 }
 
-fn has_keys(value: &Value, age: Age, keys: &[Key]) -> bool {
+fn has_keys(value: &Value, age: UpstreamVersion, keys: &[Key]) -> bool {
     value
         .as_object()
         .is_some_and(|o| check_keys(age, o, &[keys]).is_ok())
@@ -267,7 +275,7 @@ mod tests {
 
     use super::*;
 
-    fn takes(age: Age, mut frame: Value) -> bool {
+    fn takes(age: UpstreamVersion, mut frame: Value) -> bool {
         frame["v"] = json!(1);
         check(age, &frame.to_string()).is_ok()
     }
@@ -297,7 +305,7 @@ mod tests {
             json!({"type": "inventory.sync", "agents": [{"agent_id": "1", "name": "w"}]}),
         ];
         for frame in frames {
-            for (name, age) in Age::ALL {
+            for (name, age) in UpstreamVersion::ALL {
                 assert!(takes(age, frame.clone()), "{name}: {frame}");
             }
         }

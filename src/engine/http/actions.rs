@@ -3,12 +3,15 @@
 
 use serde_json::{Map, Value, json};
 
-use super::actions::{Action, Invocation, Placed, is_action, is_placement};
-use super::directory::{DEFAULT_PROVIDER, Id, Node, Workspace};
-use super::http::{Answer, Call, Caller, Refusal, invalid, nothing, refuse};
-use super::placement::{fulfils, wish};
-use super::record::EngineRecord;
-use super::turn::Turn;
+use super::call::{Call, Caller, HttpAnswer, HttpRefusal, invalid, nothing, refuse};
+use crate::engine::actions::Placed;
+use crate::engine::capability::{is_action, is_placement};
+use crate::engine::directory::{DEFAULT_PROVIDER, Node, Workspace};
+use crate::engine::id::Id;
+use crate::engine::invocation::{Action, Invocation};
+use crate::engine::placement::{fulfils, wish};
+use crate::engine::record::EngineRecord;
+use crate::engine::step::Step;
 use crate::wire::up::Capability;
 
 /// The CLIs that `POST /v1/agents/spawn` takes ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)).
@@ -16,29 +19,29 @@ const CLIS: &[&str] = &[
     "claude", "codex", "gemini", "aider", "goose", "opencode", "grok",
 ];
 
-fn input(call: &Call<'_>) -> Result<Value, Refusal> {
+fn input(call: &Call<'_>) -> Result<Value, HttpRefusal> {
     Ok(Value::Object(
         call.object("input")?.cloned().unwrap_or_default(),
     ))
 }
 
-fn caller(t: &Turn<'_>, call: &Call<'_>) -> (Option<Id>, Option<String>) {
+fn caller(t: &Step<'_>, call: &Call<'_>) -> (Option<Id>, Option<String>) {
     match call.caller {
         Caller::Agent(ws, id) => (Some(id), t.agent(ws, id).map(|a| a.name.clone())),
         _ => (None, None),
     }
 }
 
-fn unavailable() -> Refusal {
+fn unavailable() -> HttpRefusal {
     refuse(503, "handler_unavailable", "No node can take this now")
 }
 
-fn node_not_found(name: &str) -> Refusal {
+fn node_not_found(name: &str) -> HttpRefusal {
     refuse(404, "node_not_found", format!("Node \"{name}\" not found"))
 }
 
 /// Starts an invocation and answers with it. What could not be sent and may not wait is failed first.
-fn answer(t: &mut Turn<'_>, ws: Id, new: Invocation, may_wait: bool) -> Answer {
+fn answer(t: &mut Step<'_>, ws: Id, new: Invocation, may_wait: bool) -> HttpAnswer {
     let (id, placed) = t.start(ws, new)?;
     let sent = match placed {
         Placed::Sent => true,
@@ -53,15 +56,15 @@ fn answer(t: &mut Turn<'_>, ws: Id, new: Invocation, may_wait: bool) -> Answer {
     Ok((201, i.started_view()))
 }
 
-impl Turn<'_> {
+impl Step<'_> {
     /// What a spawn with this input becomes ([engine-protocol 5.2](crate::docs::engine_protocol#5.2)); `here` is the node
     /// that `self` means.
     pub fn plan_spawn(
         &self,
         ws: Id,
         input: Value,
-        here: Result<String, Refusal>,
-    ) -> Result<Invocation, Refusal> {
+        here: Result<String, HttpRefusal>,
+    ) -> Result<Invocation, HttpRefusal> {
         let wanted = wish(&input);
         let w = self.ws(ws)?;
         if self.core.behaviour.bare_spawn_catches_all
@@ -119,7 +122,7 @@ impl Turn<'_> {
     }
 }
 
-fn spawn_with(t: &mut Turn<'_>, call: &Call<'_>, input: Value) -> Answer {
+fn spawn_with(t: &mut Step<'_>, call: &Call<'_>, input: Value) -> HttpAnswer {
     let ws = call.ws();
     let (caller, caller_name) = caller(t, call);
     let here = match caller.and_then(|id| t.agent(ws, id)) {
@@ -143,7 +146,7 @@ fn spawn_with(t: &mut Turn<'_>, call: &Call<'_>, input: Value) -> Answer {
     answer(t, ws, new, true)
 }
 
-fn release_with(t: &mut Turn<'_>, call: &Call<'_>, input: Value) -> Answer {
+fn release_with(t: &mut Step<'_>, call: &Call<'_>, input: Value) -> HttpAnswer {
     let ws = call.ws();
     let name = ["name", "agent_name", "agent"]
         .iter()
@@ -175,7 +178,7 @@ fn release_with(t: &mut Turn<'_>, call: &Call<'_>, input: Value) -> Answer {
     answer(t, ws, new, true)
 }
 
-pub fn spawn(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn spawn(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (name, cli) = (call.need("name")?, call.need("cli")?);
     if !CLIS.contains(&cli) {
         return Err(invalid(format!(
@@ -194,7 +197,7 @@ pub fn spawn(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     spawn_with(t, call, Value::Object(input))
 }
 
-pub fn release(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn release(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let input = json!({
         "name": call.need("name")?,
         "reason": call.text("reason")?,
@@ -206,7 +209,7 @@ pub fn release(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
 /// A node's capability that is an action for the whole workspace ([engine-protocol 5.1](crate::docs::engine_protocol#5.1)),
 /// the connected node first.
 fn global<'w>(
-    t: &Turn<'_>,
+    t: &Step<'_>,
     w: &'w Workspace,
     name: &str,
 ) -> Option<(&'w Node, &'w str, &'w Capability)> {
@@ -230,7 +233,7 @@ fn global_actions(w: &Workspace) -> impl Iterator<Item = (&Node, &str, &Capabili
     })
 }
 
-fn no_action(name: &str) -> Refusal {
+fn no_action(name: &str) -> HttpRefusal {
     refuse(
         404,
         "action_not_found",
@@ -238,7 +241,7 @@ fn no_action(name: &str) -> Refusal {
     )
 }
 
-pub fn invoke(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn invoke(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, name) = (call.ws(), call.at[0]);
     let input = input(call)?;
     match name {
@@ -270,7 +273,7 @@ pub fn invoke(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     answer(t, ws, new, may_wait)
 }
 
-fn invoke_defined(t: &mut Turn<'_>, ws: Id, action: &Action, new: Invocation) -> Answer {
+fn invoke_defined(t: &mut Step<'_>, ws: Id, action: &Action, new: Invocation) -> HttpAnswer {
     let me = new.caller_name.clone().unwrap_or_default();
     if action
         .available_to
@@ -299,7 +302,7 @@ fn invoke_defined(t: &mut Turn<'_>, ws: Id, action: &Action, new: Invocation) ->
     answer(t, ws, new, action.handler_node.is_some())
 }
 
-pub fn invoke_on_node(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn invoke_on_node(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, name) = (call.ws(), call.at[1]);
     let input = input(call)?;
     let (caller, caller_name) = caller(t, call);
@@ -324,7 +327,7 @@ pub fn invoke_on_node(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     answer(t, ws, new, may_wait)
 }
 
-fn find<'t>(t: &'t Turn<'_>, call: &Call<'_>) -> Result<&'t Invocation, Refusal> {
+fn find<'t>(t: &'t Step<'_>, call: &Call<'_>) -> Result<&'t Invocation, HttpRefusal> {
     t.ws(call.ws())?
         .invocations
         .get(call.at[1])
@@ -332,11 +335,11 @@ fn find<'t>(t: &'t Turn<'_>, call: &Call<'_>) -> Result<&'t Invocation, Refusal>
         .ok_or_else(|| refuse(404, "invocation_not_found", "Invocation not found"))
 }
 
-pub fn invocation(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn invocation(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     Ok((200, find(t, call)?.view()))
 }
 
-pub fn complete(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn complete(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, me) = (call.ws(), call.agent()?);
     let i = find(t, call)?;
     match i.handler_agent {
@@ -395,7 +398,7 @@ fn capability_view(node: &Node, c: &Capability) -> Value {
     })
 }
 
-pub fn list(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn list(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let defined = w.actions.values().map(|a| action_view(w, a));
     let offered = global_actions(w)
@@ -404,7 +407,7 @@ pub fn list(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, defined.chain(offered).collect()))
 }
 
-pub fn get(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn get(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (w, name) = (t.ws(call.ws())?, call.at[0]);
     if let Some(action) = w.actions.get(name) {
         return Ok((200, action_view(w, action)));
@@ -413,7 +416,7 @@ pub fn get(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, capability_view(node, c)))
 }
 
-pub fn remove(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn remove(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, name) = (call.ws(), call.at[0]);
     if !t.ws(ws)?.actions.contains_key(name) {
         return Err(no_action(name));
@@ -423,7 +426,7 @@ pub fn remove(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     nothing()
 }
 
-pub fn define(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn define(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let name = call.need("name")?;
     if is_placement(name) {

@@ -6,20 +6,22 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::core::{Effect, EngineCore};
-use super::directory::{Agent, Id, Workspace, digest};
-use super::http::{Refusal, refuse};
+use super::core::EngineCore;
+use super::directory::{Agent, Workspace};
+use super::event::Effect;
+use super::http::call::{HttpAnswer, HttpRefusal, refusal_body, refuse};
+use super::id::{Id, digest};
 use super::live::{ConnId, Role};
+use super::payload;
 use super::record::EngineRecord;
-use super::routing;
-use crate::ids::to_hex;
 use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Seq};
+use crate::ids::{Ticket, to_hex};
 use crate::machine::Out;
 use crate::time::Now;
 use crate::wire::down::{ContextUpdate, Deliver, Down, Mode};
 
 /// See the module.
-pub struct Turn<'a> {
+pub struct Step<'a> {
     pub core: &'a mut EngineCore,
     pub now: Now,
     out: &'a mut Out<EngineRecord, Effect>,
@@ -32,7 +34,7 @@ pub struct Turn<'a> {
 /// 2024-01-01, from where ids count.
 const ID_EPOCH_MS: u64 = 1_704_067_200_000;
 
-impl<'a> Turn<'a> {
+impl<'a> Step<'a> {
     pub fn new(core: &'a mut EngineCore, now: Now, out: &'a mut Out<EngineRecord, Effect>) -> Self {
         Self {
             core,
@@ -89,7 +91,7 @@ impl<'a> Turn<'a> {
     }
 
     /// The workspace of a caller whose token was found in it.
-    pub fn ws(&self, ws: Id) -> Result<&Workspace, Refusal> {
+    pub fn ws(&self, ws: Id) -> Result<&Workspace, HttpRefusal> {
         self.core
             .state
             .workspaces
@@ -103,7 +105,7 @@ impl<'a> Turn<'a> {
     }
 
     /// The agent of that name.
-    pub fn agent_named(&self, ws: Id, name: &str) -> Result<&Agent, Refusal> {
+    pub fn agent_named(&self, ws: Id, name: &str) -> Result<&Agent, HttpRefusal> {
         self.ws(ws)?.agent_named(name).ok_or_else(|| {
             refuse(
                 404,
@@ -113,9 +115,23 @@ impl<'a> Turn<'a> {
         })
     }
 
+    /// Wraps an answer in the envelope and sends it off.
+    pub fn answer(&mut self, ticket: Ticket, answer: HttpAnswer) {
+        let (status, body) = match answer {
+            Ok((204, _)) => (204, None),
+            Ok((status, data)) => (status, Some(json!({"ok": true, "data": data}))),
+            Err(r) => (r.status, Some(refusal_body(r.code, &r.message))),
+        };
+        self.effect(Effect::Answer {
+            ticket,
+            status,
+            body,
+        });
+    }
+
     /// Sends a frame to a node.
     pub fn push(&mut self, conn: ConnId, frame: &Down) {
-        if !self.core.trouble.passes() {
+        if !self.core.faults.passes() {
             return;
         }
         let text = frame.to_text();
@@ -159,7 +175,7 @@ impl<'a> Turn<'a> {
             {
                 ready.sent = seq;
             }
-            let Some(frame) = routing::deliver(w, who, row) else {
+            let Some(frame) = payload::deliver(w, who, row) else {
                 continue;
             };
             self.push(conn, &frame);

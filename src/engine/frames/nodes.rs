@@ -1,39 +1,24 @@
-//! Frames from nodes ([engine-protocol 3](crate::docs::engine_protocol#3)), and what nodes say of themselves; `frames_agents`
-//! has the rest. Tolerant of unknown keys; a broken frame is answered, never punished with a close.
+//! What nodes say of themselves: registration and its end ([engine-protocol 3.4](crate::docs::engine_protocol#3.4)).
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::actions::is_action;
-use super::core::Effect;
-use super::directory::{DEFAULT_PROVIDER, Id, Provider};
-use super::frames_agents::Claim;
-use super::live::{Attachment, ConnId, Ready, Role};
-use super::record::EngineRecord;
-use super::strict;
-use super::turn::Turn;
-use super::views::provider_name;
-use crate::wire::Parsed;
-use crate::wire::WireError;
-use crate::wire::down::{Down, EngineReply, ErrorFrame};
-use crate::wire::up::{Capability, NodeHeartbeat, NodeRegister, Up};
-
-/// Announces that the node keeps cursors: its agents' mail flows only once they are named
-/// ([engine-protocol 3.4](crate::docs::engine_protocol#3.4), [4.4](crate::docs::engine_protocol#4.4)).
-pub const CURSOR_CAPABILITY: &str = "relay:delivery-cursor-v1";
+use super::answer::{FrameFailure, failure};
+use crate::engine::capability::{CURSOR_CAPABILITY, is_action};
+use crate::engine::directory::{DEFAULT_PROVIDER, NodeProvider};
+use crate::engine::event::Effect;
+use crate::engine::id::Id;
+use crate::engine::limits;
+use crate::engine::live::{Attachment, ConnId, Here, Ready, Role};
+use crate::engine::record::EngineRecord;
+use crate::engine::step::Step;
+use crate::engine::sweep;
+use crate::engine::views::provider_name;
+use crate::wire::up::{Capability, NodeRegister};
 
 /// What engines from 8.9 promise of registrations ([engine-protocol 3.4](crate::docs::engine_protocol#3.4)).
 const CONTRACT: &str = "relay:node-registration-v1";
-
-/// A registered connection.
-#[derive(Clone, Debug)]
-pub struct Here {
-    pub conn: ConnId,
-    pub ws: Id,
-    pub node: String,
-    pub provider: String,
-}
 
 /// How a provider is connected.
 struct Manner {
@@ -43,99 +28,7 @@ struct Manner {
     direct: bool,
 }
 
-/// A frame's failure: code and words.
-pub type Failure = (&'static str, String);
-
-pub fn failure<T>(code: &'static str, message: impl Into<String>) -> Result<T, Failure> {
-    Err((code, message.into()))
-}
-
-impl Turn<'_> {
-    /// Takes one text message from a node.
-    pub fn node_frame(&mut self, conn: ConnId, text: &str) {
-        self.note_heard(conn);
-        if let Some(age) = self.core.behaviour.strict
-            && let Err(why) = strict::check(age, text)
-        {
-            return self.complain(conn, None, "invalid_message", &why);
-        }
-        let frame = match Up::parse(text) {
-            Ok(Parsed::Known(frame)) => frame,
-            Ok(Parsed::Unknown { kind, frame }) => {
-                let id = frame.get("id").and_then(Value::as_str);
-                return match (kind.as_str(), self.here(conn)) {
-                    ("node.spawn", Some(here)) => self.node_spawn(&here, id, &frame),
-                    _ => self.complain(
-                        conn,
-                        id,
-                        "invalid_message",
-                        &format!("Unknown frame type {kind}"),
-                    ),
-                };
-            }
-            Err(error) => {
-                let id = match &error {
-                    WireError::Broken { id, .. } if self.core.behaviour.strict.is_none() => {
-                        id.clone()
-                    }
-                    _ => None,
-                };
-                let why = error.to_string();
-                return self.complain(conn, id.as_deref(), "invalid_message", &why);
-            }
-        };
-        if let Up::NodeRegister(register) = &frame {
-            return self.node_register(conn, register);
-        }
-        let Some(here) = self.here(conn) else {
-            let id = request_id(&frame);
-            return self.complain(conn, id, "invalid_message", "Send node.register first");
-        };
-        match &frame {
-            Up::NodeRegister(_) => {}
-            Up::NodeHeartbeat(f) => self.heartbeat(&here, f),
-            Up::NodeDeregister(_) => self.node_deregister(&here),
-            Up::AgentRegister(f) => self.agent_register(&here, &Claim::of_register(f), None),
-            Up::AgentRecover(f) => {
-                let expected = f.expected_agent_id.as_str();
-                self.agent_register(&here, &Claim::of_recover(f), Some(expected));
-            }
-            Up::AgentDeregister(f) => self.agent_deregister(&here, f),
-            Up::DeliveryAck(f) => self.delivery_ack(&here, f),
-            Up::ActionResult(f) => {
-                self.action_result(&here, f.invocation_id.as_str(), &f.outcome);
-            }
-            Up::InventorySync(f) => self.inventory_sync(&here, f),
-        }
-    }
-
-    /// The connection's place, once it registered and while nobody superseded it.
-    fn here(&self, conn: ConnId) -> Option<Here> {
-        let open = self.core.live.conns.get(&conn)?;
-        match &open.role {
-            Role::Node {
-                node,
-                provider: Some(provider),
-            } => Some(Here {
-                conn,
-                ws: open.ws,
-                node: node.clone(),
-                provider: provider.clone(),
-            }),
-            _ => None,
-        }
-    }
-
-    /// A provider that speaks keeps its place; see [`Self::holds_its_place`].
-    fn note_heard(&mut self, conn: ConnId) {
-        let now = self.now.mono;
-        if let Some(here) = self.here(conn)
-            && let Some(a) = self.core.live.get_mut(here.ws, &here.node, &here.provider)
-        {
-            a.heard = now;
-        }
-    }
-
+impl Step<'_> {
     /// Whether another instance of the provider is connected and not silent
     /// ([engine-protocol 3.4](crate::docs::engine_protocol#3.4), `node.register`).
     fn holds_its_place(&self, here: &Here, instance: &str) -> bool {
@@ -144,7 +37,7 @@ impl Turn<'_> {
             && other.is_some_and(|a| {
                 a.conn != here.conn
                     && a.instance != instance
-                    && self.now.mono.since(a.heard) <= super::limits::INSTANCE
+                    && self.now.mono.since(a.heard) <= limits::INSTANCE
             })
     }
 
@@ -176,32 +69,7 @@ impl Turn<'_> {
         });
     }
 
-    fn frame_id(&mut self, id: Option<&str>) -> String {
-        id.map_or_else(|| format!("eng_{}", self.fresh_id()), str::to_owned)
-    }
-
-    pub fn reply(&mut self, conn: ConnId, id: Option<&str>, data: Value) {
-        let id = self.frame_id(id);
-        self.push(conn, &Down::Reply(EngineReply { id, ok: true, data }));
-    }
-
-    pub fn complain(&mut self, conn: ConnId, id: Option<&str>, code: &str, message: &str) {
-        let in_words = self.core.behaviour.conflict_in_words && code == "agent_location_conflict";
-        let code = if in_words {
-            "node_control_failed"
-        } else {
-            code
-        };
-        let frame = Down::Error(ErrorFrame {
-            id: self.frame_id(id),
-            ok: false,
-            code: code.to_owned(),
-            message: message.to_owned(),
-        });
-        self.push(conn, &frame);
-    }
-
-    fn node_register(&mut self, conn: ConnId, f: &NodeRegister) {
+    pub(super) fn node_register(&mut self, conn: ConnId, f: &NodeRegister) {
         if let Err((code, message)) = self.try_node_register(conn, f) {
             self.complain(conn, f.id.as_deref(), code, &message);
         }
@@ -213,7 +81,7 @@ impl Turn<'_> {
         &self,
         conn: ConnId,
         f: &NodeRegister,
-    ) -> Result<Option<(Here, String, bool)>, Failure> {
+    ) -> Result<Option<(Here, String, bool)>, FrameFailure> {
         let Some(open) = self.core.live.conns.get(&conn) else {
             return Ok(None);
         };
@@ -248,7 +116,7 @@ impl Turn<'_> {
         Ok(Some((here, name, direct)))
     }
 
-    fn try_node_register(&mut self, conn: ConnId, f: &NodeRegister) -> Result<(), Failure> {
+    fn try_node_register(&mut self, conn: ConnId, f: &NodeRegister) -> Result<(), FrameFailure> {
         let Some((here, name, direct)) = self.registering(conn, f)? else {
             return Ok(());
         };
@@ -346,8 +214,8 @@ impl Turn<'_> {
     }
 
     /// Engines that play an age accept all or refuse the whole registration; see [`Self::check_names`].
-    fn is_claimed(&self, here: &Here, c: &Capability) -> bool {
-        self.core.behaviour.strict.is_none()
+    pub(super) fn is_claimed(&self, here: &Here, c: &Capability) -> bool {
+        self.core.behaviour.schema.is_none()
             && self
                 .claimants(here, c)
                 .any(|(node, provider)| self.core.live.get(here.ws, node, provider).is_some())
@@ -385,8 +253,8 @@ impl Turn<'_> {
     /// In engines that play an age: names that are taken refuse the whole registration. The provider that was there before
     /// there were any, `default`, steps back instead where another node had the name first
     /// ([engine-protocol 3.11](crate::docs::engine_protocol#3.11)).
-    fn check_names(&self, here: &Here, capabilities: &[Capability]) -> Result<(), Failure> {
-        if self.core.behaviour.strict.is_none() {
+    fn check_names(&self, here: &Here, capabilities: &[Capability]) -> Result<(), FrameFailure> {
+        if self.core.behaviour.schema.is_none() {
             return Ok(());
         }
         for c in capabilities.iter().filter(|c| is_action(c)) {
@@ -412,7 +280,7 @@ impl Turn<'_> {
     }
 
     /// Remembers what a provider says of itself, if it is news: reconnecting costs no write.
-    fn describe(
+    pub(super) fn describe(
         &mut self,
         here: &Here,
         name: &str,
@@ -431,7 +299,7 @@ impl Turn<'_> {
             return;
         };
         let tags = tags.unwrap_or(&stored.tags);
-        let described = Provider {
+        let described = NodeProvider {
             capabilities,
             max_agents,
         };
@@ -516,85 +384,14 @@ impl Turn<'_> {
             *provider = Some(here.provider.clone());
         }
         self.core
-            .remind(self.now.mono, super::limits::LIVENESS + super::sweep::GRACE);
+            .remind(self.now.mono, limits::LIVENESS + sweep::GRACE);
         for name in woken {
             self.announce_presence(here.ws, &name, true);
         }
     }
 
-    fn heartbeat(&mut self, here: &Here, f: &NodeHeartbeat) {
-        if f.node_id
-            .as_ref()
-            .is_some_and(|id| id.as_str() != here.node)
-        {
-            let why = format!("This token belongs to node {}", here.node);
-            return self.complain(here.conn, None, "node_id_mismatch", &why);
-        }
-        if f.capabilities.is_some() || f.max_agents.is_some() || f.version.is_some() {
-            self.refresh(here, f);
-        }
-        let (now, ws) = (self.now, here.ws);
-        let Some(a) = self.core.live.get_mut(ws, &here.node, &here.provider) else {
-            return;
-        };
-        a.beat = now.mono;
-        a.beat_at = now.wall;
-        a.load = f.load.filter(|l| l.is_finite()).unwrap_or(0.0).max(0.0);
-        a.active = f.active_agents;
-        a.handlers_live = f.handlers_live;
-        let back = std::mem::take(&mut a.stale);
-        let listed: Vec<Id> = a
-            .ready
-            .iter()
-            .filter(|(_, r)| back && r.listed)
-            .map(|(id, _)| *id)
-            .collect();
-        for agent in listed {
-            if let Some(name) = self.agent(ws, agent).map(|a| a.name.clone()) {
-                self.announce_presence(ws, &name, true);
-            }
-        }
-        self.core
-            .remind(now.mono, super::limits::LIVENESS + super::sweep::GRACE);
-        self.place_waiting(ws);
-    }
-
-    /// Takes over what a heartbeat repeats of the registration.
-    fn refresh(&mut self, here: &Here, f: &NodeHeartbeat) {
-        let stored = self
-            .core
-            .state
-            .workspaces
-            .get(&here.ws)
-            .and_then(|w| w.nodes.get(&here.node));
-        let Some(stored) = stored.filter(|n| !n.is_direct()) else {
-            return;
-        };
-        let known = stored
-            .providers
-            .get(&here.provider)
-            .cloned()
-            .unwrap_or_default();
-        let version = f.version.clone().unwrap_or_else(|| stored.version.clone());
-        let name = stored.name.clone();
-        let mut capabilities = f.capabilities.clone().unwrap_or(known.capabilities.clone());
-        capabilities.retain(|c| !self.is_claimed(here, c));
-        if !known.capabilities.is_empty()
-            && !capabilities.iter().any(|c| c.name == CURSOR_CAPABILITY)
-        {
-            // Negotiated once per connection; heartbeats that leave it out do not take it back.
-            let cursor = known
-                .capabilities
-                .iter()
-                .find(|c| c.name == CURSOR_CAPABILITY);
-            capabilities.extend(cursor.cloned());
-        }
-        let max_agents = f.max_agents.unwrap_or(known.max_agents);
-        self.describe(here, &name, None, &version, capabilities, max_agents);
-    }
-
     /// The provider that was there before there were any keeps what it offers, for what may wait for it.
-    fn node_deregister(&mut self, here: &Here) {
+    pub(super) fn node_deregister(&mut self, here: &Here) {
         if here.provider == DEFAULT_PROVIDER {
             self.leave_place(here.ws, &here.node, &here.provider);
         } else {
@@ -637,18 +434,5 @@ impl Turn<'_> {
             }
         }
         self.requeue_node(ws, node, provider);
-    }
-}
-
-fn request_id(frame: &Up) -> Option<&str> {
-    match frame {
-        Up::NodeRegister(f) => f.id.as_deref(),
-        Up::AgentRegister(f) => f.id.as_deref(),
-        Up::AgentRecover(f) => f.id.as_deref(),
-        Up::AgentDeregister(f) => f.id.as_deref(),
-        Up::InventorySync(f) => f.id.as_deref(),
-        Up::NodeHeartbeat(_) | Up::NodeDeregister(_) | Up::DeliveryAck(_) | Up::ActionResult(_) => {
-            None
-        }
     }
 }

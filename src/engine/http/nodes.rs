@@ -2,18 +2,19 @@
 
 use serde_json::{Value, json};
 
-use super::behaviour::NodeLookup;
-use super::core::Effect;
-use super::directory::{DEFAULT_PROVIDER, Id, Node, Owner, digest};
-use super::http::{Answer, Call, Refusal, invalid, nothing, refuse};
-use super::limits;
-use super::live::Ready;
-use super::mailbox::Mailbox;
-use super::record::EngineRecord;
-use super::turn::Turn;
+use super::call::{Call, HttpAnswer, HttpRefusal, invalid, nothing, refuse};
+use crate::engine::agents::Binding;
+use crate::engine::behaviour::NodeLookup;
+use crate::engine::directory::{DEFAULT_PROVIDER, Node, Owner};
+use crate::engine::event::Effect;
+use crate::engine::id::{Id, digest};
+use crate::engine::limits;
+use crate::engine::mailbox::Mailbox;
+use crate::engine::record::EngineRecord;
+use crate::engine::step::Step;
 use crate::wire::up::Capability;
 
-impl Turn<'_> {
+impl Step<'_> {
     /// Replaces a node's token; a socket that is open stays so until its next registration.
     pub fn renew_node_token(&mut self, ws: Id, node: &str) -> String {
         let token = self.token("nt_live_", 48);
@@ -22,98 +23,9 @@ impl Turn<'_> {
         self.record(EngineRecord::TokenIssued { owner, hash });
         token
     }
-
-    /// Moves an agent to a provider of a node, and its mail with it.
-    pub fn bind_agent(&mut self, ws: Id, agent: Id, to: Binding) {
-        self.core.live.unready(ws, agent);
-        self.record(EngineRecord::AgentBound {
-            ws,
-            agent,
-            node: to.node.clone(),
-            provider: to.provider.clone(),
-            session_ref: to.session_ref,
-            priority: to.priority,
-            at: self.now.wall,
-        });
-        self.make_ready(ws, agent, true);
-    }
-
-    /// Lets an agent's mail flow over its node, if that is connected, from its cursor on.
-    pub fn make_ready(&mut self, ws: Id, agent: Id, listed: bool) -> bool {
-        self.write_waited(ws, agent);
-        let core = &mut *self.core;
-        let Some(w) = core.state.workspaces.get(&ws) else {
-            return false;
-        };
-        let Some(who) = w.agents.get(&agent) else {
-            return false;
-        };
-        let sent = w
-            .mailboxes
-            .get(&agent)
-            .map_or(0, super::mailbox::Mailbox::acked);
-        match core.live.get_mut(ws, &who.node, &who.provider) {
-            Some(attachment) => {
-                attachment.ready.insert(agent, Ready { sent, listed });
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Sends an agent back to its direct node ([engine-protocol 2.2](crate::docs::engine_protocol#2.2)).
-    pub fn unbind_agent(&mut self, ws: Id, agent: Id) {
-        let Some(who) = self.agent(ws, agent) else {
-            return;
-        };
-        if who.is_direct() {
-            return;
-        }
-        let (node, provider, name) = (who.node.clone(), who.provider.clone(), who.name.clone());
-        let ran = self.core.live.is_running(ws, who, self.now.mono);
-        if let Some(a) = self.core.live.get_mut(ws, &node, &provider)
-            && a.ready.contains_key(&agent)
-        {
-            a.active = a.active.saturating_sub(1);
-        }
-        self.core.live.unready(ws, agent);
-        self.core.live.forget(ws, agent);
-        self.record(EngineRecord::AgentUnbound { ws, agent });
-        self.look_at_mail();
-        if self.make_ready(ws, agent, true) {
-            self.flush(ws, agent);
-        } else if ran {
-            self.announce_presence(ws, &name, false);
-        }
-    }
-
-    /// Whether a provider may take one more agent.
-    pub fn has_room(&self, ws: Id, node: &str, provider: &str) -> bool {
-        let max = self
-            .core
-            .state
-            .workspaces
-            .get(&ws)
-            .and_then(|w| w.nodes.get(node)?.providers.get(provider))
-            .map_or(0, |p| p.max_agents);
-        let active = self
-            .core
-            .live
-            .get(ws, node, provider)
-            .map_or(0, |a| a.active);
-        max == 0 || active < max
-    }
 }
 
-/// Where an agent moves to.
-pub struct Binding {
-    pub node: String,
-    pub provider: String,
-    pub session_ref: Option<String>,
-    pub priority: i64,
-}
-
-fn find<'t>(t: &'t Turn<'_>, ws: Id, name: &str) -> Result<&'t Node, Refusal> {
+fn find<'t>(t: &'t Step<'_>, ws: Id, name: &str) -> Result<&'t Node, HttpRefusal> {
     t.ws(ws)?
         .node_named(name)
         .ok_or_else(|| refuse(404, "node_not_found", format!("Node \"{name}\" not found")))
@@ -121,7 +33,7 @@ fn find<'t>(t: &'t Turn<'_>, ws: Id, name: &str) -> Result<&'t Node, Refusal> {
 
 /// Which stored node a create call means ([engine-protocol 2.2](crate::docs::engine_protocol#2.2)); by itself the one with
 /// its id, or without an id the one with its name. A name that another node has is refused where the id counts.
-fn meant(t: &Turn<'_>, ws: Id, id: Option<&str>, name: &str) -> Result<Option<Node>, Refusal> {
+fn meant(t: &Step<'_>, ws: Id, id: Option<&str>, name: &str) -> Result<Option<Node>, HttpRefusal> {
     let w = t.ws(ws)?;
     let named = w.nodes.values().find(|n| n.name == name);
     let known = id.and_then(|id| w.nodes.get(id));
@@ -145,7 +57,7 @@ fn meant(t: &Turn<'_>, ws: Id, id: Option<&str>, name: &str) -> Result<Option<No
 }
 
 /// Where ids are unique over all workspaces, one that is taken is a failure that nobody foresaw.
-fn check_free(t: &Turn<'_>, id: &str) -> Result<(), Refusal> {
+fn check_free(t: &Step<'_>, id: &str) -> Result<(), HttpRefusal> {
     let mut workspaces = t.core.state.workspaces.values();
     if t.core.behaviour.global_node_ids && workspaces.any(|w| w.nodes.contains_key(id)) {
         return Err(refuse(500, "internal_error", "The node cannot be stored"));
@@ -154,7 +66,7 @@ fn check_free(t: &Turn<'_>, id: &str) -> Result<(), Refusal> {
 }
 
 /// Where a token is replaced only by who has it: whether the caller does.
-fn check_proof(t: &Turn<'_>, node: &Node) -> Result<(), Refusal> {
+fn check_proof(t: &Step<'_>, node: &Node) -> Result<(), HttpRefusal> {
     let proven = t.proof.as_deref().map(digest) == node.token_hash;
     if t.core.behaviour.token_proof && !proven && node.token_hash.is_some() {
         return Err(refuse(
@@ -168,7 +80,7 @@ fn check_proof(t: &Turn<'_>, node: &Node) -> Result<(), Refusal> {
 
 /// What a create call with an idempotency key stands for. The token is made from the key, so that a lost reply can be given
 /// again although only digests of tokens are kept.
-struct Once {
+struct NodeMint {
     key: String,
     fingerprint: String,
     token: String,
@@ -177,7 +89,7 @@ struct Once {
 }
 
 /// Reads the idempotency key, where such calls may have one ([engine-protocol 2.2](crate::docs::engine_protocol#2.2)).
-fn once(t: &Turn<'_>, call: &Call<'_>) -> Result<Option<Once>, Refusal> {
+fn once(t: &Step<'_>, call: &Call<'_>) -> Result<Option<NodeMint>, HttpRefusal> {
     let ws = call.ws();
     let Some(key) = call
         .idempotency_key
@@ -208,7 +120,7 @@ fn once(t: &Turn<'_>, call: &Call<'_>) -> Result<Option<Once>, Refusal> {
         Some(_) => true,
         None => t.core.state.tokens.contains_key(&digest(&token)),
     };
-    Ok(Some(Once {
+    Ok(Some(NodeMint {
         key: digest(key),
         fingerprint,
         token,
@@ -217,7 +129,7 @@ fn once(t: &Turn<'_>, call: &Call<'_>) -> Result<Option<Once>, Refusal> {
 }
 
 /// The name, the kind, and the role if it is named, that a create call asks for, if this engine has such nodes.
-fn asked<'a>(call: &Call<'a>) -> Result<(&'a str, &'a str, Option<&'a str>), Refusal> {
+fn asked<'a>(call: &Call<'a>) -> Result<(&'a str, &'a str, Option<&'a str>), HttpRefusal> {
     let name = call.need("name")?.trim();
     if name.is_empty() || name.len() > 255 {
         return Err(refuse(
@@ -248,7 +160,7 @@ fn asked<'a>(call: &Call<'a>) -> Result<(&'a str, &'a str, Option<&'a str>), Ref
     Ok((name, kind, role))
 }
 
-pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn create(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let (name, kind, role) = asked(call)?;
     let max_agents = call.count("max_agents")?;
@@ -312,12 +224,12 @@ pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
         let key = (ws, once.key);
         t.core.minted.insert(key, (once.fingerprint, t.now.wall));
     }
-    t.core.trouble.minted += 1;
+    t.core.faults.minted += 1;
     t.disconnect_node(ws, &id);
     created(t, ws, &id, &token)
 }
 
-fn created(t: &Turn<'_>, ws: Id, node: &str, token: &str) -> Answer {
+fn created(t: &Step<'_>, ws: Id, node: &str, token: &str) -> HttpAnswer {
     let mut data = t.core.node_view(ws, find(t, ws, node)?, t.now);
     data.insert("token".into(), json!(token));
     Ok((201, Value::Object(data)))
@@ -335,7 +247,7 @@ fn plain(names: Vec<String>) -> Vec<Capability> {
     names.into_iter().map(capability).collect()
 }
 
-impl Turn<'_> {
+impl Step<'_> {
     /// Takes a node offline because its token changed; its sockets are closed.
     fn disconnect_node(&mut self, ws: Id, node: &str) {
         let providers: Vec<(String, u64)> = self
@@ -356,7 +268,7 @@ impl Turn<'_> {
     }
 }
 
-pub fn list(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn list(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let list: Value = w
         .nodes
@@ -373,12 +285,12 @@ pub fn list(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, list))
 }
 
-pub fn get(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn get(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let node = find(t, call.ws(), call.at[0])?;
     Ok((200, Value::Object(t.core.node_view(call.ws(), node, t.now))))
 }
 
-pub fn delete(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn delete(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let node = find(t, ws, call.at[0])?;
     if node.is_direct() {
@@ -393,7 +305,7 @@ pub fn delete(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
 }
 
 /// Takes one of a node's providers away, and what it offers.
-pub fn remove_provider(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn remove_provider(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, provider) = (call.ws(), call.at[1]);
     let node = find(t, ws, call.at[0])?;
     if !node.providers.contains_key(provider) {
@@ -405,7 +317,7 @@ pub fn remove_provider(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     nothing()
 }
 
-pub fn agents(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn agents(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let node = find(t, w.id, call.at[0])?;
     let list: Value = w
@@ -416,7 +328,7 @@ pub fn agents(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, list))
 }
 
-pub fn bind(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn bind(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let node = find(t, ws, call.at[0])?.id.clone();
     let name = call.need("agent_name")?;
@@ -470,7 +382,7 @@ pub fn bind(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((201, data))
 }
 
-pub fn unbind(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn unbind(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let node = find(t, ws, call.at[0])?.id.clone();
     let agent = t.agent_named(ws, call.at[1])?;

@@ -3,20 +3,21 @@
 
 use serde_json::{Value, json};
 
-use super::directory::{Id, Workspace, digest};
-use super::history::{Idem, Message};
-use super::http::{Answer, Call, Caller, Refusal, invalid, nothing, refuse};
-use super::http_channels;
-use super::limits;
-use super::record::EngineRecord;
-use super::routing::Draft;
-use super::turn::Turn;
-use super::views;
+use super::call::{Call, Caller, HttpAnswer, HttpRefusal, invalid, nothing, refuse};
+use super::channels;
+use crate::engine::directory::Workspace;
+use crate::engine::history::{Idem, Message};
+use crate::engine::id::{Id, digest};
+use crate::engine::limits;
+use crate::engine::record::EngineRecord;
+use crate::engine::routing::MessageDraft;
+use crate::engine::step::Step;
+use crate::engine::views;
 
 /// Who speaks: the calling agent, or the agent that a node names with `from`. Engines that play an age let a node name any
 /// agent, and no agent name one.
-pub fn speaker(t: &Turn<'_>, call: &Call<'_>) -> Result<Id, Refusal> {
-    let lenient = t.core.behaviour.strict.is_none();
+pub fn speaker(t: &Step<'_>, call: &Call<'_>) -> Result<Id, HttpRefusal> {
+    let lenient = t.core.behaviour.schema.is_none();
     let from = call.text("from")?.filter(|from| !from.is_empty());
     match (&call.caller, from) {
         (Caller::Node(..), None) => Err(refuse(400, "from_required", "\"from\" is required")),
@@ -50,7 +51,7 @@ pub enum Once {
 
 /// Looks at the call's idempotency key ([engine-protocol 1.8](crate::docs::engine_protocol#1.8)). The keys are part of the
 /// messages, so they survive a restart and are forgotten with them.
-pub fn once(t: &Turn<'_>, call: &Call<'_>, who: Id) -> Result<Once, Refusal> {
+pub fn once(t: &Step<'_>, call: &Call<'_>, who: Id) -> Result<Once, HttpRefusal> {
     let Some(key) = call.idempotency_key else {
         return Ok(Once::New(None));
     };
@@ -103,7 +104,7 @@ pub fn draft(
     from: Id,
     thread: Option<Id>,
     idem: Option<Idem>,
-) -> Result<Draft, Refusal> {
+) -> Result<MessageDraft, HttpRefusal> {
     let text = call
         .text("text")?
         .ok_or_else(|| invalid("\"text\" is required"))?;
@@ -127,7 +128,7 @@ pub fn draft(
         Some(_) => return Err(invalid("\"blocks\" must be a list")),
     };
     let data = call.object("data")?.cloned().unwrap_or_default();
-    Ok(Draft {
+    Ok(MessageDraft {
         channel,
         from,
         text: text.to_owned(),
@@ -139,11 +140,11 @@ pub fn draft(
     })
 }
 
-fn not_found() -> Refusal {
+fn not_found() -> HttpRefusal {
     refuse(404, "message_not_found", "Message not found")
 }
 
-fn find<'w>(w: &'w Workspace, id: &str) -> Result<&'w Message, Refusal> {
+fn find<'w>(w: &'w Workspace, id: &str) -> Result<&'w Message, HttpRefusal> {
     id.parse()
         .ok()
         .and_then(|id| w.history.get(id))
@@ -157,7 +158,7 @@ fn is_conversation(w: &Workspace, m: &Message) -> bool {
 }
 
 /// A message the caller may know of: agents see conversations they are in, the key sees all, observers none.
-fn visible<'w>(w: &'w Workspace, call: &Call<'_>, id: &str) -> Result<&'w Message, Refusal> {
+fn visible<'w>(w: &'w Workspace, call: &Call<'_>, id: &str) -> Result<&'w Message, HttpRefusal> {
     let m = find(w, id)?;
     let may = match &call.caller {
         Caller::Key(_) => true,
@@ -172,10 +173,10 @@ fn visible<'w>(w: &'w Workspace, call: &Call<'_>, id: &str) -> Result<&'w Messag
     if may { Ok(m) } else { Err(not_found()) }
 }
 
-pub fn post(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn post(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let who = speaker(t, call)?;
-    let c = http_channels::find(t, ws, call.at[0])?;
+    let c = channels::find(t, ws, call.at[0])?;
     let (channel, archived) = (c.id, c.archived);
     let id = match once(t, call, who)? {
         Once::Done(id) => id,
@@ -191,7 +192,7 @@ pub fn post(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
 }
 
 /// The answer to a post: the message without figures that may change, so that a replay repeats it.
-fn posted(t: &Turn<'_>, ws: Id, id: Id) -> Answer {
+fn posted(t: &Step<'_>, ws: Id, id: Id) -> HttpAnswer {
     let w = t.ws(ws)?;
     let mut data = views::message(w, w.history.get(id).ok_or_else(not_found)?);
     if let Some(fields) = data.as_object_mut() {
@@ -202,14 +203,14 @@ fn posted(t: &Turn<'_>, ws: Id, id: Id) -> Answer {
     Ok((201, data))
 }
 
-pub fn list(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn list(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
-    let c = http_channels::find(t, w.id, call.at[0])?;
+    let c = channels::find(t, w.id, call.at[0])?;
     Ok((200, page(w, call, c.id)?))
 }
 
 /// A page of a channel, newest first.
-pub fn page(w: &Workspace, call: &Call<'_>, channel: Id) -> Result<Value, Refusal> {
+pub fn page(w: &Workspace, call: &Call<'_>, channel: Id) -> Result<Value, HttpRefusal> {
     let bound = |name: &str| match call.query(name).map(str::parse) {
         None => Ok(None),
         Some(Ok(id)) => Ok(Some(id)),
@@ -223,12 +224,12 @@ pub fn page(w: &Workspace, call: &Call<'_>, channel: Id) -> Result<Value, Refusa
         .collect())
 }
 
-pub fn get(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn get(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     Ok((200, views::message(w, visible(w, call, call.at[0])?)))
 }
 
-pub fn reply(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn reply(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let who = speaker(t, call)?;
     let w = t.ws(ws)?;
@@ -252,7 +253,7 @@ pub fn reply(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     posted(t, ws, id)
 }
 
-pub fn replies(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn replies(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let parent = visible(w, call, call.at[0])?;
     let root = match parent.thread {
@@ -272,7 +273,7 @@ pub fn replies(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, data))
 }
 
-pub fn react(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn react(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, me) = (call.ws(), call.agent()?);
     let emoji = call.need("emoji")?.to_owned();
     if emoji.len() > 64 {
@@ -318,12 +319,12 @@ pub fn react(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
         });
         let mut event = data.clone();
         event["channel_name"] = json!(channel);
-        tell_reaction(t, ws, message, event, "added");
+        notify_reaction(t, ws, message, event, "added");
     }
     Ok((201, data))
 }
 
-fn tell_reaction(t: &mut Turn<'_>, ws: Id, message: Id, mut event: Value, action: &str) {
+fn notify_reaction(t: &mut Step<'_>, ws: Id, message: Id, mut event: Value, action: &str) {
     event["action"] = json!(action);
     let key = format!("{message}-{action}-{}", event["id"].as_str().unwrap_or("0"));
     t.notify_members(ws, message, "message.reacted", &key, &event);
@@ -338,7 +339,7 @@ fn tell_reaction(t: &mut Turn<'_>, ws: Id, message: Id, mut event: Value, action
     });
 }
 
-pub fn unreact(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn unreact(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, me) = (call.ws(), call.agent()?);
     let w = t.ws(ws)?;
     let m = visible(w, call, call.at[0])?;
@@ -365,18 +366,18 @@ pub fn unreact(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
             agent: me,
             emoji: emoji.to_owned(),
         });
-        tell_reaction(t, ws, message, event, "removed");
+        notify_reaction(t, ws, message, event, "removed");
     }
     nothing()
 }
 
-pub fn reactions(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn reactions(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let m = visible(w, call, call.at[0])?;
     Ok((200, json!(views::reactions(m))))
 }
 
-pub fn read(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn read(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, me) = (call.ws(), call.agent()?);
     let w = t.ws(ws)?;
     let m = visible(w, call, call.at[0])?;
@@ -406,7 +407,7 @@ pub fn read(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, data))
 }
 
-pub fn readers(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn readers(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let m = visible(w, call, call.at[0])?;
     let list: Value = m
@@ -420,7 +421,7 @@ pub fn readers(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, list))
 }
 
-pub fn search(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn search(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let words = call
         .query("q")

@@ -1,4 +1,4 @@
-//! Bad weather between the engine and its clients, for a test double: answers that come late, and a black hole that swallows
+//! Faults between the engine and its clients, for a test double: answers that come late, and a black hole that swallows
 //! traffic until it is lifted. Connections ask here before they read or write; without orders that costs one load.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,25 +6,25 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::engine::trouble::{Hole, Orders, Traffic};
+use crate::engine::faults::{Hole, Orders, Traffic};
 
 /// See the module. Shared by the core's thread and all connections.
 #[derive(Default)]
-pub struct Weather {
+pub struct NetworkFaults {
     /// Whether there has ever been an order.
     bad: AtomicBool,
-    now: Mutex<Now>,
+    now: Mutex<Current>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Now {
+struct Current {
     delay: Duration,
     hole: Option<Hole>,
     over: bool,
 }
 
-impl Weather {
+impl NetworkFaults {
     /// Takes what concerns it of the orders.
     pub fn obey(&self, orders: &Orders) {
         let mut now = self.now.lock();

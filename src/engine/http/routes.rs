@@ -1,92 +1,15 @@
-//! The engine's HTTP side in one table: who may call what, and which function answers. Handlers live in the `http_…`
-//! files; this one owns authentication, the envelope ([engine-protocol 1.4](crate::docs::engine_protocol#1.4)) and the
-//! reading of bodies.
+//! The engine's HTTP side in one table: who may call what, and which function answers. The roof of
+//! the HTTP side: handlers live in the files beside this one, which owns the table and authentication.
 
-use serde_json::{Map, Value, json};
-
-use super::core::Effect;
-use super::directory::{Id, Owner, digest};
-use super::turn::Turn;
-use super::{
-    http_actions as actions, http_agents as agents, http_channels as channels, http_dm as dm,
-    http_mail as mail, http_messages as messages, http_nodes as nodes, http_observers as observers,
-    http_workspaces as workspaces, trouble,
-};
+use super::call::{Call, Caller, HttpAnswer, HttpCall, HttpRefusal, invalid, refuse};
+use super::{actions, agents, channels, dm, mail, messages, nodes, observers, workspaces};
+use crate::engine::directory::Owner;
+use crate::engine::faults;
+use crate::engine::id::digest;
+use crate::engine::step::Step;
 use crate::ids::Ticket;
-use crate::wire::down::Mode;
 
-/// One HTTP request as far as the engine cares.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct HttpCall {
-    /// `GET`, `POST` …
-    pub method: String,
-    /// The path's segments, decoded.
-    pub segments: Vec<String>,
-    /// The query, decoded.
-    pub query: Vec<(String, String)>,
-    /// The token of the `Authorization` header.
-    pub bearer: Option<String>,
-    /// `Idempotency-Key`.
-    pub idempotency_key: Option<String>,
-    /// The body; an empty one counts as `{}`, `None` is one that is not JSON.
-    pub body: Option<Value>,
-}
-
-/// A call that matched a route.
-pub struct Call<'a> {
-    pub query: &'a [(String, String)],
-    pub bearer: Option<&'a str>,
-    pub idempotency_key: Option<&'a str>,
-    pub body: &'a Value,
-    /// What stood at the pattern's `:`.
-    pub at: Vec<&'a str>,
-    /// The route's pattern, which scopes idempotency keys.
-    pub route: &'static str,
-    pub caller: Caller,
-}
-
-/// Who calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Caller {
-    Nobody,
-    Key(Id),
-    Agent(Id, Id),
-    Node(Id, String),
-    Observer(Id, Id),
-}
-
-/// A successful answer: status and `data`, or 204 without a body.
-pub type Done = (u16, Value);
-/// What a handler returns.
-pub type Answer = Result<Done, Refusal>;
-type Handler = fn(&mut Turn<'_>, &Call<'_>) -> Answer;
-
-/// An unsuccessful answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub status: u16,
-    pub code: &'static str,
-    pub message: String,
-}
-
-/// Makes a refusal.
-pub fn refuse(status: u16, code: &'static str, message: impl Into<String>) -> Refusal {
-    Refusal {
-        status,
-        code,
-        message: message.into(),
-    }
-}
-
-/// Body or query is not what it must be.
-pub fn invalid(message: impl Into<String>) -> Refusal {
-    refuse(400, "invalid_request", message)
-}
-
-/// 204.
-pub fn nothing() -> Answer {
-    Ok((204, Value::Null))
-}
+type RouteHandler = fn(&mut Step<'_>, &Call<'_>) -> HttpAnswer;
 
 /// Who may call a route ([engine-protocol 1.2](crate::docs::engine_protocol#1.2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +35,7 @@ enum Auth {
 use Auth::{Act, Any, At, Ot, Own, Rk, Speak};
 
 #[rustfmt::skip]
-const ROUTES: &[(&str, &str, Auth, Handler)] = &[
+const ROUTES: &[(&str, &str, Auth, RouteHandler)] = &[
     ("POST", "workspaces", Auth::None, workspaces::create),
     ("GET", "workspaces/by-name/:name", Auth::None, workspaces::by_name),
     ("GET", "workspace", Any, workspaces::get),
@@ -200,22 +123,22 @@ const ROUTES: &[(&str, &str, Auth, Handler)] = &[
 
 /// Routes of engines from 6.0.
 #[rustfmt::skip]
-const PROVIDER_ROUTES: &[(&str, &str, Auth, Handler)] = &[
+const PROVIDER_ROUTES: &[(&str, &str, Auth, RouteHandler)] = &[
     ("DELETE", "nodes/:name/providers/:provider", Rk, nodes::remove_provider),
 ];
 
 /// Routes of engines from 8.2.
 #[rustfmt::skip]
-const RECOVERY_ROUTES: &[(&str, &str, Auth, Handler)] = &[
+const RECOVERY_ROUTES: &[(&str, &str, Auth, RouteHandler)] = &[
     ("POST", "agents/:name/recover", Own, agents::recover),
     ("POST", "agents/:name/takeover", Rk, agents::take_over),
 ];
 
-impl Turn<'_> {
+impl Step<'_> {
     /// Answers one request.
     pub fn http(&mut self, ticket: Ticket, call: &HttpCall) {
         let answer = match call.segments.as_slice() {
-            [one] if one == trouble::ROUTE && self.core.trouble.allowed => {
+            [one] if one == faults::ROUTE && self.core.faults.allowed => {
                 self.behave(&call.method, call.body.as_ref())
             }
             path => {
@@ -226,21 +149,7 @@ impl Turn<'_> {
         self.answer(ticket, answer);
     }
 
-    /// Wraps an answer in the envelope and sends it off.
-    pub fn answer(&mut self, ticket: Ticket, answer: Answer) {
-        let (status, body) = match answer {
-            Ok((204, _)) => (204, None),
-            Ok((status, data)) => (status, Some(json!({"ok": true, "data": data}))),
-            Err(r) => (r.status, Some(refusal_body(r.code, &r.message))),
-        };
-        self.effect(Effect::Answer {
-            ticket,
-            status,
-            body,
-        });
-    }
-
-    fn route(&mut self, call: &HttpCall) -> Answer {
+    fn route(&mut self, call: &HttpCall) -> HttpAnswer {
         let unknown = || {
             let path = call.segments.join("/");
             refuse(
@@ -288,7 +197,7 @@ impl Turn<'_> {
 
     /// Who the token belongs to, if that may call a route of this kind
     /// ([engine-protocol 1.2](crate::docs::engine_protocol#1.2)).
-    fn admit(&mut self, auth: Auth, bearer: Option<&str>) -> Result<Caller, Refusal> {
+    fn admit(&mut self, auth: Auth, bearer: Option<&str>) -> Result<Caller, HttpRefusal> {
         let unauthorized = |m: &str| refuse(401, "unauthorized", m);
         if auth == Auth::None {
             return Ok(Caller::Nobody);
@@ -345,7 +254,7 @@ impl Turn<'_> {
     }
 }
 
-fn unknown_token(token: &str) -> Refusal {
+fn unknown_token(token: &str) -> HttpRefusal {
     let (code, message) = match token.get(..3) {
         Some("at_") => ("agent_token_invalid", "Invalid agent token"),
         Some("nt_") => ("node_token_invalid", "Invalid node token"),
@@ -353,11 +262,6 @@ fn unknown_token(token: &str) -> Refusal {
         _ => ("unauthorized", "Invalid API key"),
     };
     refuse(401, code, message)
-}
-
-/// The body of a refusal.
-pub fn refusal_body(code: &str, message: &str) -> Value {
-    json!({"ok": false, "error": {"code": code, "message": message}})
 }
 
 /// The values at the pattern's `:`, if the path fits it.
@@ -374,104 +278,6 @@ fn matches<'a>(pattern: &str, path: &'a [String]) -> Option<Vec<&'a str>> {
         }
     }
     Some(at)
-}
-
-impl<'a> Call<'a> {
-    /// The workspace of the caller.
-    pub fn ws(&self) -> Id {
-        match &self.caller {
-            // Routes without a caller do not ask; no workspace has the id 0.
-            Caller::Nobody => 0,
-            Caller::Key(ws)
-            | Caller::Agent(ws, _)
-            | Caller::Node(ws, _)
-            | Caller::Observer(ws, _) => *ws,
-        }
-    }
-
-    /// The calling agent.
-    pub fn agent(&self) -> Result<Id, Refusal> {
-        match &self.caller {
-            Caller::Agent(_, agent) => Ok(*agent),
-            _ => Err(refuse(
-                403,
-                "agent_token_required",
-                "This needs an agent token",
-            )),
-        }
-    }
-
-    /// The first query value of that name.
-    pub fn query(&self, name: &str) -> Option<&'a str> {
-        let found = self.query.iter().find(|(n, _)| n == name);
-        found.map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
-    }
-
-    /// `limit`, within bounds.
-    pub fn limit(&self, default: usize, most: usize) -> usize {
-        self.query("limit")
-            .and_then(|l| l.parse().ok())
-            .unwrap_or(default)
-            .clamp(1, most)
-    }
-
-    /// An optional text of the body; null counts as absent.
-    pub fn text(&self, key: &str) -> Result<Option<&'a str>, Refusal> {
-        match self.body.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(invalid(format!("\"{key}\" must be a string"))),
-        }
-    }
-
-    /// A text of the body that must be there and not be empty.
-    pub fn need(&self, key: &str) -> Result<&'a str, Refusal> {
-        self.text(key)?
-            .filter(|t| !t.is_empty())
-            .ok_or_else(|| invalid(format!("\"{key}\" is required")))
-    }
-
-    /// An optional object of the body.
-    pub fn object(&self, key: &str) -> Result<Option<&'a Map<String, Value>>, Refusal> {
-        match self.body.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Object(map)) => Ok(Some(map)),
-            Some(_) => Err(invalid(format!("\"{key}\" must be an object"))),
-        }
-    }
-
-    /// An optional list of texts of the body.
-    pub fn texts(&self, key: &str) -> Result<Vec<String>, Refusal> {
-        let wrong = || invalid(format!("\"{key}\" must be a list of strings"));
-        match self.body.get(key) {
-            None | Some(Value::Null) => Ok(Vec::new()),
-            Some(Value::Array(items)) => items
-                .iter()
-                .map(|i| i.as_str().map(str::to_owned).ok_or_else(wrong))
-                .collect(),
-            Some(_) => Err(wrong()),
-        }
-    }
-
-    /// An optional count of the body.
-    pub fn count(&self, key: &str) -> Result<Option<u64>, Refusal> {
-        match self.body.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => value
-                .as_u64()
-                .map(Some)
-                .ok_or_else(|| invalid(format!("\"{key}\" must be a whole number"))),
-        }
-    }
-
-    /// `mode`.
-    pub fn mode(&self) -> Result<Mode, Refusal> {
-        match self.text("mode")? {
-            None | Some("wait") => Ok(Mode::Wait),
-            Some("steer") => Ok(Mode::Steer),
-            Some(_) => Err(invalid("\"mode\" must be \"wait\" or \"steer\"")),
-        }
-    }
 }
 
 #[cfg(test)]

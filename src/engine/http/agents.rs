@@ -1,79 +1,16 @@
 //! Agents over HTTP ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)).
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::directory::{Agent, DEFAULT_PROVIDER, Id, Owner, Workspace, direct_node};
-use super::http::{Answer, Call, Caller, Refusal, invalid, nothing, refuse};
-use super::record::EngineRecord;
-use super::turn::Turn;
+use super::call::{Call, Caller, HttpAnswer, HttpRefusal, invalid, nothing, refuse};
+use crate::engine::agents::NewAgent;
+use crate::engine::directory::{Agent, Workspace};
+use crate::engine::id::Id;
+use crate::engine::record::EngineRecord;
+use crate::engine::step::Step;
 use crate::ids::AgentName;
 
-/// Makes an agent; the name must be free.
-pub struct NewAgent<'a> {
-    pub name: &'a str,
-    pub kind: &'a str,
-    pub persona: Option<String>,
-    pub metadata: Map<String, Value>,
-    pub capabilities: Value,
-}
-
-impl Turn<'_> {
-    /// Makes an agent that lives on its own direct node, and returns its id and token.
-    pub fn make_agent(&mut self, ws: Id, new: NewAgent<'_>) -> (Id, String) {
-        let id = self.fresh_id();
-        let (token, token_hash) = self.agent_token();
-        let agent = Agent {
-            id,
-            name: new.name.to_owned(),
-            kind: new.kind.to_owned(),
-            persona: new.persona,
-            status: "active".into(),
-            metadata: new.metadata,
-            capabilities: new.capabilities,
-            token_hash,
-            node: direct_node(id),
-            last_node: String::new(),
-            provider: DEFAULT_PROVIDER.into(),
-            session_ref: None,
-            priority: 0,
-            bound_at: None,
-            origin: None,
-            created_at: self.now.wall,
-        };
-        self.record(EngineRecord::AgentRegistered {
-            ws,
-            agent: Box::new(agent),
-        });
-        self.announce(
-            ws,
-            "channels:read",
-            || json!({"type": "member.joined", "channel": "general", "agent_name": new.name}),
-        );
-        (id, token)
-    }
-
-    /// Replaces an agent's token and returns the new one.
-    pub fn renew_agent_token(&mut self, ws: Id, agent: Id) -> String {
-        let (token, hash) = self.agent_token();
-        let owner = Owner::Agent(ws, agent);
-        self.record(EngineRecord::TokenIssued { owner, hash });
-        token
-    }
-
-    /// Takes an agent away for good.
-    pub fn remove_agent(&mut self, ws: Id, agent: Id) {
-        let Some(name) = self.agent(ws, agent).map(|a| a.name.clone()) else {
-            return;
-        };
-        self.tell_of_lost_mail(ws, agent);
-        self.core.live.unready(ws, agent);
-        self.core.live.forget(ws, agent);
-        self.record(EngineRecord::AgentDeleted { ws, agent });
-        self.announce_presence(ws, &name, false);
-    }
-}
-
-pub fn register(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn register(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let name = call.need("name")?;
     AgentName::check(name).map_err(invalid)?;
@@ -124,7 +61,7 @@ fn passes(filter: Option<&str>, shown: &str) -> bool {
     }
 }
 
-pub fn list(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn list(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let filter = call.query("status");
     let list: Value = w
@@ -136,7 +73,7 @@ pub fn list(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, list))
 }
 
-pub fn presence(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn presence(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let list: Value = w
         .agents
@@ -153,27 +90,27 @@ pub fn presence(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, list))
 }
 
-fn view(t: &Turn<'_>, w: &Workspace, agent: &Agent) -> Answer {
+fn view(t: &Step<'_>, w: &Workspace, agent: &Agent) -> HttpAnswer {
     Ok((200, t.core.agent_view(w, agent, t.now)))
 }
 
-pub fn get(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn get(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     view(t, w, t.agent_named(w.id, call.at[0])?)
 }
 
-pub fn me(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn me(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let agent = w.agents.get(&call.agent()?).ok_or_else(gone)?;
     view(t, w, agent)
 }
 
 /// The token's agent vanished between two events: cannot happen while tokens die with their agents.
-pub fn gone() -> Refusal {
+pub fn gone() -> HttpRefusal {
     refuse(401, "agent_token_invalid", "Invalid agent token")
 }
 
-pub fn update(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn update(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let agent = t.agent_named(ws, call.at[0])?;
     let (id, name) = (agent.id, agent.name.clone());
@@ -212,13 +149,13 @@ pub fn update(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     view(t, w, w.agents.get(&id).ok_or_else(gone)?)
 }
 
-pub fn delete(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn delete(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let agent = t.agent_named(call.ws(), call.at[0])?.id;
     t.remove_agent(call.ws(), agent);
     nothing()
 }
 
-pub fn rotate(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn rotate(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let agent = t.agent_named(ws, call.at[0])?;
     let (id, name) = (agent.id, agent.name.clone());
@@ -245,7 +182,7 @@ pub fn rotate(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
 
 /// A new token for an agent that lost its own, asked for by itself or by the node it comes from
 /// ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)). Whatever is wrong with the proof, the answer is the same.
-pub fn recover(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn recover(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let agent = t.agent_named(call.ws(), call.at[0])?;
     let may = match &call.caller {
         Caller::Agent(_, me) => *me == agent.id,
@@ -265,7 +202,7 @@ pub fn recover(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
 
 /// A new token for an agent whatever became of the old one. The agent stays where it is and comes from where it came: the
 /// node that is named is for the record only.
-pub fn take_over(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn take_over(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     for key in ["actor", "reason", "session_ref", "node_id"] {
         call.need(key)?;
     }
@@ -282,7 +219,7 @@ pub fn take_over(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     renewed(t, call.ws(), id)
 }
 
-fn renewed(t: &mut Turn<'_>, ws: Id, id: Id) -> Answer {
+fn renewed(t: &mut Step<'_>, ws: Id, id: Id) -> HttpAnswer {
     let name = t.agent(ws, id).ok_or_else(gone)?.name.clone();
     let token = t.renew_agent_token(ws, id);
     let audit = t.fresh_id();
@@ -295,7 +232,7 @@ fn renewed(t: &mut Turn<'_>, ws: Id, id: Id) -> Answer {
     Ok((200, data))
 }
 
-pub fn heartbeat(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn heartbeat(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, id) = (call.ws(), call.agent()?);
     let agent = t.agent(ws, id).ok_or_else(gone)?;
     let (name, was) = (
@@ -309,7 +246,7 @@ pub fn heartbeat(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, json!({})))
 }
 
-pub fn disconnect(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn disconnect(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, id) = (call.ws(), call.agent()?);
     let agent = t.agent(ws, id).ok_or_else(gone)?;
     let (name, was) = (
@@ -324,7 +261,7 @@ pub fn disconnect(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, json!({})))
 }
 
-pub fn node_token(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn node_token(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, id) = (call.ws(), call.agent()?);
     let agent = t.agent(ws, id).ok_or_else(gone)?;
     if !agent.is_direct() {

@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::core::Effect;
-use super::directory::{Id, Observer, digest};
-use super::http::{Answer, Call, Refusal, invalid, nothing, refuse};
-use super::live::Role;
-use super::record::EngineRecord;
-use super::turn::Turn;
-use super::views;
+use super::call::{Call, HttpAnswer, HttpRefusal, invalid, nothing, refuse};
+use crate::engine::directory::Observer;
+use crate::engine::event::Effect;
+use crate::engine::id::{Id, digest};
+use crate::engine::live::Role;
+use crate::engine::record::EngineRecord;
+use crate::engine::step::Step;
+use crate::engine::views;
 use crate::time::Wall;
 
 const SCOPES: &[&str] = &[
@@ -26,7 +27,7 @@ const SCOPES: &[&str] = &[
     "reactions:read",
 ];
 
-impl Turn<'_> {
+impl Step<'_> {
     fn observer(&self, ws: Id, id: Id) -> Option<&Observer> {
         self.core.state.workspaces.get(&ws)?.observers.get(&id)
     }
@@ -96,7 +97,7 @@ fn expired(o: &Observer, now: Wall) -> bool {
     end.is_some_and(|end| end.as_millis() <= u128::from(now.0))
 }
 
-fn scopes(call: &Call<'_>) -> Result<Vec<String>, Refusal> {
+fn scopes(call: &Call<'_>) -> Result<Vec<String>, HttpRefusal> {
     let scopes = call.texts("scopes")?;
     match scopes.iter().find(|s| !SCOPES.contains(&s.as_str())) {
         Some(unknown) => Err(invalid(format!("Unknown scope \"{unknown}\""))),
@@ -105,7 +106,7 @@ fn scopes(call: &Call<'_>) -> Result<Vec<String>, Refusal> {
     }
 }
 
-fn expiry(call: &Call<'_>) -> Result<Option<String>, Refusal> {
+fn expiry(call: &Call<'_>) -> Result<Option<String>, HttpRefusal> {
     let at = call.text("expires_at")?;
     if let Some(at) = at
         && humantime::parse_rfc3339(at).is_err()
@@ -117,7 +118,7 @@ fn expiry(call: &Call<'_>) -> Result<Option<String>, Refusal> {
     Ok(at.map(str::to_owned))
 }
 
-fn check_name(t: &Turn<'_>, ws: Id, name: &str, own: Option<Id>) -> Result<(), Refusal> {
+fn check_name(t: &Step<'_>, ws: Id, name: &str, own: Option<Id>) -> Result<(), HttpRefusal> {
     let taken = t
         .ws(ws)?
         .observers
@@ -133,7 +134,7 @@ fn check_name(t: &Turn<'_>, ws: Id, name: &str, own: Option<Id>) -> Result<(), R
     Ok(())
 }
 
-fn find(t: &Turn<'_>, call: &Call<'_>) -> Result<Observer, Refusal> {
+fn find(t: &Step<'_>, call: &Call<'_>) -> Result<Observer, HttpRefusal> {
     call.at[0]
         .parse()
         .ok()
@@ -142,7 +143,7 @@ fn find(t: &Turn<'_>, call: &Call<'_>) -> Result<Observer, Refusal> {
         .ok_or_else(|| refuse(404, "observer_token_not_found", "Observer token not found"))
 }
 
-pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn create(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let name = call.need("name")?;
     check_name(t, ws, name, None)?;
@@ -166,16 +167,16 @@ pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((201, data))
 }
 
-pub fn list(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn list(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let observers = &t.ws(call.ws())?.observers;
     Ok((200, observers.values().map(views::observer).collect()))
 }
 
-pub fn get(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn get(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     Ok((200, views::observer(&find(t, call)?)))
 }
 
-pub fn update(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn update(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let mut o = find(t, call)?;
     if let Some(name) = call.text("name")? {
@@ -203,7 +204,7 @@ pub fn update(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, view))
 }
 
-pub fn revoke(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn revoke(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let mut o = find(t, call)?;
     o.revoked_at = Some(t.now.wall);
@@ -213,7 +214,7 @@ pub fn revoke(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     nothing()
 }
 
-pub fn rotate(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn rotate(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let mut o = find(t, call)?;
     if o.revoked_at.is_some() {

@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::core::Effect;
-use super::directory::{Id, Owner, digest};
-use super::http::{Answer, Call, invalid, nothing, refuse};
-use super::record::EngineRecord;
-use super::turn::Turn;
+use super::call::{Call, HttpAnswer, invalid, nothing, refuse};
+use crate::engine::directory::Owner;
+use crate::engine::event::Effect;
+use crate::engine::id::{Id, digest};
+use crate::engine::record::EngineRecord;
+use crate::engine::step::Step;
 
-impl Turn<'_> {
+impl Step<'_> {
     fn make_workspace(&mut self, name: &str, key_hash: String) -> Id {
         let (id, general) = (self.fresh_id(), self.fresh_id());
         self.record(EngineRecord::WorkspaceCreated {
@@ -37,7 +38,7 @@ impl Turn<'_> {
     }
 }
 
-pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn create(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let name = call.need("name")?.trim();
     if name.is_empty() {
         return Err(invalid("\"name\" is required"));
@@ -84,7 +85,7 @@ pub fn create(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((201, data))
 }
 
-pub fn by_name(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn by_name(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let name = call.at[0];
     let w = t.core.state.workspace_named(name).ok_or_else(|| {
         refuse(
@@ -97,7 +98,7 @@ pub fn by_name(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, data))
 }
 
-fn view(t: &Turn<'_>, ws: Id) -> Answer {
+fn view(t: &Step<'_>, ws: Id) -> HttpAnswer {
     let w = t.ws(ws)?;
     let data = json!({
         "id": w.id.to_string(),
@@ -111,11 +112,11 @@ fn view(t: &Turn<'_>, ws: Id) -> Answer {
     Ok((200, data))
 }
 
-pub fn get(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn get(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     view(t, call.ws())
 }
 
-pub fn update(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn update(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     let name = call.text("name")?.map(str::to_owned);
     if let Some(name) = &name
@@ -145,7 +146,7 @@ pub fn update(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     view(t, ws)
 }
 
-pub fn delete(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn delete(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let ws = call.ws();
     t.record(EngineRecord::WorkspaceDeleted { ws });
     for conn in t.core.live.drop_workspace(ws) {

@@ -3,14 +3,15 @@
 
 use serde_json::{Value, json};
 
-use super::directory::ChannelKind;
-use super::http::{Answer, Call, refuse};
-use super::http_agents::gone;
-use super::http_dm::unread;
-use super::record::EngineRecord;
-use super::turn::Turn;
+use super::agents::gone;
+use super::call::{Call, HttpAnswer, refuse};
+use super::dm::unread;
+use crate::engine::directory::{Channel, ChannelKind};
+use crate::engine::mailbox::Mailbox;
+use crate::engine::record::EngineRecord;
+use crate::engine::step::Step;
 
-pub fn deliveries(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn deliveries(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let me = w.agents.get(&call.agent()?).ok_or_else(gone)?;
     let wanted = call.query("status");
@@ -19,7 +20,7 @@ pub fn deliveries(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
         .mailboxes
         .get(&me.id)
         .into_iter()
-        .flat_map(super::mailbox::Mailbox::rows)
+        .flat_map(Mailbox::rows)
         .map(|row| t.core.delivery_view(w, me, row))
         .filter(|v| wanted.is_none_or(|s| v["status"] == s))
         .take(call.limit(50, 200))
@@ -29,7 +30,7 @@ pub fn deliveries(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
 
 /// Mail that lies here because the agent is on no node that is connected, with `all=true` also what nodes have and have not
 /// acknowledged; no part of the upstream API.
-pub fn waiting(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn waiting(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let (wanted, all) = (call.query("agent"), call.query("all") == Some("true"));
     let mut rows = Vec::new();
@@ -37,7 +38,7 @@ pub fn waiting(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
         let meant = wanted.is_none_or(|name| agent.name == name);
         if meant && (all || !t.is_in_hand(w.id, agent.id)) {
             let mailbox = w.mailboxes.get(&agent.id);
-            let mail = mailbox.into_iter().flat_map(super::mailbox::Mailbox::rows);
+            let mail = mailbox.into_iter().flat_map(Mailbox::rows);
             rows.extend(mail.filter_map(|row| t.waiting_view(w, agent, row)));
         }
     }
@@ -46,7 +47,7 @@ pub fn waiting(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
 }
 
 /// Acknowledges or fails one delivery: either way it is not sent again.
-pub fn close(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn close(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, me) = (call.ws(), call.agent()?);
     let w = t.ws(ws)?;
     let agent = w.agents.get(&me).ok_or_else(gone)?;
@@ -76,7 +77,7 @@ pub fn close(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
     Ok((200, data))
 }
 
-pub fn inbox(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
+pub fn inbox(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let me = w.agents.get(&call.agent()?).ok_or_else(gone)?;
     let limit = call.limit(20, 100);
@@ -104,11 +105,7 @@ pub fn inbox(t: &mut Turn<'_>, call: &Call<'_>) -> Answer {
             })),
         }));
     }
-    let name_of = |channel| {
-        w.channels
-            .get(&channel)
-            .map(|c: &super::directory::Channel| c.name.clone())
-    };
+    let name_of = |channel| w.channels.get(&channel).map(|c: &Channel| c.name.clone());
     let mentions: Vec<Value> = w
         .history
         .newest_first()

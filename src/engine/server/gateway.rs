@@ -8,13 +8,13 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use serde_json::{Map, Value};
 use tungstenite::Message;
 
-use super::known::Known;
-use super::weather::Weather;
-use super::{Inbound, QUEUE, REPORT, Timed, Word};
-use crate::engine::core::SocketKind;
-use crate::engine::http::{HttpCall, refusal_body};
+use super::faults::NetworkFaults;
+use super::known::KnownTokens;
+use super::{EngineInbound, QUEUE, REPORT, Timed, Word};
+use crate::engine::event::SocketKind;
+use crate::engine::faults::{Orders, ROUTE, Traffic};
+use crate::engine::http::call::{HttpCall, refusal_body};
 use crate::engine::live::ConnId;
-use crate::engine::trouble::{self, Orders, Traffic};
 use crate::net::callers::check_caller;
 use crate::net::server::Handler;
 use crate::net::{HandlerOutcome, Request, Response, Socket, WebSocketLink};
@@ -22,11 +22,11 @@ use crate::sys::{clock, entropy, wake};
 use crate::time::Mono;
 
 /// What the HTTP server calls, on each connection's own thread.
-pub struct Door {
-    pub inbox: Sender<Inbound>,
-    pub weather: Arc<Weather>,
+pub struct Gateway {
+    pub inbox: Sender<EngineInbound>,
+    pub faults: Arc<NetworkFaults>,
     /// Whom the core believed.
-    pub known: Known,
+    pub known: KnownTokens,
     /// It listens on loopback, where the programs of this machine are, and the pages that they show.
     pub local: bool,
 }
@@ -34,12 +34,12 @@ pub struct Door {
 /// Tells the core that a connection is over, however that came about.
 struct Leave {
     conn: ConnId,
-    inbox: Sender<Inbound>,
+    inbox: Sender<EngineInbound>,
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        let _ = self.inbox.send(Inbound::Closed { conn: self.conn });
+        let _ = self.inbox.send(EngineInbound::Closed { conn: self.conn });
     }
 }
 
@@ -55,7 +55,7 @@ fn respond(status: u16, body: Option<Value>) -> HandlerOutcome {
     })
 }
 
-impl Handler for Door {
+impl Handler for Gateway {
     fn refuse(&self, status: u16, code: &'static str, message: &str) -> Response {
         Response::json(status, &refusal_body(code, message))
     }
@@ -79,11 +79,11 @@ impl Handler for Door {
                 let body = refusal_body("upgrade_required", "This route is a WebSocket");
                 HandlerOutcome::Respond(Response::json(426, &body))
             }
-            None if path == [trouble::ROUTE] => self.order(request, segments),
+            None if path == [ROUTE] => self.order(request, segments),
             None => {
-                self.weather.hold(Traffic::Http);
+                self.faults.hold(Traffic::Http);
                 let answer = self.call(request, segments);
-                self.weather.linger();
+                self.faults.linger();
                 answer
             }
         }
@@ -100,15 +100,15 @@ fn token(request: &Request) -> Option<&str> {
     query.or_else(|| request.bearer())
 }
 
-impl Door {
-    /// Takes orders for trouble, if this engine does; whatever the weather.
+impl Gateway {
+    /// Takes orders for faults, if this engine does; whatever faults there are.
     fn order(&self, request: Request, segments: Vec<String>) -> HandlerOutcome {
         let orders = body(&request).and_then(|body| Orders::read(&body).ok());
         let answer = self.call(request, segments);
         if let (HandlerOutcome::Respond(response), Some(orders)) = (&answer, orders)
             && response.status == 200
         {
-            self.weather.obey(&orders);
+            self.faults.obey(&orders);
         }
         answer
     }
@@ -132,7 +132,7 @@ impl Door {
             query: request.query,
         };
         let (reply, answer) = bounded(1);
-        let asked = Inbound::Http {
+        let asked = EngineInbound::Http {
             call,
             proof,
             entropy,
@@ -158,19 +158,19 @@ impl Door {
         }
     }
 
-    fn ask<T>(&self, inbound: Inbound, answer: &Receiver<T>) -> Option<T> {
+    fn ask<T>(&self, inbound: EngineInbound, answer: &Receiver<T>) -> Option<T> {
         self.inbox.send(inbound).ok()?;
         answer.recv().ok()
     }
 
     fn open(&self, request: &Request, kind: SocketKind) -> HandlerOutcome {
-        self.weather.hold(Traffic::Http);
+        self.faults.hold(Traffic::Http);
         let token = token(request).map(str::to_owned);
         let Ok((queue, words)) = wake::mailbox(QUEUE) else {
             return stopping();
         };
         let (reply, answer) = bounded(1);
-        let asked = Inbound::Socket {
+        let asked = EngineInbound::Socket {
             kind,
             token: token.clone(),
             queue,
@@ -190,14 +190,14 @@ impl Door {
             Some(Err((status, body))) => return respond(status, body),
             None => return stopping(),
         };
-        self.weather.linger();
-        let weather = self.weather.clone();
+        self.faults.linger();
+        let faults = self.faults.clone();
         let leave = Leave {
             conn,
             inbox: self.inbox.clone(),
         };
         HandlerOutcome::Upgrade(Box::new(move |socket: Socket| {
-            if let Err(why) = serve(WebSocketLink::new(socket), &leave, &words, &weather) {
+            if let Err(why) = serve(WebSocketLink::new(socket), &leave, &words, &faults) {
                 log::debug!("embedded engine: connection {conn} ended: {why}");
             }
         }))
@@ -226,12 +226,12 @@ fn serve(
     mut link: WebSocketLink<TcpStream>,
     leave: &Leave,
     words: &wake::Receiver<Timed>,
-    weather: &Weather,
+    faults: &NetworkFaults,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut written = 0;
     let mut late: Option<(Mono, Word)> = None;
     loop {
-        weather.hold(Traffic::Sockets);
+        faults.hold(Traffic::Sockets);
         words.clear();
         // What the socket does not take stays in the queue, where it is counted.
         while !link.has_unsent() {
@@ -263,11 +263,11 @@ fn serve(
         if written >= REPORT && !link.has_unsent() {
             let frames = std::mem::take(&mut written);
             let conn = leave.conn;
-            leave.inbox.send(Inbound::Drained { conn, frames })?;
+            leave.inbox.send(EngineInbound::Drained { conn, frames })?;
         }
         while let Some(message) = link.next()? {
             if let Message::Text(text) = message {
-                let frame = Inbound::Frame {
+                let frame = EngineInbound::Frame {
                     conn: leave.conn,
                     text: text.as_str().to_owned(),
                     entropy: entropy::bytes()?,

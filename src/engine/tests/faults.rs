@@ -1,15 +1,15 @@
-//! Trouble on order, as clients meet it.
+//! Faults on order, as clients meet it.
 
 use serde_json::{Value, json};
 
 use super::{KEY, World};
-use crate::engine::behaviour::Age;
-use crate::engine::core::{Event, SocketKind};
-use crate::engine::trouble::NO_GOODBYE;
+use crate::engine::behaviour::UpstreamVersion;
+use crate::engine::event::{Event, SocketKind};
+use crate::engine::faults::NO_GOODBYE;
 
 /// A workspace with the node `box` connected, and its token.
 fn with_box() -> (World, String, u64) {
-    let mut w = World::of(Age::V6_0);
+    let mut w = World::of(UpstreamVersion::V6_0);
     let token = w.node("node_1", "box");
     let conn = w.broker(&token, "node_1", "box", &[]);
     (w, token, conn)

@@ -1,5 +1,9 @@
 //! Agents in real terminals: what is typed into them arrives, byte for byte, and what becomes of them is told.
 
+mod readers;
+
+mod life;
+
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -374,130 +378,6 @@ fn a_terminal_that_drops_carriage_returns_gets_another_enter() {
 const SET_UP: &str = "python3 -c 'import tty; tty.setraw(0)'; printf '> '";
 
 #[test]
-fn a_message_for_a_launcher_waits_until_it_has_become_its_program() {
-    let folder = Folder::new();
-    let (got, go) = (folder.file("got"), folder.file("go"));
-    let mut agent = Agent::sh(&format!(
-        "while ! [ -e {go} ]; do sleep 0.02; done; {SET_UP}; exec tee {got}"
-    ));
-    agent.inject("d1", "hello there");
-    // Longer than any silence that would count as readiness.
-    let early = agent.reports.recv_timeout(Duration::from_millis(1500));
-    assert!(
-        matches!(early, Ok(AgentReport::Started { .. })),
-        "{early:?}"
-    );
-    let early = agent.reports.recv_timeout(Duration::from_millis(1500));
-    assert!(early.is_err(), "{early:?}");
-    std::fs::write(&go, "").expect("file");
-    assert_eq!(agent.landed("d1"), Proof::Echo);
-    agent.stop();
-    assert_eq!(
-        std::fs::read_to_string(&got).expect("file"),
-        "hello there\r"
-    );
-}
-
-#[test]
-fn what_a_program_throws_away_when_it_comes_up_is_typed_again() {
-    let folder = Folder::new();
-    let (got, go) = (folder.file("got"), folder.file("go"));
-    let mut agent = Agent::sh(&format!(
-        "echo '->pty:ready'; while ! [ -e {go} ]; do sleep 0.02; done; {SET_UP}; exec tee {got}"
-    ));
-    agent.ready();
-    agent.inject("d1", "hello there");
-    agent.until(|r| matches!(r, AgentReport::Typed(_)).then_some(()));
-    std::fs::write(&go, "").expect("file");
-    let why = agent.held_back();
-    assert!(why.contains("typed again"), "{why}");
-    assert_eq!(agent.landed("d1"), Proof::Echo);
-    agent.stop();
-    assert_eq!(
-        std::fs::read_to_string(&got).expect("file"),
-        "hello there\r"
-    );
-}
-
-#[test]
-fn a_program_that_waits_for_a_line_in_whatever_way_is_ready() {
-    let select = "import select,sys\nselect.select([0],[],[])\nprint(sys.stdin.readline())";
-    let poll = "import select,sys\np=select.poll()\np.register(0,select.POLLIN)\np.poll()\nprint(sys.stdin.readline())";
-    let epoll = "import select,sys\np=select.epoll()\np.register(0,select.EPOLLIN)\np.poll()\nprint(sys.stdin.readline())";
-    let thread = "import threading\nthreading.Thread(target=lambda: print(input())).start()";
-    let other = "tty=open('/dev/tty')\nprint(tty.readline())";
-    let all: [&[&str]; 8] = [
-        &["cat"],
-        &["sh", "-c", "sleep 0.7; cat"],
-        &["sh", "-c", "while read line; do echo \"$line\"; done"],
-        &["python3", "-c", select],
-        &["python3", "-c", poll],
-        &["python3", "-c", epoll],
-        &["python3", "-c", thread],
-        &["python3", "-c", other],
-    ];
-    for argv in all {
-        let mut agent = Agent::start(spec(argv));
-        let evidence = agent.ready();
-        assert!(!evidence.contains("passed"), "{argv:?}: {evidence}");
-        agent.inject("d1", "hello there");
-        assert_eq!(agent.landed("d1"), Proof::Echo, "{argv:?}");
-    }
-}
-
-#[test]
-fn a_password_prompt_gets_a_persons_keys_and_no_message() {
-    let folder = Folder::new();
-    let (got, word) = (folder.file("got"), folder.file("word"));
-    let mut agent = Agent::sh(&format!(
-        "stty -echo; printf '\\033[s->pty:ready\\033[2K\\rPassword: '; read word; echo \"$word\" > {word}; \
-         stty echo; echo; echo welcome; exec cat > {got}"
-    ));
-    agent.ready();
-    agent.inject("d1", "hello there");
-    let why = agent.held_back();
-    assert!(why.contains("password"), "{why}");
-    agent.press(b"secret\r").expect("typed");
-    agent.landed("d1");
-    agent.press(b"\x04").expect("typed");
-    agent.exited();
-    assert_eq!(std::fs::read_to_string(&word).expect("file"), "secret\n");
-    assert_eq!(
-        std::fs::read_to_string(&got).expect("file"),
-        "hello there\n"
-    );
-}
-
-#[test]
-fn a_pager_in_front_of_a_shell_gets_no_message_and_the_shell_gets_it_afterwards() {
-    let folder = Folder::new();
-    let key = folder.file("key");
-    let pager = script(
-        &folder.0,
-        "pager",
-        &format!(
-            "stty raw -echo; printf '\\033[?1049h'; touch up; dd bs=1 count=1 of={key} 2>/dev/null; stty sane; printf '\\033[?1049l'"
-        ),
-    );
-    let mut shell = spec(&["bash", "--norc", "-i"]);
-    shell.cwd = Some(folder.0.to_str().expect("text").to_owned());
-    let mut agent = Agent::start(shell);
-    agent.ready();
-    agent.press(format!("{pager}\r").as_bytes()).expect("typed");
-    until("the pager", || folder.0.join("up").exists().then_some(()));
-    agent.inject("d1", "echo hello > heard");
-    let why = agent.held_back();
-    assert!(why.contains("reads each key"), "{why}");
-    agent.press(b"q").expect("typed");
-    assert_ne!(agent.landed("d1"), Proof::None);
-    until("the shell", || {
-        folder.0.join("heard").exists().then_some(())
-    });
-    assert_eq!(std::fs::read_to_string(&key).expect("file"), "q");
-    agent.stop();
-}
-
-#[test]
 fn a_composer_with_bracketed_paste_gets_marks_and_a_separate_enter() {
     let folder = Folder::new();
     let got = folder.file("got");
@@ -554,183 +434,6 @@ fn terminal_queries_are_answered() {
     ));
     assert_eq!(agent.exited().code, Some(0));
     assert_eq!(std::fs::read(&got).expect("file"), b"\x1b[1;3R");
-}
-
-#[test]
-fn a_program_that_does_not_exist_is_named() {
-    let mut agent = Agent::start(spec(&["frobnicate", "--now"]));
-    assert_eq!(
-        agent.refused(),
-        r#"cannot start "frobnicate": no such program in PATH"#
-    );
-    assert!(agent.handle.join_within(PATIENCE));
-    let mut agent = Agent::start(spec(&["/etc/passwd"]));
-    assert_eq!(
-        agent.refused(),
-        r#"cannot start "/etc/passwd": it is not an executable file"#
-    );
-    let mut agent = Agent::start(spec(&[]));
-    assert_eq!(agent.refused(), "cannot start agent: the command is empty");
-}
-
-#[test]
-fn a_directory_that_does_not_exist_is_named() {
-    let mut missing = spec(&["cat"]);
-    missing.cwd = Some("/nope".into());
-    let mut agent = Agent::start(missing);
-    assert_eq!(
-        agent.refused(),
-        r#"cannot start agent: directory "/nope" does not exist"#
-    );
-}
-
-/// N12: with its token an agent is told that it has no need to register; without one it is not.
-#[test]
-fn an_agent_runs_in_its_directory_with_its_environment() {
-    let folder = Folder::new();
-    let mut wanted = spec(&[
-        "sh",
-        "-c",
-        "{ pwd; echo $PWD $RELAY_AGENT_NAME $RELAY_AGENT_TOKEN $RELAY_SKIP_BOOTSTRAP $EXTRA $TERM $COLUMNS; stty size; ls /proc/self/fd | tr '\\n' ' '; } > out",
-    ]);
-    wanted.cwd = Some(folder.0.to_str().expect("text").to_owned());
-    wanted.env.insert("EXTRA".into(), "more".into());
-    wanted.token = Some(relay_broker::msg::Secret::new("at_live_x"));
-    let mut agent = Agent::start(wanted);
-    assert_eq!(agent.exited().code, Some(0));
-    let dir = std::fs::canonicalize(&folder.0).expect("folder");
-    let dir = dir.display();
-    let out = std::fs::read_to_string(folder.0.join("out")).expect("file");
-    assert_eq!(
-        out,
-        format!("{dir}\n{dir} w1 at_live_x 1 more xterm-256color\n40 120\n0 1 2 3 ")
-    );
-}
-
-#[test]
-fn the_end_of_an_agent_is_told_with_code_or_signal() {
-    let mut agent = Agent::sh("exit 7");
-    assert_eq!(agent.exited().code, Some(7));
-    assert!(matches!(agent.seen[0], AgentReport::Started { .. }));
-    let mut agent = Agent::sh("kill -9 $$");
-    assert_eq!(agent.exited().signal, Some(9));
-}
-
-#[test]
-fn the_last_words_of_an_agent_are_heard_before_its_end() {
-    let (tx, reports) = crossbeam_channel::unbounded();
-    let events: Arc<Topic<Arc<str>>> = Arc::new(Topic::new(0));
-    let heard = events.subscribe(None).expect("descriptors");
-    let marks = Scratch::new();
-    let _agent = agent::start(
-        Run(1),
-        spec(&["sh", "-c", "i=0; while [ $i -lt 500 ]; do echo some more words 漢字 $i; i=$((i+1)); done; echo the end"]),
-        grounds(marks.path(), &Profiles::default()),
-        reaper(),
-        Box::new(move |report| drop(tx.send(report))),
-        events,
-    )
-    .expect("thread");
-    let mut text = String::new();
-    until("the end", || {
-        let ended = matches!(reports.try_recv(), Ok(AgentReport::Exited(_)));
-        // Read as it comes: who lets too much wait is cut off.
-        while let Ok(event) = heard.items.try_recv() {
-            let event: serde_json::Value = serde_json::from_str(&event).expect("JSON");
-            assert_eq!(event["kind"], "worker_stream");
-            text += event["chunk"].as_str().expect("text");
-            assert!(event.get("seq").is_none());
-        }
-        ended.then_some(())
-    });
-    assert!(text.ends_with("漢字 499\r\nthe end\r\n"), "{text:?}");
-    assert!(!text.contains('\u{fffd}'));
-}
-
-#[test]
-fn release_ends_a_process_group_that_ignores_a_hang_up() {
-    let folder = Folder::new();
-    let pids = folder.file("pids");
-    let mut agent = Agent::sh(&format!(
-        "trap '' HUP TERM; set -m; sleep 1000 & echo $! $$ > {pids}; echo '->pty:ready'; while :; do wait; done"
-    ));
-    agent.ready();
-    agent.command(AgentCommand::Stop {
-        grace: Duration::from_millis(50),
-    });
-    assert_eq!(agent.exited().signal, Some(9));
-    for pid in std::fs::read_to_string(&pids)
-        .expect("file")
-        .split_whitespace()
-    {
-        gone(pid);
-    }
-}
-
-#[test]
-fn a_grandchild_that_keeps_the_terminal_does_not_hold_up_the_end() {
-    let folder = Folder::new();
-    let pid = folder.file("pid");
-    let mut agent = Agent::sh(&format!(
-        "trap '' HUP; setsid sh -c 'echo $$ > {pid}; exec yes' & while ! [ -s {pid} ]; do sleep 0.01; done; exit 3"
-    ));
-    let began = Instant::now();
-    assert_eq!(agent.exited().code, Some(3));
-    assert!(began.elapsed() < Duration::from_secs(10));
-    assert!(agent.handle.join_within(PATIENCE));
-    // It dies of its terminal, now that nobody holds the other side.
-    gone(std::fs::read_to_string(&pid).expect("file").trim());
-}
-
-/// Waits until no process of that number runs; a zombie does not run.
-fn gone(pid: &str) {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-            Err(_) => return,
-            Ok(stat) if stat.contains(") Z ") => return,
-            Ok(stat) => assert!(Instant::now() < end, "still there: {stat}"),
-        }
-        std::thread::yield_now();
-    }
-}
-
-#[test]
-fn a_persons_keys_and_the_size_of_the_terminal_get_through() {
-    let folder = Folder::new();
-    let got = folder.file("got");
-    let mut agent = Agent::sh(&format!(
-        "trap 'stty size > {got}; exit 0' WINCH; echo '->pty:ready'; while :; do read line; echo \"<$line>\"; done"
-    ));
-    agent.ready();
-    let heard = agent.line.output.subscribe(None).expect("descriptors");
-    assert_eq!(agent.press(b"hello\r"), Ok(6));
-    let mut text = Vec::new();
-    let end = Instant::now() + PATIENCE;
-    while !String::from_utf8_lossy(&text).contains("<hello>") {
-        assert!(Instant::now() < end);
-        wait_readable(&heard.items);
-        heard.items.clear();
-        while let Ok(chunk) = heard.items.try_recv() {
-            text.extend_from_slice(&chunk.bytes);
-        }
-    }
-    agent
-        .line
-        .input
-        .send(AgentInput::Resize(Size { rows: 33, cols: 77 }))
-        .expect("alive");
-    assert_eq!(agent.exited().code, Some(0));
-    assert_eq!(std::fs::read_to_string(&got).expect("file"), "33 77\n");
-}
-
-fn wait_readable(fd: &impl AsFd) {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let wait = Timespec {
-        tv_sec: 1,
-        tv_nsec: 0,
-    };
-    let _ = poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&wait));
 }
 
 /// By hand: `cargo test --release -- --ignored --nocapture figures`.
@@ -795,4 +498,13 @@ fn own_cpu() -> Duration {
         time.tv_sec.unsigned_abs(),
         u32::try_from(time.tv_nsec).expect("below a second"),
     )
+}
+
+fn wait_readable(fd: &impl AsFd) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let wait = Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    };
+    let _ = poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&wait));
 }

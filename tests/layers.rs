@@ -391,6 +391,7 @@ fn every_file_keeps_to_its_layer() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn the_check_finds_what_is_wrong_and_says_where() {
     let cases = [
         (

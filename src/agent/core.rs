@@ -18,38 +18,13 @@ use crate::agent::profile::{Profile, Source};
 use crate::agent::prompt::{self, Focus};
 use crate::agent::proof::MessageHead;
 use crate::agent::ready::{Judgement, ReadyWatch, Sight};
+use crate::agent::tty_state::{Front, TtyState};
 use crate::ids::DeliveryId;
 use crate::machine::{Machine, Out};
 use crate::msg::{AgentCommand, AgentReport, AgentSpec, How, Injection, Size};
 use crate::screen::{Screen, Told};
 use crate::time::{Mono, Now, soonest};
 use crate::wire::event::Proof;
-
-/// What can be learnt about a terminal by asking the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TtyState {
-    /// ICANON: the kernel collects lines.
-    pub line_mode: bool,
-    /// ECHO: the kernel shows what is typed.
-    pub echo: bool,
-    /// The byte that the program reads as Enter; `None` where the settings leave none (IGNCR with INLCR).
-    pub enter: Option<u8>,
-    /// Whether something typed waits to be read; `None` where that cannot be known.
-    pub unread: Option<bool>,
-    /// Who has the terminal.
-    pub front: Front,
-}
-
-/// Which process group has the terminal: reads from it, and gets what its keys signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Front {
-    /// The program's own.
-    Own,
-    /// Another: a shell gives each of its jobs one.
-    Other(i32),
-    /// The kernel does not say.
-    Unknown,
-}
 
 /// What can happen to an agent.
 #[derive(Debug)]

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use crate::agent::core::TtyState;
 use crate::agent::dialog;
 use crate::agent::keys::HumanInput;
 use crate::agent::profile::Profile;
 use crate::agent::prompt::{self, Focus};
+use crate::agent::tty_state::TtyState;
 use crate::agent::verify::plain;
 use crate::screen::Screen;
 use crate::time::{Mono, soonest};
@@ -239,8 +239,8 @@ fn asks(screen: &Screen) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::core::Front;
     use crate::agent::profiles::Profiles;
+    use crate::agent::tty_state::Front;
     use crate::msg::Size;
 
     const RAW: TtyState = TtyState {

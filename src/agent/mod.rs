@@ -23,6 +23,7 @@ mod ready;
 pub mod repl;
 pub mod running;
 mod transcript;
+pub mod tty_state;
 mod utf8;
 mod verify;
 

@@ -13,7 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::termios::{InputModes, LocalModes, Winsize, tcgetattr, tcgetpgrp, tcsetwinsize};
 
-use crate::agent::core::{Ending, Front, TtyState};
+use crate::agent::core::Ending;
+use crate::agent::tty_state::{Front, TtyState};
 use crate::agent::{exec, running};
 use crate::msg::{AgentReport, AgentSpec, Size};
 use crate::sys::{entropy, limits, proc, reading, session};

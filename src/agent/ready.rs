@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::agent::core::TtyState;
 use crate::agent::profile::Profile;
+use crate::agent::tty_state::TtyState;
 use crate::screen::Modes;
 use crate::time::Mono;
 
@@ -218,9 +218,9 @@ fn has_marker(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::core::Front;
     use crate::agent::profile::GENERIC;
     use crate::agent::profiles::Profiles;
+    use crate::agent::tty_state::Front;
 
     const RAW: Option<TtyState> = Some(TtyState {
         line_mode: false,

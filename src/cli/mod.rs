@@ -8,6 +8,7 @@ mod demo;
 mod demo_agent;
 mod demo_life;
 mod demo_show;
+mod demo_stage;
 mod events;
 mod failure;
 mod find;

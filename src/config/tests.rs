@@ -1,6 +1,7 @@
 //! What flags and variables come to, with a made-up environment.
 
 use super::*;
+use std::ffi::OsString;
 
 fn env(pairs: &[(&'static str, &str)]) -> Env {
     let pairs: Vec<(&str, OsString)> = pairs.iter().map(|(k, v)| (*k, v.into())).collect();

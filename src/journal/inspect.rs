@@ -8,8 +8,8 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use super::date;
+use super::opening::OpenError;
 use super::scan::{JournalFile, counts, damaged, decode, empty, missing, read_all};
-use super::writer::OpenError;
 use crate::sys::disk::{self, Disk, RealDisk};
 use crate::time::Wall;
 

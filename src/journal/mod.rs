@@ -2,8 +2,8 @@
 //! in it, and never loses, changes or invents a record silently. One thread owns a [`Journal`]; [`Lock`] keeps other
 //! processes out of its folder.
 //!
-//! `frame` is the text, `recover` the pure part of opening, `found` what is in a folder, `log` the files, `look` a look
-//! at them from outside, `lock` the lock.
+//! `frame` is the text, `recover` the pure part of opening, `scan` what is in a folder, `writer` the files,
+//! `opening` what opening them comes to, `inspect` a look at them from outside, `lock` the lock.
 
 mod date;
 #[cfg(test)]
@@ -11,6 +11,7 @@ mod fake_disk;
 mod frame;
 mod inspect;
 mod lock;
+mod opening;
 mod recover;
 mod scan;
 #[cfg(test)]
@@ -19,7 +20,8 @@ mod writer;
 
 pub use inspect::{Entry, JournalVerdict, Look};
 pub use lock::{Lock, LockError};
-pub use writer::{Damage, Emptied, Journal, OpenError, Opened, Options, Recovery};
+pub use opening::{Damage, Emptied, OpenError, Recovery};
+pub use writer::{Journal, Opened, Options};
 
 /// The version of the format this program writes, and the only one it reads.
 pub const VERSION: u64 = 1;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use super::date;
+use super::opening::OpenError;
 use super::recover::{Examined, Unreadable, examine};
-use super::writer::OpenError;
 use crate::time::Wall;
 
 /// A file found.

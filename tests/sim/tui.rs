@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use relay_broker::agent::core::{Front, TtyState};
+use relay_broker::agent::tty_state::{Front, TtyState};
 use relay_broker::msg::How;
 use relay_broker::prng::Prng;
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::agent::core::{AgentCore, Effect, Event, Front, TtyState};
+use crate::agent::core::{AgentCore, Effect, Event};
 use crate::agent::profiles::Profiles;
+use crate::agent::tty_state::{Front, TtyState};
 use crate::ids::AgentName;
 use crate::machine::{Machine, Out};
 use crate::msg::{AgentReport, AgentSpec, Size, Treatment};

@@ -1,0 +1,124 @@
+use super::*;
+
+fn words(text: &str) -> Result<Cli, Failure> {
+    let words = shell_words::split(text).expect("quotes");
+    parse(std::iter::once("relay-broker".to_owned()).chain(words))
+}
+
+#[test]
+fn the_definitions_agree_with_themselves() {
+    use clap::CommandFactory;
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_explains_itself_with_an_example() {
+    use clap::CommandFactory;
+    let program = Cli::command();
+    let commands = program
+        .get_subcommands()
+        .flat_map(|c| std::iter::once(c).chain(c.get_subcommands()));
+    for command in commands.filter(|c| !c.is_hide_set()) {
+        let help = command.get_after_help().map(ToString::to_string);
+        assert!(
+            help.is_some_and(|text| text.contains("Example: ")),
+            "{} has no example",
+            command.get_name()
+        );
+    }
+}
+
+#[test]
+fn a_command_after_two_dashes_is_left_alone() {
+    let cli = words("spawn ada --task 'be quick' -- sh -c 'echo $1' --json").expect("fine");
+    let Command::Spawn(spawn) = cli.command else {
+        panic!("another command");
+    };
+    assert_eq!(spawn.command, ["sh", "-c", "echo $1", "--json"]);
+    assert!(!spawn.json);
+}
+
+#[test]
+fn the_state_folder_is_understood_on_either_side_of_the_command() {
+    for line in ["--state-dir /s up", "up --state-dir /s"] {
+        let cli = words(line).expect("fine");
+        let Command::Up(flags) = cli.command else {
+            panic!("another command");
+        };
+        assert_eq!(flags.state_dir, Some("/s".into()), "{line}");
+    }
+}
+
+#[test]
+fn the_command_line_of_existing_clients_starts_a_broker() {
+    let cli = words(
+        "init --instance-name shop --channels general,dev --persist --api-port 3889 \
+         --api-bind 127.0.0.1 --state-dir /s",
+    );
+    let Ok(Cli {
+        command: Command::Up(flags),
+        ..
+    }) = cli
+    else {
+        panic!("not understood: {cli:?}");
+    };
+    assert_eq!(flags.name.as_deref(), Some("shop"));
+    assert_eq!(flags.api_port, 3889);
+}
+
+#[test]
+fn a_usage_error_is_one_line_with_a_way_out() {
+    for (line, word) in [
+        ("", "no command given"),
+        (
+            "sned ada hi",
+            "similar subcommand exists: 'send'; see `relay-broker --help`",
+        ),
+        ("relese ada", "exists: 'release'"),
+        ("stpo", "exists: 'stop'"),
+        ("send ada", "see `relay-broker send --help`"),
+        ("journal look", "see `relay-broker journal --help`"),
+        (
+            "journal show --limit x",
+            "see `relay-broker journal show --help`",
+        ),
+        (
+            "spawn ada --taks x -- cat",
+            "see `relay-broker spawn --help`",
+        ),
+        ("send ada", "<TEXT>"),
+        ("up --api-port x", "--api-port"),
+        ("send ada hi --timeout soon", "--timeout"),
+        (
+            "up --workspace-key rk_1 --workspace-key-file f",
+            "--workspace-key-file",
+        ),
+    ] {
+        let failure = words(line).expect_err("refused");
+        assert_eq!(failure.code, 2, "{line}");
+        assert!(failure.text.contains(word), "{line}: {}", failure.text);
+        assert!(!failure.text.contains('\n'), "{line}: {}", failure.text);
+    }
+}
+
+#[test]
+fn nobody_is_led_from_one_word_to_another_that_stops_something() {
+    for line in [
+        "reload ada",
+        "relocate ada",
+        "replace ada",
+        "restart ada",
+        "status-quo",
+    ] {
+        let failure = words(line).expect_err("refused");
+        for stops in ["'release'", "'stop'"] {
+            assert!(!failure.text.contains(stops), "{line}: {}", failure.text);
+        }
+    }
+}
+
+#[test]
+fn asking_for_help_is_no_failure() {
+    assert_eq!(words("up --help").expect_err("shown").code, 0);
+    assert_eq!(words("--version").expect_err("shown").code, 0);
+}

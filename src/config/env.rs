@@ -1,0 +1,151 @@
+//! The environment: variables, and the key files that they name.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::ConfigError;
+
+/// From a variable's name to its value.
+type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
+
+/// The environment, as a function so that tests can make one up.
+pub struct Env(Box<Lookup>);
+
+impl Env {
+    /// The process's own.
+    pub fn process() -> Self {
+        Self(Box::new(|name| std::env::var_os(name)))
+    }
+
+    /// A made-up one.
+    pub fn new(lookup: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static) -> Self {
+        Self(Box::new(lookup))
+    }
+
+    fn raw(&self, name: &str) -> Option<OsString> {
+        (self.0)(name).filter(|value| !value.is_empty())
+    }
+
+    /// The value of `NAME_FILE`'s file (one trailing newline cut), else of `NAME`; empty counts as unset.
+    ///
+    /// # Errors
+    /// When the file cannot be read or the value is not UTF-8.
+    pub fn text(&self, name: &str) -> Result<Option<String>, ConfigError> {
+        let by_file = format!("{name}_FILE");
+        if let Some(path) = self.raw(&by_file) {
+            return read_secret(Path::new(&path), &by_file).map(Some);
+        }
+        self.raw(name)
+            .map(|value| {
+                value
+                    .into_string()
+                    .map_err(|_| ConfigError(format!("{name} is not UTF-8 text; set it again")))
+            })
+            .transpose()
+    }
+
+    /// Who the user is, as the system has told the shell.
+    pub fn user(&self) -> Option<String> {
+        let name = self.raw("USER").or_else(|| self.raw("LOGNAME"));
+        name.and_then(|name| name.into_string().ok())
+    }
+
+    /// The first of several names that is set.
+    pub(super) fn first(
+        &self,
+        names: &[&'static str],
+    ) -> Result<Option<(&'static str, String)>, ConfigError> {
+        for name in names {
+            if let Some(value) = self.text(name)? {
+                return Ok(Some((name, value)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A folder, which need not be UTF-8.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        self.raw(name).map(PathBuf::from)
+    }
+
+    /// Whether colours are unwelcome: `NO_COLOR` is set, or the terminal is a dumb one.
+    pub fn no_color(&self) -> bool {
+        self.raw("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || self.raw("TERM").is_some_and(|term| term == "dumb")
+    }
+
+    /// `RUST_LOG`, when it is text.
+    pub fn log_filter(&self) -> Option<String> {
+        self.raw("RUST_LOG")
+            .and_then(|text| text.into_string().ok())
+    }
+
+    /// The faults a crash test asks for (`RELAY_BROKER_FAULTS`); unknown to a release build.
+    #[cfg(debug_assertions)]
+    pub fn faults(&self) -> Option<String> {
+        self.raw("RELAY_BROKER_FAULTS")
+            .and_then(|text| text.into_string().ok())
+    }
+
+    /// Where temporary folders go.
+    pub fn temp_dir(&self) -> PathBuf {
+        self.path("TMPDIR").unwrap_or_else(|| "/tmp".into())
+    }
+
+    /// `RELAY_BROKER_STATE_DIR`.
+    pub fn state_dir(&self) -> Option<PathBuf> {
+        self.path("RELAY_BROKER_STATE_DIR")
+    }
+
+    /// The workspace key, from the first of the names that existing clients set.
+    ///
+    /// # Errors
+    /// As [`Env::text`].
+    pub fn workspace_key(&self) -> Result<Option<(&'static str, String)>, ConfigError> {
+        self.first(&[
+            "AGENT_RELAY_WORKSPACE_KEY",
+            "RELAY_WORKSPACE_KEY",
+            "RELAY_API_KEY",
+        ])
+    }
+
+    /// Where the machine seed and the node tokens of this user are kept.
+    pub fn data_dir(&self, state_dir: &Path) -> PathBuf {
+        let base = self
+            .path("XDG_DATA_HOME")
+            .filter(|dir| dir.is_absolute())
+            .or_else(|| Some(self.path("HOME")?.join(".local/share")));
+        base.map_or_else(|| state_dir.to_owned(), |dir| dir.join("agent-relay"))
+    }
+}
+
+/// The text of a file that holds one value. A pipe serves, as shells make them; something endless does not.
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    const MOST: u64 = 64 * 1024;
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    file.take(MOST + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > MOST {
+        true => Err(std::io::Error::other("it is longer than 64 KiB")),
+        false => Ok(text),
+    }
+}
+
+pub(super) fn read_secret(path: &Path, what: &str) -> Result<String, ConfigError> {
+    let text = read_bounded(path).map_err(|e| {
+        ConfigError(format!(
+            "{what} names {}, which cannot be read: {e}",
+            path.display()
+        ))
+    })?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        return Err(ConfigError(format!(
+            "{what} names {}, which is empty; put the value into it",
+            path.display()
+        )));
+    }
+    Ok(text.to_owned())
+}

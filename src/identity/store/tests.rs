@@ -1,0 +1,250 @@
+use super::*;
+use crate::sys::disk::tests::Scratch;
+use std::os::unix::fs::PermissionsExt;
+
+fn scope() -> TokenScope {
+    TokenScope {
+        node_id: NodeId::new("node/../x"),
+        workspace_id: WorkspaceId::new("1901"),
+        base_url: "http://127.0.0.1:1".into(),
+    }
+}
+
+fn enrolled(token: &str) -> Kept {
+    Kept {
+        enrolment: Some(Enrolment {
+            node_id: NodeId::new("node_given"),
+            node_name: "box-1".into(),
+            token: Secret::new(token),
+        }),
+        mint_key: None,
+    }
+}
+
+#[test]
+fn a_machine_has_one_seed_for_good() {
+    let dir = Scratch::new();
+    let seed = super::seed(dir.path()).expect("room");
+    assert!(seed.starts_with("node_") && seed.len() == 37, "{seed}");
+    assert_eq!(super::seed(dir.path()).expect("readable"), seed);
+    let files = std::fs::read_dir(dir.path()).expect("readable").count();
+    assert_eq!(files, 1, "no draft is left");
+}
+
+#[test]
+fn a_seed_that_somebody_else_made_meanwhile_is_everybodys_and_an_empty_one_is_nobodys() {
+    let dir = Scratch::new();
+    let path = dir.path().join("machine-id");
+    std::fs::write(&path, "node_first\n").expect("room");
+    place_once(&path, b"node_second\n").expect("room");
+    assert_eq!(super::seed(dir.path()).expect("readable"), "node_first");
+    std::fs::write(&path, "\n").expect("room");
+    let err = read_seed(&path).expect("readable");
+    assert_eq!(err, None);
+    std::fs::write(&path, "").expect("room");
+    assert!(super::seed(dir.path()).expect("room").starts_with("node_"));
+}
+
+/// N7: a broken seed is an error that names the file, which stays untouched.
+#[test]
+fn a_seed_that_cannot_be_read_is_an_error_that_names_the_file_and_never_a_new_seed() {
+    let dir = Scratch::new();
+    let path = dir.path().join("machine-id");
+    std::fs::write(&path, b"node_\xff\xfe").expect("room");
+    let error = super::seed(dir.path()).expect_err("no text").to_string();
+    assert!(
+        error.contains("machine-id") && error.contains("UTF-8"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(&path).expect("kept"), b"node_\xff\xfe");
+    // A folder in its place stands for every other way of not being readable.
+    std::fs::remove_file(&path).expect("ours");
+    std::fs::create_dir(&path).expect("room");
+    let error = super::seed(dir.path()).expect_err("a folder").to_string();
+    assert!(error.contains("machine-id"), "{error}");
+    assert!(path.is_dir(), "left as it was");
+}
+
+#[test]
+fn the_state_folder_serves_where_the_data_folder_cannot_be_used_and_then_for_good() {
+    let dir = Scratch::new();
+    let (file, state) = (dir.path().join("file"), dir.path().join("state"));
+    create_private_dir(&state).expect("room");
+    std::fs::write(&file, "").expect("room");
+    // As on a full disk: the folder is there, and no file can be made in it.
+    let full = dir.path().join("full");
+    let draft = full.join(format!("{SEED}.{}.new", std::process::id()));
+    create_private_dir(&draft).expect("room");
+    let fresh = dir.path().join("fresh");
+    create_private_dir(&fresh).expect("room");
+    assert_eq!(folder(&full, &fresh).expect("known"), fresh);
+    for none in [file.join("data"), "/proc/data".into()] {
+        assert_eq!(
+            folder(&none, &state).expect("known"),
+            state,
+            "{}",
+            none.display()
+        );
+    }
+    let seed = super::seed(&state).expect("room");
+    let data = dir.path().join("data");
+    assert_eq!(
+        folder(&data, &state).expect("known"),
+        state,
+        "it is known here by now"
+    );
+    assert_eq!(super::seed(&state).expect("readable"), seed);
+}
+
+/// N8: whatever HOME is, as long as the state folder is the same; who removes the seed of today's home starts anew.
+#[test]
+fn the_identity_of_a_state_folder_is_found_under_every_home() {
+    let dir = Scratch::new();
+    let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+    let state = dir.path().join("state");
+    create_private_dir(&state).expect("room");
+    let start = |data: &Path, state: &Path| {
+        let folder = folder(data, state).expect("known");
+        let seed = super::seed(&folder).expect("room");
+        remember(state, &folder, &seed);
+        (folder, seed)
+    };
+    let (at, seed) = start(&one, &state);
+    assert_eq!(at, one);
+    assert_eq!(start(&two, &state), (one.clone(), seed.clone()));
+    assert_eq!(
+        start(&state, &state),
+        (one.clone(), seed.clone()),
+        "no home"
+    );
+    let fresh = dir.path().join("fresh");
+    create_private_dir(&fresh).expect("room");
+    assert_ne!(start(&two, &fresh).1, seed, "another state folder");
+
+    std::fs::remove_file(one.join(SEED)).expect("ours");
+    let (at, other) = start(&one, &state);
+    assert!(at == one && other != seed);
+    std::fs::remove_dir_all(&one).expect("ours");
+    assert_eq!(start(&two, &state), (state.clone(), other.clone()));
+    assert_eq!(start(&one, &state), (state.clone(), other));
+}
+
+/// N7: where the identity is must not be guessed.
+#[test]
+fn a_broken_file_about_the_identity_is_an_error_that_names_it_and_stays_as_it_is() {
+    let dir = Scratch::new();
+    let path = dir.path().join(ORIGIN);
+    std::fs::write(&path, "{\"folder\":").expect("room");
+    let home = dir.path().join("home");
+    let error = folder(&home, dir.path()).expect_err("broken").to_string();
+    assert!(
+        error.contains(ORIGIN) && error.contains("remove it"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(&path).expect("kept"), b"{\"folder\":");
+    assert!(!home.exists(), "nothing was begun");
+}
+
+#[test]
+fn a_data_folder_that_can_be_used_is_used_and_one_that_fails_otherwise_is_an_error() {
+    let dir = Scratch::new();
+    let (data, state) = (dir.path().join("a/data"), dir.path().join("state"));
+    create_private_dir(&state).expect("room");
+    assert_eq!(folder(&data, &state).expect("known"), data);
+    std::fs::remove_file(data.join(SEED)).expect("made at once");
+    std::fs::create_dir(data.join(SEED)).expect("room");
+    assert_eq!(
+        folder(&data, &state).expect("known"),
+        data,
+        "it may have been somebody"
+    );
+    assert!(super::seed(&data).is_err());
+}
+
+/// N2: a token is kept per node id, under a name that no id can lead out of its folder.
+#[test]
+fn a_token_is_found_again_with_the_id_and_name_that_the_engine_gave() {
+    let dir = Scratch::new();
+    keep(dir.path(), &scope(), &enrolled("nt_live_1")).expect("room");
+    assert_eq!(kept(dir.path(), &scope()), enrolled("nt_live_1"));
+}
+
+/// N2: a kept token is good for one node, workspace and base URL.
+#[test]
+fn a_token_is_good_for_its_own_node_workspace_and_engine_only() {
+    let dir = Scratch::new();
+    keep(dir.path(), &scope(), &enrolled("nt_live_1")).expect("room");
+    let others = [
+        TokenScope {
+            workspace_id: WorkspaceId::new("1902"),
+            ..scope()
+        },
+        TokenScope {
+            base_url: "http://127.0.0.1:2".into(),
+            ..scope()
+        },
+        TokenScope {
+            // Another id that is written into the same file name.
+            node_id: NodeId::new("node_.._x"),
+            ..scope()
+        },
+    ];
+    for other in others {
+        assert_eq!(kept(dir.path(), &other), Kept::default(), "{other:?}");
+    }
+}
+
+/// N2: the cache has mode 0600, also where the file was there with another.
+#[test]
+fn a_token_is_private_from_its_first_moment_and_tightened_when_it_is_not() {
+    let dir = Scratch::new();
+    keep(dir.path(), &scope(), &enrolled("nt_live_1")).expect("room");
+    let path = dir.path().join("node-tokens/node____x.json");
+    let mode = || {
+        std::fs::metadata(&path)
+            .expect("it is there")
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(mode(), 0o600);
+    let wide = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(&path, wide).expect("ours");
+    assert_eq!(kept(dir.path(), &scope()), enrolled("nt_live_1"));
+    assert_eq!(mode(), 0o600);
+}
+
+#[test]
+fn a_request_for_a_token_is_remembered_also_before_there_is_a_token() {
+    let dir = Scratch::new();
+    let asked = Kept {
+        enrolment: None,
+        mint_key: Some("k".repeat(32)),
+    };
+    keep(dir.path(), &scope(), &asked).expect("room");
+    assert_eq!(kept(dir.path(), &scope()), asked);
+}
+
+/// N2: caches of earlier brokers, which knew neither base URL nor name, are used.
+#[test]
+fn a_cache_that_says_nothing_of_its_engine_is_used() {
+    let dir = Scratch::new();
+    let path = token_path(dir.path(), &scope().node_id);
+    create_private_dir(&dir.path().join(TOKENS)).expect("room");
+    let file = r#"{"node_id":"node/../x","workspace_id":"1901","token":"nt_live_1"}"#;
+    std::fs::write(&path, file).expect("room");
+    let found = kept(dir.path(), &scope()).enrolment.expect("a token");
+    assert_eq!(found.token, Secret::new("nt_live_1"));
+    assert_eq!(found.node_id, scope().node_id);
+}
+
+#[test]
+fn a_cache_that_is_no_cache_is_as_good_as_none() {
+    let dir = Scratch::new();
+    keep(dir.path(), &scope(), &enrolled("nt_live_1")).expect("room");
+    let path = token_path(dir.path(), &scope().node_id);
+    for text in ["", "{", "[]", "{\"token\":5}"] {
+        std::fs::write(&path, text).expect("room");
+        assert_eq!(kept(dir.path(), &scope()), Kept::default(), "{text}");
+    }
+}

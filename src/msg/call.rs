@@ -1,0 +1,229 @@
+//! What callers of the local API and connected sidecars ask, and what they are answered.
+
+use super::*;
+
+/// What the local API asks of the dispatcher. Terminal input, resizing and output do not pass through here.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ApiCall {
+    /// Start an agent.
+    Spawn(Box<local::SpawnRequest>, SpawnSource),
+    /// Stop an agent.
+    Release {
+        /// Whom.
+        name: AgentName,
+        /// Why, for the log.
+        reason: Option<String>,
+    },
+    /// Have an agent listen to channels, or no longer.
+    Channels {
+        /// Whom.
+        name: AgentName,
+        /// Which, with or without `#`.
+        channels: Vec<String>,
+        /// Whether it is to listen.
+        listens: bool,
+    },
+    /// List agents.
+    Agents,
+    /// Take a message.
+    Send(local::SendRequest),
+    /// What waits for an agent.
+    Pending(AgentName),
+    /// Type what is parked.
+    Flush(AgentName),
+    /// How messages reach the agent.
+    Mode(AgentName),
+    /// Change it.
+    SetMode(AgentName, DeliveryMode),
+    /// A picture of its terminal.
+    Snapshot {
+        /// Whose.
+        name: AgentName,
+        /// With colours, as base64.
+        ansi: bool,
+    },
+    /// Everything at a glance.
+    Status,
+    /// Deliveries that were given up.
+    DeadLetters,
+    /// Give them another chance: one, or all.
+    Redeliver(Option<DeliveryId>),
+    /// The workspace's nodes, as the engine knows them.
+    Nodes,
+    /// Who has a message that went through the engine.
+    Readers(MsgId),
+    /// Have an action invoked somewhere in the workspace.
+    Invoke {
+        /// For example `spawn`.
+        action: String,
+        /// For whoever serves it.
+        input: Value,
+    },
+    /// How that stands.
+    Invocation {
+        /// As the engine stores it: `spawn` also for `spawn:x`.
+        action: String,
+        /// Which.
+        id: InvocationId,
+    },
+    /// From a connected program that serves actions.
+    Sidecar(SidecarId, SidecarCall),
+}
+
+impl ApiCall {
+    /// Whether nothing can be done about it while the journal cannot be written.
+    pub fn needs_record(&self) -> bool {
+        !matches!(
+            self,
+            ApiCall::Release { .. }
+                | ApiCall::Agents
+                | ApiCall::Pending(_)
+                | ApiCall::Mode(_)
+                | ApiCall::Status
+                | ApiCall::DeadLetters
+        )
+    }
+}
+
+/// What a sidecar says ([local-api 6.1](crate::docs::local_api#6.1)).
+#[derive(Clone, Debug, PartialEq)]
+pub enum SidecarCall {
+    /// What it can do, and how to start it again should it go.
+    Node(Box<local::Manifest>, Option<Box<local::Supervision>>),
+    /// What it serves right now.
+    Handlers(Vec<String>),
+    /// An invocation ended.
+    Result(InvocationId, Outcome),
+    /// It leaves for good.
+    Deregister,
+    /// Its connection is over.
+    Gone,
+}
+
+/// What is sent to a sidecar.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SidecarPush {
+    /// Serve this.
+    Invoke {
+        /// To be named in the result.
+        invocation_id: InvocationId,
+        /// The action.
+        name: String,
+        /// What the caller gave.
+        input: Value,
+    },
+    /// The answer to an earlier request, as text.
+    Answer(String),
+}
+
+/// Who asked for an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpawnSource {
+    /// The local API or command line.
+    Api,
+    /// `up --agent`.
+    CommandLine,
+    /// The engine.
+    Invocation(InvocationId),
+    /// A connected program, on behalf of an invocation of the engine's that it serves and answers itself.
+    Served(InvocationId),
+    /// The broker itself: its last life had this agent, and the agent's restart policy wants it back.
+    Restart,
+}
+
+impl SpawnSource {
+    /// Whether the agent is the broker's own: nobody waits for an answer, so its start is tried as long as it takes.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Self::CommandLine | Self::Restart)
+    }
+
+    /// The engine's invocation that the agent is started for.
+    pub fn invocation(&self) -> Option<&InvocationId> {
+        match self {
+            Self::Invocation(id) | Self::Served(id) => Some(id),
+            Self::Api | Self::CommandLine | Self::Restart => None,
+        }
+    }
+}
+
+/// The dispatcher's answer to an [`ApiCall`].
+pub type Answer = Result<Reply, Refusal>;
+
+/// A successful answer.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)] // each is the answer to the call of its name
+pub enum Reply {
+    Spawned(local::Spawned),
+    Released {
+        name: AgentName,
+    },
+    /// Its program is being ended while the journal cannot be written.
+    Releasing {
+        name: AgentName,
+    },
+    Agents(local::AgentList),
+    Channels(local::ChannelsChanged),
+    Sent(local::Sent),
+    Pending(local::PendingList),
+    Flushed(u64),
+    Mode(DeliveryMode),
+    ModeChanged(local::ModeChanged),
+    Snapshot(local::Snapshot),
+    Status(Box<local::Status>),
+    DeadLetters(Vec<local::DeadLetterView>),
+    Redelivered(local::Redelivered),
+    Nodes(Vec<RosterEntry>),
+    Readers(Vec<Reader>),
+    Invocation(InvocationStatus),
+    Sidecar(Value),
+}
+
+/// Why a call was not done. The API maps the kind to a status, the command line to an exit code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// For programs.
+    pub kind: RefusalKind,
+    /// For people: what, and what to do.
+    pub message: String,
+}
+
+impl Refusal {
+    /// One with its sentence.
+    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+}
+
+/// Kinds of refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// 400 `invalid_request`.
+    Invalid,
+    /// 404 `agent_not_found`.
+    UnknownAgent,
+    /// 404 `dead_letter_not_found`.
+    UnknownLetter,
+    /// 404 `unknown_invocation`.
+    UnknownInvocation,
+    /// 500 as upstream answers it, code `agent_already_exists`.
+    NameTaken,
+    /// 500, code `spawn_failed`: the program could not be started.
+    SpawnFailed,
+    /// 503 `no_room`: the operating system has no process, terminal or descriptor left for the program.
+    NoRoom,
+    /// 429 `queue_full`: too much waits for this agent.
+    Full,
+    /// 502 `engine_error`: the engine refused or could not be reached.
+    Engine,
+    /// 503 `shutting_down`.
+    Stopping,
+    /// 503 `degraded`: the journal cannot be written.
+    Degraded,
+    /// 504 `worker_timeout`: it was not begun in time, and will not be.
+    Timeout,
+    /// 504 `worker_timeout`: it was begun and may still happen, so asking again may make it happen twice.
+    Begun,
+}

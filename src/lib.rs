@@ -59,7 +59,7 @@
 //! | step | file and functions | what happens |
 //! |---|---|---|
 //! | 1 | `uplink/socket.rs`: `drain_socket`, `hear` | the uplink's `poll` wakes it; a `deliver` frame is read and reported |
-//! | 2 | `sys/thread.rs`: `drive`, `take_in` | the dispatcher's thread takes all that waits in its inbox as one batch |
+//! | 2 | `sys/thread.rs`: `drive` | the dispatcher's thread takes all that waits in its inbox as one batch |
 //! | 3 | `dispatch/inbound.rs`: `deliver`, `judge`, `accept_frame` | by number and message id: new, a copy, done already, or behind a gap |
 //! | 4 | `dispatch/delivery.rs`: `accept`, `take_on`, `type_next` | records `Accepted`; when the agent is free, records `Attempted` and orders it typed |
 //! | 5 | `machine.rs`: `persist`; `journal/writer.rs`: `commit` | both records are on disk; until then nothing below happens |
@@ -76,7 +76,7 @@
 //! | 11 | `agent/actor.rs`: `one`; `agent/landed_note.rs`: `landed` | the agent's thread notes that it landed, and reports it |
 //! | 12 | `dispatch/roster.rs`: `agent_report`; `dispatch/delivery.rs`: `landed`, `settle`, `acknowledge` | records `Settled`; wants the longest unbroken run acknowledged, and the next message typed |
 //! | 13 | `machine.rs`: `persist` | `Settled` is on disk |
-//! | 14 | `broker/shell.rs`: `perform`, `committed` | one `delivery.ack` for an agent and batch; events tell `send --wait` and everybody else |
+//! | 14 | `dispatch/outbox.rs`: `arrange`; `broker/shell.rs`: `perform` | one `delivery.ack` for an agent and batch, before any goodbye; events tell `send --wait` and everybody else |
 //! | 15 | `uplink/socket.rs`: `drain_inbox`, `send` | the engine has it |
 //!
 //! A message of this machine comes in at `send` of `api/routes.rs` instead of steps 1 to 3, and no engine hears of its end.

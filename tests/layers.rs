@@ -158,13 +158,13 @@ fn top(module: &str) -> &str {
 }
 
 /// `agent/core.rs` is `agent::core`, `agent/mod.rs` is `agent`.
-fn module_of_file(file: &str) -> String {
+pub(crate) fn module_of_file(file: &str) -> String {
     let bare = file.strip_suffix(".rs").unwrap_or(file);
     bare.strip_suffix("/mod").unwrap_or(bare).replace('/', "::")
 }
 
 /// The text without comments and without what only tests see, line by line, and the modules that are tests as a whole.
-fn without_tests(file: &str, text: &str) -> (String, BTreeSet<String>) {
+pub(crate) fn without_tests(file: &str, text: &str) -> (String, BTreeSet<String>) {
     let (mut out, mut test_modules) = (String::new(), BTreeSet::new());
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
@@ -268,7 +268,7 @@ fn expand<'a>(text: &'a str, prefix: &str, found: &mut Vec<String>) -> &'a str {
 }
 
 /// Every module a file imports from, with the line.
-fn imports(module: &str, code: &str) -> Vec<(usize, String)> {
+pub(crate) fn imports(module: &str, code: &str) -> Vec<(usize, String)> {
     let parent = module.rsplit_once("::").map_or("", |(parent, _)| parent);
     let mut found = paths(code, "crate::");
     if module == "main" {
@@ -346,7 +346,7 @@ fn is_word(c: char) -> bool {
 }
 
 /// Every `.rs` file under `dir`, relative to it.
-fn sources(dir: &Path, prefix: &str, found: &mut Vec<(String, String)>) {
+pub(crate) fn sources(dir: &Path, prefix: &str, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(dir).expect("src is there") {
         let path = entry.expect("readable").path();
         let name = path

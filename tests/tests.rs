@@ -16,7 +16,8 @@ mod hostile; // senders that try to press keys
 mod journalling; // a look into the journal
 mod layers; // who imports whom
 mod linking; // the link to an engine, whatever it sends and however it breaks
-mod misbehaving; // the engine as a test double of others
+mod misbehaving;
+mod names; // the engine as a test double of others
 mod papers; // what is said in Markdown and comments is so
 mod proving; // what programs say of the messages they took
 mod restarting; // whatever dies, it goes on where it was

@@ -5,7 +5,7 @@
 use super::args;
 use super::demo_life::Folder;
 use super::demo_show::Show;
-use super::demo_stage::{ADA, BOB, Stage, TURNS};
+use super::demo_stage::{ADA, BOB, DemoStage, TURNS};
 use super::failure::Failure;
 use super::render::Paint;
 use super::run::Context;
@@ -18,7 +18,7 @@ pub fn demo(c: &Context, args: args::Demo) -> Result<(), Failure> {
     let exe = std::env::current_exe()
         .map_err(|e| Failure::new(format!("cannot tell where this program is: {e}")))?;
     let show = Show::new(paint, args.json);
-    let mut stage = Stage::new(show, exe, folder.path.clone());
+    let mut stage = DemoStage::new(show, exe, folder.path.clone());
     stage.clean_up_on_signals(args.keep)?;
     let end = play(&mut stage);
     if let Err(failure) = &end
@@ -38,7 +38,7 @@ pub fn demo(c: &Context, args: args::Demo) -> Result<(), Failure> {
     end
 }
 
-fn play(stage: &mut Stage) -> Result<(), Failure> {
+fn play(stage: &mut DemoStage) -> Result<(), Failure> {
     stage.show.line(&format!(
         "relay-broker {} demo: two agents, a broker and an engine, all on this machine",
         env!("CARGO_PKG_VERSION")

@@ -44,7 +44,7 @@ struct SentWords {
 }
 
 /// A demo under way.
-pub(super) struct Stage {
+pub(super) struct DemoStage {
     begun: Mono,
     pub(super) show: Show,
     exe: PathBuf,
@@ -54,7 +54,7 @@ pub(super) struct Stage {
     sent: SentWords,
 }
 
-impl Stage {
+impl DemoStage {
     /// Nothing is started yet.
     pub(super) fn new(show: Show, exe: PathBuf, dir: PathBuf) -> Self {
         Self {

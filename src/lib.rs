@@ -72,7 +72,7 @@
 //!
 //! | step | file and functions | what happens |
 //! |---|---|---|
-//! | 10 | `agent/core/typing.rs`: `verifying`; `agent/draft.rs`: `judge` | it left the input line, was echoed, was read, or the program itself says so |
+//! | 10 | `agent/core/typing.rs`: `verifying`; `agent/draft/check.rs`: `judge` | it left the input line, was echoed, was read, or the program itself says so |
 //! | 11 | `agent/actor.rs`: `one`; `agent/landed_note.rs`: `landed` | the agent's thread notes that it landed, and reports it |
 //! | 12 | `dispatch/roster.rs`: `agent_report`; `dispatch/delivery.rs`: `landed`, `settle`, `acknowledge` | records `Settled`; wants the longest unbroken run acknowledged, and the next message typed |
 //! | 13 | `machine.rs`: `persist` | `Settled` is on disk |

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::broker::Settings;
+use crate::broker::{NodeSettings, Settings};
 use crate::dispatch::Limits;
 use crate::ids::AgentName;
 use crate::msg::Secret;
@@ -218,7 +218,7 @@ pub struct StartPlan {
     /// The state folder is used whoever else may write in it.
     pub trust_state_dir: bool,
     usual_place: bool,
-    draft: Settings,
+    node: NodeSettings,
 }
 
 impl StartPlan {
@@ -229,22 +229,22 @@ impl StartPlan {
 
     /// The agents that start with the broker.
     pub fn agent_names(&self) -> impl Iterator<Item = &str> {
-        self.draft.agents.iter().map(|agent| agent.name.as_str())
+        self.node.agents.iter().map(|agent| agent.name.as_str())
     }
 
     /// The state folder.
     pub fn state_dir(&self) -> &Path {
-        &self.draft.state_dir
+        &self.node.state_dir
     }
 
     /// The node's name.
     pub fn name(&self) -> &str {
-        &self.draft.name
+        &self.node.name
     }
 
     /// How long messages wait for an agent that is not here; `None` for ever.
     pub fn message_ttl(&self) -> Option<Duration> {
-        self.draft.limits.ttl
+        self.node.limits.ttl
     }
 
     /// The settings, complete and frozen.
@@ -252,7 +252,7 @@ impl StartPlan {
         Settings {
             engine_url: engine_url.trim_end_matches('/').to_owned(),
             workspace_key: workspace_key.clone(),
-            ..self.draft.clone()
+            node: self.node.clone(),
         }
     }
 }
@@ -288,16 +288,14 @@ pub fn plan(flags: &Flags, env: &Env, place: &Surroundings) -> Result<StartPlan,
         }
     }
     let engine = engine_choice(flags, env)?;
-    let draft = Settings {
+    let node = NodeSettings {
         name,
         data_dir: env.data_dir(&state_dir),
         state_dir,
-        engine_url: String::new(),
         proxy: match &engine {
             EngineChoice::Remote { url, .. } => proxy::proxy_for(url, env)?,
             EngineChoice::Embedded { .. } => None,
         },
-        workspace_key: Secret::new(""),
         api_bind: flags.api_bind.unwrap_or(IpAddr::from([127, 0, 0, 1])),
         api_port: flags.api_port,
         api_key: env.text("RELAY_BROKER_API_KEY")?.map(Secret::new),
@@ -320,9 +318,9 @@ pub fn plan(flags: &Flags, env: &Env, place: &Surroundings) -> Result<StartPlan,
         allow_plain_http: flags.allow_plain_http,
         trust_state_dir: flags.trust_state_dir,
         // Commands pass a folder by that they do not trust, unless it is named.
-        usual_place: place.resolve(Path::new(STATE_DIR)).as_ref() == Ok(&draft.state_dir)
+        usual_place: place.resolve(Path::new(STATE_DIR)).as_ref() == Ok(&node.state_dir)
             && !flags.trust_state_dir,
-        draft,
+        node,
     })
 }
 

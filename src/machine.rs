@@ -2,6 +2,8 @@
 //! its effects leave. Every core of the broker and of the embedded engine is driven through here, live, on replay and
 //! in simulation. This file knows no domain and performs no IO of its own.
 
+pub mod event_loop;
+
 use crate::time::{Mono, Now, Wall};
 
 /// A pure state machine: it never blocks, never fails, and reads no clock.

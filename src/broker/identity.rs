@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Settings, StartError};
+use super::{NodeSettings, Settings, StartError};
 use crate::identity::derive::{Enrolment, Kept, TokenScope, fingerprint, node_id};
 use crate::identity::store;
 use crate::ids::{NodeId, WorkspaceId};
@@ -37,9 +37,9 @@ fn folder_of(state_dir: &Path) -> Result<Vec<u8>, StartError> {
 
 pub(super) fn identify(settings: &Settings) -> Result<Identity, StartError> {
     let (url, key) = (&settings.engine_url, settings.workspace_key.clone());
-    let client = RestClient::new(url, key, settings.proxy.clone());
+    let client = RestClient::new(url, key, settings.node.proxy.clone());
     let key = fingerprint(settings.workspace_key.reveal());
-    let known = store::known_workspace(&settings.state_dir, &settings.engine_url, &key);
+    let known = store::known_workspace(&settings.node.state_dir, &settings.engine_url, &key);
     let workspace_id = match known {
         // A node that has been here before can start while its engine is away.
         Some(id) => id,
@@ -48,20 +48,20 @@ pub(super) fn identify(settings: &Settings) -> Result<Identity, StartError> {
                 .workspace()
                 .map_err(|e| workspace_error(&e, &settings.engine_url))?;
             if let Err(e) =
-                store::keep_workspace(&settings.state_dir, &settings.engine_url, &key, &id)
+                store::keep_workspace(&settings.node.state_dir, &settings.engine_url, &key, &id)
             {
                 log::warn!("{e}");
             }
             id
         }
     };
-    let node_id = own_id(settings, &workspace_id)?;
+    let node_id = own_id(&settings.node, &workspace_id)?;
     let scope = TokenScope {
         node_id: node_id.clone(),
         workspace_id: workspace_id.clone(),
         base_url: settings.engine_url.clone(),
     };
-    let enrolment = enroller(settings, &client, scope)
+    let enrolment = enroller(&settings.node, &client, scope)
         .enrol()
         .map_err(|no| StartError(no.why))?;
     Ok(Identity {
@@ -74,7 +74,7 @@ pub(super) fn identify(settings: &Settings) -> Result<Identity, StartError> {
 
 /// The id this node asks for. A token that the operator gives belongs to one id, which cannot depend on the folder: the
 /// machine's seed itself, unless that is given too ([engine-protocol 7](crate::docs::engine_protocol#7)).
-fn own_id(settings: &Settings, workspace_id: &WorkspaceId) -> Result<NodeId, StartError> {
+fn own_id(settings: &NodeSettings, workspace_id: &WorkspaceId) -> Result<NodeId, StartError> {
     if let Some(id) = &settings.node_id {
         return Ok(NodeId::new(id.clone()));
     }
@@ -87,7 +87,11 @@ fn own_id(settings: &Settings, workspace_id: &WorkspaceId) -> Result<NodeId, Sta
     Ok(node_id(&seed, &folder, workspace_id))
 }
 
-pub(super) fn enroller(settings: &Settings, client: &RestClient, scope: TokenScope) -> Enroller {
+pub(super) fn enroller(
+    settings: &NodeSettings,
+    client: &RestClient,
+    scope: TokenScope,
+) -> Enroller {
     Enroller::new(
         client.clone(),
         scope.node_id.clone(),
@@ -144,7 +148,7 @@ impl Tokens for TokenFile {
 
 /// The operator's token, else what the uplink keeps in the cache, read when asked because it may have been minted anew.
 pub(super) fn node_token(
-    settings: &Settings,
+    settings: &NodeSettings,
     identity: &Identity,
 ) -> Box<dyn Fn() -> Option<Secret> + Send + Sync> {
     let pinned = settings.node_token.clone();

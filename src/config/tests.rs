@@ -179,7 +179,7 @@ fn agents_on_the_command_line_are_checked_before_anything_starts() {
             ..Flags::default()
         };
         plan(&flags, &env(&[]), &place())
-            .map(|plan| plan.settings("http://e/", &Secret::new("rk_1")).agents)
+            .map(|plan| plan.settings("http://e/", &Secret::new("rk_1")).node.agents)
     };
     let agents = with(&["ada=claude --model 'x y'", "bob=sh -c 'A=1 cat'"]).expect("fine");
     assert_eq!(agents[0].cli.as_deref(), Some("claude --model 'x y'"));

@@ -28,10 +28,11 @@ use super::live::ConnId;
 use super::record::EngineRecord;
 use crate::ids::Ticket;
 use crate::journal::{Journal, Lock, LockError, OpenError, Options, Recovery};
-use crate::machine::{CommitError, Machine, Out, commit};
+use crate::machine::event_loop::{Driver, EventLoop};
+use crate::machine::{CommitError, Machine};
 use crate::net::{Server, ServerLimits};
 use crate::sys::{clock, disk, entropy, thread, wake};
-use crate::time::Mono;
+use crate::time::{Mono, Wall};
 
 /// What waits for the core; senders wait when it is full.
 const INBOX: usize = 1024;
@@ -172,7 +173,6 @@ impl Engine {
             }
             Recovery::Fresh | Recovery::Clean { .. } => {}
         }
-        let mut journal = opened.journal;
         for record in &opened.records {
             core.replay(record);
         }
@@ -186,26 +186,23 @@ impl Engine {
         if let Some(orders) = orders {
             wake.push(first_orders(orders).map_err(EngineError::System)?);
         }
-        // Nobody is connected yet, so there is nobody to hear of what this does.
-        commit(
-            &mut core,
-            &mut journal,
-            clock::now(),
-            wake,
-            &mut Out::default(),
-        )?;
+        let now = clock::now();
+        let mut event_loop = EventLoop::begin(core, opened.journal, now, |core, out| {
+            wake.into_iter()
+                .for_each(|event| core.step(now, event, out));
+        })?;
 
         let listener = TcpListener::bind(settings.listen).map_err(|error| EngineError::Listen {
             addr: settings.listen,
             error,
         })?;
         let (inbox, events) = bounded(INBOX);
-        let mut desk = Desk {
+        let mut driver = EngineDriver {
             faults: faults.clone(),
-            ..Desk::default()
+            ..EngineDriver::default()
         };
         let running = thread::start("engine", STACK_KIB, move || {
-            thread::drive(&mut core, &mut journal, &mut desk, &events);
+            thread::drive(&mut event_loop, &mut driver, &events);
         })
         .map_err(EngineError::System)?;
         let limits = ServerLimits {
@@ -349,16 +346,16 @@ enum Waiting {
     Socket(wake::Sender<Timed>, Sender<Admission>),
 }
 
-/// The core's hands: tickets and connections by number.
+/// Does what the core decides: keeps tickets and connections by number.
 #[derive(Default)]
-struct Desk {
+struct EngineDriver {
     last_ticket: u64,
     waiting: HashMap<u64, Waiting>,
     conns: HashMap<ConnId, wake::Sender<Timed>>,
     faults: Arc<NetworkFaults>,
 }
 
-impl Desk {
+impl EngineDriver {
     fn ticket(&mut self, who: Waiting) -> Ticket {
         self.last_ticket += 1;
         self.waiting.insert(self.last_ticket, who);
@@ -366,7 +363,7 @@ impl Desk {
     }
 }
 
-impl thread::Shell<EngineCore> for Desk {
+impl Driver<EngineCore> for EngineDriver {
     type Inbound = EngineInbound;
 
     fn accept(&mut self, inbound: EngineInbound) -> Event {
@@ -424,7 +421,7 @@ impl thread::Shell<EngineCore> for Desk {
         Event::Tick
     }
 
-    fn perform(&mut self, effect: Effect) -> ControlFlow<()> {
+    fn perform(&mut self, _: Wall, effect: Effect, _: &mut Vec<Event>) -> ControlFlow<()> {
         match effect {
             // Whoever asked may be gone by now; then nobody is told.
             Effect::Answer {
@@ -460,15 +457,15 @@ impl thread::Shell<EngineCore> for Desk {
         ControlFlow::Continue(())
     }
 
-    fn trouble(&mut self, what: Option<&str>) {
+    fn degraded(&mut self, why: Option<&str>) {
         // While the disk refuses, callers wait: nothing is answered that is not written.
-        if let Some(what) = what {
-            log::error!("embedded engine: {what}");
+        if let Some(why) = why {
+            log::error!("embedded engine: {why}");
         }
     }
 }
 
-impl Desk {
+impl EngineDriver {
     fn send(&mut self, conn: ConnId, word: Word) {
         let Some(queue) = self.conns.get(&conn) else {
             return;

@@ -28,13 +28,12 @@ pub struct AgentThread {
 
 impl World {
     /// The dispatcher wants an agent.
-    pub fn start_agent(&mut self, run: Run, spec: AgentSpec) {
+    pub fn start_agent(&mut self, run: Run, spec: AgentSpec, starts: bool) {
         let name = spec.name.clone();
-        if self.chance(self.options.unborn) {
-            let why = "no thread left".to_owned();
+        if !starts {
+            let why = "no such program".to_owned();
             let report = AgentReport::NotStarted { why };
-            self.own_event(msg::Event::Agent(name, run, report));
-            return;
+            return self.tell_broker(msg::Event::Agent(name, run, report));
         }
         let Some(broker) = &mut self.broker else {
             return;
@@ -100,13 +99,6 @@ impl World {
             return;
         }
         if let AgentCommand::Inject(injection) = &command {
-            if self.chance(self.options.full_queue) {
-                tell!(self, "{name}'s thread takes no orders");
-                let why = "the agent's thread does not take orders; the message waits".to_owned();
-                let report = AgentReport::NotTaken(injection.delivery_id.clone(), why);
-                self.own_event(msg::Event::Agent(name.clone(), run, report));
-                return;
-            }
             tell!(self, "{name} is given {}", injection.delivery_id);
             self.laws.injected(&injection.delivery_id);
         }

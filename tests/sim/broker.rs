@@ -1,51 +1,41 @@
-//! The broker's process: its dispatch thread as `broker::shell` and `sys::thread::drive` run it, its start as
-//! `broker::Broker::start` does it, and its ends: orderly, killed, or with the power.
+//! The broker's process: its dispatch thread, its start as `broker::Broker::start` does it, and its ends: orderly, killed,
+//! or with the power.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use relay_broker::broker::driver::{DispatchDriver, Inbound};
 use relay_broker::dispatch::{Dispatcher, NodeConfig};
-use relay_broker::ids::{AgentName, NodeId, Ticket};
-use relay_broker::machine::Machine;
-use relay_broker::msg::{ApiCall, Effect, Event, LinkCommand};
-use relay_broker::time::Mono;
+use relay_broker::ids::{AgentName, NodeId};
+use relay_broker::ledger::Record;
+use relay_broker::machine::event_loop::Progress;
+use relay_broker::msg::{ApiCall, Event, Published};
+use relay_broker::pubsub::Latest;
+use relay_broker::time::{Mono, Now};
 use relay_broker::wire::event::BrokerEvent;
 use relay_broker::wire::local::SpawnRequest;
-use relay_broker::wire::up::{DeliveryAck, Up};
+use relay_broker::wire::up::Up;
 
 use crate::agents::AgentThread;
 use crate::disk::{Crash, SimDisk};
-use crate::mind::{FOLDER, Mind, Phase, Wrote};
 use crate::network::{LinkInput, Uplink};
 use crate::people::{Caller, To};
+use crate::ports::{Act, SimPorts, Waiting};
+use crate::process::{Deed, FOLDER, Process, Woken};
 use crate::tui::{COLS, ROWS};
 use crate::world::{MS, SECOND, What, World, tell};
 
-/// The most events of one batch, as in `sys::thread`.
-const BATCH: usize = 1024;
-/// Between tries while the disk refuses, as in `sys::thread`.
-const RETRY: u64 = 500 * MS;
 /// How long a caller of the local API waits.
 const PATIENCE: u64 = 30 * SECOND;
-
-/// What comes in for the dispatcher.
-pub enum Inbound {
-    Event(Event),
-    Call(ApiCall, Caller, u64),
-}
 
 /// A running broker.
 pub struct Broker {
     pub life: u64,
-    pub mind: Mind<Dispatcher>,
-    inbox: VecDeque<Inbound>,
-    own: Vec<Event>,
-    desk: BTreeMap<Ticket, Caller>,
-    next_ticket: Ticket,
+    process: Process<Dispatcher, Act, DispatchDriver<SimPorts>>,
+    published: Arc<Latest<Published>>,
     pub agents: BTreeMap<AgentName, AgentThread>,
     pub uplink: Uplink,
-    /// Told to stop; leaves by then even if nothing can be written.
-    leave_by: Option<u64>,
 }
 
 impl World {
@@ -112,14 +102,8 @@ impl World {
         let now = self.broker_now();
         let dispatcher = Dispatcher::new(self.facts(), now);
         let rotate = self.options.rotate_bytes;
-        let woken = Mind::wake(&self.broker_disk, "broker", rotate, dispatcher);
-        let mut mind = match woken {
-            Ok((mind, damage)) => {
-                if !damage.is_empty() {
-                    self.laws.break_law(|| damage);
-                }
-                mind
-            }
+        let woken = match Woken::wake(&self.broker_disk, "broker", rotate, dispatcher) {
+            Ok(woken) => woken,
             Err(error) => {
                 tell!(self, "the broker does not start: {error}");
                 if !matches!(error, relay_broker::journal::OpenError::Disk(_)) {
@@ -129,41 +113,63 @@ impl World {
                 return self.boot_later(500);
             }
         };
-        self.laws.recovered(mind.machine.ledger());
+        if let Some(damage) = woken.damage.clone() {
+            self.laws.break_law(|| damage);
+        }
+        self.laws.recovered(woken.machine().ledger());
+        let Some((process, published)) = self.begin_broker(now, woken) else {
+            tell!(self, "the broker does not start: it cannot write");
+            self.broker_disk.crash(Crash::Kill);
+            return self.boot_later(500);
+        };
+        tell!(self, "the broker starts (life {life})");
+        let seed = self.prng.next_u64();
+        self.broker = Some(Broker {
+            life,
+            process,
+            published,
+            agents: BTreeMap::new(),
+            uplink: Uplink::new(seed),
+        });
+        self.start_uplink(life);
+        self.broker_steps(life);
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn begin_broker(
+        &mut self,
+        now: Now,
+        woken: Woken<Dispatcher, Act>,
+    ) -> Option<(
+        Process<Dispatcher, Act, DispatchDriver<SimPorts>>,
+        Arc<Latest<Published>>,
+    )> {
+        let published = Arc::new(Latest::new(Published {
+            node_id: NodeId::new("node_sim"),
+            node_name: "here".into(),
+            workspace_id: Some("ws".into()),
+            degraded: None,
+            leave_by: None,
+        }));
+        let tape = woken.tape.clone();
+        let ports = SimPorts::new(tape.clone(), self.prng.next_u64());
+        let driver = DispatchDriver::new(ports, published.clone());
         let marks = self
             .marks
             .iter()
             .map(|(name, (id, proof))| (name.clone(), id.clone(), *proof));
         let marks = marks.collect();
-        let mut out = std::mem::take(&mut mind.out);
-        mind.machine.open(now, marks, &mut out);
-        Dispatcher::arrange(&mut out.effects);
-        mind.out = out;
-        self.laws.decided(&mind.out.records);
-        match mind.write() {
-            Wrote::Nothing | Wrote::Done => self.laws.persisted(),
-            Wrote::Trouble | Wrote::Died => {
-                tell!(self, "the broker does not start: it cannot write");
-                self.broker_disk.crash(Crash::Kill);
-                return self.boot_later(500);
+        let begun = woken.begin(now, driver, |dispatcher, out| {
+            dispatcher.open(now, marks, out)
+        });
+        for deed in tape.take() {
+            match deed {
+                Deed::Decided(records) => self.laws.decided(&records),
+                Deed::Written => self.laws.persisted(),
+                Deed::Died | Deed::Did(_) => {}
             }
         }
-        tell!(self, "the broker starts (life {life})");
-        let seed = self.prng.next_u64();
-        let broker = Broker {
-            life,
-            mind,
-            inbox: VecDeque::new(),
-            own: Vec::new(),
-            desk: BTreeMap::new(),
-            next_ticket: Ticket(1),
-            agents: BTreeMap::new(),
-            uplink: Uplink::new(seed),
-            leave_by: None,
-        };
-        self.broker = Some(broker);
-        self.start_uplink(life);
-        self.perform_all(life);
+        Some((begun.ok()?, published))
     }
 
     /// The process is gone without a word.
@@ -197,9 +203,9 @@ impl World {
     pub fn stop_broker(&mut self) {
         let deadline = self.now + 3500 * MS;
         if let Some(broker) = &mut self.broker {
-            broker.leave_by = Some(deadline);
-            tell!(self, "the broker is told to stop");
             let deadline = Mono(deadline);
+            broker.published.update(|p| p.leave_by = Some(deadline));
+            tell!(self, "the broker is told to stop");
             self.tell_broker(Event::Shutdown { deadline });
         }
     }
@@ -223,35 +229,26 @@ impl World {
         let give_up = self.now + PATIENCE;
         let up = self.broker.is_some();
         if up {
-            self.inbound(Inbound::Call(call, caller, give_up));
+            self.inbound(Inbound::Call(call, Waiting { caller, give_up }));
         }
         up
     }
 
-    fn inbound(&mut self, inbound: Inbound) {
+    fn inbound(&mut self, inbound: Inbound<Waiting>) {
         if let Some(broker) = &mut self.broker {
-            broker.inbox.push_back(inbound);
+            broker.process.send(inbound);
             let life = broker.life;
             let soon = self.prng.below(50_000);
-            self.plan_broker_turn(life, self.now + soon);
+            self.plan_broker(life, self.now + soon);
         }
     }
 
-    /// What the dispatcher's own hands give rise to.
-    pub fn own_event(&mut self, event: Event) {
-        if let Some(broker) = &mut self.broker {
-            broker.own.push(event);
-        }
-    }
-
-    fn plan_broker_turn(&mut self, life: u64, at: u64) {
+    fn plan_broker(&mut self, life: u64, at: u64) {
         let at = at.max(self.now);
         if let Some(broker) = &mut self.broker
-            && broker.mind.phase == Phase::Idle
-            && broker.mind.turn_at.is_none_or(|planned| planned > at)
+            && broker.process.plan(at)
         {
-            broker.mind.turn_at = Some(at);
-            self.at_time(at, What::BrokerTurn(life));
+            self.at_time(at, What::BrokerRuns(life));
         }
     }
 
@@ -259,62 +256,77 @@ impl World {
         self.broker.as_mut().filter(|b| b.life == life)
     }
 
-    // ---- its turn -----------------------------------------------------------------------------------------------
+    // ---- its thread ---------------------------------------------------------------------------------------------
 
-    pub fn broker_turn(&mut self, life: u64) {
-        let (now, when) = (self.now, self.broker_now());
-        let Some(broker) = self.broker_of(life) else {
-            return;
-        };
-        if broker.mind.phase != Phase::Idle || broker.mind.turn_at != Some(now) {
-            return;
+    pub fn broker_runs(&mut self, life: u64) {
+        let now = self.now;
+        if self.broker_of(life).is_some_and(|b| b.process.wakes(now)) {
+            self.broker_steps(life);
         }
-        broker.mind.turn_at = None;
-        let mut batch = std::mem::take(&mut broker.own);
-        while batch.len() < BATCH
-            && let Some(inbound) = broker.inbox.pop_front()
-        {
-            batch.push(broker.accept(inbound, now));
-        }
-        let due = broker.mind.machine.deadline();
-        if due.is_some_and(|at| at.0 <= now) {
-            batch.push(Event::Tick);
-        }
-        broker.mind.decide(when, batch);
-        let records = broker.mind.out.records.clone();
-        self.laws.decided(&records);
-        if !records.is_empty() && self.chance(self.options.kill_in_write) {
-            let operation = self.prng.below(3) as u32;
-            self.broker_disk.die_in(Some(operation));
-        }
-        self.broker_writes(life);
     }
 
-    fn broker_writes(&mut self, life: u64) {
-        let Some(broker) = self.broker_of(life) else {
-            return;
-        };
-        let wrote = broker.mind.write();
-        match wrote {
-            Wrote::Nothing => self.perform_all(life),
-            Wrote::Done => {
-                broker.mind.phase = Phase::Syncing;
-                self.laws.persisted();
-                let after = self.sync_time();
-                self.at(after, What::BrokerSynced(life));
+    /// Lets the loop step until it waits for something.
+    fn broker_steps(&mut self, life: u64) {
+        loop {
+            // In the middle of its next write, if it writes.
+            let armed = self.chance(self.options.kill_in_write);
+            if armed {
+                let operation = self.prng.below(3) as u32;
+                self.broker_disk.die_in(Some(operation));
             }
-            Wrote::Trouble => {
-                let news = broker.mind.phase != Phase::Trouble;
-                broker.mind.phase = Phase::Trouble;
-                if news {
-                    tell!(self, "the broker cannot write");
+            let Some((progress, deeds)) = self.broker_step(life) else {
+                return;
+            };
+            if armed && !deeds.iter().any(|d| matches!(d, Deed::Decided(_))) {
+                self.broker_disk.die_in(None);
+            }
+            let wrote = deeds.iter().any(|d| matches!(d, Deed::Written));
+            if !self.broker_did(life, deeds) {
+                return;
+            }
+            match progress {
+                Progress::Durable(_) if wrote => return self.broker_syncs(life),
+                Progress::Durable(_) => {}
+                Progress::Performed => {
+                    self.laws.all_ends_are_told();
+                    if self.prng.below(64) == 0 {
+                        self.compare_with_disk();
+                        self.account_for_all();
+                    }
+                    if self.broker_of(life).is_some_and(|b| b.process.has_more()) {
+                        let soon = self.prng.below(20_000);
+                        return self.plan_broker(life, self.now + soon);
+                    }
                 }
-                self.at(RETRY, What::BrokerRetry(life));
+                Progress::Waiting(None) => return,
+                Progress::Waiting(Some(at)) | Progress::Refused(at) => {
+                    return self.plan_broker(life, at.0);
+                }
+                Progress::Ended => return self.broker_left(),
             }
-            Wrote::Died => {
-                let how = self.crash_kind();
-                self.kill_broker(how);
-            }
+        }
+    }
+
+    fn broker_step(&mut self, life: u64) -> Option<(Progress, Vec<Deed<Record, Act>>)> {
+        let (now, when, healed) = (self.now, self.broker_now(), self.healed);
+        let rate = |rate: u64| if healed { 0 } else { rate };
+        let (full_queue, unborn) = (rate(self.options.full_queue), rate(self.options.unborn));
+        let broker = self.broker_of(life)?;
+        let was_degraded = broker.is_degraded();
+        let ports = &mut broker.process.driver.ports;
+        (ports.now, ports.full_queue, ports.unborn) = (now, full_queue, unborn);
+        let stepped = broker.process.run(when);
+        if broker.is_degraded() && !was_degraded {
+            tell!(self, "the broker cannot write");
+        }
+        Some(stepped)
+    }
+
+    fn broker_syncs(&mut self, life: u64) {
+        let until = self.now + self.sync_time();
+        if let Some(broker) = self.broker_of(life) {
+            broker.process.sync_until(until);
+            self.at_time(until, What::BrokerRuns(life));
         }
     }
 
@@ -326,142 +338,80 @@ impl World {
         }
     }
 
-    pub fn broker_synced(&mut self, life: u64) {
-        if self.broker_of(life).is_some() {
-            self.perform_all(life);
-        }
-    }
-
-    pub fn broker_retry(&mut self, life: u64) {
-        let now = self.now;
-        let Some(broker) = self.broker_of(life) else {
-            return;
-        };
-        if broker.leave_by.is_some_and(|by| by <= now) {
-            tell!(
-                self,
-                "the broker leaves without having written its last batch"
-            );
-            return self.broker_left();
-        }
-        self.broker_aside(life);
-        self.broker_writes(life);
-    }
-
-    /// What goes on while nothing can be written, as `sys::thread` has it; the rest waits for its step.
-    fn broker_aside(&mut self, life: u64) {
-        let (now, when) = (self.now, self.broker_now());
-        let Some(broker) = self.broker_of(life) else {
-            return;
-        };
-        let mut effects = Vec::new();
-        broker
-            .mind
-            .machine
-            .meanwhile(when, &Event::Tick, &mut effects);
-        while let Some(inbound) = broker.inbox.pop_front() {
-            let event = broker.accept(inbound, now);
-            if !broker.mind.machine.meanwhile(when, &event, &mut effects) {
-                broker.own.push(event);
-            }
-        }
-        for effect in effects {
-            self.perform(effect);
-        }
-    }
-
-    fn perform_all(&mut self, life: u64) {
-        let Some(broker) = self.broker_of(life) else {
-            return;
-        };
-        broker.mind.phase = Phase::Syncing;
-        let effects = std::mem::take(&mut broker.mind.out.effects);
-        let mut dies_after = match self.chance(self.options.kill_in_effects) {
-            true => self.prng.below(effects.len() as u64 + 1),
+    /// Tells the laws what the process did, and carries out what left it; false when it is no more.
+    fn broker_did(&mut self, life: u64, deeds: Vec<Deed<Record, Act>>) -> bool {
+        let acts = deeds.iter().filter(|d| matches!(d, Deed::Did(_))).count() as u64;
+        let mut dies_after = match acts > 0 && self.chance(self.options.kill_in_effects) {
+            true => self.prng.below(acts + 1),
             false => u64::MAX,
         };
-        for effect in effects {
-            if dies_after == 0 {
+        for deed in deeds {
+            let dead = match deed {
+                Deed::Decided(records) => {
+                    self.laws.decided(&records);
+                    false
+                }
+                Deed::Written => {
+                    self.laws.persisted();
+                    false
+                }
+                Deed::Died => true,
+                Deed::Did(_) if dies_after == 0 => true,
+                Deed::Did(act) => {
+                    dies_after -= 1;
+                    self.carry_out(act);
+                    false
+                }
+            };
+            if dead {
                 let how = self.crash_kind();
-                return self.kill_broker(how);
-            }
-            dies_after -= 1;
-            if !self.perform(effect) {
-                return self.broker_left();
+                self.kill_broker(how);
+                return false;
             }
         }
-        self.laws.all_ends_are_told();
-        let Some(broker) = self.broker_of(life) else {
-            return;
-        };
-        broker.mind.phase = Phase::Idle;
-        let idle = broker.own.is_empty() && broker.inbox.is_empty();
-        let deadline = broker.mind.machine.deadline().map(|at| at.0);
-        if !idle {
-            let soon = self.prng.below(20_000);
-            self.plan_broker_turn(life, self.now + soon);
-        } else if let Some(at) = deadline {
-            self.plan_broker_turn(life, at);
-        }
-        if self.prng.below(64) == 0 {
-            self.compare_with_disk();
-            self.account_for_all();
-        }
+        self.broker_of(life).is_some()
     }
 
     /// With nothing in flight the synced disk and the live ledger must say the same.
     pub fn compare_with_disk(&mut self) {
-        let Some(broker) = self.broker.as_ref().filter(|b| b.mind.phase == Phase::Idle) else {
+        let Some(broker) = self.broker.as_ref().filter(|b| b.process.is_idle()) else {
             return;
         };
         let disk = self.broker_disk.after_power_loss();
         match replay(&disk) {
-            Ok(ledger) => self.laws.replayed(&ledger, broker.mind.machine.ledger()),
+            Ok(ledger) => self
+                .laws
+                .replayed(&ledger, broker.process.machine().ledger()),
             Err(why) => self.laws.break_law(|| why),
         }
     }
 
-    // ---- its hands ----------------------------------------------------------------------------------------------
+    // ---- what leaves it -----------------------------------------------------------------------------------------
 
-    /// As `broker::shell`; false ends the process.
-    fn perform(&mut self, effect: Effect) -> bool {
-        match effect {
-            Effect::Send(Up::DeliveryAck(DeliveryAck { agent, up_to_seq })) => {
-                self.laws.acknowledged(&agent, up_to_seq);
-                tell!(self, "acknowledged: {agent} up to {up_to_seq}");
-                let frame = Up::DeliveryAck(DeliveryAck { agent, up_to_seq });
-                self.tell_uplink(LinkInput::Frame(Box::new(frame)));
-            }
-            Effect::Send(frame) => {
-                if let Up::ActionResult(result) = &frame {
-                    tell!(
-                        self,
-                        "{} is answered: {:?}",
-                        result.invocation_id,
-                        result.outcome
-                    );
-                    self.laws.answered(&result.invocation_id, &result.outcome);
+    fn carry_out(&mut self, act: Act) {
+        match act {
+            Act::Send(frame) => {
+                match &*frame {
+                    Up::DeliveryAck(ack) => {
+                        tell!(self, "acknowledged: {} up to {}", ack.agent, ack.up_to_seq);
+                        self.laws.acknowledged(&ack.agent, ack.up_to_seq);
+                    }
+                    Up::ActionResult(result) => {
+                        let (id, outcome) = (&result.invocation_id, &result.outcome);
+                        tell!(self, "{id} is answered: {outcome:?}");
+                        self.laws.answered(id, outcome);
+                    }
+                    _ => {}
                 }
-                self.tell_uplink(LinkInput::Frame(Box::new(frame)));
+                self.tell_uplink(LinkInput::Frame(frame));
             }
-            Effect::Link(LinkCommand::Finish) => self.tell_uplink(LinkInput::Finish),
-            Effect::Link(LinkCommand::Reconnect) => self.tell_uplink(LinkInput::Reconnect),
-            Effect::Spawn(run, spec) => self.start_agent(run, *spec),
-            Effect::Agent(name, run, command) => self.order(&name, run, command),
-            Effect::RestJob(id, call) => self.rest_job(id, call),
-            Effect::Reply(ticket, answer) => {
-                let caller = self.broker.as_mut().and_then(|b| b.desk.remove(&ticket));
-                if let Some(caller) = caller {
-                    self.answered(caller, answer);
-                }
-            }
-            Effect::Publish(number, event) => self.publish(number, &event),
-            // No world here serves actions.
-            Effect::Handle(..) | Effect::Sidecar(..) | Effect::Launch(_) => {}
-            Effect::Enrolled { .. } => {}
-            Effect::Exit(_) => return false,
+            Act::Finish => self.tell_uplink(LinkInput::Finish),
+            Act::Reconnect => self.tell_uplink(LinkInput::Reconnect),
+            Act::Spawn(run, spec, starts) => self.start_agent(run, *spec, starts),
+            Act::Order(name, run, command) => self.order(&name, run, command),
+            Act::Answer(caller, answer) => self.answered(caller, answer),
+            Act::Publish(number, event) => self.publish(number, &event),
         }
-        true
     }
 
     fn publish(&mut self, number: u64, event: &BrokerEvent) {
@@ -477,23 +427,14 @@ impl World {
 }
 
 impl Broker {
-    fn accept(&mut self, inbound: Inbound, now: u64) -> Event {
-        match inbound {
-            Inbound::Event(event) => event,
-            // Its caller was told that it did not happen.
-            Inbound::Call(_, _, give_up) if now > give_up => Event::Tick,
-            Inbound::Call(call, caller, _) => {
-                let ticket = self.next_ticket;
-                self.next_ticket = ticket.next();
-                self.desk.insert(ticket, caller);
-                Event::Call(ticket, call)
-            }
-        }
-    }
-
     /// Whether the local API refuses because nothing can be written.
     pub fn is_degraded(&self) -> bool {
-        self.mind.phase == Phase::Trouble
+        self.published.get().degraded.is_some()
+    }
+
+    /// Whether nothing is under way to the disk or out of it.
+    pub fn is_idle(&self) -> bool {
+        self.process.is_idle()
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use relay_broker::ids::{AgentId, JobId, NodeId, Seq};
-use relay_broker::msg::{Event, LinkReport, RestCall, RestDone};
+use relay_broker::ids::{AgentId, NodeId, Seq};
+use relay_broker::msg::{Event, LinkReport};
 use relay_broker::uplink::core::{Input, Output, UplinkCore};
 use relay_broker::wire::Parsed;
 use relay_broker::wire::down::Down;
@@ -434,17 +434,5 @@ impl World {
             }
             ToEngine::Drained(frames) => self.engine_drained(link, frames),
         }
-    }
-
-    // ---- jobs ------------------------------------------------------------------------------------------------
-
-    /// Calls of the dispatcher to the engine are none of this simulation's business: none succeeds.
-    pub fn rest_job(&mut self, id: JobId, _: RestCall) {
-        let done = RestDone::Failed {
-            status: None,
-            code: "unreachable".into(),
-            message: "nobody answers".into(),
-        };
-        self.own_event(Event::RestJob(id, done));
     }
 }

@@ -1,30 +1,52 @@
 //! The engine's process: the real core with its own journal on a disk of its own, answering HTTP calls and pushing frames
 //! over sockets, as `engine::server` runs it. It can be killed too.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
-use relay_broker::engine::{Effect, EngineCore, Event, HttpCall, SocketKind};
+use relay_broker::engine::{Effect, EngineCore, EngineRecord, Event, HttpCall, SocketKind};
 use relay_broker::ids::{AgentId, Seq, Ticket};
 use relay_broker::machine::Machine;
+use relay_broker::machine::event_loop::{Driver, Progress};
+use relay_broker::time::Wall;
 use relay_broker::wire::Parsed;
 use relay_broker::wire::down::Down;
 use serde_json::{Value, json};
 
 use crate::disk::Crash;
-use crate::mind::{Mind, Phase, Wrote};
 use crate::network::{Asker, ToNode};
 use crate::people::{To, Told};
-use crate::world::{MS, SECOND, What, World, tell};
+use crate::process::{Deed, Process, Tape, Watched, Woken};
+use crate::world::{SECOND, What, World, tell};
 
 pub const KEY: &str = "rk_live_sim";
-const BATCH: usize = 1024;
-const RETRY: u64 = 500 * MS;
+
+/// Notes what the engine does.
+struct EngineDriver(Tape<EngineRecord, Effect>);
+
+impl Driver<Watched<EngineCore, Effect>> for EngineDriver {
+    type Inbound = Event;
+
+    fn accept(&mut self, event: Event) -> Event {
+        event
+    }
+
+    fn tick(&self) -> Event {
+        Event::Tick
+    }
+
+    fn perform(&mut self, _: Wall, effect: Effect, _: &mut Vec<Event>) -> ControlFlow<()> {
+        self.0.did(effect);
+        ControlFlow::Continue(())
+    }
+
+    fn degraded(&mut self, _: Option<&str>) {}
+}
 
 /// A running engine.
 pub struct Engine {
     pub life: u64,
-    mind: Mind<EngineCore>,
-    inbox: VecDeque<Event>,
+    process: Process<EngineCore, Effect, EngineDriver>,
     waiting: BTreeMap<u64, Asker>,
     /// Which link each of its connections is.
     links: BTreeMap<u64, u64>,
@@ -57,31 +79,32 @@ impl World {
         let mut core = EngineCore::new();
         core.keep_mail_for(self.options.limits.ttl);
         let rotate = self.options.rotate_bytes.max(20_000);
-        let woken = Mind::wake(&self.engine_disk, "engine", rotate, core);
-        let mut mind = match woken {
-            Ok((mind, damage)) => {
-                if !damage.is_empty() {
-                    self.laws.break_law(|| format!("engine: {damage}"));
-                }
-                mind
-            }
-            Err(_) => return self.at(SECOND, What::EngineBoot),
+        let Ok(woken) = Woken::wake(&self.engine_disk, "engine", rotate, core) else {
+            return self.at(SECOND, What::EngineBoot);
         };
+        if let Some(damage) = &woken.damage {
+            self.laws.break_law(|| format!("engine: {damage}"));
+        }
         let ensure = Event::Ensure {
             name: "sim".into(),
             key: KEY.into(),
         };
-        mind.decide(self.engine_now(), [ensure, Event::Tick]);
-        if !matches!(mind.write(), Wrote::Nothing | Wrote::Done) {
+        let now = self.engine_now();
+        let driver = EngineDriver(woken.tape.clone());
+        let begun = woken.begin(now, driver, |core, out| {
+            core.step(now, ensure, out);
+            core.step(now, Event::Tick, out);
+        });
+        let Ok(mut process) = begun else {
             self.engine_disk.crash(Crash::Kill);
             return self.at(SECOND, What::EngineBoot);
-        }
-        mind.out.effects.clear();
+        };
+        // Nobody is connected yet, so there is nobody to hear of what this does.
+        process.run(now);
         tell!(self, "the engine starts (life {life})");
         self.engine = Some(Engine {
             life,
-            mind,
-            inbox: VecDeque::new(),
+            process,
             waiting: BTreeMap::new(),
             links: BTreeMap::new(),
             last_ticket: 0,
@@ -100,7 +123,7 @@ impl World {
 
     /// Asks the engine who bears the names that it was asked to take away.
     pub fn look_who_is_there(&mut self) {
-        let idle = self.engine.as_ref().map(|e| e.mind.phase) == Some(Phase::Idle);
+        let idle = self.engine.as_ref().is_some_and(|e| e.process.is_idle());
         for name in self.laws.may_be_gone().into_iter().filter(|_| idle) {
             let call = http("GET", &format!("/v1/agents/{name}"), KEY, None, json!({}));
             let body = self.engine_at_once(call);
@@ -112,12 +135,10 @@ impl World {
     /// Looks, as the owner of a message can, where each is that the engine has taken: it came to the broker, or the engine
     /// lists it.
     pub fn account_for_all(&mut self) {
-        let phases = (
-            self.engine.as_ref().map(|e| e.mind.phase),
-            self.broker.as_ref().map(|b| b.mind.phase),
-        );
+        let engine = self.engine.as_ref().is_some_and(|e| e.process.is_idle());
+        let broker = self.broker.as_ref().is_some_and(|b| b.is_idle());
         self.laws.all_pending_are_listed();
-        if phases != (Some(Phase::Idle), Some(Phase::Idle)) {
+        if !engine || !broker {
             return;
         }
         let mut call = http("GET", "/v1/deliveries/waiting", KEY, None, json!({}));
@@ -149,22 +170,23 @@ impl World {
         let Some(engine) = &mut self.engine else {
             return Value::Null;
         };
-        let ticket = Ticket(u64::MAX);
-        engine.mind.decide(
-            now,
-            [Event::Http {
-                ticket,
-                call,
-                entropy,
-            }],
-        );
-        engine.mind.write();
-        let effects = std::mem::take(&mut engine.mind.out.effects);
-        let answer = effects.into_iter().find_map(|effect| match effect {
-            Effect::Answer { body, .. } => body,
-            _ => None,
-        });
-        answer.unwrap_or_default()
+        let asked = Ticket(u64::MAX);
+        let event = Event::Http {
+            ticket: asked,
+            call,
+            entropy,
+        };
+        let mut answer = Value::Null;
+        for deed in engine.process.at_once(now, event) {
+            match deed {
+                Deed::Did(Effect::Answer { ticket, body, .. }) if ticket == asked => {
+                    answer = body.unwrap_or_default();
+                }
+                Deed::Did(effect) => self.engine_does(effect),
+                Deed::Decided(_) | Deed::Written | Deed::Died => {}
+            }
+        }
+        answer
     }
 
     fn entropy(&mut self) -> [u8; 32] {
@@ -203,19 +225,17 @@ impl World {
         let Some(engine) = &mut self.engine else {
             return;
         };
-        engine.inbox.push_back(event);
+        engine.process.send(event);
         let (life, at) = (engine.life, self.now + soon);
-        self.plan_engine_turn(life, at);
+        self.plan_engine(life, at);
     }
 
-    fn plan_engine_turn(&mut self, life: u64, at: u64) {
+    fn plan_engine(&mut self, life: u64, at: u64) {
         let at = at.max(self.now);
         if let Some(engine) = &mut self.engine
-            && engine.mind.phase == Phase::Idle
-            && engine.mind.turn_at.is_none_or(|planned| planned > at)
+            && engine.process.plan(at)
         {
-            engine.mind.turn_at = Some(at);
-            self.at_time(at, What::EngineTurn(life));
+            self.at_time(at, What::EngineRuns(life));
         }
     }
 
@@ -277,78 +297,67 @@ impl World {
             .map(|(conn, _)| *conn)
     }
 
-    // ---- its turn -----------------------------------------------------------------------------------------------
+    // ---- its thread ---------------------------------------------------------------------------------------------
 
-    pub fn engine_turn(&mut self, life: u64) {
-        let (now, when) = (self.now, self.engine_now());
-        let Some(engine) = self.engine.as_mut().filter(|e| e.life == life) else {
-            return;
-        };
-        if engine.mind.phase != Phase::Idle || engine.mind.turn_at != Some(now) {
-            return;
-        }
-        engine.mind.turn_at = None;
-        let take = engine.inbox.len().min(BATCH);
-        let mut batch: Vec<Event> = engine.inbox.drain(..take).collect();
-        if engine.mind.machine.deadline().is_some_and(|at| at.0 <= now) {
-            batch.push(Event::Tick);
-        }
-        engine.mind.decide(when, batch);
-        if !engine.mind.out.records.is_empty() && self.chance(self.options.kill_in_write / 2) {
-            let operation = self.prng.below(3) as u32;
-            self.engine_disk.die_in(Some(operation));
-        }
-        self.engine_writes(life);
+    fn engine_of(&mut self, life: u64) -> Option<&mut Engine> {
+        self.engine.as_mut().filter(|e| e.life == life)
     }
 
-    fn engine_writes(&mut self, life: u64) {
-        let Some(engine) = self.engine.as_mut().filter(|e| e.life == life) else {
-            return;
-        };
-        match engine.mind.write() {
-            Wrote::Nothing => self.engine_performs(life),
-            Wrote::Done => {
-                engine.mind.phase = Phase::Syncing;
-                let after = self.sync_time();
-                self.at(after, What::EngineSynced(life));
+    pub fn engine_runs(&mut self, life: u64) {
+        let now = self.now;
+        if self.engine_of(life).is_some_and(|e| e.process.wakes(now)) {
+            self.engine_steps(life);
+        }
+    }
+
+    /// Lets the loop step until it waits for something.
+    fn engine_steps(&mut self, life: u64) {
+        loop {
+            let armed = self.chance(self.options.kill_in_write / 2);
+            if armed {
+                let operation = self.prng.below(3) as u32;
+                self.engine_disk.die_in(Some(operation));
             }
-            Wrote::Trouble => {
-                engine.mind.phase = Phase::Trouble;
-                self.at(RETRY, What::EngineRetry(life));
+            let when = self.engine_now();
+            let Some(engine) = self.engine_of(life) else {
+                return;
+            };
+            let (progress, deeds) = engine.process.run(when);
+            if armed && !deeds.iter().any(|d| matches!(d, Deed::Decided(_))) {
+                self.engine_disk.die_in(None);
             }
-            Wrote::Died => {
-                let how = self.crash_kind();
-                self.kill_engine(how);
+            let wrote = deeds.iter().any(|d| matches!(d, Deed::Written));
+            for deed in deeds {
+                match deed {
+                    Deed::Died => {
+                        let how = self.crash_kind();
+                        return self.kill_engine(how);
+                    }
+                    Deed::Did(effect) => self.engine_does(effect),
+                    Deed::Decided(_) | Deed::Written => {}
+                }
+            }
+            match progress {
+                Progress::Durable(_) if wrote => return self.engine_syncs(life),
+                Progress::Durable(_) => {}
+                Progress::Performed => {
+                    if self.engine_of(life).is_some_and(|e| e.process.has_more()) {
+                        return self.plan_engine(life, self.now + 10_000);
+                    }
+                }
+                Progress::Waiting(Some(at)) | Progress::Refused(at) => {
+                    return self.plan_engine(life, at.0);
+                }
+                Progress::Waiting(None) | Progress::Ended => return,
             }
         }
     }
 
-    pub fn engine_retry(&mut self, life: u64) {
-        self.engine_writes(life);
-    }
-
-    pub fn engine_synced(&mut self, life: u64) {
-        self.engine_performs(life);
-    }
-
-    fn engine_performs(&mut self, life: u64) {
-        let Some(engine) = self.engine.as_mut().filter(|e| e.life == life) else {
-            return;
-        };
-        let effects = std::mem::take(&mut engine.mind.out.effects);
-        for effect in effects {
-            self.engine_does(effect);
-        }
-        let Some(engine) = self.engine.as_mut() else {
-            return;
-        };
-        engine.mind.phase = Phase::Idle;
-        let idle = engine.inbox.is_empty();
-        let deadline = engine.mind.machine.deadline().map(|at| at.0);
-        if !idle {
-            self.plan_engine_turn(life, self.now + 10_000);
-        } else if let Some(at) = deadline {
-            self.plan_engine_turn(life, at);
+    fn engine_syncs(&mut self, life: u64) {
+        let until = self.now + self.sync_time();
+        if let Some(engine) = self.engine_of(life) {
+            engine.process.sync_until(until);
+            self.at_time(until, What::EngineRuns(life));
         }
     }
 

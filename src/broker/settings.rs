@@ -1,0 +1,66 @@
+//! What a broker is told at its start.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::agent::profiles::Profiles;
+use crate::dispatch::Limits;
+use crate::msg::{ActionSpec, Harness, Secret};
+use crate::uplink::proxy::Proxy;
+use crate::wire::local::SpawnRequest;
+
+/// Everything a broker is told at its start; nothing changes it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The engine's base URL, without a trailing slash.
+    pub engine_url: String,
+    /// Opens the workspace; starts with `rk_`.
+    pub workspace_key: Secret,
+    /// The node, whichever engine it is at.
+    pub node: NodeSettings,
+}
+
+/// What is known of a node before its engine is; `config` makes it.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// The node's name.
+    pub name: String,
+    /// Journal, lock, `connection.json`.
+    pub state_dir: PathBuf,
+    /// Machine seed and node tokens, shared by all brokers of this user.
+    pub data_dir: PathBuf,
+    /// The way to the engine, if not direct.
+    pub proxy: Option<Proxy>,
+    /// Where the local API listens.
+    pub api_bind: IpAddr,
+    /// 0 for any free port.
+    pub api_port: u16,
+    /// Made at random when absent.
+    pub api_key: Option<Secret>,
+    /// Pins the node id.
+    pub node_id: Option<String>,
+    /// Pins the node token; never stored.
+    pub node_token: Option<Secret>,
+    /// Started with the broker.
+    pub agents: Vec<SpawnRequest>,
+    /// Names `h` for which this node offers `spawn:h`.
+    pub harnesses: Vec<String>,
+    /// How some of them, and others, are started.
+    pub harness_table: BTreeMap<String, Harness>,
+    /// Actions that programs of the operator's serve.
+    pub actions: BTreeMap<String, ActionSpec>,
+    /// What the operator knows about agent programs.
+    pub rows: Profiles,
+    /// 0 for no limit.
+    pub max_agents: u64,
+    /// Refuse to start on a journal damaged in its middle.
+    pub strict_journal: bool,
+    /// This program, for starting agents through it.
+    pub exe: PathBuf,
+    /// Between hang-up and kill of an agent.
+    pub grace: Duration,
+    /// How much mail may wait for one agent, and how long.
+    pub limits: Limits,
+}

@@ -1,0 +1,379 @@
+//! The start of a broker: open, replay, wire up, start. Every thread of a broker is started from here.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::driver::{DispatchDriver, Inbound};
+use super::identity::{Identity, enroller, identify, node_token};
+use super::ports::{DispatchInput, ThreadPorts};
+use super::{Broker, NodeSettings, Settings, StartError, Stopper, calls, connection};
+use crate::agent::{hook, landed_note, running};
+use crate::api;
+use crate::dispatch::{Dispatcher, NodeConfig};
+use crate::handlers::{Handlers, News};
+use crate::identity::store;
+use crate::ids::AgentName;
+use crate::journal::{self, Journal, Lock, Opened, Recovery};
+use crate::ledger::Record;
+use crate::machine::Machine;
+use crate::machine::event_loop::EventLoop;
+use crate::msg::{Event, Published, Secret};
+use crate::pubsub::{Latest, Topic};
+use crate::registry::{Registry, SidecarRegistry};
+use crate::sys::disk::{create_private_dir, sweep_drafts};
+use crate::sys::reap::Reaper;
+use crate::sys::{clock, entropy, failpoint, limits, stdio, thread};
+use crate::time::Now;
+use crate::uplink::rest::RestJobs;
+use crate::uplink::socket::{Uplink, UplinkSettings};
+
+/// How many events wait for the dispatcher. Full means that whoever has news waits: back-pressure, toward the network and
+/// the terminals, where it belongs.
+const INBOX: usize = 1024;
+/// How many events are kept for subscribers that come back ([local-api 3.1](crate::docs::local_api#3.1)).
+const EVENTS_KEPT: usize = 1000;
+/// How many bytes they may take together; the oldest go first.
+const EVENTS_BYTES: usize = 4 * 1024 * 1024;
+/// How long the last lines of the log may take before a process aborts.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// See [`Broker::start`].
+pub(super) fn start(mut settings: Settings) -> Result<Broker, StartError> {
+    let node = &mut settings.node;
+    let (lock, journal_dir) = take_folder(&node.state_dir)?;
+    node.data_dir = store::folder(&node.data_dir, &node.state_dir).map_err(StartError::because)?;
+    // Before anything can start others of their names.
+    let outlived = running::end_survivors(&node.state_dir.join(running::FOLDER), node.grace);
+    let listener = bind(node.api_bind, node.api_port)?;
+    let opened = open_journal(&journal_dir, node.strict_journal)?;
+    failpoint::hit("open.read");
+    let identity = identify(&settings)?;
+    let api_key = api_key(&settings.node)?;
+    hook::sweep(&settings.node.state_dir.join(hook::FOLDER));
+    let assembly = Assembly {
+        settings,
+        identity,
+        api_key,
+        started: clock::now(),
+    };
+    let outlived = outlived.into_iter().map(|s| (s.agent, s.fate)).collect();
+    let mind = assembly.wake(opened, outlived)?;
+    assembly.run(mind, listener, lock)
+}
+
+/// Makes the state folder ours; also gives the folder of the journal.
+fn take_folder(dir: &Path) -> Result<(Lock, PathBuf), StartError> {
+    create_private_dir(dir)
+        .map_err(|e| StartError(format!("state folder {}: {e}", dir.display())))?;
+    let journal_dir = dir.join("journal");
+    create_private_dir(&journal_dir)
+        .map_err(|e| StartError(format!("journal folder {}: {e}", journal_dir.display())))?;
+    let lock = Lock::take(dir, std::process::id()).map_err(StartError::because)?;
+    sweep_drafts(dir, true);
+    Ok((lock, journal_dir))
+}
+
+fn bind(ip: IpAddr, port: u16) -> Result<TcpListener, StartError> {
+    let addr = SocketAddr::new(ip, port);
+    TcpListener::bind(addr).map_err(|e| {
+        StartError(format!(
+            "failed to bind API on {addr}: {e}; choose another --api-port, or 0 for any free one"
+        ))
+    })
+}
+
+fn open_journal(dir: &Path, strict: bool) -> Result<Opened<Record>, StartError> {
+    let mut options = journal::Options {
+        strict,
+        ..journal::Options::default()
+    };
+    if let Some(bytes) = failpoint::rotate_bytes() {
+        options.rotate_bytes = bytes;
+    }
+    let opened = Journal::<Record>::open(dir, "broker", options).map_err(StartError::because)?;
+    match &opened.recovery {
+        Recovery::Damaged(damage) => log::error!("{damage}"),
+        torn @ Recovery::TailCut { .. } => log::warn!("{torn}"),
+        Recovery::Fresh | Recovery::Clean { .. } => {}
+    }
+    Ok(opened)
+}
+
+fn api_key(settings: &NodeSettings) -> Result<Secret, StartError> {
+    match &settings.api_key {
+        Some(key) => Ok(key.clone()),
+        None => {
+            let random = entropy::hex::<16>().map_err(StartError::because)?;
+            Ok(Secret::new(format!("br_{random}")))
+        }
+    }
+}
+
+/// The dispatcher with everything it remembers, and its first decisions.
+struct Mind {
+    event_loop: EventLoop<Dispatcher, Journal<Record>>,
+    /// The highest event number that may have been used.
+    numbered: u64,
+}
+
+impl Mind {
+    /// Starts the `dispatch` thread: first what was decided already, then whatever comes.
+    fn think(
+        mut self,
+        mut driver: DispatchDriver<ThreadPorts>,
+        inbox: Receiver<DispatchInput>,
+    ) -> io::Result<thread::Handle> {
+        thread::start("dispatch", 1024, move || {
+            let _guard = AbortOnPanic;
+            thread::drive(&mut self.event_loop, &mut driver, &inbox);
+        })
+    }
+}
+
+/// What several threads of a broker look at.
+struct Shared {
+    registry: Arc<Registry>,
+    sidecars: Arc<SidecarRegistry>,
+    events: Arc<Topic<Arc<str>>>,
+    published: Arc<Latest<Published>>,
+}
+
+/// Everything that is known before the first thread runs.
+struct Assembly {
+    settings: Settings,
+    identity: Identity,
+    api_key: Secret,
+    started: Now,
+}
+
+impl Assembly {
+    fn wake(
+        &self,
+        opened: Opened<Record>,
+        outlived: Vec<(AgentName, String)>,
+    ) -> Result<Mind, StartError> {
+        let Opened {
+            journal,
+            records,
+            recovery,
+        } = opened;
+        let config = self.node_config(recovery.degraded(), outlived);
+        let mut dispatcher = Dispatcher::new(config, self.started);
+        records.iter().for_each(|record| dispatcher.replay(record));
+        let numbered = dispatcher.ledger().numbered();
+        let notes = self.settings.node.state_dir.join(landed_note::FOLDER);
+        let open = |dispatcher: &mut Dispatcher, out: &mut _| {
+            dispatcher.open(self.started, landed_note::read_all(&notes), out);
+            failpoint::hit("open.replayed");
+        };
+        let event_loop = EventLoop::begin(dispatcher, journal, self.started, open)
+            .map_err(StartError::because)?;
+        failpoint::hit("open.durable");
+        Ok(Mind {
+            event_loop,
+            numbered,
+        })
+    }
+
+    fn node_config(
+        &self,
+        damage: Option<String>,
+        outlived: Vec<(AgentName, String)>,
+    ) -> NodeConfig {
+        let node = &self.settings.node;
+        let state_dir = node.state_dir.canonicalize();
+        NodeConfig {
+            node_name: node.name.clone(),
+            node_id: self.identity.node_id.clone(),
+            engine_url: self.settings.engine_url.clone(),
+            workspace_id: Some(self.identity.workspace_id.to_string()),
+            state_dir: state_dir
+                .unwrap_or(node.state_dir.clone())
+                .to_string_lossy()
+                .into_owned(),
+            max_agents: node.max_agents,
+            harnesses: node.harnesses.clone(),
+            grace: node.grace,
+            harness_table: node.harness_table.clone(),
+            actions: node.actions.clone(),
+            profiles: node.rows.names(),
+            limits: node.limits,
+            pid: std::process::id(),
+            agents: node.agents.clone(),
+            damage,
+            outlived,
+        }
+    }
+
+    fn shared(&self, numbered: u64) -> Shared {
+        let events = Topic::after(EVENTS_KEPT, numbered);
+        Shared {
+            registry: Arc::default(),
+            sidecars: Arc::default(),
+            events: Arc::new(events.at_most(EVENTS_BYTES, |event| event.len())),
+            published: Arc::new(Latest::new(Published {
+                node_id: self.identity.node_id.clone(),
+                node_name: self.settings.node.name.clone(),
+                workspace_id: Some(self.identity.workspace_id.to_string()),
+                degraded: None,
+                leave_by: None,
+            })),
+        }
+    }
+
+    /// Starts the threads and, last, the local API.
+    fn run(self, mind: Mind, listener: TcpListener, lock: Lock) -> Result<Broker, StartError> {
+        let addr = listener.local_addr().map_err(StartError::because)?;
+        let (inbox, events_in) = bounded(INBOX);
+        let shared = self.shared(mind.numbered);
+        let (ports, uplink) = self.ports(&shared, &inbox)?;
+        let driver = DispatchDriver::new(ports, shared.published.clone());
+        let dispatch = mind.think(driver, events_in).map_err(no_thread)?;
+
+        let stopper = Stopper {
+            inbox: inbox.clone(),
+            grace: self.settings.node.grace,
+            asked: Arc::default(),
+            published: shared.published.clone(),
+            life: Arc::new(api::BrokerLife::new()),
+        };
+        let url = format!("http://{addr}");
+        let dir = &self.settings.node.state_dir;
+        let (connection, running) = (dir.join("connection.json"), dir.join(running::FOLDER));
+        connection::write(
+            &connection,
+            &self.settings,
+            (&url, addr.port()),
+            &self.api_key,
+        )?;
+        failpoint::hit("open.connection");
+        stopper.life.set(api::BrokerStage::Running);
+        let events = shared.events.clone();
+        let context = self.api_context(shared, inbox, &stopper, addr.ip());
+        let api = api::start(listener, context).map_err(no_thread)?;
+        Ok(Broker {
+            api,
+            url,
+            connection,
+            running,
+            events,
+            uplink,
+            dispatch,
+            stopper,
+            _lock: lock,
+        })
+    }
+
+    /// Starts everything that the dispatcher speaks to. Also gives the uplink's thread.
+    fn ports(
+        &self,
+        shared: &Shared,
+        inbox: &Sender<DispatchInput>,
+    ) -> Result<(ThreadPorts, thread::Handle), StartError> {
+        let (uplink, uplink_thread) = self.uplink(inbox.clone())?;
+        let jobs = self.rest_jobs(inbox.clone())?;
+        let reaper = Reaper::start().map_err(no_thread)?;
+        reaper
+            .adopt_orphans(std::process::id() == 1)
+            .map_err(no_thread)?;
+        let node = &self.settings.node;
+        let ports = ThreadPorts {
+            inbox: inbox.clone(),
+            uplink,
+            jobs,
+            handlers: handlers(reaper.clone(), inbox.clone()),
+            registry: shared.registry.clone(),
+            sidecars: shared.sidecars.clone(),
+            events: shared.events.clone(),
+            reaper,
+            exe: node.exe.clone(),
+            state_dir: node.state_dir.clone(),
+            rows: node.rows.clone(),
+        };
+        Ok((ports, uplink_thread))
+    }
+
+    fn uplink(&self, inbox: Sender<DispatchInput>) -> Result<(Uplink, thread::Handle), StartError> {
+        let (client, scope) = (&self.identity.client, self.identity.scope());
+        let settings = UplinkSettings {
+            enroller: enroller(&self.settings.node, client, scope),
+            enrolment: self.identity.enrolment.clone(),
+        };
+        Uplink::start(settings, move |report| {
+            let _ = inbox.send(Inbound::Event(Event::Link(report)));
+        })
+        .map_err(no_thread)
+    }
+
+    fn rest_jobs(&self, inbox: Sender<DispatchInput>) -> Result<RestJobs, StartError> {
+        let (client, name) = (
+            self.identity.client.clone(),
+            self.settings.node.name.clone(),
+        );
+        RestJobs::start(client, name, move |id, done| {
+            let _ = inbox.send(Inbound::Event(Event::RestJob(id, done)));
+        })
+        .map_err(no_thread)
+    }
+
+    fn api_context(
+        self,
+        shared: Shared,
+        inbox: Sender<DispatchInput>,
+        stopper: &Stopper,
+        ip: IpAddr,
+    ) -> api::ApiContext {
+        let stop = stopper.clone();
+        api::ApiContext {
+            ask: calls::ask(inbox),
+            events: shared.events,
+            registry: shared.registry,
+            sidecars: shared.sidecars,
+            published: shared.published,
+            session: api::SessionFacts {
+                version: env!("CARGO_PKG_VERSION").into(),
+                workspace_key: self.settings.workspace_key,
+                engine_url: self.settings.engine_url,
+                node_token: node_token(&self.settings.node, &self.identity),
+                persist: true,
+                started: self.started.mono,
+            },
+            api_key: self.api_key,
+            allowed_hosts: vec![ip.to_string()],
+            stop: Box::new(move || stop.stop()),
+            pid: std::process::id(),
+            life: stopper.life.clone(),
+        }
+    }
+}
+
+fn handlers(reaper: Arc<Reaper>, inbox: Sender<DispatchInput>) -> Handlers {
+    Handlers::new(reaper, move |news| {
+        let event = match news {
+            News::Handled(id, result) => Event::Handled(id, result),
+            News::LaunchEnded(argv, how) => Event::LaunchEnded(argv, how),
+        };
+        let _ = inbox.send(Inbound::Event(event));
+    })
+}
+
+fn no_thread(e: io::Error) -> StartError {
+    StartError(format!("cannot start: {}", limits::explain(&e)))
+}
+
+/// The dispatcher's state cannot be trusted after a panic; the journal can, and the next start replays it.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            stdio::flush(LAST_WORDS);
+            std::process::abort();
+        }
+    }
+}

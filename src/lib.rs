@@ -11,9 +11,9 @@
 //!
 //! Four small state machines do all the thinking: [`dispatch`], [`uplink::core`], [`agent::core`] and [`engine`]'s core. Each
 //! is pure: a step takes the time and an event, returns records and effects, and never blocks, fails, or reads a clock.
-//! One thread feeds each its events and performs its effects. [`machine::commit`] makes the records durable in between:
-//! *decide, write down, and only then speak*. Everything that crosses a thread is a variant in [`msg`], so the program
-//! reads as "what can happen" and "what we then do".
+//! One thread feeds each its events and performs its effects, and makes the records durable in between: *decide, write
+//! down, and only then speak*. [`machine::event_loop`] is that loop, stepped by a thread and by the simulation alike.
+//! Everything that crosses a thread is a variant in [`msg`], so the program reads as "what can happen" and "what we then do".
 //!
 //! ## Threads
 //!
@@ -59,11 +59,11 @@
 //! | step | file and functions | what happens |
 //! |---|---|---|
 //! | 1 | `uplink/socket.rs`: `drain_socket`, `hear` | the uplink's `poll` wakes it; a `deliver` frame is read and reported |
-//! | 2 | `sys/thread.rs`: `drive` | the dispatcher's thread takes all that waits in its inbox as one batch |
+//! | 2 | `sys/thread.rs`: `drive`; `machine/event_loop.rs`: `take`, `step` | the dispatcher's thread takes all that waits in its inbox as one batch |
 //! | 3 | `dispatch/inbound.rs`: `deliver`, `judge`, `accept_frame` | by number and message id: new, a copy, done already, or behind a gap |
 //! | 4 | `dispatch/delivery.rs`: `accept`, `take_on`, `type_next` | records `Accepted`; when the agent is free, records `Attempted` and orders it typed |
 //! | 5 | `machine.rs`: `persist`; `journal/writer.rs`: `commit` | both records are on disk; until then nothing below happens |
-//! | 6 | `broker/shell.rs`: `perform`, `order` | the order goes to the agent's thread, the events to whoever listens |
+//! | 6 | `broker/driver.rs`: `perform`, `order`; `broker/ports.rs`: `order`, `publish` | the order goes to the agent's thread, the events to whoever listens |
 //! | 7 | `agent/actor.rs`: `orders`; `agent/core/typing.rs`: `injecting`, `at_gate`; `agent/gate.rs`: `ask` | may it be typed now? A dialog, a person's words and a password prompt say no |
 //! | 8 | `agent/inject.rs`: `framed`; `agent/actor.rs`: `flush` | the line is framed and written to the terminal |
 //! | 9 | `agent/core/typing.rs`: `typing`, `press_enter`; `agent/draft.rs`: `may_enter` | Enter, once the text stands in the input line |
@@ -76,7 +76,7 @@
 //! | 11 | `agent/actor.rs`: `one`; `agent/landed_note.rs`: `landed` | the agent's thread notes that it landed, and reports it |
 //! | 12 | `dispatch/roster.rs`: `agent_report`; `dispatch/delivery.rs`: `landed`, `settle`, `acknowledge` | records `Settled`; wants the longest unbroken run acknowledged, and the next message typed |
 //! | 13 | `machine.rs`: `persist` | `Settled` is on disk |
-//! | 14 | `dispatch/outbox.rs`: `arrange`; `broker/shell.rs`: `perform` | one `delivery.ack` for an agent and batch, before any goodbye; events tell `send --wait` and everybody else |
+//! | 14 | `dispatch/outbox.rs`: `arrange`; `broker/driver.rs`: `perform`; `broker/ports.rs`: `send` | one `delivery.ack` for an agent and batch, before any goodbye; events tell `send --wait` and everybody else |
 //! | 15 | `uplink/socket.rs`: `drain_inbox`, `send` | the engine has it |
 //!
 //! A message of this machine comes in at `send` of `api/routes.rs` instead of steps 1 to 3, and no engine hears of its end.
@@ -87,9 +87,9 @@
 //! |---|---|---|
 //! | the frame, or the link, is lost before step 5 | nobody was told anything: the engine sends it again on the next link | `dispatch/heartbeat.rs`: `greet` |
 //! | *an acknowledgement is lost* (step 15) | the engine sends the message again; its number is behind the cursor, so it is acknowledged again and not typed | `dispatch/inbound.rs`: `deliver`; `ledger/cursor.rs`: `judge` |
-//! | the broker is killed between 5 and 11 | the next start replays the journal, finds it attempted and not settled, and types it again, marked | `broker/mod.rs`: `wake`; `dispatch/mod.rs`: `replay`, `open` |
+//! | the broker is killed between 5 and 11 | the next start replays the journal, finds it attempted and not settled, and types it again, marked | `broker/start.rs`: `wake`; `dispatch/mod.rs`: `replay`, `open` |
 //! | killed between 11 and 13 | the note says that it landed: it is settled at the start and not typed again | `agent/landed_note.rs`: `read_all`; `dispatch/mod.rs`: `open` |
-//! | the disk is full at 5 or 13 | nothing leaves; it is tried again until it works | `sys/thread.rs`: `drive` |
+//! | the disk is full at 5 or 13 | nothing leaves; it is tried again until it works | `machine/event_loop.rs`: `retry` |
 //! | the program never shows the text | no Enter; it is held up, and told so | `agent/core/typing.rs`: `typing` |
 //! | it ends first, and comes back | the message waits and is typed again | `dispatch/roster.rs`: `exited`; `dispatch/delivery.rs`: `type_next` |
 //!
@@ -114,6 +114,7 @@
 //! | blocked | an agent whose terminal does not take messages: a dialog stands there, or a message is held up |
 //! | composer, input line | where a full-screen program shows what is being typed |
 //! | core | a pure state machine; a [`machine::Machine`] |
+//! | driver, ports | what turns a core's effects into deeds; the ways out that it uses, real or simulated |
 //! | cursor | how far the numbers of an agent's mail have come, and the ids that were seen |
 //! | dead letter | a delivery that was given up, kept with the reason |
 //! | delivery | one message for one agent, with an id and, from an engine, a number |

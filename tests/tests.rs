@@ -14,6 +14,7 @@ mod formats; // fixtures of frames and journals
 mod guarding; // what other users of the machine prepare or try
 mod hostile; // senders that try to press keys
 mod journalling; // a look into the journal
+mod journals; // journals of every kind of record, read as they were written
 mod layers; // who imports whom
 mod linking; // the link to an engine, whatever it sends and however it breaks
 mod misbehaving;

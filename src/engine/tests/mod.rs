@@ -4,6 +4,7 @@ mod absent;
 mod access;
 mod ages;
 mod faults;
+mod journal;
 mod mail;
 mod nodes;
 mod rules;

@@ -185,6 +185,14 @@ fn request() -> SpawnRequest {
 
 /// Everything that a broker writes down, once.
 fn everything() -> Vec<Record> {
+    let mut records = settled();
+    let image = replayed(&records).image();
+    records.push(Record::Snapshot(Box::new(image)));
+    records.extend(after_the_snapshot());
+    records
+}
+
+fn settled() -> Vec<Record> {
     let (at, ada) = (Wall(1_782_640_800_000), AgentName::new("ada"));
     let id = |name: &str| DeliveryId::new(name);
     let settled = |name: &str, proof| Record::Settled {
@@ -252,9 +260,13 @@ fn everything() -> Vec<Record> {
             at,
         },
     ]);
-    let image = replayed(&records).image();
-    records.extend([
-        Record::Snapshot(Box::new(image)),
+    records
+}
+
+fn after_the_snapshot() -> Vec<Record> {
+    let (at, ada) = (Wall(1_782_640_800_000), AgentName::new("ada"));
+    let id = |name: &str| DeliveryId::new(name);
+    vec![
         Record::Redelivered {
             id: id("d_20"),
             delivery: delivery("d_23", "ada", Origin::Acknowledged),
@@ -315,8 +327,7 @@ fn everything() -> Vec<Record> {
             agent: AgentName::new("eve"),
             released: true,
         },
-    ]);
-    records
+    ]
 }
 
 /// Made the journal that is kept, and would make it anew in the present form.

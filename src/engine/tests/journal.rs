@@ -9,6 +9,7 @@ use std::{env, fs};
 use serde_json::{Value, json};
 
 use super::{KEY, World};
+use crate::engine::live::ConnId;
 use crate::engine::{EngineCore, EngineRecord, SocketKind};
 use crate::journal::{Journal, Options};
 use crate::machine::{Log, Machine};
@@ -111,14 +112,33 @@ fn what_is_read_from_a_journal_on_file_is_written_in_the_same_bytes() {
 /// A small world in which everything happens once.
 fn everything() -> Vec<EngineRecord> {
     let mut w = World::new();
-    let none = || json!({});
+    let people = people(&mut w);
+    channels(&mut w, &people);
+    w.records.push(w.core.snapshot().expect("always"));
+    mail_and_actions(&mut w, &people);
+    the_rest(&mut w, &people);
+    w.records
+}
+
+/// Tokens of agents and a node's connection.
+struct People {
+    lead: String,
+    ada: String,
+    broker: ConnId,
+}
+
+fn none() -> Value {
+    json!({})
+}
+
+fn people(w: &mut World) -> People {
     w.ok(
         "PATCH",
         "/v1/workspace",
         KEY,
         json!({"system_prompt": "be kind", "metadata": {"a": 1}}),
     );
-    let (lead, lead_id) = w.agent("lead");
+    let (lead, _) = w.agent("lead");
     let (ada, _) = w.agent("ada");
     w.ok(
         "PATCH",
@@ -158,28 +178,27 @@ fn everything() -> Vec<EngineRecord> {
     w.send(second, json!({"type": "node.deregister"}));
     w.node("node_old", "old");
     w.ok("DELETE", "/v1/nodes/old", KEY, none());
+    People { lead, ada, broker }
+}
 
+fn channels(w: &mut World, people: &People) {
+    let People { lead, ada, broker } = people;
     w.ok(
         "POST",
         "/v1/channels",
-        &lead,
+        lead,
         json!({"name": "ops", "topic": "ships", "metadata": {"c": 3}}),
     );
-    w.ok(
-        "PATCH",
-        "/v1/channels/ops",
-        &lead,
-        json!({"topic": "boats"}),
-    );
-    w.ok("POST", "/v1/channels/ops/join", &ada, none());
-    w.ok("POST", "/v1/channels/ops/mute", &ada, none());
-    w.ok("POST", "/v1/channels/general/leave", &ada, none());
+    w.ok("PATCH", "/v1/channels/ops", lead, json!({"topic": "boats"}));
+    w.ok("POST", "/v1/channels/ops/join", ada, none());
+    w.ok("POST", "/v1/channels/ops/mute", ada, none());
+    w.ok("POST", "/v1/channels/general/leave", ada, none());
     let post =
         json!({"text": "hello @ada", "mode": "steer", "blocks": [{"type": "x"}], "data": {"k": 1}});
     let (status, said) = w.call_with_key(
         "POST",
         "/v1/channels/ops/messages",
-        &lead,
+        lead,
         Some("key-1"),
         post,
     );
@@ -188,39 +207,39 @@ fn everything() -> Vec<EngineRecord> {
     w.ok(
         "POST",
         &format!("/v1/messages/{said}/replies"),
-        &lead,
+        lead,
         json!({"text": "and more"}),
     );
     w.ok(
         "POST",
         &format!("/v1/messages/{said}/reactions"),
-        &ada,
+        ada,
         json!({"emoji": "+1"}),
     );
     w.ok(
         "POST",
         &format!("/v1/messages/{said}/reactions"),
-        &ada,
+        ada,
         json!({"emoji": "-1"}),
     );
     w.ok(
         "DELETE",
         &format!("/v1/messages/{said}/reactions/-1"),
-        &ada,
+        ada,
         none(),
     );
-    w.ok("POST", &format!("/v1/messages/{said}/read"), &ada, none());
-    w.ack(broker, "ada", 1);
-    w.dm(&lead, "eve", "one");
-    w.dm(&lead, "eve", "two");
-    let state = serde_json::to_value(w.core.snapshot()).expect("plain data");
-    w.records.push(w.core.snapshot().expect("always"));
-    assert!(state.is_object());
+    w.ok("POST", &format!("/v1/messages/{said}/read"), ada, none());
+    w.ack(*broker, "ada", 1);
+    w.dm(lead, "eve", "one");
+    w.dm(lead, "eve", "two");
+}
 
+fn mail_and_actions(w: &mut World, people: &People) {
+    let People { lead, broker, .. } = people;
     let (bob, _) = w.agent("bob");
-    w.dm(&lead, "bob", "are you there?");
+    w.dm(lead, "bob", "are you there?");
     w.pass(Duration::from_secs(90));
-    w.dm(&lead, "bob", "still?");
+    w.dm(lead, "bob", "still?");
     let list = w.ok("GET", "/v1/deliveries", &bob, none());
     let delivery = list[0]["id"].as_str().expect("an id").to_owned();
     w.ok(
@@ -229,39 +248,43 @@ fn everything() -> Vec<EngineRecord> {
         &bob,
         none(),
     );
-    w.ok("POST", "/v1/actions", &lead, json!({
+    w.ok("POST", "/v1/actions", lead, json!({
         "name": "review", "description": "reads", "input_schema": {"type": "object"}, "available_to": ["ada"],
     }));
-    w.ok("POST", "/v1/actions", &lead, json!({"name": "junk"}));
+    w.ok("POST", "/v1/actions", lead, json!({"name": "junk"}));
     w.ok("DELETE", "/v1/actions/junk", KEY, none());
-    w.beat(broker, 2);
+    w.beat(*broker, 2);
     let run = w.ok(
         "POST",
         "/v1/actions/build/invoke",
-        &lead,
+        lead,
         json!({"input": {"n": 1}}),
     );
     let run = run["invocation_id"].as_str().expect("an id").to_owned();
     w.send(
-        broker,
+        *broker,
         json!({"type": "action.result", "invocation_id": run, "error": "handler_unavailable"}),
     );
-    w.beat(broker, 2);
+    w.beat(*broker, 2);
     w.send(
-        broker,
+        *broker,
         json!({"type": "action.result", "invocation_id": run, "output": {"ok": true}}),
     );
     w.ok(
         "POST",
         "/v1/actions/spawn/invoke",
-        &lead,
+        lead,
         json!({"input": {"cli": "claude", "name": "kim"}}),
     );
+}
+
+fn the_rest(w: &mut World, people: &People) {
+    let lead = &people.lead;
     w.ok("DELETE", "/v1/nodes/box/agents/ada", KEY, none());
     w.ok(
         "POST",
         "/v1/dm/group",
-        &lead,
+        lead,
         json!({"participants": ["ada", "bob"], "name": "crew"}),
     );
     w.ok(
@@ -277,8 +300,6 @@ fn everything() -> Vec<EngineRecord> {
     let ws = *w.core.state.workspaces.keys().next().expect("the first");
     // Of versions that went by the wall clock; early enough that nothing dies of it.
     w.records.push(EngineRecord::Expired { ws, at: Wall(1) });
-    assert!(!lead_id.is_empty());
-    w.records
 }
 
 /// Made the journal that is kept, and would make it anew in the present form.

@@ -300,7 +300,7 @@ fn a_token_that_another_process_with_our_id_got_is_taken_from_the_cache_and_not_
     );
     cache.put("nt_live_1");
     let enroller = Enroller::new(
-        RestClient::new(&engine.url, Secret::new(KEY), None),
+        RestClient::new(&engine.url, Secret::new(KEY), None, None),
         NodeId::new("node_a"),
         "box-1".into(),
         Box::new(cache.clone()),
@@ -335,7 +335,7 @@ fn a_key_that_was_used_for_another_wish_and_a_name_that_is_taken_are_put_differe
         |_| Upgrade::Yes,
     );
     let enroller = Enroller::new(
-        RestClient::new(&engine.url, Secret::new(KEY), None),
+        RestClient::new(&engine.url, Secret::new(KEY), None, None),
         NodeId::new("node_0123456789"),
         "box-1".into(),
         Box::new(cache.clone()),

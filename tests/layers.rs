@@ -46,6 +46,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("uplink::enrol", 4),
     ("uplink::identify", 4),
     ("uplink::proxy", 4),
+    ("uplink::roots", 4),
     ("identity", 4),
     ("engine::server", 4),
     // assembly

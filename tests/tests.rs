@@ -8,6 +8,7 @@ mod crowding; // callers without a key who take all places
 mod degrading; // the disk fails, fills up or goes away
 mod delivering; // a message from an engine reaches a program
 mod embedded; // the engine that comes with the broker
+mod encrypting; // an engine behind TLS
 mod enrolling; // a node gets its identity and its token
 mod fleet; // several machines in one workspace
 mod formats; // fixtures of frames and journals
@@ -17,8 +18,8 @@ mod journalling; // a look into the journal
 mod journals; // journals of every kind of record, read as they were written
 mod layers; // who imports whom
 mod linking; // the link to an engine, whatever it sends and however it breaks
-mod misbehaving;
-mod names; // the engine as a test double of others
+mod misbehaving; // the engine as a test double of others
+mod names; // one meaning for each name
 mod papers; // what is said in Markdown and comments is so
 mod proving; // what programs say of the messages they took
 mod restarting; // whatever dies, it goes on where it was

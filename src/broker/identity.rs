@@ -37,7 +37,8 @@ fn folder_of(state_dir: &Path) -> Result<Vec<u8>, StartError> {
 
 pub(super) fn identify(settings: &Settings) -> Result<Identity, StartError> {
     let (url, key) = (&settings.engine_url, settings.workspace_key.clone());
-    let client = RestClient::new(url, key, settings.node.proxy.clone());
+    let node = &settings.node;
+    let client = RestClient::new(url, key, node.proxy.clone(), node.roots.clone());
     let key = fingerprint(settings.workspace_key.reveal());
     let known = store::known_workspace(&settings.node.state_dir, &settings.engine_url, &key);
     let workspace_id = match known {
@@ -110,6 +111,9 @@ fn workspace_error(error: &CallError, url: &str) -> StartError {
             status: 401 | 403, ..
         } => StartError(format!(
             "the engine at {url} refuses the workspace key ({error}); check --workspace-key"
+        )),
+        _ if error.to_string().contains("invalid peer certificate") => StartError(format!(
+            "{error}; if an authority of your own vouches for the engine, name its PEM file in SSL_CERT_FILE"
         )),
         _ => StartError(format!(
             "{error}; check --engine (without it the broker brings an engine of its own, which needs free descriptors and memory)"

@@ -9,6 +9,7 @@ use crate::agent::profiles::Profiles;
 use crate::dispatch::Limits;
 use crate::msg::{ActionSpec, Harness, Secret};
 use crate::uplink::proxy::Proxy;
+use crate::uplink::roots::TrustedRoots;
 use crate::wire::local::SpawnRequest;
 
 /// Everything a broker is told at its start; nothing changes it.
@@ -33,6 +34,8 @@ pub struct NodeSettings {
     pub data_dir: PathBuf,
     /// The way to the engine, if not direct.
     pub proxy: Option<Proxy>,
+    /// Who vouches for the engine's certificate, if not the bundled roots.
+    pub roots: Option<TrustedRoots>,
     /// Where the local API listens.
     pub api_bind: IpAddr,
     /// 0 for any free port.

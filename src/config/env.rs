@@ -4,6 +4,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::ConfigError;
+use crate::uplink::roots::TrustedRoots;
+
+/// How long a file with one value may be.
+const VALUE_BYTES: u64 = 64 * 1024;
+/// How long a bundle of certificates may be; those of operating systems have some 250 KiB.
+const BUNDLE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// From a variable's name to its value.
 type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
@@ -117,23 +123,43 @@ impl Env {
             .or_else(|| Some(self.path("HOME")?.join(".local/share")));
         base.map_or_else(|| state_dir.to_owned(), |dir| dir.join("agent-relay"))
     }
+
+    /// `SSL_CERT_FILE`, as OpenSSL and most programs read it: a PEM file whose certificates vouch for servers instead of
+    /// the bundled ones.
+    pub(super) fn roots(&self) -> Result<Option<TrustedRoots>, ConfigError> {
+        const NAME: &str = "SSL_CERT_FILE";
+        let Some(path) = self.path(NAME) else {
+            return Ok(None);
+        };
+        let read = read_bounded(&path, BUNDLE_BYTES).map_err(|e| format!("cannot be read: {e}"));
+        let roots = read.and_then(|text| TrustedRoots::from_pem(text.as_bytes()));
+        roots.map(Some).map_err(|why| {
+            ConfigError(format!(
+                "{NAME} names {}, which {why}; name a PEM file with the certificates that vouch for the engine, or unset it \
+                 to use the bundled ones",
+                path.display()
+            ))
+        })
+    }
 }
 
 /// The text of a file that holds one value. A pipe serves, as shells make them; something endless does not.
-fn read_bounded(path: &Path) -> std::io::Result<String> {
+fn read_bounded(path: &Path, most: u64) -> std::io::Result<String> {
     use std::io::Read;
-    const MOST: u64 = 64 * 1024;
     let mut text = String::new();
     let file = std::fs::File::open(path)?;
-    file.take(MOST + 1).read_to_string(&mut text)?;
-    match text.len() as u64 > MOST {
-        true => Err(std::io::Error::other("it is longer than 64 KiB")),
+    file.take(most + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > most {
+        true => Err(std::io::Error::other(format!(
+            "it is longer than {} KiB",
+            most / 1024
+        ))),
         false => Ok(text),
     }
 }
 
 pub(super) fn read_secret(path: &Path, what: &str) -> Result<String, ConfigError> {
-    let text = read_bounded(path).map_err(|e| {
+    let text = read_bounded(path, VALUE_BYTES).map_err(|e| {
         ConfigError(format!(
             "{what} names {}, which cannot be read: {e}",
             path.display()

@@ -6,4 +6,5 @@ pub mod frame_faults;
 mod identify;
 pub mod proxy;
 pub mod rest;
+pub mod roots;
 pub mod socket;

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::proxy::Proxy;
+use super::roots::TrustedRoots;
 use crate::dispatch::VERSION;
 use crate::ids::{AgentName, InvocationId, JobId, MsgId, NodeId, WorkspaceId};
 use crate::msg::{RestCall, RestDone, Secret};
@@ -107,11 +108,13 @@ pub struct RestClient {
     base: String,
     key: Secret,
     proxy: Option<Proxy>,
+    roots: Option<TrustedRoots>,
 }
 
 impl RestClient {
-    /// For one engine and workspace, perhaps behind a proxy. `base` has no trailing slash.
-    pub fn new(base: &str, key: Secret, proxy: Option<Proxy>) -> Self {
+    /// For one engine and workspace, perhaps behind a proxy, its certificate vouched for by `roots` or the bundled ones.
+    /// `base` has no trailing slash.
+    pub fn new(base: &str, key: Secret, proxy: Option<Proxy>, roots: Option<TrustedRoots>) -> Self {
         // One provider of encryption for the whole process; a second call finds it installed.
         #[cfg(feature = "tls")]
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -122,19 +125,34 @@ impl RestClient {
             .http_status_as_error(false)
             .user_agent(VERSION)
             // Said even when there is none: the library would look for one in the environment.
-            .proxy(proxy.as_ref().and_then(Proxy::for_http))
-            .build();
+            .proxy(proxy.as_ref().and_then(Proxy::for_http));
+        #[cfg(feature = "tls")]
+        let config = match &roots {
+            Some(roots) => config.tls_config(
+                ureq::tls::TlsConfig::builder()
+                    .root_certs(roots.for_http())
+                    .build(),
+            ),
+            None => config,
+        };
+        let config = config.build();
         Self {
             http: config.into(),
             base: base.to_owned(),
             key,
             proxy,
+            roots,
         }
     }
 
     /// The way to it, if not direct.
     pub fn proxy(&self) -> Option<&Proxy> {
         self.proxy.as_ref()
+    }
+
+    /// Who vouches for its certificate, if not the bundled roots.
+    pub fn roots(&self) -> Option<&TrustedRoots> {
+        self.roots.as_ref()
     }
 
     /// The workspace key as the bearer, and nothing else.

@@ -18,7 +18,9 @@ use tungstenite::{HandshakeError, Message};
 use super::core::{Input, Output, UplinkCore};
 use super::enrol::Enroller;
 use super::frame_faults::{FrameFault, FrameFaults};
-use super::proxy::{self, Proxy};
+use super::proxy;
+use super::rest::RestClient;
+use super::roots::TrustedRoots;
 use crate::identity::derive::Enrolment;
 use crate::msg::{LinkCommand, LinkReport, Secret};
 use crate::net::link::{self, LinkError, Pollable, WebSocketLink};
@@ -350,7 +352,7 @@ impl Shell {
         }
         let client = self.enroller.client();
         let until = clock::now().mono + HANDSHAKE;
-        match open(client.base(), client.proxy(), &self.token, until) {
+        match open(client, &self.token, until) {
             Ok(link) => {
                 self.link = Some(link);
                 self.greeted = false;
@@ -386,11 +388,11 @@ fn wait_only(inbox: &Receiver<LinkInput>, limit: Option<Duration>) -> io::Result
 
 /// Connects, upgrades with the token in a header, and gives a non-blocking socket, all within one deadline.
 fn open(
-    base: &str,
-    proxy: Option<&Proxy>,
+    client: &RestClient,
     token: &Secret,
     until: Mono,
 ) -> Result<WebSocketLink<Stream>, Unopened> {
+    let base = client.base();
     let url = format!("{}/v1/node/ws", websocket_base(base));
     let mut request = url
         .as_str()
@@ -403,12 +405,12 @@ fn open(
         })?;
     request.headers_mut().insert(AUTHORIZATION, bearer);
     let (host, port) = target(request.uri())?;
-    let stream = proxy::connect(&host, port, proxy, until)
+    let stream = proxy::connect(&host, port, client.proxy(), until)
         .map_err(|e| Unopened::because(format!("the engine at {base} cannot be reached: {e}")))?;
     stream.set_nonblocking(true).map_err(Unopened::because)?;
     let encrypted = request.uri().scheme_str() == Some("wss");
     let stream = match encrypted {
-        true => encrypt(&host, stream)?,
+        true => encrypt(&host, stream, client.roots())?,
         false => MaybeTlsStream::Plain(stream),
     };
     let config = WebSocketConfig::default().max_write_buffer_size(UNSENT_BYTES);
@@ -448,13 +450,18 @@ fn wait_readable(stream: &Stream, limit: Duration) -> io::Result<()> {
     link::wait(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(limit))
 }
 
-/// With bundled roots; the handshake happens with the first bytes.
+/// With the bundled roots if there are no others; the handshake happens with the first bytes.
 #[cfg(feature = "tls")]
-fn encrypt(host: &str, stream: TcpStream) -> Result<MaybeTlsStream<TcpStream>, Unopened> {
+fn encrypt(
+    host: &str,
+    stream: TcpStream,
+    roots: Option<&TrustedRoots>,
+) -> Result<MaybeTlsStream<TcpStream>, Unopened> {
     use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-    let roots = RootCertStore {
+    let bundled = || RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
     };
+    let roots = roots.map_or_else(bundled, TrustedRoots::store);
     let config = ClientConfig::builder()
         .with_root_certificates(roots)
         .with_no_client_auth();
@@ -464,7 +471,11 @@ fn encrypt(host: &str, stream: TcpStream) -> Result<MaybeTlsStream<TcpStream>, U
 }
 
 #[cfg(not(feature = "tls"))]
-fn encrypt(_: &str, _: TcpStream) -> Result<MaybeTlsStream<TcpStream>, Unopened> {
+fn encrypt(
+    _: &str,
+    _: TcpStream,
+    _: Option<&TrustedRoots>,
+) -> Result<MaybeTlsStream<TcpStream>, Unopened> {
     let why = "this program was built without encryption; use an http address, or build it with the feature `tls`";
     Err(Unopened::because(why))
 }
@@ -508,6 +519,10 @@ mod tests {
     }
 
     /// Opens a link to a server that answers with these bytes, one at a time and never more.
+    fn client(base: &str) -> RestClient {
+        RestClient::new(base, Secret::new("rk_live_1"), None, None)
+    }
+
     fn opening(answer: &'static str) -> Unopened {
         use std::io::{Read, Write};
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -524,7 +539,7 @@ mod tests {
         })
         .expect("a thread");
         let until = clock::now().mono + Duration::from_millis(100);
-        open(&base, None, &Secret::new("nt_live_1"), until)
+        open(&client(&base), &Secret::new("nt_live_1"), until)
             .err()
             .expect("no link")
     }
@@ -542,7 +557,7 @@ mod tests {
     #[test]
     fn a_token_that_no_header_can_carry_counts_as_refused_so_that_another_is_asked_for() {
         let until = clock::now().mono + HANDSHAKE;
-        let refused = open("http://127.0.0.1:1", None, &Secret::new("nt\n"), until).err();
+        let refused = open(&client("http://127.0.0.1:1"), &Secret::new("nt\n"), until).err();
         assert!(refused.expect("no link").unauthorized);
     }
 }

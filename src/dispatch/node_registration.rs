@@ -76,6 +76,9 @@ pub(super) struct NodeRegistration {
     again_at: Option<Mono>,
     /// Subscribers know of it.
     told: bool,
+    /// One was refused although the engine had taken one before. When the next is taken, the engine may have forgotten who is
+    /// ready for mail, and a list that came before it said nothing.
+    list_owed: bool,
 }
 
 impl NodeRegistration {
@@ -173,16 +176,20 @@ impl Dispatcher {
             };
             self.publish(event, out);
         }
+        let owed = std::mem::take(&mut self.link.registration.list_owed);
         if first {
             self.greet(now, out);
+        } else if owed {
+            self.announce(now, out);
         }
     }
 
     pub(super) fn error_frame(&mut self, now: Now, error: ErrorFrame, out: &mut Out) {
         let error = recognised(error);
-        let registration = &self.link.registration;
         // What an engine cannot read it answers under an id of its own (engine-protocol 3.2).
-        let unread = error.code == "invalid_message" && registration.request.is_some();
+        let unread = error.code == "invalid_message" && self.link.registration.request.is_some();
+        self.link.registration.list_owed |= unread && self.link.registered;
+        let registration = &self.link.registration;
         if unread && registration.with_cursor {
             log::warn!("the engine does not understand {CURSOR}; registering without it");
             self.link.no_cursor = true;
@@ -204,6 +211,7 @@ impl Dispatcher {
     fn registration_refused(&mut self, now: Now, error: &ErrorFrame, out: &mut Out) {
         self.link.registration.request = None;
         self.link.registration.again_at = None;
+        self.link.registration.list_owed |= self.link.registered;
         if error.code == "node_name_conflict" && !self.link.renamed {
             // Two machines may share a host name; part of our id makes the name our own.
             self.link.renamed = true;

@@ -419,6 +419,35 @@ fn every_registration_that_the_engine_takes_is_followed_by_a_list() {
     assert_eq!(words(&w.sent()), ["register", "inventory", "heartbeat"]);
 }
 
+/// H4: the same where the engine takes a further registration only when it is asked for again.
+#[test]
+fn a_registration_that_is_taken_at_the_second_try_is_followed_by_a_list_too() {
+    for (code, named, after) in [
+        ("provider_instance_conflict", true, 3),
+        ("node_control_failed", true, 30),
+        // Engines do not name a frame that they cannot read. It is sent again at once, with less in it.
+        ("invalid_message", false, 0),
+    ] {
+        let mut w = known_to_six();
+        let call = crate::msg::SidecarCall::Node(Box::default(), None);
+        w.call(ApiCall::Sidecar(crate::ids::SidecarId(1), call));
+        let refused = registration(&mut w);
+        let id = refused.id.filter(|_| named);
+        refuse(&mut w, Some(id.as_deref().unwrap_or("77")), code);
+        w.pass(Duration::from_secs(after));
+        let again = registration(&mut w);
+        answer(&mut w, &again, six());
+        assert_eq!(words(&w.sent()), ["inventory", "heartbeat"], "{code}");
+        w.call(ApiCall::Sidecar(
+            crate::ids::SidecarId(1),
+            crate::msg::SidecarCall::Handlers(vec!["dance".into()]),
+        ));
+        let taken = registration(&mut w);
+        answer(&mut w, &taken, six());
+        assert_eq!(words(&w.sent()), [""; 0], "{code}: once");
+    }
+}
+
 /// N30: the answer may have been lost in a socket that was open at one end only, and a list before it would have the engine
 /// give the work to another node.
 #[test]

@@ -139,11 +139,10 @@ fn signals_that_a_parent_had_ignored_and_stray_ones_end_nothing() {
     assert_eq!(node.process.stop(), Some(0));
 }
 
-#[test]
-fn a_limit_on_the_size_of_files_is_a_full_disk_and_not_the_end() {
-    let folder = Scratch::new();
-    let node = up_after(&folder, "ulimit -f 256");
-    let stubborn = "trap '' HUP; echo $$ > pid; exec cat";
+/// A broker that can write nothing any more, and its agent, which ignores the hang-up.
+fn with_a_full_disk(folder: &Scratch) -> (Node, u32) {
+    let node = up_after(folder, "ulimit -f 256");
+    let stubborn = "trap '' HUP; echo $$ > pid; exec sleep 300";
     node.spawn("ada", &[&script(folder.path(), "stubborn", stubborn)]);
     let mode = Some(json!({"mode": "manual_flush"}));
     let (status, body) = node.call("PUT", "/api/spawned/ada/delivery-mode", mode);
@@ -160,7 +159,24 @@ fn a_limit_on_the_size_of_files_is_a_full_disk_and_not_the_end() {
     let pid = std::fs::read_to_string(folder.path().join("pid")).expect("written");
     let pid = pid.trim().parse().expect("a number");
     assert!(alive(pid));
+    (node, pid)
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_a_full_disk_and_not_the_end() {
+    let folder = Scratch::new();
+    let (node, pid) = with_a_full_disk(&folder);
     // Nothing can be done in order any more, but no agent may be left behind.
+    assert_eq!(node.process.stop(), Some(0));
+    assert!(!alive(pid));
+}
+
+#[test]
+fn who_stops_a_broker_twice_leaves_no_agent_behind_even_where_nothing_can_be_written() {
+    let folder = Scratch::new();
+    let (node, pid) = with_a_full_disk(&folder);
+    // "Now" leaves an agent none of the time in which it is to end by itself.
+    signal(node.process.pid(), "TERM");
     assert_eq!(node.process.stop(), Some(0));
     assert!(!alive(pid));
 }

@@ -61,21 +61,26 @@ fn show(paint: Paint, event: &Value, json: bool) -> Result<(), Failure> {
     if json {
         return print(&format!("{event}\n"));
     }
+    print(&line(paint, event))
+}
+
+/// One event for people: its number, when it happened, and what.
+fn line(paint: Paint, event: &Value) -> String {
     let seq = event["seq"]
         .as_u64()
         .map_or("-".to_owned(), |n| n.to_string());
     let at = event["timestamp"].as_u64();
     let at = at.map_or(String::new(), |ms| clock_part(&Wall(ms).iso()));
     let at = format!("{at:<12}");
-    let line = match serde_json::from_value::<Numbered>(event.clone()) {
+    let words = match serde_json::from_value::<Numbered>(event.clone()) {
         Ok(known) => sentence(&known.event),
         Err(_) => format!("{} {}", event["kind"], brief(&event.to_string(), 80)),
     };
-    print(&format!(
-        "{} {}  {line}\n",
+    format!(
+        "{} {}  {words}\n",
         paint.dim(&format!("{seq:>6}")),
         paint.dim(&at)
-    ))
+    )
 }
 
 /// `10:00:00.123` of `2026-06-28T10:00:00.123Z`.
@@ -318,6 +323,18 @@ mod tests {
             mode: "wait".into(),
         });
         assert_eq!(line, "eve·[2J → ada: two ⏎ lines");
+    }
+
+    #[test]
+    fn an_event_is_shown_with_the_time_at_which_it_happened_however_late_it_is_read() {
+        let mut event = serde_json::json!({"seq": 7, "timestamp": 1_782_640_800_123_u64,
+            "kind": "agent_exit", "name": "ada", "reason": "done"});
+        let shown = line(Paint::plain(), &event);
+        assert_eq!(shown, "     7 10:00:00.123  ada leaves: done\n");
+        // An earlier broker's.
+        event["timestamp"].take();
+        let shown = line(Paint::plain(), &event);
+        assert_eq!(shown, "     7               ada leaves: done\n");
     }
 
     #[test]

@@ -399,6 +399,15 @@ mod tests {
         assert_eq!((null.node_id.as_str(), null.active_agents), ("n1", 0));
         let both = read(json!({"node_id":"n1","nodeId":"n1","active_agents":2,"activeAgents":2}));
         assert_eq!((both.node_id.as_str(), both.active_agents), ("n1", 2));
+        let first_odd = read(
+            json!({"node_id":null,"nodeId":"n1","name":"box","active_agents":"many",
+            "activeAgents":2,"max_agents":null,"maxAgents":4}),
+        );
+        assert_eq!(
+            (first_odd.node_id.as_str(), first_odd.id.as_str()),
+            ("n1", "n1")
+        );
+        assert_eq!((first_odd.active_agents, first_odd.max_agents), (2, 4));
         let wrong = read(
             json!({"id":7,"name":"box","active_agents":"many","tags":[1,"gpu"],
             "capabilities":[3,{"name":"spawn:x"},{"kind":9}],"load":"high"}),

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn spawned() -> local::Spawned {
+pub(super) fn spawned() -> local::Spawned {
     local::Spawned {
         success: true,
         name: w1(),

@@ -9,12 +9,14 @@ use tungstenite::{Message, WebSocket, client::IntoClientRequest};
 
 use super::super::ApiServer;
 use super::super::server::serve;
+use super::calls::spawned;
 use super::{KEY, World, picture, request, w1, world};
-use crate::ids::Run;
-use crate::msg::{Reply, Size};
+use crate::ids::{InvocationId, Run};
+use crate::msg::{ApiCall, Reply, Size, SpawnSource};
 use crate::pubsub::{SUBSCRIBER_QUEUE, Topic};
 use crate::registry::{AgentHandle, AgentInput, Chunk};
 use crate::sys::wake::{self, mailbox};
+use crate::wire::local;
 
 /// No wait of these tests is longer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -434,4 +436,77 @@ fn an_attached_person_who_falls_behind_gets_a_fresh_picture() {
         }
     }
     assert_eq!(hear_bytes(&mut c), b"FRESH");
+}
+
+// ---- connected programs -----------------------------------------------------------------------------------------
+
+/// Sends a frame to which the dispatcher gives this answer; the answer, and what the dispatcher was asked.
+fn said(
+    w: &World,
+    client: &mut Client,
+    kind: &str,
+    payload: Value,
+    answer: Reply,
+) -> (Value, ApiCall) {
+    w.answers.lock().push(Ok(answer));
+    let frame = json!({"v": 2, "type": kind, "request_id": 7, "payload": payload});
+    client
+        .send(Message::text(frame.to_string()))
+        .expect("it is read");
+    let answer = hear(client);
+    assert_eq!(answer["request_id"], 7, "{answer}");
+    (answer, w.calls.try_recv().expect("the dispatcher is asked"))
+}
+
+#[test]
+fn a_connected_program_changes_the_channels_of_an_agent() {
+    let w = world();
+    let server = w.serve();
+    let mut client = connect(&server, "/api/fleet/ws");
+    for (kind, wanted) in [
+        ("subscribe_channels", true),
+        ("unsubscribe_channels", false),
+    ] {
+        let channels = vec!["ops".to_owned()];
+        let changed = Reply::Channels(local::ChannelsChanged {
+            name: w1(),
+            channels: channels.clone(),
+        });
+        let payload = json!({"name": "w1", "channels": channels});
+        let (answer, call) = said(&w, &mut client, kind, payload, changed);
+        assert_eq!(answer["type"], "ok", "{answer}");
+        let now = json!({"name": "w1", "channels": ["ops"]});
+        assert_eq!(answer["payload"]["result"], now);
+        let ApiCall::Channels {
+            name,
+            channels: asked,
+            listens,
+        } = call
+        else {
+            panic!("{call:?}");
+        };
+        assert_eq!((name, asked, listens), (w1(), channels, wanted));
+    }
+}
+
+/// N12: the engine knows an agent by the invocation that a connected program starts it for.
+#[test]
+fn what_a_connected_program_starts_for_an_invocation_is_told_with_it() {
+    let w = world();
+    let server = w.serve();
+    let mut client = connect(&server, "/api/fleet/ws");
+    for (invocation, source) in [
+        (json!("i1"), SpawnSource::Served(InvocationId::new("i1"))),
+        (json!(""), SpawnSource::Api),
+        (Value::Null, SpawnSource::Api),
+    ] {
+        let payload = json!({"agent": {"name": "w1", "cli": "cat"}, "invocation_id": invocation});
+        let spawned = Reply::Spawned(spawned());
+        let (answer, call) = said(&w, &mut client, "spawn_agent", payload, spawned);
+        assert_eq!(answer["type"], "ok", "{answer}");
+        assert!(
+            matches!(&call, ApiCall::Spawn(_, asked) if *asked == source),
+            "{invocation}: {call:?}"
+        );
+    }
 }

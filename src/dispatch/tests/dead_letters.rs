@@ -123,7 +123,8 @@ fn the_dead_letter_that_is_pushed_out_is_not_forgotten_in_silence() {
     assert_eq!(w.d.ledger().dead().len(), KEPT);
     let effects = w.done();
     let said = effects.iter().any(|e| {
-        matches!(e, Effect::Publish(_, BrokerEvent::DeliveryDropped { reason, .. }) if reason.contains("message m1 from lead, is forgotten"))
+        matches!(e, Effect::Publish(_, BrokerEvent::DeliveryDropped { reason, count: 1, senders, .. })
+            if reason.contains("message m1 from lead, is forgotten") && *senders == ["lead"])
     });
     assert!(said, "{effects:?}");
 }

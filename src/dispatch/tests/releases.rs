@@ -225,3 +225,28 @@ fn who_starts_an_agent_under_a_name_that_is_on_hold_is_told() {
     });
     assert!(warning.is_some_and(|words| words.contains("relay-broker auto w1")));
 }
+
+/// N30: who never was here counts as released.
+#[test]
+fn names_that_an_engine_makes_up_are_not_released_and_leave_no_trace() {
+    let mut w = World::new();
+    w.link_up();
+    for n in 0..100 {
+        w.frame(
+            json!({"type":"action.invoke","invocation_id":format!("i{n}"),"action":"release",
+            "input":{"name":format!("../../nobody-{n}")}}),
+        );
+    }
+    let ended = |r: &&Record| matches!(r, Record::Ended { .. });
+    assert_eq!(w.journal.iter().filter(ended).count(), 0);
+    let answered = w.sent();
+    let refused = |up: &&Up| {
+        matches!(up, Up::ActionResult(r)
+            if matches!(&r.outcome, Outcome::Error(why) if why.starts_with("release_failed: ")))
+    };
+    assert_eq!(
+        answered.iter().filter(refused).count(),
+        100,
+        "what never was cannot be released"
+    );
+}

@@ -49,34 +49,37 @@ fn a_spawn_is_answered_when_the_program_runs_and_the_engine_knows_first() {
 /// N17: a failed start is refused, and its agent is taken back at the engine.
 #[test]
 fn a_command_that_cannot_start_is_refused_and_taken_back_at_the_engine() {
-    let mut w = World::new();
-    w.link_up();
-    w.call(ApiCall::Spawn(Box::new(request("w1")), SpawnSource::Api));
-    w.registered("w1");
-    let run = w.run_of("w1");
-    w.done();
-    w.report(
-        "w1",
-        run,
-        AgentReport::NotStarted {
-            why: "no such program".into(),
-        },
-    );
-    let effects = w.done();
-    assert!(
-        effects
-            .iter()
-            .any(|e| matches!(e, Effect::Send(Up::AgentDeregister(_))))
-    );
-    assert!(
-        effects
-            .iter()
-            .any(|e| matches!(e, Effect::Reply(_, Err(r)) if r.kind == RefusalKind::SpawnFailed))
-    );
-    assert!(
-        w.call(ApiCall::Agents)
-            .is_some_and(|a| a == Ok(Reply::Agents(local::AgentList::default())))
-    );
+    let why = "no such program".to_owned();
+    let full = "no terminal left".to_owned();
+    for (report, kind) in [
+        (AgentReport::NotStarted { why }, RefusalKind::SpawnFailed),
+        // It may be asked for again, unlike the other.
+        (AgentReport::NoRoom { why: full }, RefusalKind::NoRoom),
+    ] {
+        let mut w = World::new();
+        w.link_up();
+        w.call(ApiCall::Spawn(Box::new(request("w1")), SpawnSource::Api));
+        w.registered("w1");
+        let run = w.run_of("w1");
+        w.done();
+        w.report("w1", run, report);
+        let effects = w.done();
+        assert!(
+            effects
+                .iter()
+                .any(|e| matches!(e, Effect::Send(Up::AgentDeregister(_))))
+        );
+        assert!(
+            effects
+                .iter()
+                .any(|e| matches!(e, Effect::Reply(_, Err(r)) if r.kind == kind)),
+            "{effects:?}"
+        );
+        assert!(
+            w.call(ApiCall::Agents)
+                .is_some_and(|a| a == Ok(Reply::Agents(local::AgentList::default())))
+        );
+    }
 }
 
 #[test]

@@ -379,3 +379,16 @@ fn an_engine_that_sends_much_out_of_order_cannot_make_us_hold_more_than_we_can()
     assert!(asks, "the rest is asked for");
     assert!(w.d.gaps.is_empty());
 }
+
+#[test]
+fn the_highest_number_there_is_does_not_upset_the_sequence() {
+    let mut w = World::new();
+    w.link_up();
+    w.spawn("w1");
+    w.mail("w1", u64::MAX);
+    w.mail("w1", u64::MAX);
+    w.mail("w1", 1);
+    assert_eq!(w.d.ledger().mail().len(), 2, "counted anew");
+    w.mail("w1", 2);
+    assert_eq!(w.d.ledger().mail().len(), 3);
+}

@@ -1,7 +1,7 @@
 //! Somebody takes the journal's files away, or puts others beside them, while it is open.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::machine::{Log, persist};
@@ -160,16 +160,35 @@ fn what_another_process_put_under_the_name_of_our_file_stays() {
     assert_eq!(told.on_disk(), [7]);
 }
 
+/// Whether a file is open that has no name any more, and had this one.
+fn holds(name: &Path) -> bool {
+    let open = fs::read_dir("/proc/self/fd").into_iter();
+    let mut targets = open
+        .flatten()
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok());
+    let gone = PathBuf::from(format!("{} (deleted)", name.display()));
+    targets.any(|target| target == gone)
+}
+
 #[test]
 fn room_that_a_removed_file_holds_is_given_back() {
     let mut told = Told::one();
     fs::remove_file(told.dir().join("journal.1")).expect("there");
     told.say(2).expect_err("it would be written to nowhere");
-    let open = fs::read_dir("/proc/self/fd")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let mut targets = open.filter_map(|entry| fs::read_link(entry.path()).ok());
-    let gone = told.dir().join("journal.1 (deleted)");
-    assert!(!targets.any(|target| target == gone));
+    assert!(!holds(&told.dir().join("journal.1")));
+}
+
+#[test]
+fn room_that_is_held_by_a_file_removed_after_it_was_moved_away_is_given_back_with_the_next_file() {
+    let mut told = Told::one();
+    let aside = told.scratch.path().join("aside");
+    fs::rename(told.dir(), &aside).expect("there");
+    told.say(2).expect_err("it would be written to nowhere");
+    told.again().expect("in a folder made again");
+    fs::remove_dir_all(&aside).expect("there");
+    let all = told.diary.snapshot().expect("a snapshot");
+    told.journal.replace(&all).expect("room");
+    assert!(!holds(&aside.join("journal.1")));
+    assert_eq!(told.on_disk(), [1, 2]);
 }

@@ -124,6 +124,11 @@ fn a_look_that_fails_says_nothing_about_the_file_and_ends_no_writing() {
         is_safe(&disk, &ALL, &diary.0, &diary.0, "while looks fail");
     }
     assert!(disk.met());
+    let all = diary.snapshot().expect("a snapshot");
+    journal
+        .replace(&all)
+        .expect("the file is not somebody else's");
+    is_safe(&disk, &ALL, &diary.0, &diary.0, "after a rotation");
 }
 
 #[test]

@@ -303,6 +303,35 @@ fn the_page_below_comes_back_for_a_late_viewer_by_whatever_name_the_second_was_s
 }
 
 #[test]
+fn a_cursor_that_was_saved_on_the_page_below_comes_back_for_a_late_viewer() {
+    for mode in [47, 1047, 1049] {
+        let before = format!("\x1b[3;5H\x1b7\x1b[5;2H\x1b[?{mode}h\x1b[2;2Hfull");
+        let after = format!("\x1b[?{mode}l\x1b8x");
+        let mut program = Screen::new(SMALL);
+        program.feed(before.as_bytes());
+        let (mut there, mut late) = (Terminal::new(), Terminal::new());
+        there.show(before.as_bytes());
+        late.show(&picture(&program));
+        there.show(after.as_bytes());
+        late.show(after.as_bytes());
+        assert_eq!(late.seen(), there.seen(), "mode {mode}");
+        // The last of the three saves the cursor itself when it shows the other page.
+        let row = if mode == 1049 { 4 } else { 2 };
+        assert_eq!(late.seen().0[row].trim(), "x", "mode {mode}");
+    }
+}
+
+#[test]
+fn a_late_viewer_has_the_title_that_the_program_gave() {
+    let mut program = Screen::new(SMALL);
+    program.feed(b"\x1b]2;ada works\x07ready");
+    let mut late = Screen::new(SMALL);
+    late.feed(&picture(&program));
+    assert_eq!(late.title(), "ada works");
+    assert_eq!(late.lines()[0], "ready");
+}
+
+#[test]
 fn lines_are_lines_in_the_picture_too() {
     let mut screen = Screen::new(SMALL);
     screen.feed(b"q\x1b(0lqk\x1b[1mx\x1b[");

@@ -340,22 +340,34 @@ fn a_message_that_is_submitted_at_rest_begins_with_its_hook() {
 
 #[test]
 fn a_sign_of_rest_that_is_older_than_what_is_drawn_holds_no_interrupt_back() {
-    let escapes = |told: &str| {
+    let escapes_later = |told: &str, millis: u64| {
         let mut world = known();
         world.event(Event::Output("\x1b]0;✳ idle\x07".into()));
         world.run(5000);
         if !told.is_empty() {
             world.event(Event::Output(told.into()));
         }
+        world.run(millis);
         world.inject(TEXT, Mode::Steer);
         world.run(3000);
         assert_eq!(world.program.submitted, [TEXT]);
         let written = world.written();
         written.iter().filter(|text| **text == "\x1b").count()
     };
+    let escapes = |told: &str| escapes_later(told, 0);
     assert_eq!(escapes(""), 0);
+    // It draws, and has said nothing of itself for long.
+    let something = "\x1b7\x1b[20;1Hreading a file\x1b8";
+    assert_eq!(escapes(something), 1);
+    assert_eq!(escapes_later(something, 3000), 0, "it rests again");
     assert_eq!(escapes("\x1b]0;◐ busy\x07"), 1);
-    assert_eq!(escapes("\x1b]0;⚙ nobody knows this sign\x07"), 1);
+    let unknown = "\x1b]0;⚙ nobody knows this sign\x07";
+    assert_eq!(escapes(unknown), 1);
+    assert_eq!(
+        escapes_later(unknown, 3000),
+        1,
+        "what it said before is taken back"
+    );
     assert_eq!(escapes("\x1b7\x1b[20;1Hesc to interrupt\x1b8"), 1);
 }
 

@@ -8,6 +8,7 @@ mod crowding; // callers without a key who take all places
 mod degrading; // the disk fails, fills up or goes away
 mod delivering; // a message from an engine reaches a program
 mod embedded; // the engine that comes with the broker
+#[cfg(feature = "tls")]
 mod encrypting; // an engine behind TLS
 mod enrolling; // a node gets its identity and its token
 mod fleet; // several machines in one workspace

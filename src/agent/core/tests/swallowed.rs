@@ -63,6 +63,7 @@ fn a_text_that_a_person_submits_in_an_unknown_program_is_not_typed_again() {
     world.event(Event::Output(b"\x1b[2J\x1b[H\xe2\x9d\xaf 1 thing".to_vec()));
     world.run(5000);
     world.event(Event::Keys(1, b"\r".to_vec()));
+    world.unread.clear();
     world.event(Event::Output(
         b"\x1b[2J\x1b[H1 thing\r\n\xe2\x9d\xaf ".to_vec(),
     ));

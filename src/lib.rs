@@ -60,8 +60,8 @@
 //! |---|---|---|
 //! | 1 | `uplink/socket.rs`: `drain_socket`, `hear` | the uplink's `poll` wakes it; a `deliver` frame is read and reported |
 //! | 2 | `sys/thread.rs`: `drive`; `machine/event_loop.rs`: `take`, `step` | the dispatcher's thread takes all that waits in its inbox as one batch |
-//! | 3 | `dispatch/inbound.rs`: `deliver`, `judge`, `accept_frame` | by number and message id: new, a copy, done already, or behind a gap |
-//! | 4 | `dispatch/delivery.rs`: `accept`, `take_on`, `type_next` | records `Accepted`; when the agent is free, records `Attempted` and orders it typed |
+//! | 3 | `dispatch/mail/inbound.rs`: `deliver`, `judge`, `accept_frame` | by number and message id: new, a copy, done already, or behind a gap |
+//! | 4 | `dispatch/mail/delivery.rs`: `accept`, `take_on`, `type_next` | records `Accepted`; when the agent is free, records `Attempted` and orders it typed |
 //! | 5 | `machine.rs`: `persist`; `journal/writer.rs`: `commit` | both records are on disk; until then nothing below happens |
 //! | 6 | `broker/driver.rs`: `perform`, `order`; `broker/ports.rs`: `order`, `publish` | the order goes to the agent's thread, the events to whoever listens |
 //! | 7 | `agent/actor.rs`: `orders`; `agent/core/typing.rs`: `injecting`, `at_gate`; `agent/gate.rs`: `ask` | may it be typed now? A dialog, a person's words and a password prompt say no |
@@ -74,7 +74,7 @@
 //! |---|---|---|
 //! | 10 | `agent/core/typing.rs`: `verifying`; `agent/draft/check.rs`: `judge` | it left the input line, was echoed, was read, or the program itself says so |
 //! | 11 | `agent/actor.rs`: `one`; `agent/landed_note.rs`: `landed` | the agent's thread notes that it landed, and reports it |
-//! | 12 | `dispatch/roster.rs`: `agent_report`; `dispatch/delivery.rs`: `landed`, `settle`, `acknowledge` | records `Settled`; wants the longest unbroken run acknowledged, and the next message typed |
+//! | 12 | `dispatch/routes.rs`: `agent`; `dispatch/mail/delivery.rs`: `landed`; `dispatch/mail/settle.rs`: `settle`, `acknowledge` | records `Settled`; wants the longest unbroken run acknowledged, and the next message typed |
 //! | 13 | `machine.rs`: `persist` | `Settled` is on disk |
 //! | 14 | `dispatch/outbox.rs`: `arrange`; `broker/driver.rs`: `perform`; `broker/ports.rs`: `send` | one `delivery.ack` for an agent and batch, before any goodbye; events tell `send --wait` and everybody else |
 //! | 15 | `uplink/socket.rs`: `drain_inbox`, `send` | the engine has it |
@@ -85,23 +85,23 @@
 //!
 //! | what happens | what follows | decided in |
 //! |---|---|---|
-//! | the frame, or the link, is lost before step 5 | nobody was told anything: the engine sends it again on the next link | `dispatch/heartbeat.rs`: `greet` |
-//! | *an acknowledgement is lost* (step 15) | the engine sends the message again; its number is behind the cursor, so it is acknowledged again and not typed | `dispatch/inbound.rs`: `deliver`; `ledger/cursor.rs`: `judge` |
+//! | the frame, or the link, is lost before step 5 | nobody was told anything: the engine sends it again on the next link | `dispatch/control/mod.rs`: `link_open` |
+//! | *an acknowledgement is lost* (step 15) | the engine sends the message again; its number is behind the cursor, so it is acknowledged again and not typed | `dispatch/mail/inbound.rs`: `deliver`; `ledger/cursor.rs`: `judge` |
 //! | the broker is killed between 5 and 11 | the next start replays the journal, finds it attempted and not settled, and types it again, marked | `broker/start.rs`: `wake`; `dispatch/mod.rs`: `replay`, `open` |
 //! | killed between 11 and 13 | the note says that it landed: it is settled at the start and not typed again | `agent/landed_note.rs`: `read_all`; `dispatch/mod.rs`: `open` |
 //! | the disk is full at 5 or 13 | nothing leaves; it is tried again until it works | `machine/event_loop.rs`: `retry` |
 //! | the program never shows the text | no Enter; it is held up, and told so | `agent/core/typing.rs`: `typing` |
-//! | it ends first, and comes back | the message waits and is typed again | `dispatch/roster.rs`: `exited`; `dispatch/delivery.rs`: `type_next` |
+//! | it ends first, and comes back | the message waits and is typed again | `dispatch/agents/roster.rs`: `exited`; `dispatch/mail/delivery.rs`: `type_next` |
 //!
 //! Who decides what else:
 //!
 //! | question | answer |
 //! |---|---|
-//! | who decides that a program is ready? | `agent/ready.rs`: `judge`, from its modes, its silence and what its profile (`agent/profiles.rs`) says of its input line; `dispatch/roster.rs`: `ready` hears of it |
+//! | who decides that a program is ready? | `agent/ready.rs`: `judge`, from its modes, its silence and what its profile (`agent/profiles.rs`) says of its input line; `dispatch/agents/roster.rs`: `ready` hears of it |
 //! | where is a dialog recognised? | `agent/dialog.rs`: `seen`, by the last rows of the screen; `look` says when it stands and whether the operator's policy answers it |
 //! | who presses Enter? | `agent/core/typing.rs`: `press_enter` for a text that is drawn, `verifying` again while it stands there, `type_lines` in line mode; there is no other timer |
-//! | what is acknowledged? | `dispatch/delivery.rs`: `acknowledge`: the longest unbroken run that is settled in the ledger |
-//! | when is a message given up? | `dispatch/dead_letters.rs`: `bury`, with the reason |
+//! | what is acknowledged? | `dispatch/mail/settle.rs`: `acknowledge`: the longest unbroken run that is settled in the ledger |
+//! | when is a message given up? | `dispatch/mail/dead_letters.rs`: `bury`, with the reason |
 //!
 //! ## Glossary
 //!

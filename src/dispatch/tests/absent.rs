@@ -10,7 +10,7 @@ fn limited(ttl: Option<Duration>) -> World {
 }
 
 fn with_ttl(mut w: World, ttl: Option<Duration>) -> World {
-    w.d.facts.limits.ttl = ttl;
+    w.config().limits.ttl = ttl;
     w.link_up();
     w
 }
@@ -92,7 +92,7 @@ fn mail_waits_for_ever_when_told_so() {
     w.now.wall = Wall(w.now.wall.0 + 10 * 86_400_000);
     (0..100).for_each(|_| wait(&mut w, HOUR));
     assert_eq!(waiting(&w), 1);
-    assert!(w.d.deadline().is_none_or(|at| at > w.now.mono + HOUR) || w.d.link.up);
+    assert!(w.d.deadline().is_none_or(|at| at > w.now.mono + HOUR) || w.d.control.is_up());
 }
 
 /// What has waited in one life counts in the next, and what passed in between does not.

@@ -274,7 +274,7 @@ fn a_spawn_that_is_released_before_it_counts_says_so() {
 #[test]
 fn a_program_is_started_as_the_operator_described_it_by_what_the_caller_or_the_capability_names() {
     let mut w = World::new();
-    w.d.facts.harness_table.insert(
+    w.config().harness_table.insert(
         "claude".into(),
         Harness {
             command: "/opt/claude".into(),
@@ -337,7 +337,7 @@ fn a_program_is_started_as_the_operator_described_it_by_what_the_caller_or_the_c
 
 fn serving(concurrency: usize) -> World {
     let mut w = World::new();
-    w.d.facts.actions.insert(
+    w.config().actions.insert(
         "deploy".into(),
         ActionSpec {
             command: vec!["./deploy.sh".into()],
@@ -515,7 +515,7 @@ fn what_a_connected_program_serves_is_offered_while_it_is_connected_and_no_longe
 fn load_is_measured_by_the_limit_of_a_connected_program_unless_the_operator_set_one() {
     for (operators, limit, load) in [(0, 7, 1.0 / 7.0), (4, 4, 0.25)] {
         let mut w = World::new();
-        w.d.facts.max_agents = operators;
+        w.config().max_agents = operators;
         w.link_up();
         w.spawn("w1");
         connected(&mut w, &["echo"], false);
@@ -649,7 +649,7 @@ fn an_agent_is_treated_as_the_operator_wrote_it_down_for_the_program_that_was_na
         treatment,
         ..Harness::default()
     };
-    w.d.facts.harness_table.insert("mine".into(), mine);
+    w.config().harness_table.insert("mine".into(), mine);
     w.link_up();
     let mut profile = |name: &str, wish: local::SpawnRequest| {
         let wish = local::SpawnRequest {

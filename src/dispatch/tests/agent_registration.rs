@@ -155,7 +155,7 @@ fn what_the_engine_says_no_to_is_told_in_words_that_help() {
         let said = refusal(&w.done()).expect("the caller hears");
         assert_eq!(said.kind, kind);
         assert!(said.message.contains(words) && said.message.contains(code));
-        assert!(w.d.members.is_empty());
+        assert!(w.d.agents.is_empty());
     }
 }
 
@@ -264,7 +264,7 @@ fn a_place_that_the_engine_does_not_give_fails_the_spawn() {
     w.tell(Event::RestJob(id, failed(Some(404), "node_not_found")));
     let said = refusal(&w.done()).expect("the caller hears");
     assert!(said.message.contains("node_not_found"));
-    assert!(w.d.members.is_empty());
+    assert!(w.d.agents.is_empty());
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn an_identity_that_came_by_http_for_nobody_is_undone_on_the_next_link() {
     w.pass(Duration::from_secs(3));
     let (id, _) = rest_job(&mut w).expect("by HTTP");
     w.pass(Duration::from_secs(20));
-    assert!(w.d.members.is_empty());
+    assert!(w.d.agents.is_empty());
     w.tell(Event::RestJob(id, identity("at_live_late")));
     w.done();
     w.link_up();
@@ -346,7 +346,7 @@ fn every_spawn_is_registered_over_the_link_whoever_wants_it() {
         let run = w.run_of("w1");
         assert_eq!(programs(&mut w), ["at_live_1"], "{source:?}");
         w.report("w1", run, AgentReport::Started { pid: 7 });
-        let mut listed = w.d.listed();
+        let mut listed = w.d.agents.listed();
         let one = listed.pop().expect("it is listed");
         assert_eq!(
             (one.session_ref.as_deref(), &one.invocation_id),
@@ -486,7 +486,7 @@ fn a_given_token_that_is_no_good_refuses_the_spawn_with_the_code() {
         said.contains("agent_token_invalid") && said.contains("token that was given"),
         "{said}"
     );
-    assert!(w.d.members.is_empty());
+    assert!(w.d.agents.is_empty());
 }
 
 /// Somebody deleted the agent at the engine, so its name is to be had as a new one.

@@ -7,7 +7,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// An agent with two messages, the first of which cannot be typed.
 fn blocked(limit: Option<Duration>) -> (World, Run) {
     let mut w = World::new();
-    w.d.facts.limits.blocked = limit;
+    w.config().limits.blocked = limit;
     w.link_up();
     let run = w.spawn("w1");
     w.mail("w1", 1);
@@ -61,7 +61,7 @@ fn a_message_that_was_held_back_too_long_is_a_dead_letter_with_the_reason_and_ca
     assert!(
         matches!(&dead(&w)[..], [why] if why.contains("held back for 60 s") && why.ends_with("a dialog is open"))
     );
-    assert_eq!(w.d.counters.deliveries_blocked, 1);
+    assert_eq!(w.counters().deliveries_blocked, 1);
     let effects = w.done();
     let acks: Vec<Up> = effects
         .iter()
@@ -114,7 +114,7 @@ fn a_message_whose_text_stands_in_the_terminal_is_not_given_up() {
 #[test]
 fn a_message_that_a_threads_queue_did_not_take_is_given_up_without_asking() {
     let mut w = World::new();
-    w.d.facts.limits.blocked = Some(LIMIT);
+    w.config().limits.blocked = Some(LIMIT);
     w.link_up();
     let run = w.spawn("w1");
     w.mail("w1", 1);

@@ -68,7 +68,7 @@ fn an_agent_that_asks_something_is_blocked_until_it_is_answered() {
     ));
     let seen = view(&mut w);
     assert_eq!((seen.phase.as_str(), seen.blocked_on), ("starting", None));
-    let counters = w.d.counters;
+    let counters = w.counters();
     assert_eq!((counters.agents_blocked, counters.dialogs_answered), (1, 1));
 }
 

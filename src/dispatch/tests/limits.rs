@@ -4,7 +4,7 @@ use super::*;
 
 fn facts_with(limits: Limits) -> World {
     let mut w = World::new();
-    w.d.facts.limits = limits;
+    w.config().limits = limits;
     w.link_up();
     w
 }

@@ -20,17 +20,27 @@ mod running;
 mod sequence;
 mod urgent;
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use super::*;
-use crate::ids::{AgentId, DeliveryId, MsgId, Seq, Ticket};
-use crate::msg::{
-    AgentCommand, AgentReport, How, Identified, Injection, RefusalKind, Reply, RestDone,
-    SpawnSource,
+use super::control::HEARTBEAT;
+use super::questions::{AgentQuestions, ControlQuestions};
+use super::{Dispatcher, Limits, NodeConfig, Out, VERSION};
+use crate::ids::{
+    AgentId, AgentName, DeliveryId, InvocationId, JobId, MsgId, NodeId, Run, Seq, Ticket,
 };
-use crate::time::Wall;
-use crate::wire::down::{ActionInvoke, Deliver, Mode};
-use crate::wire::event::{DeliveryMode, Proof};
+use crate::ledger::{Ledger, Record};
+use crate::machine::Machine;
+use crate::msg::{
+    AgentCommand, AgentReport, Answer, ApiCall, Effect, Event, How, Identified, Injection,
+    LinkReport, RefusalKind, Reply, RestCall, RestDone, SpawnSource,
+};
+use crate::time::{Mono, Now, Wall};
+use crate::wire::down::{ActionInvoke, Deliver, Down, Mode};
+use crate::wire::event::{BrokerEvent, DeliveryMode, Proof};
+use crate::wire::local;
 use crate::wire::up::{DeliveryAck, NodeHeartbeat, Outcome, Up};
 
 /// A dispatcher, what it wrote down, and what it did since one last looked.
@@ -87,6 +97,15 @@ impl World {
         world.d.open(world.now, landed, &mut out);
         world.keep(out);
         world
+    }
+
+    /// What the dispatcher was told at its start, changed after it.
+    fn config(&mut self) -> &mut NodeConfig {
+        self.d.common.config_mut()
+    }
+
+    fn counters(&self) -> local::Counters {
+        self.d.views(self.now).agents.1.counters()
     }
 
     fn keep(&mut self, out: Out) {
@@ -256,7 +275,7 @@ impl World {
     }
 
     fn run_of(&self, name: &str) -> Run {
-        self.d.members[&AgentName::new(name)].run
+        self.d.agents.run_of(&AgentName::new(name))
     }
 
     fn report(&mut self, name: &str, run: Run, report: AgentReport) {

@@ -110,7 +110,7 @@ fn a_heartbeat_says_who_and_how_we_are_and_not_what_time_it_is() {
     let beat: Value = serde_json::from_str(&beat).expect("JSON");
     let fields = json!({"v": 1, "type": "node.heartbeat", "name": "box-1", "node_id": "node_0a1b",
         "capabilities": [{"name": "spawn:claude", "kind": "capacity"}], "max_agents": 0,
-        "version": heartbeat::VERSION, "load": 0.0, "active_agents": 1, "handlers_live": true});
+        "version": VERSION, "load": 0.0, "active_agents": 1, "handlers_live": true});
     assert_eq!(beat, fields);
 }
 
@@ -120,7 +120,7 @@ fn a_node_that_offers_nothing_registers_with_an_empty_list() {
     let mut journal = Vec::new();
     for _ in 0..2 {
         let mut w = World::after(journal);
-        w.d.facts.harnesses.clear();
+        w.config().harnesses.clear();
         w.link_up();
         let first = registrations(w.sent()).remove(0);
         let text = Up::NodeRegister(first).to_text();
@@ -134,7 +134,7 @@ fn a_node_that_offers_nothing_registers_with_an_empty_list() {
 fn load_is_what_runs_over_the_limit_in_the_very_same_frame_and_nothing_without_a_limit() {
     let figures = |max: u64| {
         let mut w = World::new();
-        w.d.facts.max_agents = max;
+        w.config().max_agents = max;
         w.link_up();
         w.spawn("w1");
         w.done();
@@ -220,7 +220,7 @@ fn an_engine_of_the_5_line_is_sent_nothing_that_it_does_not_know() {
     assert!(!has_cursor(&first));
     answer(&mut w, &first, json!({"id":"node_0a1b","name":"box-1"}));
     assert_eq!(words(&w.sent()), ["heartbeat"], "it is content");
-    assert!(w.d.link.registered);
+    assert!(w.d.control.is_registered());
 }
 
 /// The answer of an engine from 6.0.
@@ -267,7 +267,7 @@ fn an_engine_from_6_is_asked_for_its_cursors_once_it_has_shown_its_age() {
 #[test]
 fn asking_for_cursors_does_not_make_a_node_that_serves_nothing_look_as_if_it_did() {
     let mut w = World::new();
-    w.d.facts.harnesses.clear();
+    w.config().harnesses.clear();
     w.link_up_to(six());
     assert!(!beats(w.sent())[0].handlers_live);
 }
@@ -305,7 +305,7 @@ fn a_process_is_the_same_instance_on_each_of_its_links_and_another_one_is_anothe
     let first = instance(&mut w);
     assert_eq!(instance(&mut w), first);
     let mut w = known_to_six();
-    w.d.started.wall = Wall(2000);
+    w.d.common.started_at(Wall(2000));
     assert_ne!(instance(&mut w), first);
 }
 
@@ -325,14 +325,14 @@ fn an_engine_of_the_5_line_hears_of_no_instance_even_where_a_newer_one_was_befor
     let last = registrations(w.sent()).pop().expect("it goes on asking");
     assert!(last.provider.is_none() && !has_cursor(&last));
     answer(&mut w, &last, json!({}));
-    assert!(w.d.link.registered);
+    assert!(w.d.control.is_registered());
 }
 
 /// Engines from 6.0 refuse all for the sake of one (engine-protocol 3.11).
 #[test]
 fn an_action_that_another_provider_of_the_node_has_is_left_out_and_all_else_is_served() {
     let mut w = World::new();
-    w.d.facts.harnesses = vec!["x".into(), "y".into()];
+    w.config().harnesses = vec!["x".into(), "y".into()];
     let names = |frame: &NodeRegister| -> Vec<String> {
         let names = frame.capabilities.iter().map(|c| c.name.clone());
         names.filter(|name| !name.starts_with("relay:")).collect()
@@ -348,7 +348,7 @@ fn an_action_that_another_provider_of_the_node_has_is_left_out_and_all_else_is_s
     let second = registration(&mut w);
     assert_eq!(names(&second), ["spawn:x"]);
     answer(&mut w, &second, json!({}));
-    assert!(w.d.link.registered);
+    assert!(w.d.control.is_registered());
     let beat = beats(w.sent()).remove(0);
     assert_eq!(
         beat.capabilities.map(|c| c.len()),

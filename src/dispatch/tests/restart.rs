@@ -51,10 +51,7 @@ fn make_ready(w: &mut World, name: &str) {
 
 /// Its program is started once more: with the identity it has, or, in a new life of the broker, with one it asks for.
 fn runs_again(w: &mut World, name: &str) -> Run {
-    if !matches!(
-        w.d.members[&AgentName::new(name)].phase,
-        roster::Phase::Starting
-    ) {
+    if !w.d.agents.is_starting(&AgentName::new(name)) {
         w.registered(name);
     }
     let run = w.run_of(name);
@@ -132,7 +129,7 @@ fn an_agent_that_is_done_stays_ended_unless_it_is_to_run_always() {
         w.link_up();
         let run = started(&mut w, "w1", Some(RestartPolicy { when, ..policy() }));
         w.report("w1", run, ended(0));
-        assert_eq!(w.d.members.contains_key(&AgentName::new("w1")), again);
+        assert_eq!(w.d.agents.is_here(&AgentName::new("w1")), again);
     }
 }
 
@@ -152,7 +149,7 @@ fn an_agent_that_keeps_failing_is_given_up_with_the_reason() {
     assert!(said(&effects, |e| {
         matches!(e, BrokerEvent::AgentPermanentlyDead { reason, .. } if reason.contains("3 times in a row"))
     }));
-    assert!(w.d.members.is_empty());
+    assert!(w.d.agents.is_empty());
     let letters: Vec<_> =
         w.d.ledger()
             .dead()
@@ -192,7 +189,7 @@ fn an_agent_is_started_again_as_often_as_was_said_also_when_it_fails_each_time()
         run = runs_again(&mut w, "w1");
     }
     w.report("w1", run, ended(1));
-    assert!(w.d.members.is_empty());
+    assert!(w.d.agents.is_empty());
     let why = "it ended (exit code 1) and was started again 10 times already";
     assert_eq!(departed(&mut w), [("w1".into(), why.into(), true)]);
 }
@@ -271,7 +268,7 @@ fn a_broker_that_comes_back_brings_back_the_agents_it_was_told_to_keep() {
     }));
     w.link_up();
     runs_again(&mut w, "kept");
-    assert!(!w.d.members.contains_key(&AgentName::new("free")));
+    assert!(!w.d.agents.is_here(&AgentName::new("free")));
     w.done();
     make_ready(&mut w, "kept");
     let task = w.injected().expect("the task had not been typed");
@@ -312,7 +309,7 @@ fn a_release_ends_a_life_for_good_also_between_two_runs() {
     let run = started(&mut w, "w1", Some(policy()));
     w.call(release());
     w.report("w1", run, ended(1));
-    assert!(w.d.members.is_empty(), "asked to end, it stays ended");
+    assert!(w.d.agents.is_empty(), "asked to end, it stays ended");
 
     let run = started(&mut w, "w1", Some(policy()));
     w.report("w1", run, ended(1));
@@ -321,10 +318,10 @@ fn a_release_ends_a_life_for_good_also_between_two_runs() {
         Some(Ok(Reply::Released { .. }))
     ));
     w.pass(Duration::from_secs(5));
-    assert!(w.d.members.is_empty());
+    assert!(w.d.agents.is_empty());
     let w = World::after(w.journal);
     assert!(
-        w.d.members.is_empty(),
+        w.d.agents.is_empty(),
         "and after a restart of the broker too"
     );
 }
@@ -346,10 +343,7 @@ fn stopping_leaves_the_same_lives_as_a_crash() {
         }),
     );
     let w = World::after(w.journal);
-    assert!(
-        w.d.members.contains_key(&AgentName::new("w1")),
-        "it comes back"
-    );
+    assert!(w.d.agents.is_here(&AgentName::new("w1")), "it comes back");
 }
 
 /// How many agents each heartbeat since the last look counted.

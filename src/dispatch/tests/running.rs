@@ -200,8 +200,8 @@ fn an_idle_broker_wakes_for_its_heartbeat_and_nothing_else() {
     w.link_up();
     w.spawn("w1");
     w.done();
-    assert_eq!(w.d.deadline(), Some(w.now.mono + heartbeat::HEARTBEAT));
-    w.pass(heartbeat::HEARTBEAT);
+    assert_eq!(w.d.deadline(), Some(w.now.mono + HEARTBEAT));
+    w.pass(HEARTBEAT);
     assert!(matches!(&w.sent()[..], [Up::NodeHeartbeat(h)] if h.active_agents == 1));
 }
 

@@ -1,0 +1,128 @@
+//! Actions that a program of the operator's serves, one process per invocation: how many run at once, who waits, and
+//! what comes of it. The process itself is an edge's business.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde_json::{Value, json};
+
+use super::{ActionStep, Actions};
+use crate::ids::InvocationId;
+use crate::ledger::Record;
+use crate::msg::{Effect, HandlerRun};
+use crate::wire::up::Outcome;
+
+/// How many invocations wait for one action; the engine keeps as many for a node
+/// ([engine-protocol 5.3](crate::docs::engine_protocol#5.3)). One more is refused.
+const WAITING: usize = 100;
+
+/// What runs and waits.
+#[derive(Debug, Default)]
+pub(super) struct Handlers {
+    running: BTreeMap<String, BTreeSet<InvocationId>>,
+    waiting: BTreeMap<String, VecDeque<(InvocationId, Value)>>,
+}
+
+impl Handlers {
+    fn free_place(&self, action: &str, places: usize) -> bool {
+        self.running.get(action).map_or(0, BTreeSet::len) < places
+    }
+
+    fn action_of(&self, id: &InvocationId) -> Option<String> {
+        let mut runs = self.running.iter();
+        runs.find(|(_, ids)| ids.contains(id))
+            .map(|(action, _)| action.clone())
+    }
+}
+
+impl Actions {
+    /// Takes an invocation of a configured action. Durable before its program starts, so that a repetition that comes
+    /// while it runs is known, and one that comes after it is answered alike.
+    pub(super) fn handle(
+        &mut self,
+        step: &mut ActionStep,
+        id: InvocationId,
+        action: &str,
+        input: Value,
+    ) {
+        let Some(spec) = step.config().actions.get(action) else {
+            return;
+        };
+        let waiting = self.handlers.waiting.get(action).map_or(0, VecDeque::len);
+        if !self.handlers.free_place(action, spec.concurrency) && waiting >= WAITING {
+            let why = format!("{WAITING} invocations of {action} wait here already");
+            self.answer(step, id, Outcome::Error(why));
+            return;
+        }
+        step.record(Record::Invoked { id: id.clone() });
+        self.invocations.insert(id.clone());
+        let queue = self.handlers.waiting.entry(action.to_owned());
+        queue.or_default().push_back((id, input));
+        self.run_waiting(step, action);
+    }
+
+    fn run_waiting(&mut self, step: &mut ActionStep, action: &str) {
+        let Some(spec) = step.config().actions.get(action).cloned() else {
+            return;
+        };
+        while self.handlers.free_place(action, spec.concurrency) {
+            let queue = self.handlers.waiting.get_mut(action);
+            let Some((id, input)) = queue.and_then(VecDeque::pop_front) else {
+                break;
+            };
+            let running = self.handlers.running.entry(action.to_owned());
+            running.or_default().insert(id.clone());
+            let run = HandlerRun {
+                action: action.to_owned(),
+                spec: spec.clone(),
+                input,
+                env: environment(step, action, &id),
+            };
+            step.effect(Effect::Handle(id, Box::new(run)));
+        }
+    }
+
+    /// A handler's program ended.
+    pub(in crate::dispatch) fn handled(
+        &mut self,
+        step: &mut ActionStep,
+        id: InvocationId,
+        result: Result<Value, String>,
+    ) {
+        let Some(action) = self.handlers.action_of(&id) else {
+            return;
+        };
+        if let Some(running) = self.handlers.running.get_mut(&action) {
+            running.remove(&id);
+        }
+        let outcome = match result {
+            Ok(output) => Outcome::Output(as_object(output)),
+            Err(why) => {
+                log::warn!("action {action} failed ({id}): {why}");
+                Outcome::Error(why)
+            }
+        };
+        self.answer(step, id, outcome);
+        if !step.peers.control.is_stopping() {
+            self.run_waiting(step, &action);
+        }
+    }
+}
+
+fn environment(step: &ActionStep, action: &str, id: &InvocationId) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    let mut add = |key: &str, value: &str| env.insert(key.to_owned(), value.to_owned());
+    add("RELAY_ACTION", action);
+    add("RELAY_INVOCATION_ID", id.as_str());
+    add("RELAY_NODE_NAME", step.peers.control.node_name());
+    add("RELAY_BASE_URL", &step.config().engine_url);
+    add("RELAY_BROKER_STATE_DIR", &step.config().state_dir);
+    env
+}
+
+/// Clients read an output only if it is an object or null ([engine-protocol 2.7](crate::docs::engine_protocol#2.7)).
+pub(super) fn as_object(output: Value) -> Value {
+    match output {
+        Value::Null | Value::Object(_) => output,
+        value => json!({ "value": value }),
+    }
+}

@@ -1,0 +1,72 @@
+//! Actions that the engine has this node do: what runs, who serves it, and the answers. An invocation is answered once,
+//! whatever becomes of whoever served it.
+
+mod handlers;
+mod hosted;
+mod invocations;
+mod sidecars;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use self::handlers::Handlers;
+use self::sidecars::Sidecars;
+use super::node_config::NodeConfig;
+use super::questions::{ActionQuestions, AgentQuestions, ControlQuestions};
+use super::step::PartStep;
+use crate::ids::InvocationId;
+use crate::time::Mono;
+use crate::wire::up::Capability;
+
+/// Whom actions may ask.
+#[derive(Clone, Copy)]
+pub(super) struct ActionPeers<'a> {
+    pub(super) agents: &'a dyn AgentQuestions,
+    pub(super) control: &'a dyn ControlQuestions,
+}
+
+/// A step of this part.
+pub(super) type ActionStep<'a> = PartStep<'a, ActionPeers<'a>>;
+
+/// What the engine has this node do.
+#[derive(Default)]
+pub(super) struct Actions {
+    /// Invocations that run in this very life.
+    invocations: BTreeSet<InvocationId>,
+    /// Which were answered since the last link began.
+    answers: VecDeque<InvocationId>,
+    handlers: Handlers,
+    sidecars: Sidecars,
+}
+
+impl ActionQuestions for Actions {
+    fn is_idle(&self) -> bool {
+        self.invocations.is_empty()
+    }
+
+    fn capabilities(&self, config: &NodeConfig) -> Vec<Capability> {
+        let actions = config.actions.keys();
+        let actions = actions.map(|name| Capability::of(name, "action"));
+        actions.chain(self.sidecars.capabilities()).collect()
+    }
+
+    fn max_agents(&self, config: &NodeConfig) -> u64 {
+        match config.max_agents {
+            0 => self.sidecars.max_agents(),
+            most => most,
+        }
+    }
+
+    fn tags(&self) -> Vec<String> {
+        self.sidecars.tags()
+    }
+}
+
+impl Actions {
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.sidecars.deadline()
+    }
+
+    pub(super) fn tick(&mut self, step: &mut ActionStep) {
+        self.tick_sidecars(step);
+    }
+}

@@ -1,0 +1,226 @@
+//! One agent: what lasts from the wish for it to its end, and what one run of its program has. A restart makes another
+//! [`RunState`], so nothing of the run before is left in the next.
+
+use super::release::Releaser;
+use super::renewal::Renewal;
+use crate::ids::{AgentId, AgentName, InvocationId, JobId, Run, Ticket};
+use crate::msg::{AgentSpec, Secret, SpawnSource};
+use crate::time::{Mono, Now, Wall, soonest};
+use crate::wire::event::Dialog;
+use crate::wire::local::SpawnRequest;
+use crate::wire::up::InventoryMember;
+
+/// One agent of this node, from the wish to its end.
+#[derive(Debug)]
+pub(super) struct LocalAgent {
+    pub(super) run: RunState,
+    pub(super) spec: AgentSpec,
+    pub(super) request: SpawnRequest,
+    /// The engine's invocation that it was first started for; the engine knows it by that after a restart too.
+    pub(super) born_of: Option<InvocationId>,
+    pub(super) agent_id: Option<AgentId>,
+    pub(super) token: Option<Secret>,
+    /// How it was when its thread last reported, and since when.
+    pub(super) state: (&'static str, Wall),
+    pub(super) last_activity: Wall,
+    /// When it was last wanted or its program last started.
+    pub(super) started: Now,
+    /// Who waits for the release.
+    pub(super) releasing: Vec<Releaser>,
+    pub(super) released: bool,
+    /// The engine has it on another node.
+    pub(super) moved: bool,
+    /// How far its identity has been asked for anew while its program runs.
+    pub(super) renewal: Renewal,
+}
+
+/// One run of an agent's program.
+#[derive(Debug)]
+pub(super) struct RunState {
+    pub(super) id: Run,
+    pub(super) source: SpawnSource,
+    /// Who waits for the spawn.
+    pub(super) caller: Option<Ticket>,
+    /// This node had no agent of its name before.
+    pub(super) newcomer: bool,
+    pub(super) phase: RunPhase,
+}
+
+/// How far a run has come, with what only a run that has come so far has.
+#[derive(Debug)]
+pub(super) enum RunPhase {
+    /// It wants an identity of the engine's.
+    Registering(Asking),
+    /// Its thread starts the program.
+    Starting,
+    /// The program runs.
+    Running(Program),
+    /// The program of the run before ended; this one starts then.
+    Cooling { until: Mono },
+}
+
+/// How far the asking for an identity has come.
+#[derive(Debug, Default)]
+pub(super) struct Asking {
+    /// The request on the link that waits for an answer.
+    pub(super) request: Option<String>,
+    /// When it has waited long enough.
+    pub(super) deadline: Option<Mono>,
+    /// The call that asks by HTTP.
+    pub(super) job: Option<JobId>,
+    /// When to ask by HTTP, if there is no link until then.
+    pub(super) http_at: Option<Mono>,
+    /// The name exists, and we have asked to have it back.
+    pub(super) recovering: bool,
+    /// There was nobody to have back, so it is asked for as a new one.
+    pub(super) anew: bool,
+}
+
+/// A program that runs in its terminal.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub(super) pid: u32,
+    /// It was hung up on.
+    pub(super) leaving: bool,
+    /// Its terminal takes messages.
+    pub(super) ready: bool,
+    /// What stands in its terminal instead of its input line.
+    pub(super) dialog: Option<Dialog>,
+    pub(super) idle_since: Option<Wall>,
+    /// Who waits for a picture.
+    pub(super) pictures: Vec<Ticket>,
+    /// Until then an end means that the program did not start; the engine waits for the answer that long.
+    pub(super) settles: Option<Mono>,
+}
+
+impl RunState {
+    /// The run that follows another of the same agent, some time from now.
+    pub(super) fn again(id: Run, until: Mono) -> Self {
+        Self {
+            id,
+            source: SpawnSource::Restart,
+            caller: None,
+            newcomer: false,
+            phase: RunPhase::Cooling { until },
+        }
+    }
+}
+
+impl Program {
+    pub(super) fn new(pid: u32) -> Self {
+        Self {
+            pid,
+            leaving: false,
+            ready: false,
+            dialog: None,
+            idle_since: None,
+            pictures: Vec::new(),
+            settles: None,
+        }
+    }
+}
+
+impl LocalAgent {
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        match &self.run.phase {
+            RunPhase::Registering(asking) => soonest(asking.deadline, asking.http_at),
+            RunPhase::Cooling { until } => Some(*until),
+            RunPhase::Running(program) => program.settles.filter(|_| !program.leaving),
+            RunPhase::Starting => None,
+        }
+    }
+
+    pub(super) fn asking(&self) -> Option<&Asking> {
+        match &self.run.phase {
+            RunPhase::Registering(asking) => Some(asking),
+            RunPhase::Starting | RunPhase::Running(_) | RunPhase::Cooling { .. } => None,
+        }
+    }
+
+    pub(super) fn asking_mut(&mut self) -> Option<&mut Asking> {
+        match &mut self.run.phase {
+            RunPhase::Registering(asking) => Some(asking),
+            RunPhase::Starting | RunPhase::Running(_) | RunPhase::Cooling { .. } => None,
+        }
+    }
+
+    pub(super) fn program(&self) -> Option<&Program> {
+        match &self.run.phase {
+            RunPhase::Running(program) => Some(program),
+            RunPhase::Registering(_) | RunPhase::Starting | RunPhase::Cooling { .. } => None,
+        }
+    }
+
+    pub(super) fn program_mut(&mut self) -> Option<&mut Program> {
+        match &mut self.run.phase {
+            RunPhase::Running(program) => Some(program),
+            RunPhase::Registering(_) | RunPhase::Starting | RunPhase::Cooling { .. } => None,
+        }
+    }
+
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.program().map(|program| program.pid)
+    }
+
+    /// Whether the engine should count it: for as long as its process runs.
+    pub(super) fn is_live(&self) -> bool {
+        self.program().is_some()
+    }
+
+    /// Whether its program runs and was not hung up on.
+    pub(super) fn is_running(&self) -> bool {
+        self.program().is_some_and(|program| !program.leaving)
+    }
+
+    /// The program's own session, as the engine knows it.
+    pub(super) fn session_ref(&self) -> Option<String> {
+        let harness = self.request.harness_config.as_ref();
+        harness.and_then(|h| h.session_id.clone())
+    }
+
+    /// As the engine is told of it, once it has an identity.
+    pub(super) fn inventory_member(&self, name: &AgentName) -> Option<InventoryMember> {
+        Some(InventoryMember {
+            agent_id: self.agent_id.clone()?,
+            name: name.clone(),
+            invocation_id: self.born_of.clone(),
+            session_ref: self.session_ref(),
+        })
+    }
+
+    // ---- as it is shown -----------------------------------------------------------------------------------------
+
+    /// In the words clients know.
+    pub(super) fn current_state(&self, stalled: bool, waiting: u64) -> &'static str {
+        let program = self.program();
+        let dialog = program.is_some_and(|program| program.dialog.is_some());
+        match (program.and_then(|program| program.idle_since), waiting) {
+            _ if stalled => "blocked_on_send",
+            _ if dialog && waiting > 0 => "blocked_on_send",
+            (None, _) => "working",
+            (Some(_), 0) => "idle",
+            (Some(_), _) => "blocked_on_send",
+        }
+    }
+
+    /// Since when it is as it is.
+    pub(super) fn state_since(&self, now: Now, stalled: bool, waiting: u64) -> Wall {
+        let (word, since) = self.state;
+        let idle_since = self.program().and_then(|program| program.idle_since);
+        match (word == self.current_state(stalled, waiting), idle_since) {
+            (true, _) => since,
+            (false, Some(idle)) if waiting == 0 => idle,
+            (false, _) => now.wall,
+        }
+    }
+
+    pub(super) fn phase_word(&self, stalled: bool) -> &'static str {
+        match &self.run.phase {
+            RunPhase::Running(program) if program.leaving => "stopping",
+            RunPhase::Running(program) if stalled || program.dialog.is_some() => "blocked",
+            RunPhase::Running(program) if program.ready => "ready",
+            RunPhase::Registering(_) | RunPhase::Starting | RunPhase::Running(_) => "starting",
+            RunPhase::Cooling { .. } => "restarting",
+        }
+    }
+}

@@ -1,0 +1,527 @@
+//! An agent's identity at the engine: asked for on the link, taken back where the name exists already, and by HTTP while
+//! there is no link. Answers are matched by the request alone; one that comes too late is undone.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::agent::{Asking, LocalAgent, RunPhase};
+use super::{AgentStep, Agents};
+use crate::dispatch::control::EngineVersion;
+use crate::dispatch::rest_jobs::RestJob;
+use crate::ids::{AgentId, AgentName, JobId, MsgId, Run, Seq};
+use crate::ledger::Record;
+use crate::msg::{
+    Effect, Identified, Refusal, RefusalKind, RestCall, RestDone, Secret, SpawnSource, Wanted,
+};
+use crate::wire::down::ErrorFrame;
+use crate::wire::up::{AgentDeregister, AgentRecover, AgentRegister, Up};
+
+/// How long the engine may take for an agent that it asked for itself; it gives the spawn to another node then.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long for a local caller, who must hear the reason before its client gives up
+/// ([local-api 2.1](crate::docs::local_api#2.1)).
+const CALLER_WAITS: Duration = Duration::from_secs(20);
+/// How long an engine that answered nothing is left alone before an agent of the broker's own is offered again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// How long a link may be away before HTTP is tried instead: most come back sooner.
+const LINK_MAY_TAKE: Duration = Duration::from_secs(3);
+/// How many agents that ended without a link are still to be told of. More are told by the next list of those that live.
+const FAREWELLS: usize = 1024;
+
+/// How long to wait for an identity. Agents of the broker's own wait as long as it takes.
+pub(super) fn patience(source: &SpawnSource) -> Option<Duration> {
+    match source {
+        SpawnSource::Api | SpawnSource::Served(_) => Some(CALLER_WAITS),
+        SpawnSource::Invocation(_) => Some(ANSWER_WITHIN),
+        SpawnSource::CommandLine | SpawnSource::Restart => None,
+    }
+}
+
+impl LocalAgent {
+    /// The request for an identity, as a new agent.
+    pub(super) fn registration(&self, request: String, name: &AgentName) -> AgentRegister {
+        let session_ref = self.session_ref();
+        AgentRegister {
+            id: Some(request),
+            name: name.clone(),
+            invocation_id: self.born_of.clone(),
+            resumable: session_ref.as_ref().map(|_| true),
+            session_ref,
+        }
+    }
+
+    /// The request to have the agent back that bears this identity at the engine, which gives a name out once
+    /// ([engine-protocol 3.4](crate::docs::engine_protocol#3.4)).
+    pub(super) fn recovery(
+        &self,
+        request: String,
+        name: &AgentName,
+        expected_agent_id: AgentId,
+    ) -> AgentRecover {
+        let session_ref = self.session_ref();
+        AgentRecover {
+            id: Some(request),
+            name: name.clone(),
+            expected_agent_id,
+            invocation_id: self.born_of.clone(),
+            resumable: session_ref.as_ref().map(|_| true),
+            session_ref,
+        }
+    }
+
+    /// The token that came with the wish, while the agent has no identity of the engine's.
+    fn given_token(&self) -> Option<Secret> {
+        let given = self.request.agent_token.as_deref();
+        let given = given.filter(|token| !token.is_empty() && self.agent_id.is_none());
+        given.map(Secret::new)
+    }
+}
+
+impl Agents {
+    /// Asks for an identity in whatever way there is now.
+    pub(super) fn ask_for_identity(&mut self, step: &mut AgentStep, name: &AgentName) {
+        if step.peers.control.is_open() {
+            self.register(step, name);
+        } else if let Some(agent) = self.all.get_mut(name) {
+            // A spawn of the engine's is given to another node when our link is lost: doing it here too would do it twice.
+            let ours = agent.run.source.invocation().is_none();
+            if let Some(asking) = agent.asking_mut() {
+                asking.http_at = ours.then(|| step.now.mono + LINK_MAY_TAKE);
+            }
+        }
+    }
+
+    fn register(&mut self, step: &mut AgentStep, name: &AgentName) {
+        let given = |agent: &LocalAgent| agent.given_token().is_some();
+        if self.all.get(name).is_some_and(given) {
+            self.ask_by_http(step, name, false);
+            return;
+        }
+        // A name that is being given back is asked for when that is done.
+        if is_being_forgotten(step, name) {
+            return;
+        }
+        let known = step.ledger().bound(name).cloned();
+        if let Some(agent_id) =
+            known.filter(|_| step.peers.control.engine_version() >= EngineVersion::EightNine)
+        {
+            self.recover(step, name, agent_id);
+            return;
+        }
+        self.register_new(step, name);
+    }
+
+    fn register_new(&mut self, step: &mut AgentStep, name: &AgentName) {
+        let id = step.request_id("agent_register");
+        let Some(agent) = self.asked(name, &id) else {
+            return;
+        };
+        let frame = agent.registration(id, name);
+        step.send(Up::AgentRegister(frame));
+    }
+
+    /// Engines from 8.2 give a name out once; the node that had it may have it back.
+    fn recover(&mut self, step: &mut AgentStep, name: &AgentName, expected_agent_id: AgentId) {
+        let id = step.request_id("agent_register");
+        let Some(agent) = self.asked(name, &id) else {
+            return;
+        };
+        if let Some(asking) = agent.asking_mut() {
+            asking.recovering = true;
+        }
+        let frame = agent.recovery(id, name, expected_agent_id);
+        step.send(Up::AgentRecover(frame));
+    }
+
+    /// The agent, if it wants an identity; it waits for the answer to this request now and to no other.
+    fn asked(&mut self, name: &AgentName, id: &str) -> Option<&mut LocalAgent> {
+        let agent = self.all.get_mut(name)?;
+        let asking = agent.asking_mut()?;
+        *asking = Asking {
+            request: Some(id.to_owned()),
+            deadline: asking.deadline,
+            anew: asking.anew,
+            ..Asking::default()
+        };
+        Some(agent)
+    }
+
+    /// The link came up: everybody without an identity asks for one.
+    pub(super) fn register_waiting(&mut self, step: &mut AgentStep) {
+        let mut waiting = Vec::new();
+        for (name, agent) in &mut self.all {
+            let asking = agent.asking_mut();
+            if let Some(asking) = asking.filter(|a| a.request.is_none() && a.job.is_none()) {
+                // Who waits as long as it takes asks again when nothing comes.
+                let patience = step.now.mono + ANSWER_WITHIN;
+                asking.deadline.get_or_insert(patience);
+                waiting.push(name.clone());
+            }
+        }
+        for name in waiting {
+            self.register(step, &name);
+        }
+    }
+
+    /// The link went down: requests on it are forgotten, and asked again on the next or by HTTP.
+    pub(super) fn registrations_lost(&mut self, step: &mut AgentStep) {
+        let mut lost = Vec::new();
+        for (name, agent) in &mut self.all {
+            let own = agent.run.source.is_own();
+            if let Some(asking) = agent.asking_mut() {
+                if own {
+                    asking.deadline = None;
+                }
+                if asking.request.take().is_some() {
+                    lost.push(name.clone());
+                }
+            }
+        }
+        for name in lost {
+            self.ask_for_identity(step, &name);
+        }
+    }
+
+    fn waiting_for(&self, request_id: &str) -> Option<AgentName> {
+        let waits = |agent: &LocalAgent| {
+            let asking = agent.asking();
+            asking.is_some_and(|a| a.request.as_deref() == Some(request_id))
+        };
+        let mut all = self.all.iter();
+        all.find(|(_, agent)| waits(agent))
+            .map(|(name, _)| name.clone())
+    }
+
+    // ---- answers on the link ------------------------------------------------------------------------------------
+
+    pub(super) fn agent_registered(
+        &mut self,
+        step: &mut AgentStep,
+        request_id: &str,
+        data: &Value,
+    ) {
+        let Some(name) = self.waiting_for(request_id) else {
+            self.late_registration(step, request_id, data);
+            return;
+        };
+        let Some(agent_id) = text(data, "agent_id").map(AgentId::new) else {
+            let why = "the engine's answer to agent.register names no agent_id";
+            self.spawn_failed(step, &name, &Refusal::new(RefusalKind::Engine, why));
+            return;
+        };
+        let acked = data.get("delivery_ack_seq").and_then(Value::as_u64);
+        catch_up(step, &agent_id, acked.map(Seq));
+        self.identified(step, &name, agent_id, text(data, "token"));
+    }
+
+    fn identified(
+        &mut self,
+        step: &mut AgentStep,
+        name: &AgentName,
+        agent_id: AgentId,
+        token: Option<&str>,
+    ) {
+        self.farewells.remove(name);
+        let unknown = step.ledger().bound(name).is_none();
+        step.record(Record::Bound {
+            agent: name.clone(),
+            agent_id: agent_id.clone(),
+        });
+        let Some(agent) = self.all.get_mut(name) else {
+            return;
+        };
+        agent.run.newcomer = unknown && agent.given_token().is_none();
+        agent.agent_id = Some(agent_id);
+        if let Some(token) = token {
+            agent.token = Some(Secret::new(token));
+        }
+        self.start_program(step, name);
+    }
+
+    /// With its identity in its environment, so that the program has no need to register, which would kill our token.
+    pub(super) fn start_program(&mut self, step: &mut AgentStep, name: &AgentName) {
+        let Some(agent) = self.all.get_mut(name) else {
+            return;
+        };
+        agent.run.phase = RunPhase::Starting;
+        agent.started = step.now;
+        let mut spec = agent.spec.clone();
+        spec.token = agent.token.clone();
+        step.effect(Effect::Spawn(agent.run.id, Box::new(spec)));
+    }
+
+    /// A caller gave up before this came: the engine must not believe that the agent runs here.
+    fn late_registration(&mut self, step: &mut AgentStep, request_id: &str, data: &Value) {
+        let name = text(data, "name").map(AgentName::new);
+        let agent_id = text(data, "agent_id").map(AgentId::new);
+        if let (true, Some(agent_id)) = (request_id.starts_with("agent_register_"), agent_id) {
+            self.undo(step, agent_id, name);
+        }
+    }
+
+    /// Unless somebody of that name is here again, who has the same identity.
+    fn undo(&mut self, step: &mut AgentStep, agent_id: AgentId, name: Option<AgentName>) {
+        if !name.as_ref().is_some_and(|n| self.all.contains_key(n)) {
+            self.deregister(step, agent_id, name);
+        }
+    }
+
+    /// True if the error answered one of our registrations.
+    pub(super) fn agent_refused(&mut self, step: &mut AgentStep, error: &ErrorFrame) -> bool {
+        let waiting = self.waiting_for(&error.id);
+        let Some(name) = waiting.or_else(|| self.unread_recovery(error)) else {
+            return false;
+        };
+        let Some(asking) = self.all.get_mut(&name).and_then(LocalAgent::asking_mut) else {
+            return true;
+        };
+        let recovering = asking.recovering;
+        if error.code == "agent_not_found" && recovering && !asking.anew {
+            // It was deleted meanwhile, so the name is free.
+            asking.anew = true;
+            self.register_new(step, &name);
+            return true;
+        }
+        let taken = error.code == "agent_already_exists";
+        match step.ledger().bound(&name).cloned() {
+            Some(agent_id) if taken && !recovering => self.recover(step, &name, agent_id),
+            _ if taken || recovering => self.ask_by_http(step, &name, true),
+            _ => {
+                let refusal = refusal(&name, &error.code, &error.message);
+                self.spawn_failed(step, &name, &refusal);
+            }
+        }
+        true
+    }
+
+    /// Engines that do not know `agent.recover` say so without naming the request.
+    fn unread_recovery(&self, error: &ErrorFrame) -> Option<AgentName> {
+        let mut recovering = self
+            .all
+            .iter()
+            .filter(|(_, agent)| agent.asking().is_some_and(|a| a.recovering))
+            .map(|(name, _)| name.clone());
+        let one = recovering.next().filter(|_| recovering.next().is_none());
+        one.filter(|_| error.code == "invalid_message")
+    }
+
+    // ---- by HTTP ------------------------------------------------------------------------------------------------
+
+    /// `exists` when the link has said that the name is taken.
+    fn ask_by_http(&mut self, step: &mut AgentStep, name: &AgentName, exists: bool) {
+        let Some(agent) = self.all.get_mut(name) else {
+            return;
+        };
+        let (run, token, session_ref) = (agent.run.id, agent.given_token(), agent.session_ref());
+        let Some(asking) = agent.asking_mut() else {
+            return;
+        };
+        let wanted = Wanted {
+            name: name.clone(),
+            session_ref,
+            node_name: step.peers.control.node_name().to_owned(),
+            node_id: step.peers.control.node_id().clone(),
+            exists,
+            token,
+        };
+        let why = RestJob::Identify {
+            name: name.clone(),
+            run,
+        };
+        let id = step.rest_job(RestCall::Identify(Box::new(wanted)), why);
+        *asking = Asking {
+            job: Some(id),
+            deadline: asking.deadline,
+            ..Asking::default()
+        };
+    }
+
+    pub(in crate::dispatch) fn identify_done(
+        &mut self,
+        step: &mut AgentStep,
+        id: JobId,
+        (name, run): (AgentName, Run),
+        done: RestDone,
+    ) {
+        let agent = self.all.get_mut(&name).filter(|agent| agent.run.id == run);
+        let asking = agent.and_then(LocalAgent::asking_mut);
+        let waiting = asking.filter(|asking| asking.job == Some(id));
+        match (waiting, done) {
+            (Some(_), RestDone::Identified(identity)) => {
+                let Identified {
+                    agent_id,
+                    token,
+                    acked,
+                } = identity;
+                catch_up(step, &agent_id, acked);
+                self.identified(step, &name, agent_id, Some(token.reveal()));
+            }
+            (None, RestDone::Identified(identity)) => {
+                self.undo(step, identity.agent_id, Some(name));
+            }
+            (
+                Some(_),
+                RestDone::Failed {
+                    status: Some(status),
+                    code,
+                    message,
+                },
+            ) if status < 500 && status != 429 => {
+                let refusal = refusal(&name, &code, &message);
+                self.spawn_failed(step, &name, &refusal);
+            }
+            (Some(asking), _) => {
+                // It has not answered; the link may be back by now.
+                asking.job = None;
+                if step.peers.control.is_open() {
+                    self.register(step, &name);
+                } else {
+                    asking.http_at = Some(step.now.mono + ASK_AGAIN);
+                }
+            }
+            (None, _) => {}
+        }
+    }
+
+    // ---- time ---------------------------------------------------------------------------------------------------
+
+    /// An agent that wants an identity has waited for something.
+    pub(super) fn registering_due(&mut self, step: &mut AgentStep, name: &AgentName) {
+        let Some(agent) = self.all.get_mut(name) else {
+            return;
+        };
+        let own = agent.run.source.is_own();
+        let Some(asking) = agent.asking_mut() else {
+            return;
+        };
+        if asking.deadline.is_none_or(|at| at > step.now.mono) {
+            self.ask_by_http(step, name, false);
+            return;
+        }
+        if !own {
+            let why = match step.peers.control.why_down() {
+                Some(why) => {
+                    format!("agent '{name}' could not be registered: no link to the engine ({why})")
+                }
+                None => {
+                    format!("agent '{name}' could not be registered: the engine has not answered")
+                }
+            };
+            self.spawn_failed(step, name, &Refusal::new(RefusalKind::Engine, why));
+            return;
+        }
+        asking.deadline = Some(step.now.mono + ASK_AGAIN);
+        if asking.job.is_none() {
+            self.register(step, name);
+        }
+    }
+
+    // ---- a start that came to nothing -----------------------------------------------------------------------------
+
+    pub(in crate::dispatch) fn forgotten(
+        &mut self,
+        step: &mut AgentStep,
+        name: &AgentName,
+        done: &RestDone,
+    ) {
+        if *done != RestDone::Joined {
+            log::warn!(
+                "the name {name} stays with the engine although nothing was started: {done:?}"
+            );
+        }
+        let waits = |agent: &LocalAgent| agent.asking().is_some_and(|a| a.request.is_none());
+        if self.all.get(name).is_some_and(waits) {
+            self.ask_for_identity(step, name);
+        }
+    }
+
+    // ---- the end ------------------------------------------------------------------------------------------------
+
+    /// The engine must not believe that the agent runs here. Without a link it is told on the next.
+    pub(super) fn deregister(
+        &mut self,
+        step: &mut AgentStep,
+        agent_id: AgentId,
+        name: Option<AgentName>,
+    ) {
+        if !step.peers.control.is_open() {
+            if let Some(name) = name
+                && self.farewells.len() < FAREWELLS
+            {
+                self.farewells.insert(name, agent_id);
+            }
+            return;
+        }
+        step.send(Up::AgentDeregister(AgentDeregister {
+            id: None,
+            agent_id,
+            name,
+        }));
+    }
+
+    pub(super) fn send_farewells(&mut self, step: &mut AgentStep) {
+        for (name, agent_id) in std::mem::take(&mut self.farewells) {
+            self.deregister(step, agent_id, Some(name));
+        }
+    }
+}
+
+/// A text in a reply's data.
+pub(super) fn text<'a>(data: &'a Value, name: &str) -> Option<&'a str> {
+    let text = data.get(name).and_then(Value::as_str);
+    text.filter(|text| !text.is_empty())
+}
+
+/// The engine counts numbers as done that we have not seen: another node had the agent meanwhile. They will not come.
+/// Without a base of our own the first frame is one.
+fn catch_up(step: &mut AgentStep, agent_id: &AgentId, acked: Option<Seq>) {
+    let received = step.ledger().received(agent_id);
+    if let Some(seq) = acked.filter(|acked| received != Seq(0) && *acked > received) {
+        let record = Record::Noted {
+            agent_id: agent_id.clone(),
+            seq,
+            msg_id: MsgId::new(format!("acked_{seq}")),
+        };
+        step.record(record);
+    }
+}
+
+/// A name that only this start had is free again everywhere: going offline alone keeps it
+/// ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)).
+pub(super) fn forget(step: &mut AgentStep, name: &AgentName, agent_id: AgentId) {
+    let call = RestCall::Forget {
+        name: name.clone(),
+        agent_id,
+    };
+    step.rest_job(call, RestJob::Forget(name.clone()));
+}
+
+/// Whether a name is being given back at the moment.
+fn is_being_forgotten(step: &AgentStep, name: &AgentName) -> bool {
+    step.awaits(|job| matches!(job, RestJob::Forget(n) if n == name))
+}
+
+/// Why the engine gives no identity, in our words.
+fn refusal(name: &AgentName, code: &str, message: &str) -> Refusal {
+    let (kind, text) = match code {
+        "agent_location_conflict" => (
+            RefusalKind::NameTaken,
+            "it runs on another node; release it there, or take another name",
+        ),
+        "agent_already_exists" | "agent_identity_conflict" | "agent_identity_mismatch" => (
+            RefusalKind::NameTaken,
+            "the name belongs to another agent of this workspace; take another name",
+        ),
+        "agent_token_invalid" => (
+            RefusalKind::Engine,
+            "the engine does not know the token that was given; give a valid one, or none to get a new one",
+        ),
+        "node_capacity_exceeded" => (
+            RefusalKind::Full,
+            "the engine counts as many agents on this node as it may have; release one first",
+        ),
+        _ => (RefusalKind::Engine, "the engine refuses it"),
+    };
+    Refusal::new(kind, format!("agent '{name}': {text} ({code} {message})"))
+}

@@ -1,0 +1,123 @@
+//! Releases: the end of a life by somebody's wish. What waited for the agent becomes dead letters, the engine has its
+//! acknowledgement, and the next agent of the name finds nothing of the one before.
+
+use super::agent::RunPhase;
+use super::restart::life_over;
+use super::roster::hang_up;
+use super::{AgentStep, Agents};
+use crate::dispatch::notice::{End, Notice};
+use crate::dispatch::questions::AgentQuestions;
+use crate::ids::{AgentName, InvocationId, Ticket};
+use crate::msg::{Answer, Refusal, RefusalKind, Reply};
+use crate::wire::event::{BrokerEvent, DeliveryMode};
+use crate::wire::up::Outcome;
+
+/// Who waits for a release.
+#[derive(Clone, Debug)]
+pub(super) enum Releaser {
+    Caller(Ticket),
+    Invocation(InvocationId),
+}
+
+impl Agents {
+    /// Somebody wants an agent ended, or what one left put away.
+    pub(in crate::dispatch) fn release_call(
+        &mut self,
+        step: &mut AgentStep,
+        ticket: Ticket,
+        name: &AgentName,
+        reason: Option<&str>,
+    ) -> Option<Answer> {
+        if !self.all.contains_key(name) {
+            if !left_something(step, name) {
+                return Some(Err(self.unknown(name)));
+            }
+            life_over(step, name, End::Released, None);
+            return Some(Ok(Reply::Released { name: name.clone() }));
+        }
+        log::info!("releasing {name}: {}", reason.unwrap_or("asked to"));
+        self.begin_release(step, name, Releaser::Caller(ticket));
+        None
+    }
+
+    /// For the engine's `release`. An agent that is gone already counts as released
+    /// ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)); a name that never was here is an error and leaves no trace,
+    /// whoever makes it up.
+    pub(in crate::dispatch) fn release_invoked(
+        &mut self,
+        step: &mut AgentStep,
+        name: &AgentName,
+        id: InvocationId,
+    ) {
+        if self.all.contains_key(name) {
+            self.begin_release(step, name, Releaser::Invocation(id));
+        } else if step.ledger().bound(name).is_some() || left_something(step, name) {
+            life_over(step, name, End::Released, None);
+            answer_releasers(step, name, &[Releaser::Invocation(id)]);
+        } else {
+            let why = format!("release_failed: no agent named '{name}' has run on this node");
+            step.notice(Notice::InvocationOver(id, Outcome::Error(why)));
+        }
+    }
+
+    fn begin_release(&mut self, step: &mut AgentStep, name: &AgentName, who: Releaser) {
+        let grace = step.config().grace;
+        let Some(agent) = self.all.get_mut(name) else {
+            return;
+        };
+        agent.releasing.push(who);
+        agent.released = true;
+        match &agent.run.phase {
+            RunPhase::Registering(_) => {
+                let why = format!("agent '{name}' was released before it started");
+                self.spawn_failed(step, name, &Refusal::new(RefusalKind::SpawnFailed, why));
+            }
+            RunPhase::Cooling { .. } => self.released_between_runs(step, name),
+            RunPhase::Running(program) if !program.leaving => hang_up(step, name, agent, grace),
+            RunPhase::Starting | RunPhase::Running(_) => {}
+        }
+    }
+
+    /// Its program does not run at the moment, so its life ends here and now.
+    fn released_between_runs(&mut self, step: &mut AgentStep, name: &AgentName) {
+        let Some(agent) = self.all.remove(name) else {
+            return;
+        };
+        life_over(step, name, End::Released, None);
+        step.notice(Notice::AgentGone(name.clone()));
+        if let Some(agent_id) = agent.agent_id {
+            self.deregister(step, agent_id, Some(name.clone()));
+        }
+        step.publish(BrokerEvent::AgentReleased { name: name.clone() });
+        answer_releasers(step, name, &agent.releasing);
+    }
+}
+
+/// What to say to who starts an agent whose name is still on hold: its task would wait in silence.
+pub(super) fn held_warning(step: &AgentStep, name: &AgentName) -> Option<String> {
+    let held = step.ledger().mode(name) == DeliveryMode::ManualFlush;
+    held.then(|| {
+        format!("messages for '{name}' are held since before this start; `relay-broker auto {name}` lets them through")
+    })
+}
+
+/// Whether somebody who is not here left mail, or a hold, for whoever bears the name next.
+fn left_something(step: &AgentStep, name: &AgentName) -> bool {
+    step.ledger().mail().waiting(name) > 0
+        || step.ledger().mode(name) == DeliveryMode::ManualFlush
+        || step.ledger().lives().departed().any(|(of, _)| of == name)
+}
+
+pub(super) fn answer_releasers(step: &mut AgentStep, name: &AgentName, who: &[Releaser]) {
+    for releaser in who {
+        match releaser {
+            Releaser::Caller(ticket) => {
+                step.reply(*ticket, Ok(Reply::Released { name: name.clone() }));
+            }
+            Releaser::Invocation(id) => {
+                let output = serde_json::json!({ "released": true, "name": name.as_str() });
+                step.notice(Notice::InvocationOver(id.clone(), Outcome::Output(output)));
+            }
+        }
+    }
+}

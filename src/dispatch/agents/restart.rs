@@ -1,0 +1,264 @@
+//! Lives of agents, beyond one run of their program: started again after an end, brought back by the next broker, over
+//! for good. What is decided here is in the ledger, so that it also holds after a crash.
+
+use std::time::Duration;
+
+use super::agent::{Asking, LocalAgent, RunPhase, RunState};
+use super::{AgentStep, Agents};
+use crate::dispatch::notice::{End, Notice};
+use crate::ids::AgentName;
+use crate::ledger::{Departed, Record};
+use crate::msg::{How, SpawnSource};
+use crate::wire::event::BrokerEvent;
+use crate::wire::local::{RestartPolicy, RestartWhen, SpawnRequest};
+
+/// A program that ran this long has not failed to start.
+const STABLE: Duration = Duration::from_secs(60);
+
+/// What comes after a program's end.
+enum Next {
+    /// It is started again, after a while.
+    Again { delay: Duration, failures: u32 },
+    /// Its life is over; for people, if it was to be started again and will not.
+    Over(Option<String>),
+}
+
+/// The end of a program that no thread of this broker has seen.
+fn gone(name: &AgentName, reason: String) -> BrokerEvent {
+    BrokerEvent::AgentExited {
+        name: name.clone(),
+        code: None,
+        signal: None,
+        reason: Some(reason),
+    }
+}
+
+impl Agents {
+    /// First of all in a broker's life: who was here when the last one ended comes back, or is declared gone; `mine` start
+    /// with the broker.
+    pub(in crate::dispatch) fn resume(
+        &mut self,
+        step: &mut AgentStep,
+        mine: Vec<SpawnRequest>,
+        outlived: &[(AgentName, String)],
+    ) {
+        for (name, fate) in outlived {
+            step.publish(gone(name, fate.clone()));
+        }
+        let lives = step.ledger().lives().iter();
+        let lives: Vec<_> = lives
+            .map(|(name, life)| (name.clone(), life.request.clone()))
+            .collect();
+        for (name, request) in lives {
+            let given = mine.iter().any(|agent| agent.name == name.as_str());
+            let wanted = request.restart_policy.as_ref().is_some_and(|p| p.enabled);
+            if wanted && !given {
+                self.spawn(step, None, request, SpawnSource::Restart);
+                continue;
+            }
+            let reason = "the broker ended, and the agent with it";
+            let departed = departed(step, &request, reason.into(), false);
+            life_over(step, &name, End::Itself, departed);
+            if outlived.iter().all(|(told, _)| *told != name) {
+                step.publish(gone(&name, reason.to_owned()));
+            }
+        }
+        for request in mine {
+            self.spawn(step, None, request, SpawnSource::CommandLine);
+        }
+    }
+
+    /// A program runs. The wish behind it is remembered, and its first task is taken on.
+    pub(super) fn life_began(
+        &mut self,
+        step: &mut AgentStep,
+        name: &AgentName,
+        source: &SpawnSource,
+    ) {
+        if *source == SpawnSource::Restart {
+            if let Some(life) = step.ledger().lives().get(name) {
+                let restart_count = life.restarts;
+                let name = name.clone();
+                step.publish(BrokerEvent::AgentRestarted {
+                    name,
+                    restart_count,
+                });
+            }
+            return;
+        }
+        let Some(agent) = self.all.get(name) else {
+            return;
+        };
+        remember(step, name, &agent.request);
+        if let Some(task) = agent.request.task.clone().filter(|task| !task.is_empty()) {
+            step.notice(Notice::FirstTask(name.clone(), task));
+        }
+    }
+
+    /// A program has ended, or could not be started, without anybody's wish. Says whether it is started again; the member
+    /// is gone from the roster otherwise.
+    pub(super) fn life_goes_on(
+        &mut self,
+        step: &mut AgentStep,
+        mut agent: LocalAgent,
+        how: &How,
+    ) -> bool {
+        let name = agent.spec.name.clone();
+        match what_next(step, &agent, how) {
+            Next::Again { delay, failures } => {
+                step.record(Record::Restarted {
+                    agent: name.clone(),
+                    failures,
+                });
+                step.count().agents_restarted += 1;
+                let restart_count = step.ledger().lives().get(&name).map_or(0, |l| l.restarts);
+                let event = BrokerEvent::AgentRestarting {
+                    name: name.clone(),
+                    code: how.code,
+                    signal: how.signal,
+                    restart_count,
+                    delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+                };
+                step.publish(event);
+                agent.run = RunState::again(self.next_run, step.now.mono + delay);
+                self.next_run = self.next_run.next();
+                step.notice(Notice::AgentBack(name.clone()));
+                self.all.insert(name, agent);
+                true
+            }
+            Next::Over(why) => {
+                let reason = why.clone().unwrap_or_else(|| how.to_string());
+                let departed = departed(step, &agent.request, reason, why.is_some());
+                life_over(step, &name, End::Itself, departed);
+                if let Some(reason) = why {
+                    log::error!("agent {name} is given up: {reason}");
+                    step.publish(BrokerEvent::AgentPermanentlyDead { name, reason });
+                }
+                false
+            }
+        }
+    }
+
+    /// Whether there is nothing to wait for before the next run, which begins then.
+    pub(super) fn comes_back_at_once(&mut self, step: &mut AgentStep, name: &AgentName) -> bool {
+        let due = self.all.get(name).is_some_and(
+            |agent| matches!(agent.run.phase, RunPhase::Cooling { until } if until <= step.now.mono),
+        );
+        if due {
+            self.restart(step, name);
+        }
+        due
+    }
+
+    /// Its time to cool down has passed.
+    pub(super) fn restart(&mut self, step: &mut AgentStep, name: &AgentName) {
+        let Some(agent) = self.all.get_mut(name) else {
+            return;
+        };
+        if agent.agent_id.is_some() && agent.token.is_some() {
+            // Its identity is still good, and asking again would kill the token it has.
+            self.start_program(step, name);
+            return;
+        }
+        agent.run.phase = RunPhase::Registering(Asking::default());
+        agent.started = step.now;
+        self.ask_for_identity(step, name);
+    }
+}
+
+/// Writes down how an agent is started again, without its secret.
+pub(super) fn remember(step: &mut AgentStep, name: &AgentName, request: &SpawnRequest) {
+    let remembered = SpawnRequest {
+        agent_token: None,
+        ..request.clone()
+    };
+    step.record(Record::Spawned {
+        agent: name.clone(),
+        request: Box::new(remembered),
+    });
+}
+
+/// A life is over for good; what becomes of its mail is mail's to decide. `departed` is what lists say of one that ended
+/// without anybody's wish.
+pub(super) fn life_over(
+    step: &mut AgentStep,
+    name: &AgentName,
+    end: End,
+    departed: Option<Departed>,
+) {
+    let agent_id = step.ledger().bound(name).cloned();
+    step.notice(Notice::LifeOver {
+        name: name.clone(),
+        agent_id,
+        end,
+        departed,
+    });
+}
+
+/// Its mail has ended.
+pub(in crate::dispatch) fn life_ended(
+    step: &mut AgentStep,
+    agent: AgentName,
+    end: End,
+    departed: Option<Departed>,
+) {
+    let released = end != End::Itself;
+    if step.ledger().lives().get(&agent).is_some() || released {
+        let agent = agent.clone();
+        step.record(Record::Ended { agent, released });
+    }
+    if let Some(departed) = departed {
+        step.record(Record::Departed { agent, departed });
+    }
+}
+
+/// What lists say of an agent that ended without anybody's wish.
+fn departed(
+    step: &AgentStep,
+    request: &SpawnRequest,
+    reason: String,
+    given_up: bool,
+) -> Option<Departed> {
+    let program = request.cli.iter().chain(&request.args);
+    Some(Departed {
+        reason,
+        given_up,
+        at: step.now.wall,
+        command: program.cloned().collect::<Vec<_>>().join(" "),
+    })
+}
+
+fn what_next(step: &AgentStep, agent: &LocalAgent, how: &How) -> Next {
+    let life = step.ledger().lives().get(&agent.spec.name);
+    let policy = agent.request.restart_policy.clone();
+    let (Some(life), Some(policy)) = (life, policy.filter(|policy| policy.enabled)) else {
+        return Next::Over(None);
+    };
+    let failed = how.code != Some(0);
+    if !failed && policy.when == RestartWhen::OnFailure {
+        return Next::Over(None);
+    }
+    let RestartPolicy {
+        max_restarts,
+        max_consecutive_failures,
+        cooldown_ms,
+        ..
+    } = policy;
+    let stable = agent.is_live() && step.now.mono.since(agent.started.mono) >= STABLE;
+    let earlier = if stable || !failed { 0 } else { life.failures };
+    let failures = earlier.saturating_add(u32::from(failed));
+    if max_restarts > 0 && life.restarts >= max_restarts {
+        return Next::Over(Some(format!(
+            "it ended ({how}) and was started again {max_restarts} times already"
+        )));
+    }
+    if max_consecutive_failures > 0 && failures >= max_consecutive_failures {
+        return Next::Over(Some(format!(
+            "it failed {failures} times in a row, at last with: {how}"
+        )));
+    }
+    Next::Again {
+        delay: Duration::from_millis(cooldown_ms),
+        failures,
+    }
+}

@@ -1,0 +1,71 @@
+//! The link to the engine, as far as this node's place in its roster depends on it.
+
+use super::engine_version::EngineVersion;
+use super::location_conflict::Lists;
+use super::node_registration::NodeRegistration;
+use crate::time::{Mono, soonest};
+
+/// The link as the dispatcher sees it.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    /// The socket is open.
+    pub(super) up: bool,
+    /// Why not, for people.
+    pub(super) why_down: Option<String>,
+    /// The engine took our registration on this link.
+    pub(super) registered: bool,
+    /// A node token is at hand.
+    pub(super) enrolled: bool,
+    /// When the engine last sent anything.
+    pub(super) last_frame: Option<Mono>,
+    /// Who we are on this link.
+    pub(super) registration: NodeRegistration,
+    /// As far as any answer of this engine has told.
+    pub(super) version: EngineVersion,
+    /// The engine has shown that it does not understand the cursor capability.
+    pub(super) no_cursor: bool,
+    pub(super) next_heartbeat: Option<Mono>,
+    pub(super) beats: u32,
+    /// A list of agents is owed.
+    pub(super) inventory_owed: bool,
+    /// When it goes whatever runs here, because mail waits for it.
+    pub(super) inventory_by: Option<Mono>,
+    /// Lists of agents on their way.
+    pub(super) lists: Lists,
+    /// Our name was taken by another node, so we carry part of our id in it.
+    pub(super) renamed: bool,
+}
+
+impl Link {
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        [self.next_heartbeat, self.inventory_by]
+            .into_iter()
+            .fold(self.registration.deadline(), soonest)
+    }
+
+    /// Whether the engine listens: it took our registration on this very link. What it hears before that it takes for the
+    /// words of whoever is registered as this node ([engine-protocol 3.8](crate::docs::engine_protocol#3.8),
+    /// [3.9](crate::docs::engine_protocol#3.9)).
+    pub(super) fn is_open(&self) -> bool {
+        self.up && self.registered
+    }
+
+    /// Whether heartbeats are under way on this link.
+    pub(super) fn beating(&self) -> bool {
+        self.next_heartbeat.is_some()
+    }
+
+    /// Nothing that belonged to this link alone is left. What the engine was found to be stays known.
+    pub(super) fn broke(&mut self, why: &str) {
+        *self = Self {
+            why_down: Some(why.to_owned()),
+            enrolled: self.enrolled,
+            last_frame: self.last_frame,
+            version: self.version,
+            no_cursor: self.no_cursor,
+            beats: self.beats,
+            renamed: self.renamed,
+            ..Self::default()
+        };
+    }
+}

@@ -1,0 +1,131 @@
+//! What waits for an agent, shown, held and released.
+
+use super::{Mail, MailStep, MailView};
+use crate::ids::AgentName;
+use crate::ledger::{Pending, Record};
+use crate::msg::{AgentCommand, Answer, Reply};
+use crate::wire::event::{BrokerEvent, DeliveryMode};
+use crate::wire::local;
+
+impl Mail {
+    pub(in crate::dispatch) fn pending(&self, view: MailView, name: &AgentName) -> Answer {
+        if !view.peers.agents.is_here(name) && view.ledger().bound(name).is_none() {
+            return Err(view.peers.agents.unknown(name));
+        }
+        let mail = view.ledger().mail().of(name);
+        Ok(Reply::Pending(local::PendingList {
+            pending: mail.map(|p| self.pending_view(view, p)).collect(),
+        }))
+    }
+
+    pub(super) fn pending_view(&self, view: MailView, p: &Pending) -> local::PendingView {
+        let channel = p.delivery.target.starts_with('#');
+        let absent = !view.peers.agents.is_here(&p.delivery.agent);
+        local::PendingView {
+            from: p.delivery.from.clone(),
+            body: p.delivery.body.clone(),
+            target: p.delivery.target.clone(),
+            priority: if channel { 3 } else { 2 },
+            mode: p.delivery.mode,
+            queued_at_ms: p.delivery.queued_at,
+            thread_id: p.delivery.thread_id.clone(),
+            workspace_id: view.config().workspace_id.clone(),
+            event_id: Some(p.delivery.msg_id.clone()),
+            lies_at: absent.then(|| "broker".into()),
+            until_ms: self.waits_until(view, p),
+        }
+    }
+
+    pub(in crate::dispatch) fn mode(&self, view: MailView, name: &AgentName) -> Answer {
+        if view.peers.agents.is_here(name) {
+            Ok(Reply::Mode(view.ledger().mode(name)))
+        } else {
+            Err(view.peers.agents.unknown(name))
+        }
+    }
+
+    /// What is parked now goes out in order; the agent stays on hold for what comes later. A message that something in the
+    /// terminal holds up goes on as well.
+    pub(in crate::dispatch) fn flush(&mut self, step: &mut MailStep, name: &AgentName) -> Answer {
+        let Some(desk) = self.desks.get(name) else {
+            return Err(step.peers.agents.unknown(name));
+        };
+        let mut count = 0;
+        if let (Some(_), Some(run)) = (&desk.in_flight, desk.run()) {
+            count += u64::from(desk.stalled.is_some());
+            step.order(name.clone(), run, AgentCommand::Insist);
+        }
+        if step.ledger().mode(name) == DeliveryMode::ManualFlush {
+            count += self.drain(step, name, "explicit_flush");
+        }
+        Ok(Reply::Flushed(count))
+    }
+
+    fn drain(&mut self, step: &mut MailStep, name: &AgentName, reason: &str) -> u64 {
+        let waiting = step.ledger().mail().waiting(name) as u64;
+        let held = step.ledger().mode(name) == DeliveryMode::ManualFlush;
+        let Some(desk) = self.desks.get_mut(name) else {
+            return 0;
+        };
+        // What is in the terminal already was let through before.
+        let count = waiting - u64::from(desk.in_flight.is_some() && waiting > 0);
+        desk.flush_left = if held { count } else { 0 };
+        if count > 0 {
+            let event = BrokerEvent::AgentPendingDrained {
+                name: name.clone(),
+                count,
+                reason: reason.into(),
+            };
+            step.publish(event);
+        }
+        self.type_next(step, name);
+        count
+    }
+
+    pub(super) fn change_mode(
+        &mut self,
+        step: &mut MailStep,
+        name: &AgentName,
+        mode: DeliveryMode,
+    ) {
+        let previous_mode = step.ledger().mode(name);
+        let held = Record::Held {
+            agent: name.clone(),
+            mode,
+        };
+        step.record(held);
+        let event = BrokerEvent::AgentInboundDeliveryModeChanged {
+            name: name.clone(),
+            previous_mode,
+            mode,
+        };
+        step.publish(event);
+    }
+
+    pub(in crate::dispatch) fn set_mode(
+        &mut self,
+        step: &mut MailStep,
+        name: &AgentName,
+        mode: DeliveryMode,
+    ) -> Answer {
+        if !step.peers.agents.is_here(name) {
+            return Err(step.peers.agents.unknown(name));
+        }
+        let previous_mode = step.ledger().mode(name);
+        let mut flushed = 0;
+        if previous_mode != mode {
+            self.change_mode(step, name, mode);
+            if let Some(desk) = self.desks.get_mut(name) {
+                desk.flush_left = 0;
+            }
+            if mode == DeliveryMode::AutoInject {
+                flushed = self.drain(step, name, "delivery_mode_transition");
+            }
+        }
+        Ok(Reply::ModeChanged(local::ModeChanged {
+            mode,
+            flushed,
+            matched: true,
+        }))
+    }
+}

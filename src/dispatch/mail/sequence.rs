@@ -1,0 +1,187 @@
+//! Frames that come before their turn: kept until what is missing has come, asked for, or stepped over.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Mail, MailStep};
+use crate::dispatch::notice::Notice;
+use crate::ids::{AgentId, Seq};
+use crate::ledger::Verdict;
+use crate::msg::{Effect, LinkCommand};
+use crate::time::Mono;
+use crate::wire::down::Deliver;
+
+/// How long the missing frames may take to come after we asked for them.
+const GAP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long an engine that has answered may take to begin to send again what was left to it: what it sends again follows
+/// its answer on the same socket.
+const REPLAY_PATIENCE: Duration = Duration::from_millis(250);
+/// How many frames behind a gap are kept per agent. Those beyond stay the engine's and are asked for once it closes.
+const GAP_KEEP: usize = 1024;
+/// How many bytes of words all frames behind gaps may hold together. Those beyond are treated alike.
+const GAP_BYTES: usize = 32 * 1024 * 1024;
+
+/// Frames that came before their turn.
+#[derive(Debug, Default)]
+pub(super) struct Gap {
+    early: BTreeMap<Seq, Deliver>,
+    /// How much they say, in bytes.
+    bytes: usize,
+    /// More came than are kept.
+    overflowed: bool,
+    /// When to ask in another way; not before it was asked for.
+    give_up_at: Option<Mono>,
+    /// The request by which the engine was asked for what is missing, until it answers.
+    asked: Option<String>,
+    /// It has answered: what it sends from now on is the replay.
+    answered: bool,
+}
+
+impl Gap {
+    fn insert(&mut self, frame: Deliver) {
+        self.bytes += frame.bytes;
+        if let Some(copy) = self.early.insert(frame.seq, frame) {
+            self.bytes -= copy.bytes;
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.give_up_at
+    }
+
+    /// Counted anew from what is there.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.early.values().map(|frame| frame.bytes).sum()
+    }
+
+    fn pop(&mut self) -> Option<Deliver> {
+        let (_, frame) = self.early.pop_first()?;
+        self.bytes -= frame.bytes;
+        Some(frame)
+    }
+}
+
+impl Mail {
+    /// Numbers are missing. They may still come with a replay, and taking this frame now would make them look stale, and
+    /// lose them. So it waits while we ask: first for the agents' mail, then by a new link, on which the engine sends all
+    /// it has in order. Only what is missing even then is gone: expired rows leave gaps
+    /// ([engine-protocol 4.4](crate::docs::engine_protocol#4.4)).
+    pub(super) fn hold_early(&mut self, step: &mut MailStep, frame: Deliver) {
+        let agent_id = frame.agent_id.clone();
+        if self.asked_anew.get(&agent_id) == Some(&step.ledger().received(&agent_id)) {
+            self.step_over(step, frame);
+            return;
+        }
+        let first = !self.gaps.contains_key(&agent_id);
+        let bytes = frame.bytes;
+        let kept: usize = self.gaps.values().map(|gap| gap.bytes).sum();
+        let gap = self.gaps.entry(agent_id.clone()).or_default();
+        let again = gap
+            .early
+            .first_key_value()
+            .is_some_and(|(seq, _)| *seq == frame.seq);
+        if again && gap.answered {
+            // A replay is in order: what begins with this number again has nothing before it. Before the engine's answer it
+            // is no replay, only a frame that came twice.
+            self.step_over(step, frame);
+            return;
+        }
+        if gap.early.len() < GAP_KEEP && kept + bytes <= GAP_BYTES {
+            gap.insert(frame);
+        } else {
+            gap.overflowed = true;
+        }
+        if first {
+            step.notice(Notice::MailMissing);
+        }
+    }
+
+    /// The engine answers a request; if it was for missing mail, the replay begins.
+    pub(in crate::dispatch) fn replay_begins(&mut self, step: &mut MailStep, request: &str) {
+        for gap in self.gaps.values_mut() {
+            if gap.asked.as_deref() == Some(request) {
+                gap.asked = None;
+                gap.answered = true;
+                if gap.early.is_empty() {
+                    gap.give_up_at = Some(step.now.mono + REPLAY_PATIENCE);
+                }
+            }
+        }
+    }
+
+    /// A list of agents went out, by which the engine is asked for what is missing. That may take so long to come.
+    pub(in crate::dispatch) fn listed(&mut self, step: &mut MailStep, request: Option<&str>) {
+        for gap in self.gaps.values_mut() {
+            if let Some(request) = request {
+                gap.asked = Some(request.to_owned());
+            }
+            gap.give_up_at.get_or_insert(step.now.mono + GAP_PATIENCE);
+        }
+    }
+
+    fn step_over(&mut self, step: &mut MailStep, frame: Deliver) {
+        log::warn!(
+            "mail of {} goes on at number {}: the engine no longer has what came before",
+            frame.agent,
+            frame.seq
+        );
+        let agent_id = frame.agent_id.clone();
+        self.asked_anew.remove(&agent_id);
+        if step.ledger().knows(&agent_id, &frame.msg_id) {
+            self.copy(step, &frame);
+        } else {
+            self.take_in(step, frame);
+        }
+        self.close_gap(step, &agent_id);
+    }
+
+    pub(super) fn close_gap(&mut self, step: &mut MailStep, agent_id: &AgentId) {
+        while let Some(gap) = self.gaps.get_mut(agent_id) {
+            let Some(frame) = gap.pop() else {
+                let more = gap.overflowed;
+                self.gaps.remove(agent_id);
+                if more {
+                    step.notice(Notice::MailMissing);
+                }
+                return;
+            };
+            match self.judge(step.view(), &frame) {
+                Verdict::Gap => {
+                    if let Some(gap) = self.gaps.get_mut(agent_id) {
+                        gap.insert(frame);
+                    }
+                    return;
+                }
+                Verdict::Fresh => self.take_in(step, frame),
+                Verdict::Copy => self.copy(step, &frame),
+                Verdict::Pending | Verdict::Stale => {}
+            }
+        }
+    }
+
+    /// Nothing came of asking: only a new link makes the engine send everything.
+    pub(super) fn tick_gaps(&mut self, step: &mut MailStep) {
+        let over = |gap: &Gap| gap.give_up_at.is_some_and(|at| at <= step.now.mono);
+        let stuck: Vec<_> = self
+            .gaps
+            .iter()
+            .filter(|(_, gap)| over(gap))
+            .map(|(id, _)| id.clone())
+            .collect();
+        if stuck.is_empty() {
+            return;
+        }
+        for agent_id in stuck {
+            let gap = self.gaps.get(&agent_id);
+            // Mail was left to the engine, it answered, and nothing came: asking the next time would be in vain, too.
+            self.lists_replay_nothing |=
+                gap.is_some_and(|gap| gap.answered && gap.early.is_empty());
+            let received = step.ledger().received(&agent_id);
+            self.asked_anew.insert(agent_id.clone(), received);
+            self.gaps.remove(&agent_id);
+        }
+        log::info!("mail is missing; opening a new link to have it sent again");
+        step.effect(Effect::Link(LinkCommand::Reconnect));
+    }
+}

@@ -1,0 +1,46 @@
+//! What the dispatcher is told at its start.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::mail::Limits;
+use crate::ids::{AgentName, NodeId};
+use crate::msg::{ActionSpec, Harness};
+use crate::wire::local;
+
+/// What the dispatcher is told at its start and never asks again.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The node's name; the engine may hold another.
+    pub node_name: String,
+    /// Our node id; the engine may hold another.
+    pub node_id: NodeId,
+    /// The engine's base URL, shown and given to agents.
+    pub engine_url: String,
+    /// The workspace, if known.
+    pub workspace_id: Option<String>,
+    /// The state folder, given to agents so that they find the command line's broker.
+    pub state_dir: String,
+    /// 0 for no limit.
+    pub max_agents: u64,
+    /// Names `h` for which `spawn:h` is advertised.
+    pub harnesses: Vec<String>,
+    /// How some of them, and others, are started.
+    pub harness_table: BTreeMap<String, Harness>,
+    /// Actions that programs of the operator's serve.
+    pub actions: BTreeMap<String, ActionSpec>,
+    /// Names of what is known about agent programs.
+    pub profiles: BTreeSet<String>,
+    /// Between hang-up and kill.
+    pub grace: Duration,
+    /// How much may wait, and how long.
+    pub limits: Limits,
+    /// Our process id.
+    pub pid: u32,
+    /// Started with the broker.
+    pub agents: Vec<local::SpawnRequest>,
+    /// What the journal may have lost before this start.
+    pub damage: Option<String>,
+    /// Agents whose programs outlived an earlier broker, and what became of them.
+    pub outlived: Vec<(AgentName, String)>,
+}

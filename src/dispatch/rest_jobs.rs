@@ -1,0 +1,58 @@
+//! HTTP calls to the engine that are under way.
+
+use crate::ids::{AgentName, Run, Ticket};
+use crate::msg::RestDone;
+use crate::wire::up::InventoryMember;
+
+/// Why an HTTP call to the engine was made, and so who is waiting for it.
+#[derive(Clone, Debug)]
+pub(super) enum RestJob {
+    /// A message that leaves this machine.
+    Post { ticket: Ticket, to: String },
+    /// An agent joins or leaves channels; nobody waits.
+    Channels(AgentName),
+    /// The roster.
+    Nodes(Ticket),
+    /// Who has a message.
+    Readers(Ticket),
+    /// What the engine keeps for an agent that is not here.
+    Waiting(Ticket, AgentName),
+    /// An agent wants an identity, in this run.
+    Identify { name: AgentName, run: Run },
+    /// An action is invoked, or looked after.
+    Invocation(Ticket),
+    /// An agent that was registered for nothing is taken back.
+    Forget(AgentName),
+    /// The engine took less than all of this list, and did not say which.
+    Bound {
+        asked: Vec<InventoryMember>,
+        /// It said so itself; otherwise it is only what its count seems to say.
+        told: bool,
+    },
+}
+
+/// Why a call came to nothing, for people.
+pub(super) fn sentence(done: &RestDone) -> String {
+    match done {
+        RestDone::Failed {
+            status: Some(status),
+            code,
+            message,
+        } => format!("{status} {code}: {message}"),
+        RestDone::Failed {
+            status: None,
+            message,
+            ..
+        } => message.clone(),
+        RestDone::Busy => "too many calls to the engine are waiting; try again".into(),
+        RestDone::Posted(_)
+        | RestDone::Waiting(_)
+        | RestDone::Joined
+        | RestDone::Left
+        | RestDone::Nodes(_)
+        | RestDone::Readers(_)
+        | RestDone::Identified(_)
+        | RestDone::Bound(_)
+        | RestDone::Invocation(_) => "an answer of the wrong kind".into(),
+    }
+}

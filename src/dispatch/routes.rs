@@ -1,0 +1,340 @@
+//! Whose each event, call, answer and notice is.
+
+use super::Dispatcher;
+use super::actions::Actions;
+use super::agents::{Agents, channels_done, life_ended};
+use super::calls::{invocation_answered, nodes_answered, readers_answered};
+use super::control::Control;
+use super::mail::{Mail, post_answered};
+use super::notice::Notice;
+use super::rest_jobs::RestJob;
+use super::step::{Out, PartStep};
+use crate::ids::{AgentName, JobId, Run, Ticket};
+use crate::msg::{
+    AgentReport, Answer, ApiCall, LinkReport, Refusal, RefusalKind, RestCall, RestDone, SpawnSource,
+};
+use crate::time::Now;
+use crate::wire::down::Down;
+
+impl Dispatcher {
+    // ---- events -------------------------------------------------------------------------------------------------
+
+    pub(super) fn link(&mut self, now: Now, report: LinkReport, out: &mut Out) {
+        match report {
+            LinkReport::Enrolled { node_id, node_name } => {
+                self.control(now, out, |c, step| c.enrolled(step, node_id, node_name));
+            }
+            LinkReport::Up => self.control(now, out, Control::link_up),
+            LinkReport::Lost(why) => self.control(now, out, |c, step| c.link_lost(step, &why)),
+            LinkReport::Refused(why) => {
+                self.control(now, out, |c, step| c.link_refused(step, &why));
+            }
+            LinkReport::Frame(frame) => {
+                self.control(now, out, Control::heard);
+                self.frame(now, frame, out);
+            }
+            LinkReport::TooLarge(frame, bytes) => {
+                self.control(now, out, Control::passed_over);
+                self.too_large(now, frame, bytes, out);
+            }
+            LinkReport::PassedOver => self.control(now, out, Control::passed_over),
+        }
+    }
+
+    fn frame(&mut self, now: Now, frame: Down, out: &mut Out) {
+        match frame {
+            Down::Deliver(deliver) => self.mail(now, out, |mail, step| mail.deliver(step, deliver)),
+            Down::ActionInvoke(invoke) => self.actions(now, out, |a, step| a.invoke(step, invoke)),
+            Down::Reply(reply) => self.control(now, out, |c, step| c.reply(step, reply)),
+            Down::Error(error) => self.control(now, out, |c, step| c.error_frame(step, error)),
+            Down::ContextUpdate(news) if news.event == "delivery.failed" => {
+                self.mail(now, out, |mail, step| mail.engine_gave_up(step, &news.data));
+            }
+            // News for screens, and a ping that wants no answer (engine-protocol 3.1, 3.5).
+            Down::ContextUpdate(_) | Down::Ping => {}
+        }
+    }
+
+    /// `frame` is what can be known of it, its words not among that.
+    fn too_large(&mut self, now: Now, frame: Down, bytes: u64, out: &mut Out) {
+        match frame {
+            Down::Deliver(frame) => {
+                self.mail(now, out, |mail, step| mail.too_large(step, frame, bytes));
+            }
+            Down::ActionInvoke(invoke) => self.actions(now, out, |actions, step| {
+                actions.too_large(step, invoke.invocation_id, bytes);
+            }),
+            // Nobody waits for one of these for long, and none of them is sent again.
+            Down::ContextUpdate(_) | Down::Ping | Down::Reply(_) | Down::Error(_) => {}
+        }
+    }
+
+    pub(super) fn agent(
+        &mut self,
+        now: Now,
+        name: &AgentName,
+        run: Run,
+        report: AgentReport,
+        out: &mut Out,
+    ) {
+        if !self.agents.is_current(name, run) {
+            return;
+        }
+        match report {
+            AgentReport::Typed(id) => self.mail(now, out, |m, s| m.typed(s, name, &id)),
+            AgentReport::Landed(id, proof, reason) => {
+                self.mail(now, out, |m, s| m.landed(s, name, &id, proof, reason));
+            }
+            AgentReport::TurnStarted(id, proof) => {
+                self.mail(now, out, |m, s| m.turn_started(s, name, &id, proof));
+            }
+            AgentReport::Stalled(id, why) => {
+                self.mail(now, out, |m, s| m.stalled(s, name, &id, &why));
+            }
+            AgentReport::Withdrawn(id) => self.mail(now, out, |m, s| m.withdrawn(s, name, &id)),
+            AgentReport::NotTaken(id, why) => {
+                self.mail(now, out, |m, s| m.not_taken(s, name, &id, &why));
+            }
+            AgentReport::Failed(id, why) => {
+                self.mail(now, out, |m, s| m.untypable(s, name, &id, &why));
+            }
+            AgentReport::Started { pid } => self.agents(now, out, |a, s| a.started(s, name, pid)),
+            AgentReport::NotStarted { why } => {
+                let refusal = Refusal::new(RefusalKind::SpawnFailed, why);
+                self.agents(now, out, |a, s| a.spawn_failed(s, name, &refusal));
+            }
+            AgentReport::NoRoom { why } => {
+                let refusal = Refusal::new(RefusalKind::NoRoom, why);
+                self.agents(now, out, |a, s| a.spawn_failed(s, name, &refusal));
+            }
+            AgentReport::Ready { evidence } => {
+                self.agents(now, out, |a, s| a.ready(s, name, &evidence));
+            }
+            AgentReport::Blocked(dialog, rows) => {
+                self.agents(now, out, |a, s| a.blocked(s, name, dialog, rows));
+            }
+            AgentReport::Unblocked(dialog) => {
+                self.agents(now, out, |a, s| a.unblocked(s, name, dialog));
+            }
+            AgentReport::Answered {
+                dialog,
+                policy,
+                keys,
+            } => self.agents(now, out, |a, s| {
+                a.dialog_answered(s, name, dialog, policy, keys)
+            }),
+            AgentReport::Picture(ticket, picture) => {
+                self.agents(now, out, |a, s| a.pictured(s, name, ticket, picture));
+            }
+            AgentReport::Working => self.agents(now, out, |a, s| a.working(s, name)),
+            AgentReport::Idle { silent } => self.agents(now, out, |a, s| a.idle(s, name, silent)),
+            AgentReport::Exited(how) => self.agents(now, out, |a, s| a.exited(s, name, &how)),
+        }
+        self.hand_round(now, out);
+        self.agents(now, out, |agents, step| agents.reported(step, name));
+    }
+
+    pub(super) fn tick(&mut self, now: Now, out: &mut Out) {
+        self.control(now, out, Control::tick);
+        self.hand_round(now, out);
+        self.agents(now, out, Agents::tick);
+        self.hand_round(now, out);
+        self.mail(now, out, Mail::tick);
+        self.hand_round(now, out);
+        self.actions(now, out, Actions::tick);
+        self.control(now, out, Control::tick_stop);
+    }
+
+    // ---- calls of the local API, and HTTP calls of ours ---------------------------------------------------------
+
+    pub(super) fn call(&mut self, now: Now, ticket: Ticket, call: ApiCall, out: &mut Out) {
+        let answer = match call {
+            ApiCall::Agents | ApiCall::Mode(_) | ApiCall::Status | ApiCall::DeadLetters => {
+                self.views(now).look(&call)
+            }
+            ApiCall::Pending(name) => {
+                self.mail(now, out, |mail, step| mail.pending_call(step, ticket, name))
+            }
+            ApiCall::Send(request) => self.mail(now, out, |m, step| m.send(step, ticket, request)),
+            ApiCall::Flush(name) => Some(self.mail(now, out, |mail, step| mail.flush(step, &name))),
+            ApiCall::SetMode(name, mode) => {
+                Some(self.mail(now, out, |mail, step| mail.set_mode(step, &name, mode)))
+            }
+            ApiCall::Redeliver(which) => {
+                Some(self.mail(now, out, |mail, step| mail.redeliver(step, which.as_ref())))
+            }
+            ApiCall::Spawn(request, source) => {
+                self.agents(now, out, |a, step| {
+                    a.spawn(step, Some(ticket), *request, source)
+                });
+                None
+            }
+            ApiCall::Release { name, reason } => self.agents(now, out, |agents, step| {
+                agents.release_call(step, ticket, &name, reason.as_deref())
+            }),
+            ApiCall::Snapshot { name, ansi } => self.agents(now, out, |a, step| {
+                a.snapshot_call(step, ticket, &name, ansi)
+            }),
+            ApiCall::Channels {
+                name,
+                channels,
+                listens,
+            } => Some(self.agents(now, out, |agents, step| {
+                agents.change_channels(step, &name, &channels, listens)
+            })),
+            ApiCall::Nodes => self.ask(now, RestCall::Nodes, RestJob::Nodes(ticket), out),
+            ApiCall::Readers(message) => {
+                let call = RestCall::Readers(message);
+                self.ask(now, call, RestJob::Readers(ticket), out)
+            }
+            ApiCall::Invoke { action, input } => {
+                let call = RestCall::Invoke { action, input };
+                self.ask(now, call, RestJob::Invocation(ticket), out)
+            }
+            ApiCall::Invocation { action, id } => {
+                let call = RestCall::Invocation { action, id };
+                self.ask(now, call, RestJob::Invocation(ticket), out)
+            }
+            ApiCall::Sidecar(id, call) => Some(self.actions(now, out, |actions, step| {
+                actions.sidecar_call(step, id, call)
+            })),
+        };
+        if let Some(answer) = answer {
+            self.bare(now, out).reply(ticket, answer);
+        }
+    }
+
+    /// A step of no part.
+    fn bare<'a>(&'a mut self, now: Now, out: &'a mut Out) -> PartStep<'a, ()> {
+        PartStep::new(now, &mut self.common, (), out)
+    }
+
+    /// Asks the engine what only it knows. The answer comes later.
+    fn ask(&mut self, now: Now, call: RestCall, why: RestJob, out: &mut Out) -> Option<Answer> {
+        self.bare(now, out).rest_job(call, why);
+        None
+    }
+
+    pub(super) fn job_done(&mut self, now: Now, id: JobId, done: RestDone, out: &mut Out) {
+        let Some(why) = self.common.job_ended(id) else {
+            return;
+        };
+        match why {
+            RestJob::Identify { name, run } => self.agents(now, out, |agents, step| {
+                agents.identify_done(step, id, (name, run), done);
+            }),
+            RestJob::Forget(name) => {
+                self.agents(now, out, |agents, step| {
+                    agents.forgotten(step, &name, &done)
+                });
+            }
+            RestJob::Channels(name) => channels_done(&name, &done),
+            RestJob::Bound { asked, told } => {
+                self.control(now, out, |c, step| c.bound_listed(step, &asked, told, done));
+            }
+            RestJob::Waiting(ticket, name) => self.mail(now, out, |mail, step| {
+                mail.waiting_answered(step, ticket, &name, done);
+            }),
+            RestJob::Post { ticket, to } => {
+                self.mail(now, out, |_, step| post_answered(step, ticket, &to, done));
+            }
+            RestJob::Nodes(ticket) => {
+                nodes_answered(&mut self.bare(now, out), ticket, done);
+            }
+            RestJob::Readers(ticket) => {
+                readers_answered(&mut self.bare(now, out), ticket, done);
+            }
+            RestJob::Invocation(ticket) => {
+                invocation_answered(&mut self.bare(now, out), ticket, done);
+            }
+        }
+    }
+
+    // ---- notices ------------------------------------------------------------------------------------------------
+
+    /// Hands round what parts have left for others, until nothing is left.
+    pub(super) fn hand_round(&mut self, now: Now, out: &mut Out) {
+        while let Some(notice) = self.common.next_notice() {
+            self.hand(now, notice, out);
+        }
+    }
+
+    /// Who hears of what, and in which order.
+    fn hand(&mut self, now: Now, notice: Notice, out: &mut Out) {
+        match notice {
+            Notice::LinkUp => self.mail.link_up(),
+            Notice::LinkLost => {
+                self.mail.link_lost();
+                self.agents(now, out, Agents::link_lost);
+            }
+            Notice::LinkOpen => {
+                self.actions(now, out, Actions::answer_again);
+                self.control(now, out, Control::link_open);
+                self.mail(now, out, Mail::acknowledge_all);
+                self.agents(now, out, Agents::link_open);
+            }
+            Notice::Listed(request) => {
+                self.mail(now, out, |mail, step| mail.listed(step, request.as_deref()));
+            }
+            Notice::Replied(reply) => {
+                self.mail(now, out, |mail, step| mail.replay_begins(step, &reply.id));
+                self.agents(now, out, |agents, step| agents.replied(step, &reply));
+            }
+            Notice::Complained(error) => {
+                self.agents(now, out, |agents, step| agents.complained(step, &error));
+            }
+            Notice::Disputed {
+                refused,
+                list_again,
+            } => self.agents(now, out, |a, step| a.disputed(step, refused, list_again)),
+            Notice::Stopping { grace } => {
+                self.agents(now, out, |agents, step| agents.stop_all(step, grace));
+            }
+            Notice::Leaving => self.mail(now, out, Mail::leaving),
+            Notice::Left(reason) => {
+                self.common.answer_all(out);
+                self.control(now, out, |control, step| control.say_goodbye(step, reason));
+            }
+            Notice::RosterChanged => self.control(now, out, Control::announce),
+            Notice::MailMissing => self.control(now, out, Control::inventory_needed),
+            Notice::CapabilitiesChanged => self.control(now, out, Control::capabilities_changed),
+            Notice::Answered => self.control(now, out, Control::inventory_if_owed),
+            Notice::InvocationOver(id, outcome) => {
+                self.actions(now, out, |actions, step| actions.answer(step, id, outcome));
+            }
+            Notice::Unavailable(id) => self.actions(now, out, |a, step| a.unavailable(step, id)),
+            Notice::Undelivered(delivery, why) => self.actions(now, out, |actions, step| {
+                actions.nobody_serves(step, &delivery, &why);
+            }),
+            Notice::SpawnWanted(request, id) => self.agents(now, out, |agents, step| {
+                agents.spawn(step, None, *request, SpawnSource::Invocation(id));
+            }),
+            Notice::ReleaseWanted(name, id) => {
+                self.agents(now, out, |a, step| a.release_invoked(step, &name, id));
+            }
+            Notice::Settled(name) => self.agents.mail_settled(&name, now.wall),
+            Notice::Told(frame) => self.mail(now, out, |mail, step| mail.deliver(step, *frame)),
+            Notice::AgentCame(name) => self.mail(now, out, |m, step| m.agent_came(step, &name)),
+            Notice::AgentReady(name, run) => {
+                self.mail(now, out, |mail, step| mail.agent_ready(step, &name, run));
+            }
+            Notice::AgentLeaving(name) => self.mail.agent_leaving(&name),
+            Notice::AgentBack(name) => self.mail.agent_back(&name),
+            Notice::AgentGone(name) => self.mail(now, out, |m, step| m.agent_gone(step, &name)),
+            Notice::LifeOver {
+                name,
+                agent_id,
+                end,
+                departed,
+            } => {
+                let agent_id = agent_id.as_ref();
+                self.mail(now, out, |m, step| m.life_over(step, &name, agent_id, end));
+                self.agents(now, out, |_, step| life_ended(step, name, end, departed));
+            }
+            Notice::AgentMoved(name) => self.mail(now, out, |m, step| m.agent_moved(step, &name)),
+            Notice::FirstTask(name, task) => {
+                self.mail(now, out, |mail, step| mail.first_task(step, &name, task));
+            }
+        }
+    }
+}

@@ -3,15 +3,19 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crossbeam_channel::{TryRecvError, TrySendError};
 use parking_lot::Mutex;
 
 use crate::sys::wake::{Receiver, Sender, mailbox};
 
 /// How many items wait for one subscriber before it is dropped.
 pub const SUBSCRIBER_QUEUE: usize = 256;
+/// How many bytes they may have together, where the topic weighs its items. A single item is always taken.
+pub const SUBSCRIBER_BYTES: usize = 8 * 1024 * 1024;
 
 /// The latest value of something that one thread knows and others look at. A value is replaced whole and never changed, so
 /// a reader has one that holds together. The lock is a leaf: held to exchange a pointer.
@@ -39,7 +43,74 @@ struct Listener<T> {
     queue: Sender<T>,
     /// Which numbered items it wants; `None` for everything, also what is not kept.
     wants: Option<fn(&T) -> bool>,
-    lagged: Arc<AtomicBool>,
+    backlog: Arc<Backlog>,
+}
+
+impl<T: Clone> Listener<T> {
+    /// Whether the listener keeps up, and so goes on listening.
+    fn hear(&self, item: &T, weight: usize) -> bool {
+        let waiting = self.backlog.bytes.load(Ordering::Acquire);
+        if waiting > 0 && waiting + weight > SUBSCRIBER_BYTES {
+            self.backlog.lagged.store(true, Ordering::Release);
+            return false;
+        }
+        // Before it can be taken out again.
+        self.backlog.bytes.fetch_add(weight, Ordering::AcqRel);
+        match self.queue.try_send(item.clone()) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                self.backlog.lagged.store(true, Ordering::Release);
+                false
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        }
+    }
+}
+
+/// What waits for one subscriber.
+#[derive(Debug, Default)]
+struct Backlog {
+    bytes: AtomicUsize,
+    /// It became too much.
+    lagged: AtomicBool,
+}
+
+/// The items of one subscription, as [`Receiver`] gives them.
+pub struct Items<T> {
+    queue: Receiver<T>,
+    weigh: fn(&T) -> usize,
+    backlog: Arc<Backlog>,
+}
+
+impl<T> Items<T> {
+    /// See [`Receiver::clear`].
+    pub fn clear(&self) {
+        self.queue.clear();
+    }
+
+    /// The next item, if one is there.
+    ///
+    /// # Errors
+    /// As [`Receiver::try_recv`].
+    pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        self.queue.try_recv().inspect(|item| self.taken(item))
+    }
+
+    /// See [`Receiver::recv`].
+    pub fn recv(&self) -> Option<T> {
+        self.queue.recv().inspect(|item| self.taken(item))
+    }
+
+    fn taken(&self, item: &T) {
+        let weight = (self.weigh)(item);
+        self.backlog.bytes.fetch_sub(weight, Ordering::AcqRel);
+    }
+}
+
+impl<T> AsFd for Items<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.queue.as_fd()
+    }
 }
 
 struct Inner<T> {
@@ -63,8 +134,7 @@ pub struct Topic<T> {
 /// What a subscriber holds.
 pub struct Subscription<T> {
     /// Wait on it; `Disconnected` means dropped or closed.
-    pub items: Receiver<T>,
-    lagged: Arc<AtomicBool>,
+    pub items: Items<T>,
     /// Items with a number above the asked one, oldest first: to be sent before anything live.
     pub replay: Vec<(u64, T)>,
     /// The oldest number still kept when something between it and the asked one is gone.
@@ -76,7 +146,7 @@ pub struct Subscription<T> {
 impl<T> Subscription<T> {
     /// Whether the subscriber was dropped for being slow.
     pub fn lagged(&self) -> bool {
-        self.lagged.load(Ordering::Acquire)
+        self.items.backlog.lagged.load(Ordering::Acquire)
     }
 }
 
@@ -103,7 +173,14 @@ impl<T: Clone> Topic<T> {
         }
     }
 
-    /// The same topic, whose kept items weigh at most `most` together; the newest is always kept.
+    /// The same topic, whose items have so many bytes each: what waits for a subscriber is bounded by them too.
+    #[must_use]
+    pub fn weighing(mut self, weigh: fn(&T) -> usize) -> Self {
+        self.weigh = weigh;
+        self
+    }
+
+    /// As [`Topic::weighing`], and what is kept weighs at most `most` together; the newest item is always kept.
     #[must_use]
     pub fn at_most(mut self, most: usize, weigh: fn(&T) -> usize) -> Self {
         (self.most, self.weigh) = (most, weigh);
@@ -117,10 +194,11 @@ impl<T: Clone> Topic<T> {
 
     /// Says it to all. Numbered items are kept for later subscribers.
     pub fn publish(&self, number: Option<u64>, item: &T) {
+        let weight = (self.weigh)(item);
         let mut inner = self.inner.lock();
         if let Some(number) = number {
             inner.newest = number;
-            self.make_room(&mut inner, (self.weigh)(item));
+            self.make_room(&mut inner, weight);
             inner.ring.push_back((number, item.clone()));
         }
         inner.listeners.retain(|listener| {
@@ -128,14 +206,7 @@ impl<T: Clone> Topic<T> {
             if (listener.wants).is_some_and(|wants| number.is_none() || !wants(item)) {
                 return true;
             }
-            match listener.queue.try_send(item.clone()) {
-                Ok(()) => true,
-                Err(crossbeam_channel::TrySendError::Full(_)) => {
-                    listener.lagged.store(true, Ordering::Release);
-                    false
-                }
-                Err(crossbeam_channel::TrySendError::Disconnected(_)) => false,
-            }
+            listener.hear(item, weight)
         });
         self.count(&inner);
     }
@@ -180,11 +251,17 @@ impl<T: Clone> Topic<T> {
         since: Option<u64>,
         wants: Option<fn(&T) -> bool>,
     ) -> io::Result<Subscription<T>> {
-        let (queue, items) = mailbox(SUBSCRIBER_QUEUE)?;
-        let lagged = Arc::new(AtomicBool::new(false));
+        let (queue, receiver) = mailbox(SUBSCRIBER_QUEUE)?;
+        let items = Items {
+            queue: receiver,
+            weigh: self.weigh,
+            backlog: Arc::default(),
+        };
         let mut inner = self.inner.lock();
         // Whoever went away since the last publication gives its descriptor back now.
-        inner.listeners.retain(|l| Arc::strong_count(&l.lagged) > 1);
+        inner
+            .listeners
+            .retain(|l| Arc::strong_count(&l.backlog) > 1);
         let (mut replay, mut gap) = (Vec::new(), None);
         if let Some(since) = since {
             replay = inner
@@ -204,13 +281,12 @@ impl<T: Clone> Topic<T> {
             inner.listeners.push(Listener {
                 queue,
                 wants,
-                lagged: lagged.clone(),
+                backlog: items.backlog.clone(),
             });
         }
         self.count(&inner);
         Ok(Subscription {
             items,
-            lagged,
             replay,
             gap,
             newest,
@@ -325,5 +401,27 @@ mod tests {
         assert!(s.lagged());
         assert!(!topic.heard());
         assert_eq!(drain(&s).len(), SUBSCRIBER_QUEUE);
+    }
+
+    #[test]
+    fn a_subscriber_that_leaves_too_many_bytes_waiting_is_dropped_and_told() {
+        let topic = Topic::new(0).weighing(String::len);
+        let s = topic.subscribe(None).expect("descriptors");
+        let (giant, half) = (
+            "x".repeat(2 * SUBSCRIBER_BYTES),
+            "x".repeat(SUBSCRIBER_BYTES / 2),
+        );
+        topic.publish(None, &giant);
+        assert_eq!(drain(&s).len(), 1, "a single one is always taken");
+        for _ in 0..10 {
+            topic.publish(None, &half);
+            topic.publish(None, &half);
+            assert_eq!(drain(&s).len(), 2, "who keeps up is kept");
+        }
+        for _ in 0..3 {
+            topic.publish(None, &half);
+        }
+        assert!(s.lagged());
+        assert_eq!(drain(&s).len(), 2);
     }
 }

@@ -10,7 +10,7 @@ use crossbeam_channel::TrySendError;
 use parking_lot::{Mutex, RwLock};
 
 use crate::ids::{AgentName, Run, SidecarId};
-use crate::msg::{AgentCommand, How, SidecarPush, Size};
+use crate::msg::{AgentCommand, SidecarPush, Size};
 use crate::pubsub::Topic;
 use crate::sys::wake::Sender;
 
@@ -31,8 +31,8 @@ pub enum AgentInput {
     },
     /// The terminal's new size.
     Resize(Size),
-    /// The reaper says that the process ended.
-    Exited(How),
+    /// The process ended: time to look how.
+    Exited,
 }
 
 /// A piece of terminal output.

@@ -71,9 +71,9 @@ pub fn run(mut job: Job, exe: &Path) {
     job.reaper.claim(
         pid,
         Box::new(move |how: How| {
-            let _ = slot.set(how.clone());
+            let _ = slot.set(how);
             // With a full queue the thread is awake anyway, and finds the end in the slot.
-            let _ = waker.try_send(AgentInput::Exited(how));
+            let _ = waker.try_send(AgentInput::Exited);
         }),
     );
     let mut backlog = VecDeque::new();
@@ -331,8 +331,8 @@ impl Actor {
                 }
                 Event::Keys(self.typed, bytes)
             }
-            // The slot says the same, and cannot overflow.
-            AgentInput::Exited(_) => return,
+            // The slot says how, and cannot overflow.
+            AgentInput::Exited => return,
         };
         self.core.step(clock::now(), event, &mut self.out);
     }

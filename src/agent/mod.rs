@@ -34,7 +34,7 @@ use std::sync::Arc;
 use crate::ids::Run;
 use crate::msg::{AgentReport, AgentSpec};
 use crate::pubsub::Topic;
-use crate::registry::{AGENT_QUEUE, AgentHandle, Seats};
+use crate::registry::{AGENT_QUEUE, AgentHandle, Chunk, Seats};
 use crate::sys::reap::Reaper;
 use crate::sys::thread::{self, Handle};
 use crate::sys::wake::mailbox;
@@ -68,7 +68,7 @@ pub fn start(
     events: Arc<Topic<Arc<str>>>,
 ) -> io::Result<(AgentHandle, Handle)> {
     let (sender, input) = mailbox(AGENT_QUEUE)?;
-    let output = Arc::new(Topic::new(0));
+    let output = Arc::new(Topic::new(0).weighing(|chunk: &Chunk| chunk.bytes.len()));
     let line = AgentHandle {
         run,
         input: sender.clone(),

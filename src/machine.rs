@@ -102,6 +102,24 @@ pub trait Log<R> {
     fn replace(&mut self, snapshot: &R) -> Result<(), CommitError>;
 }
 
+/// A log that keeps nothing, for machines without durable state.
+#[derive(Debug)]
+pub struct NoLog;
+
+impl<R> Log<R> for NoLog {
+    fn commit(&mut self, _: &[R]) -> Result<(), CommitError> {
+        Ok(())
+    }
+
+    fn is_long(&self, _: u64) -> bool {
+        false
+    }
+
+    fn replace(&mut self, _: &R) -> Result<(), CommitError> {
+        Ok(())
+    }
+}
+
 /// Feeds a batch of events to the machine. Decides only; see [`persist`].
 pub fn decide<M: Machine>(
     machine: &mut M,

@@ -108,12 +108,49 @@ impl<M: Machine, L: Log<M::Record>> EventLoop<M, L> {
         M::arrange(&mut out.effects);
         persist(&machine, &mut log, &mut out)?;
         Ok(Self {
+            out,
+            phase: Phase::Durable,
+            ..Self::new(machine, log)
+        })
+    }
+
+    /// A loop whose machine has decided nothing yet.
+    pub fn new(machine: M, log: L) -> Self {
+        Self {
             machine,
             log,
-            out,
+            out: Out::default(),
             events: Vec::new(),
-            phase: Phase::Durable,
-        })
+            phase: Phase::Open,
+        }
+    }
+
+    /// Takes this in and steps until there is nothing to do but to wait, for the log too; how long at most. For machines
+    /// whose events come one by one.
+    pub fn feed<D: Driver<M>>(
+        &mut self,
+        clock: impl Fn() -> Now,
+        inbound: D::Inbound,
+        driver: &mut D,
+    ) -> Option<Mono> {
+        self.take(clock(), inbound, driver);
+        self.settle(clock, driver)
+    }
+
+    /// Steps until there is nothing to do but to wait, for the log too; how long at most.
+    pub fn settle<D: Driver<M>>(
+        &mut self,
+        clock: impl Fn() -> Now,
+        driver: &mut D,
+    ) -> Option<Mono> {
+        loop {
+            match self.step(clock(), driver) {
+                Progress::Durable(_) | Progress::Performed => {}
+                Progress::Waiting(until) => return until,
+                Progress::Refused(until) => return Some(until),
+                Progress::Ended => return None,
+            }
+        }
     }
 
     /// The machine, for looking.

@@ -1,7 +1,8 @@
-//! When to enrol, connect, ping, give up and try again. Pure: the shell in `socket.rs` does it and tells what came of it.
+//! When to enrol, connect, ping, give up and try again. Pure: the driver in `socket.rs` does it and tells what came of it.
 
 use std::time::Duration;
 
+use crate::machine::{Machine, Out};
 use crate::msg::LinkReport;
 use crate::prng::Prng;
 use crate::time::{Mono, Now};
@@ -26,9 +27,9 @@ const RIVALRY: Duration = Duration::from_secs(60);
 const SUPERSEDED: &str = "another process took this node's place at the engine: it has the same node id, from a copy of \
      this folder or its RELAY_NODE_ID; stop one of the two";
 
-/// What the shell saw.
+/// What the link's thread saw.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Input {
+pub enum Event {
     /// The thread runs; whether a token is at hand already.
     Start {
         /// Given by the operator, or cached.
@@ -77,9 +78,9 @@ pub enum Input {
     Tick,
 }
 
-/// What the shell shall do.
+/// What the link's thread shall do.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Output {
+pub enum Effect {
     /// Get another token than the one at hand: from the cache if another process has kept one there, else from the engine.
     Mint,
     /// Open the socket with the token at hand, or a newer one from the cache.
@@ -115,6 +116,31 @@ pub struct UplinkCore {
     prng: Prng,
 }
 
+/// Without durable state: what it knows is worth nothing to the next life.
+impl Machine for UplinkCore {
+    type Event = Event;
+    type Record = ();
+    type Effect = Effect;
+
+    fn step(&mut self, now: Now, event: Event, out: &mut Out<(), Effect>) {
+        self.react(now, event, &mut out.effects);
+    }
+
+    fn replay(&mut self, (): &()) {}
+
+    fn snapshot(&self) -> Option<()> {
+        None
+    }
+
+    fn deadline(&self) -> Option<Mono> {
+        match self.state {
+            State::Open { heard } => Some(heard + READ_IDLE),
+            State::Waiting { until, .. } => Some(until),
+            State::Idle | State::Minting | State::Opening => None,
+        }
+    }
+}
+
 impl UplinkCore {
     /// `seed` spreads a fleet's retries; `pinned` forbids minting.
     pub fn new(seed: u64, pinned: bool) -> Self {
@@ -130,43 +156,33 @@ impl UplinkCore {
         }
     }
 
-    /// When it wants [`Input::Tick`].
-    pub fn deadline(&self) -> Option<Mono> {
-        match self.state {
-            State::Open { heard } => Some(heard + READ_IDLE),
-            State::Waiting { until, .. } => Some(until),
-            State::Idle | State::Minting | State::Opening => None,
-        }
-    }
-
-    /// Takes one input and says what to do.
-    pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
-        match (self.state, input) {
-            (State::Idle, Input::Start { has_token }) => {
+    fn react(&mut self, now: Now, event: Event, out: &mut Vec<Effect>) {
+        match (self.state, event) {
+            (State::Idle, Event::Start { has_token }) => {
                 self.has_token = has_token;
                 self.advance(out);
             }
-            (State::Minting, Input::Minted) => {
+            (State::Minting, Event::Minted) => {
                 self.has_token = true;
                 self.advance(out);
             }
-            (State::Minting, Input::MintFailed { why, refused }) => {
+            (State::Minting, Event::MintFailed { why, refused }) => {
                 let report = if refused {
                     LinkReport::Refused(why)
                 } else {
                     LinkReport::Lost(why)
                 };
-                out.push(Output::Report(report));
+                out.push(Effect::Report(report));
                 self.wait(now, true, refused);
             }
-            (State::Opening, Input::Opened) => {
+            (State::Opening, Event::Opened) => {
                 self.state = State::Open { heard: now.mono };
-                out.push(Output::Report(LinkReport::Up));
+                out.push(Effect::Report(LinkReport::Up));
             }
-            (State::Opening, Input::OpenFailed { why, unauthorized }) => {
+            (State::Opening, Event::OpenFailed { why, unauthorized }) => {
                 self.not_opened(now, why, unauthorized, out)
             }
-            (State::Open { .. }, Input::Heard { frame }) => {
+            (State::Open { .. }, Event::Heard { frame }) => {
                 if frame {
                     self.refusals = 0;
                     self.failures = 0;
@@ -174,25 +190,25 @@ impl UplinkCore {
                 }
                 self.state = State::Open { heard: now.mono };
             }
-            (State::Open { .. }, Input::Closed { why, superseded }) => {
+            (State::Open { .. }, Event::Closed { why, superseded }) => {
                 let why = if superseded { SUPERSEDED.into() } else { why };
-                out.push(Output::Report(LinkReport::Lost(why)));
+                out.push(Effect::Report(LinkReport::Lost(why)));
                 self.wait(now, false, superseded);
             }
-            (State::Open { .. }, Input::Replaced { why }) => {
+            (State::Open { .. }, Event::Replaced { why }) => {
                 let last = self.replaced_at.replace(now.mono);
                 let rival = last.is_some_and(|at| now.mono.since(at) < RIVALRY);
                 let why = if rival { SUPERSEDED.into() } else { why };
-                out.push(Output::Report(LinkReport::Lost(why)));
+                out.push(Effect::Report(LinkReport::Lost(why)));
                 self.wait(now, false, rival);
             }
-            (State::Open { .. }, Input::Reconnect) => {
+            (State::Open { .. }, Event::Reconnect) => {
                 self.hang_up(now, "starting over to have mail sent again", out)
             }
-            (State::Open { heard }, Input::Tick) if now.mono >= heard + READ_IDLE => {
+            (State::Open { heard }, Event::Tick) if now.mono >= heard + READ_IDLE => {
                 self.hang_up(now, "the engine has been silent for 48 s", out);
             }
-            (State::Waiting { until, mint }, Input::Tick) if now.mono >= until => {
+            (State::Waiting { until, mint }, Event::Tick) if now.mono >= until => {
                 self.has_token &= !mint;
                 self.advance(out);
             }
@@ -201,19 +217,19 @@ impl UplinkCore {
         }
     }
 
-    fn advance(&mut self, out: &mut Vec<Output>) {
+    fn advance(&mut self, out: &mut Vec<Effect>) {
         if self.has_token || self.pinned {
             self.state = State::Opening;
-            out.push(Output::Open);
+            out.push(Effect::Open);
         } else {
             self.state = State::Minting;
-            out.push(Output::Mint);
+            out.push(Effect::Mint);
         }
     }
 
-    fn not_opened(&mut self, now: Now, why: String, unauthorized: bool, out: &mut Vec<Output>) {
+    fn not_opened(&mut self, now: Now, why: String, unauthorized: bool, out: &mut Vec<Effect>) {
         if !unauthorized {
-            out.push(Output::Report(LinkReport::Lost(why)));
+            out.push(Effect::Report(LinkReport::Lost(why)));
             self.wait(now, false, false);
             return;
         }
@@ -229,13 +245,13 @@ impl UplinkCore {
             ),
             (false, false) => format!("{why}; asking for a new node token"),
         };
-        out.push(Output::Report(LinkReport::Refused(text)));
+        out.push(Effect::Report(LinkReport::Refused(text)));
         self.wait(now, !give_up, give_up);
     }
 
-    fn hang_up(&mut self, now: Now, why: &str, out: &mut Vec<Output>) {
-        out.push(Output::Drop);
-        out.push(Output::Report(LinkReport::Lost(why.into())));
+    fn hang_up(&mut self, now: Now, why: &str, out: &mut Vec<Effect>) {
+        out.push(Effect::Drop);
+        out.push(Effect::Report(LinkReport::Lost(why.into())));
         self.wait(now, false, false);
     }
 

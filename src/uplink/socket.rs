@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::TcpStream;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,19 +16,21 @@ use tungstenite::protocol::WebSocketConfig;
 use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{HandshakeError, Message};
 
-use super::core::{Input, Output, UplinkCore};
+use super::core::{Effect, Event, UplinkCore};
 use super::enrol::Enroller;
 use super::frame_faults::{FrameFault, FrameFaults};
 use super::proxy;
 use super::rest::RestClient;
 use super::roots::TrustedRoots;
 use crate::identity::derive::Enrolment;
+use crate::machine::NoLog;
+use crate::machine::event_loop::{Driver, EventLoop};
 use crate::msg::{LinkCommand, LinkReport, Secret};
 use crate::net::link::{self, LinkError, Pollable, WebSocketLink};
 use crate::net::skip::{PassedOver, Skipping};
 use crate::sys::wake::{Receiver, Sender, mailbox};
 use crate::sys::{clock, entropy, thread};
-use crate::time::Mono;
+use crate::time::{Mono, Wall};
 use crate::wire::Parsed;
 use crate::wire::down::Down;
 use crate::wire::head;
@@ -95,20 +98,22 @@ impl Uplink {
         } = settings;
         let overflowed = Arc::new(AtomicBool::new(false));
         let finished = Arc::new(AtomicBool::new(false));
-        let shell = Shell {
-            enroller,
-            core,
+        let thread = UplinkThread {
+            event_loop: EventLoop::new(core, NoLog),
             inbox,
-            overflowed: overflowed.clone(),
             finished: finished.clone(),
-            link: None,
-            greeted: false,
             received: 0,
-            token: enrolment.token.clone(),
-            junk: FrameFaults::default(),
-            report: Box::new(report),
+            faults: FrameFaults::default(),
+            driver: UplinkDriver {
+                enroller,
+                link: None,
+                greeted: false,
+                overflowed: overflowed.clone(),
+                token: enrolment.token.clone(),
+                report: Box::new(report),
+            },
         };
-        let handle = thread::start("uplink", 512, move || shell.run(enrolment))?;
+        let handle = thread::start("uplink", 512, move || thread.run(enrolment))?;
         Ok((
             Self {
                 queue,
@@ -139,41 +144,109 @@ impl Uplink {
 /// The socket, with its encryption if it has any, and with what passes over giants.
 type Stream = Skipping<MaybeTlsStream<TcpStream>>;
 
-struct Shell {
+/// Does what the core decides.
+struct UplinkDriver {
     enroller: Enroller,
-    core: UplinkCore,
-    inbox: Receiver<LinkInput>,
-    overflowed: Arc<AtomicBool>,
-    finished: Arc<AtomicBool>,
     link: Option<WebSocketLink<Stream>>,
     /// Our registration has gone out on this link. What was queued for an earlier link has no place before it.
     greeted: bool,
-    /// How many bytes had come in over the link when it was last looked at.
-    received: u64,
+    overflowed: Arc<AtomicBool>,
     token: Secret,
-    junk: FrameFaults,
     report: Box<dyn Fn(LinkReport) + Send>,
 }
 
-impl Shell {
+impl Driver<UplinkCore> for UplinkDriver {
+    type Inbound = Event;
+
+    fn accept(&mut self, event: Event) -> Event {
+        event
+    }
+
+    fn tick(&self) -> Event {
+        Event::Tick
+    }
+
+    fn perform(&mut self, _: Wall, effect: Effect, events: &mut Vec<Event>) -> ControlFlow<()> {
+        match effect {
+            Effect::Report(report) => (self.report)(report),
+            Effect::Drop => self.link = None,
+            Effect::Mint => events.push(self.mint()),
+            Effect::Open => events.push(self.open()),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// There is no log.
+    fn degraded(&mut self, _: Option<&str>) {}
+}
+
+impl UplinkDriver {
+    fn enrol(&mut self, enrolment: Enrolment) {
+        self.token = enrolment.token;
+        let (node_id, node_name) = (enrolment.node_id, enrolment.node_name);
+        (self.report)(LinkReport::Enrolled { node_id, node_name });
+    }
+
+    fn mint(&mut self) -> Event {
+        match self.enroller.mint(Some(&self.token)) {
+            Ok(enrolment) => {
+                self.enrol(enrolment);
+                Event::Minted
+            }
+            Err(no) => Event::MintFailed {
+                why: no.why,
+                refused: no.refused,
+            },
+        }
+    }
+
+    fn open(&mut self) -> Event {
+        // Another process with our id may have got a newer one, which killed ours.
+        if let Some(newer) = self.enroller.at_hand().filter(|e| e.token != self.token) {
+            self.enrol(newer);
+        }
+        let client = self.enroller.client();
+        let until = clock::now().mono + HANDSHAKE;
+        match open(client, &self.token, until) {
+            Ok(link) => {
+                self.link = Some(link);
+                self.greeted = false;
+                // What overflowed was for a link that is gone.
+                self.overflowed.store(false, Ordering::Release);
+                Event::Opened
+            }
+            Err(Unopened { why, unauthorized }) => Event::OpenFailed { why, unauthorized },
+        }
+    }
+}
+
+/// Listens to the dispatcher and to the socket.
+struct UplinkThread {
+    event_loop: EventLoop<UplinkCore, NoLog>,
+    driver: UplinkDriver,
+    inbox: Receiver<LinkInput>,
+    finished: Arc<AtomicBool>,
+    /// How many bytes had come in over the link when it was last looked at.
+    received: u64,
+    faults: FrameFaults,
+}
+
+impl UplinkThread {
     fn run(mut self, enrolment: Enrolment) {
-        self.enrol(enrolment);
-        self.feed(Input::Start { has_token: true });
+        self.driver.enrol(enrolment);
+        self.feed(Event::Start { has_token: true });
         loop {
             match self.drain_inbox() {
                 Ok(()) => {}
                 Err(Finished) => return self.farewell(),
             }
-            if self.overflowed.swap(false, Ordering::AcqRel) {
-                self.feed(Input::Reconnect);
+            if self.driver.overflowed.swap(false, Ordering::AcqRel) {
+                self.feed(Event::Reconnect);
             }
             self.drain_socket();
-            let limit = self.core.deadline().map(|at| at.since(clock::now().mono));
-            if limit == Some(Duration::ZERO) {
-                self.feed(Input::Tick);
-                continue;
-            }
-            let slept = match &mut self.link {
+            let until = self.event_loop.settle(clock::now, &mut self.driver);
+            let limit = until.map(|at| at.since(clock::now().mono));
+            let slept = match &mut self.driver.link {
                 Some(link) => link.wait(&self.inbox, limit),
                 None => wait_only(&self.inbox, limit),
             };
@@ -185,28 +258,15 @@ impl Shell {
         }
     }
 
-    /// Steps the core and does what it says, including what follows from that.
-    fn feed(&mut self, input: Input) {
-        let mut todo = vec![input];
-        while let Some(input) = todo.pop() {
-            let mut out = Vec::new();
-            self.core.step(clock::now(), input, &mut out);
-            for order in out {
-                match order {
-                    Output::Report(report) => (self.report)(report),
-                    Output::Drop => self.link = None,
-                    Output::Mint => todo.push(self.mint()),
-                    Output::Open => todo.push(self.open()),
-                }
-            }
-        }
+    fn feed(&mut self, event: Event) {
+        self.event_loop.feed(clock::now, event, &mut self.driver);
     }
 
     fn drain_inbox(&mut self) -> Result<(), Finished> {
         loop {
             match self.inbox.try_recv() {
                 Ok(LinkInput::Frame(frame)) => self.send(&frame),
-                Ok(LinkInput::Command(LinkCommand::Reconnect)) => self.feed(Input::Reconnect),
+                Ok(LinkInput::Command(LinkCommand::Reconnect)) => self.feed(Event::Reconnect),
                 Ok(LinkInput::Command(LinkCommand::Finish)) | Err(TryRecvError::Disconnected) => {
                     return Err(Finished);
                 }
@@ -219,8 +279,8 @@ impl Shell {
     }
 
     fn send(&mut self, frame: &Up) {
-        self.greeted |= matches!(frame, Up::NodeRegister(_));
-        let Some(link) = self.link.as_mut().filter(|_| self.greeted) else {
+        self.driver.greeted |= matches!(frame, Up::NodeRegister(_));
+        let Some(link) = self.driver.link.as_mut().filter(|_| self.driver.greeted) else {
             return;
         };
         let mut sent = link.send(Message::text(frame.to_text()));
@@ -234,16 +294,16 @@ impl Shell {
     }
 
     fn drain_socket(&mut self) {
-        while let Some(link) = &mut self.link {
+        while let Some(link) = &mut self.driver.link {
             match link.next() {
                 Ok(Some(Message::Text(text))) => self.hear(text.as_str()),
                 Ok(Some(Message::Binary(_))) => self.pass_over(&FrameFault::Binary),
-                Ok(Some(_)) => self.feed(Input::Heard { frame: false }),
+                Ok(Some(_)) => self.feed(Event::Heard { frame: false }),
                 Ok(None) => {
                     // One that takes long to come is life, too.
                     let received = link.stream().received();
                     if std::mem::replace(&mut self.received, received) != received {
-                        self.feed(Input::Heard { frame: false });
+                        self.feed(Event::Heard { frame: false });
                     }
                     return;
                 }
@@ -258,10 +318,10 @@ impl Shell {
         }
         match Down::parse(text) {
             Ok(Parsed::Known(frame)) => {
-                self.feed(Input::Heard {
+                self.feed(Event::Heard {
                     frame: matches!(frame, Down::Reply(_)),
                 });
-                (self.report)(LinkReport::Frame(frame));
+                (self.driver.report)(LinkReport::Frame(frame));
             }
             Ok(Parsed::Unknown { kind, .. }) => self.pass_over(&FrameFault::Unknown(kind)),
             Err(e) => self.pass_over(&FrameFault::Broken(e)),
@@ -275,31 +335,31 @@ impl Shell {
             return self.pass_over(&fault);
         };
         self.note(&fault);
-        (self.report)(LinkReport::TooLarge(frame, giant.bytes));
+        (self.driver.report)(LinkReport::TooLarge(frame, giant.bytes));
     }
 
     fn pass_over(&mut self, fault: &FrameFault) {
         self.note(fault);
-        (self.report)(LinkReport::PassedOver);
+        (self.driver.report)(LinkReport::PassedOver);
     }
 
     fn note(&mut self, fault: &FrameFault) {
-        self.feed(Input::Heard { frame: false });
-        if let Some(line) = self.junk.note(clock::now().mono, fault) {
+        self.feed(Event::Heard { frame: false });
+        if let Some(line) = self.faults.note(clock::now().mono, fault) {
             log::warn!("{line}");
         }
     }
 
     fn lost(&mut self, why: &LinkError) {
-        self.link = None;
+        self.driver.link = None;
         let code = match why {
             LinkError::Closed(Some((code, reason))) if reason == "superseded" => Some(*code),
             _ => None,
         };
         let why = why.to_string();
         self.feed(match code {
-            Some(REPLACED) => Input::Replaced { why },
-            code => Input::Closed {
+            Some(REPLACED) => Event::Replaced { why },
+            code => Event::Closed {
                 why,
                 superseded: code.is_some(),
             },
@@ -307,7 +367,7 @@ impl Shell {
     }
 
     fn farewell(mut self) {
-        if let Some(link) = &mut self.link {
+        if let Some(link) = &mut self.driver.link {
             let until = clock::now().mono + FAREWELL;
             while link.has_unsent() && clock::now().mono < until {
                 if link
@@ -319,48 +379,6 @@ impl Shell {
                 }
             }
             link.close(1000, "bye");
-        }
-    }
-
-    // ---- enrolment ----------------------------------------------------------------------------------------------
-
-    fn enrol(&mut self, enrolment: Enrolment) {
-        self.token = enrolment.token;
-        let (node_id, node_name) = (enrolment.node_id, enrolment.node_name);
-        (self.report)(LinkReport::Enrolled { node_id, node_name });
-    }
-
-    fn mint(&mut self) -> Input {
-        match self.enroller.mint(Some(&self.token)) {
-            Ok(enrolment) => {
-                self.enrol(enrolment);
-                Input::Minted
-            }
-            Err(no) => Input::MintFailed {
-                why: no.why,
-                refused: no.refused,
-            },
-        }
-    }
-
-    // ---- opening ------------------------------------------------------------------------------------------------
-
-    fn open(&mut self) -> Input {
-        // Another process with our id may have got a newer one, which killed ours.
-        if let Some(newer) = self.enroller.at_hand().filter(|e| e.token != self.token) {
-            self.enrol(newer);
-        }
-        let client = self.enroller.client();
-        let until = clock::now().mono + HANDSHAKE;
-        match open(client, &self.token, until) {
-            Ok(link) => {
-                self.link = Some(link);
-                self.greeted = false;
-                // What overflowed was for a link that is gone.
-                self.overflowed.store(false, Ordering::Release);
-                Input::Opened
-            }
-            Err(Unopened { why, unauthorized }) => Input::OpenFailed { why, unauthorized },
         }
     }
 }

@@ -2,10 +2,14 @@
 //! the uplink's thread, as `uplink::socket` runs the real core.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::ControlFlow;
 
 use relay_broker::ids::{AgentId, NodeId, Seq};
-use relay_broker::msg::{Event, LinkReport};
-use relay_broker::uplink::core::{Input, Output, UplinkCore};
+use relay_broker::machine::event_loop::{Driver, EventLoop};
+use relay_broker::machine::{Machine, NoLog};
+use relay_broker::msg::{self, LinkReport};
+use relay_broker::time::Wall;
+use relay_broker::uplink::core::{Effect, Event, UplinkCore};
 use relay_broker::wire::Parsed;
 use relay_broker::wire::down::Down;
 use relay_broker::wire::up::Up;
@@ -73,9 +77,33 @@ pub struct Network {
     pub lost: BTreeSet<(AgentId, Seq)>,
 }
 
+/// Keeps what the uplink's core decides until the world does it.
+#[derive(Default)]
+struct UplinkDriver(Vec<Effect>);
+
+impl Driver<UplinkCore> for UplinkDriver {
+    type Inbound = Event;
+
+    fn accept(&mut self, event: Event) -> Event {
+        event
+    }
+
+    fn tick(&self) -> Event {
+        Event::Tick
+    }
+
+    fn perform(&mut self, _: Wall, effect: Effect, _: &mut Vec<Event>) -> ControlFlow<()> {
+        self.0.push(effect);
+        ControlFlow::Continue(())
+    }
+
+    fn degraded(&mut self, _: Option<&str>) {}
+}
+
 /// The uplink's thread.
 pub struct Uplink {
-    core: UplinkCore,
+    event_loop: EventLoop<UplinkCore, NoLog>,
+    driver: UplinkDriver,
     inbox: VecDeque<LinkInput>,
     /// It waits for the network and hears nothing else.
     busy: bool,
@@ -87,7 +115,8 @@ pub struct Uplink {
 impl Uplink {
     pub fn new(seed: u64) -> Self {
         Self {
-            core: UplinkCore::new(seed, false),
+            event_loop: EventLoop::new(UplinkCore::new(seed, false), NoLog),
+            driver: UplinkDriver::default(),
             inbox: VecDeque::new(),
             busy: false,
             link: None,
@@ -105,11 +134,11 @@ impl World {
         if has_token {
             self.enrolled();
         }
-        self.feed_uplink(life, Input::Start { has_token });
+        self.feed_uplink(life, Event::Start { has_token });
     }
 
     fn enrolled(&mut self) {
-        self.tell_broker(Event::Link(LinkReport::Enrolled {
+        self.tell_broker(msg::Event::Link(LinkReport::Enrolled {
             node_id: NodeId::new("node_sim"),
             node_name: "here".into(),
         }));
@@ -141,7 +170,7 @@ impl World {
                         self.send_frame(link, &frame);
                     }
                 }
-                LinkInput::Reconnect => self.feed_uplink(life, Input::Reconnect),
+                LinkInput::Reconnect => self.feed_uplink(life, Event::Reconnect),
                 LinkInput::Finish => {
                     uplink.finished = true;
                     if let Some(link) = uplink.link {
@@ -165,7 +194,12 @@ impl World {
         let Some(broker) = self.broker.as_mut().filter(|b| b.life == life) else {
             return;
         };
-        let due = broker.uplink.core.deadline().map(|at| at.0.max(now));
+        let due = broker
+            .uplink
+            .event_loop
+            .machine()
+            .deadline()
+            .map(|at| at.0.max(now));
         if due != broker.uplink.wakes_at {
             broker.uplink.wakes_at = due;
             if let Some(at) = due {
@@ -184,51 +218,51 @@ impl World {
         }
         broker.uplink.wakes_at = None;
         if !broker.uplink.busy {
-            self.feed_uplink(life, Input::Tick);
+            self.feed_uplink(life, Event::Tick);
         }
         self.plan_uplink(life);
     }
 
-    pub fn uplink_done(&mut self, life: u64, input: Input) {
+    pub fn uplink_done(&mut self, life: u64, event: Event) {
         let Some(broker) = self.broker.as_mut().filter(|b| b.life == life) else {
             return;
         };
         broker.uplink.busy = false;
-        if matches!(input, Input::Minted) {
+        if matches!(event, Event::Minted) {
             self.enrolled();
         }
-        self.feed_uplink(life, input);
+        self.feed_uplink(life, event);
         self.uplink_turn(life);
     }
 
-    fn feed_uplink(&mut self, life: u64, input: Input) {
+    fn feed_uplink(&mut self, life: u64, event: Event) {
         let now = self.broker_now();
         let Some(broker) = self.broker.as_mut().filter(|b| b.life == life) else {
             return;
         };
-        let mut out = Vec::new();
-        broker.uplink.core.step(now, input, &mut out);
-        for order in out {
-            match order {
-                Output::Report(report) => {
+        let uplink = &mut broker.uplink;
+        uplink.event_loop.feed(|| now, event, &mut uplink.driver);
+        for effect in std::mem::take(&mut uplink.driver.0) {
+            match effect {
+                Effect::Report(report) => {
                     if !matches!(report, LinkReport::Frame(_)) {
                         tell!(self, "uplink: {report:?}");
                     }
-                    self.tell_broker(Event::Link(report));
+                    self.tell_broker(msg::Event::Link(report));
                 }
-                Output::Drop => {
+                Effect::Drop => {
                     let link = self.broker.as_mut().and_then(|b| b.uplink.link.take());
                     if let Some(link) = link {
                         self.send_up(link, ToEngine::Closed);
                         self.close(link);
                     }
                 }
-                Output::Mint => {
+                Effect::Mint => {
                     let body = json!({"node_id": "node_sim", "name": "here", "kind": "ws", "role": "broker", "version": "sim"});
                     let call = http("POST", "/v1/nodes", KEY, None, body);
                     self.uplink_asks(Asker::Mint { life }, call);
                 }
-                Output::Open => {
+                Effect::Open => {
                     self.network.last += 1;
                     let link = self.network.last;
                     let token = self.network.token.clone().unwrap_or_default();
@@ -274,9 +308,9 @@ impl World {
                 let input = match token {
                     Some(token) => {
                         self.network.token = Some(token);
-                        Input::Minted
+                        Event::Minted
                     }
-                    None => Input::MintFailed {
+                    None => Event::MintFailed {
                         why: format!("{answer:?}"),
                         refused: answer.is_some(),
                     },
@@ -299,12 +333,12 @@ impl World {
                 if let Some(broker) = &mut self.broker {
                     broker.uplink.link = Some(link);
                 }
-                self.uplink_done(life, Input::Opened);
+                self.uplink_done(life, Event::Opened);
             }
             status => {
                 let why = format!("no socket: {status:?}");
                 let unauthorized = status == Some(401);
-                self.uplink_done(life, Input::OpenFailed { why, unauthorized });
+                self.uplink_done(life, Event::OpenFailed { why, unauthorized });
             }
         }
     }
@@ -402,13 +436,13 @@ impl World {
         match frame {
             ToNode::Frame(frame) => {
                 self.send_up(link, ToEngine::Drained(1));
-                self.feed_uplink(life, Input::Heard { frame: true });
-                self.tell_broker(Event::Link(LinkReport::Frame(*frame)));
+                self.feed_uplink(life, Event::Heard { frame: true });
+                self.tell_broker(msg::Event::Link(LinkReport::Frame(*frame)));
             }
-            ToNode::Pong => self.feed_uplink(life, Input::Heard { frame: false }),
+            ToNode::Pong => self.feed_uplink(life, Event::Heard { frame: false }),
             ToNode::Closed(why, superseded) => {
                 self.close(link);
-                self.feed_uplink(life, Input::Closed { why, superseded });
+                self.feed_uplink(life, Event::Closed { why, superseded });
             }
         }
     }

@@ -7,20 +7,20 @@ fn at(ms: u64) -> Now {
     }
 }
 
-fn step(core: &mut UplinkCore, now: Now, input: Input) -> Vec<Output> {
-    let mut out = Vec::new();
+fn step(core: &mut UplinkCore, now: Now, input: Event) -> Vec<Effect> {
+    let mut out = Out::default();
     core.step(now, input, &mut out);
-    out
+    out.effects
 }
 
 fn opened(core: &mut UplinkCore) {
     assert_eq!(
-        step(core, at(0), Input::Start { has_token: true }),
-        [Output::Open]
+        step(core, at(0), Event::Start { has_token: true }),
+        [Effect::Open]
     );
     assert_eq!(
-        step(core, at(1), Input::Opened),
-        [Output::Report(LinkReport::Up)]
+        step(core, at(1), Event::Opened),
+        [Effect::Report(LinkReport::Up)]
     );
 }
 
@@ -28,11 +28,11 @@ fn opened(core: &mut UplinkCore) {
 fn a_lost_link_is_tried_again_within_a_tenth_of_a_second() {
     let mut core = UplinkCore::new(7, false);
     opened(&mut core);
-    step(&mut core, at(2), Input::Heard { frame: true });
+    step(&mut core, at(2), Event::Heard { frame: true });
     step(
         &mut core,
         at(1000),
-        Input::Closed {
+        Event::Closed {
             why: "reset".into(),
             superseded: false,
         },
@@ -46,23 +46,23 @@ fn a_lost_link_is_tried_again_within_a_tenth_of_a_second() {
                 mono: due,
                 ..Now::default()
             },
-            Input::Tick
+            Event::Tick
         ),
-        [Output::Open]
+        [Effect::Open]
     );
 }
 
 #[test]
 fn an_engine_that_stays_away_is_asked_ever_more_rarely_but_at_least_every_half_minute() {
     let mut core = UplinkCore::new(7, false);
-    step(&mut core, at(0), Input::Start { has_token: true });
+    step(&mut core, at(0), Event::Start { has_token: true });
     let mut now = at(0);
     let mut waits = Vec::new();
     while now.mono < at(600_000).mono {
         step(
             &mut core,
             now,
-            Input::OpenFailed {
+            Event::OpenFailed {
                 why: "refused".into(),
                 unauthorized: false,
             },
@@ -70,7 +70,7 @@ fn an_engine_that_stays_away_is_asked_ever_more_rarely_but_at_least_every_half_m
         let due = core.deadline().expect("it tries again");
         waits.push(due.since(now.mono));
         now = Now { mono: due, ..now };
-        assert_eq!(step(&mut core, now, Input::Tick), [Output::Open]);
+        assert_eq!(step(&mut core, now, Event::Tick), [Effect::Open]);
     }
     assert!(waits[0] <= BACKOFF_FIRST);
     assert!(waits.len() < 90, "{} tries in ten minutes", waits.len());
@@ -85,17 +85,17 @@ fn an_engine_that_was_away_for_a_few_seconds_is_found_soon_after_it_is_back() {
     let mut late = Vec::new();
     for seed in 0..101 {
         let mut core = UplinkCore::new(seed, false);
-        step(&mut core, at(0), Input::Start { has_token: true });
+        step(&mut core, at(0), Event::Start { has_token: true });
         let (mut now, back) = (at(0), at(5000));
         while now.mono < back.mono {
-            let failed = Input::OpenFailed {
+            let failed = Event::OpenFailed {
                 why: "refused".into(),
                 unauthorized: false,
             };
             step(&mut core, now, failed);
             let due = core.deadline().expect("it tries again");
             now = Now { mono: due, ..now };
-            step(&mut core, now, Input::Tick);
+            step(&mut core, now, Event::Tick);
         }
         late.push(now.mono.since(back.mono));
     }
@@ -116,11 +116,11 @@ fn an_engine_that_was_away_for_a_few_seconds_is_found_soon_after_it_is_back() {
 #[test]
 fn a_refused_token_is_minted_anew_and_a_pinned_one_is_not() {
     let mut core = UplinkCore::new(1, false);
-    step(&mut core, at(0), Input::Start { has_token: true });
+    step(&mut core, at(0), Event::Start { has_token: true });
     step(
         &mut core,
         at(1),
-        Input::OpenFailed {
+        Event::OpenFailed {
             why: "401".into(),
             unauthorized: true,
         },
@@ -133,17 +133,17 @@ fn a_refused_token_is_minted_anew_and_a_pinned_one_is_not() {
                 mono: due,
                 ..Now::default()
             },
-            Input::Tick
+            Event::Tick
         ),
-        [Output::Mint]
+        [Effect::Mint]
     );
 
     let mut pinned = UplinkCore::new(1, true);
-    step(&mut pinned, at(0), Input::Start { has_token: true });
+    step(&mut pinned, at(0), Event::Start { has_token: true });
     step(
         &mut pinned,
         at(1),
-        Input::OpenFailed {
+        Event::OpenFailed {
             why: "401".into(),
             unauthorized: true,
         },
@@ -157,28 +157,28 @@ fn a_refused_token_is_minted_anew_and_a_pinned_one_is_not() {
                 mono: due,
                 ..Now::default()
             },
-            Input::Tick
+            Event::Tick
         ),
-        [Output::Open]
+        [Effect::Open]
     );
 }
 
 /// Waits as long as it wants to, and gives what it does then.
-fn next(core: &mut UplinkCore) -> (Mono, Vec<Output>) {
+fn next(core: &mut UplinkCore) -> (Mono, Vec<Effect>) {
     let due = core.deadline().expect("it goes on");
     let now = Now {
         mono: due,
         ..Now::default()
     };
-    (due, step(core, now, Input::Tick))
+    (due, step(core, now, Event::Tick))
 }
 
-fn refused(core: &mut UplinkCore, now: Mono) -> Vec<Output> {
+fn refused(core: &mut UplinkCore, now: Mono) -> Vec<Effect> {
     let now = Now {
         mono: now,
         ..Now::default()
     };
-    let input = Input::OpenFailed {
+    let input = Event::OpenFailed {
         why: "401".into(),
         unauthorized: true,
     };
@@ -189,21 +189,21 @@ fn refused(core: &mut UplinkCore, now: Mono) -> Vec<Output> {
 #[test]
 fn five_fresh_tokens_in_a_row_are_asked_for_and_then_no_more_but_trying_goes_on_slowly() {
     let mut core = UplinkCore::new(1, false);
-    step(&mut core, at(0), Input::Start { has_token: true });
+    step(&mut core, at(0), Event::Start { has_token: true });
     let mut now = Mono(0);
     let mut minted = 0;
     for _ in 0..20 {
         let said = refused(&mut core, now);
         let (due, orders) = next(&mut core);
-        let gave_up = matches!(&said[..], [Output::Report(LinkReport::Refused(why))]
+        let gave_up = matches!(&said[..], [Effect::Report(LinkReport::Refused(why))]
             if why.contains("no more are asked for"));
         if gave_up {
-            assert_eq!(orders, [Output::Open], "with the token at hand");
+            assert_eq!(orders, [Effect::Open], "with the token at hand");
             assert!(due.since(now) >= BACKOFF_MOST / 2, "slowly");
         } else {
-            assert_eq!(orders, [Output::Mint]);
+            assert_eq!(orders, [Effect::Mint]);
             minted += 1;
-            assert_eq!(step(&mut core, at(0), Input::Minted), [Output::Open]);
+            assert_eq!(step(&mut core, at(0), Event::Minted), [Effect::Open]);
         }
         now = due;
     }
@@ -211,21 +211,21 @@ fn five_fresh_tokens_in_a_row_are_asked_for_and_then_no_more_but_trying_goes_on_
 }
 
 /// How many tokens are asked for while every fresh one is refused, with `between` after each.
-fn minted_with(between: &[Input]) -> u32 {
+fn minted_with(between: &[Event]) -> u32 {
     let mut core = UplinkCore::new(1, false);
-    step(&mut core, at(0), Input::Start { has_token: true });
+    step(&mut core, at(0), Event::Start { has_token: true });
     let mut now = Mono(0);
     let mut minted = 0;
     for _ in 0..20 {
         refused(&mut core, now);
         let (due, mut orders) = next(&mut core);
         now = due;
-        if orders == [Output::Mint] {
+        if orders == [Effect::Mint] {
             minted += 1;
-            orders = step(&mut core, at(0), Input::Minted);
+            orders = step(&mut core, at(0), Event::Minted);
         }
         for input in between {
-            assert_eq!(orders, [Output::Open]);
+            assert_eq!(orders, [Effect::Open]);
             step(&mut core, Now { mono: now, ..at(0) }, input.clone());
             if matches!(core.state, State::Waiting { .. }) {
                 (now, orders) = next(&mut core);
@@ -238,7 +238,7 @@ fn minted_with(between: &[Input]) -> u32 {
 /// N4: the count begins anew with an established link, and with nothing less.
 #[test]
 fn only_an_established_link_lets_more_tokens_be_asked_for() {
-    let unavailable = Input::OpenFailed {
+    let unavailable = Event::OpenFailed {
         why: "503".into(),
         unauthorized: false,
     };
@@ -257,23 +257,23 @@ fn only_an_established_link_lets_more_tokens_be_asked_for() {
 fn a_link_that_was_never_registered_is_not_established() {
     for (registered, more) in [(false, false), (true, true)] {
         let mut core = UplinkCore::new(1, false);
-        step(&mut core, at(0), Input::Start { has_token: true });
+        step(&mut core, at(0), Event::Start { has_token: true });
         let mut now = Mono(0);
         for _ in 0..REFUSALS_MOST {
             refused(&mut core, now);
             now = next(&mut core).0;
-            step(&mut core, at(0), Input::Minted);
+            step(&mut core, at(0), Event::Minted);
         }
-        step(&mut core, at(0), Input::Opened);
-        step(&mut core, at(0), Input::Heard { frame: registered });
-        let closed = Input::Closed {
+        step(&mut core, at(0), Event::Opened);
+        step(&mut core, at(0), Event::Heard { frame: registered });
+        let closed = Event::Closed {
             why: "go away".into(),
             superseded: false,
         };
         step(&mut core, at(0), closed);
-        assert_eq!(next(&mut core).1, [Output::Open]);
+        assert_eq!(next(&mut core).1, [Effect::Open]);
         refused(&mut core, now);
-        let asks = next(&mut core).1 == [Output::Mint];
+        let asks = next(&mut core).1 == [Effect::Mint];
         assert_eq!(asks, more, "registered: {registered}");
     }
 }
@@ -282,24 +282,24 @@ fn a_link_that_was_never_registered_is_not_established() {
 #[test]
 fn a_token_that_is_not_to_be_had_does_not_count_as_one_that_was_taken() {
     let mut core = UplinkCore::new(1, false);
-    step(&mut core, at(0), Input::Start { has_token: true });
+    step(&mut core, at(0), Event::Start { has_token: true });
     let (mut now, mut minted) = (Mono(0), 0);
     for _ in 0..20 {
         refused(&mut core, now);
         let (due, orders) = next(&mut core);
         now = due;
-        if orders != [Output::Mint] {
+        if orders != [Effect::Mint] {
             continue;
         }
-        let failed = Input::MintFailed {
+        let failed = Event::MintFailed {
             why: "no".into(),
             refused: false,
         };
         step(&mut core, Now { mono: now, ..at(0) }, failed);
         let (due, orders) = next(&mut core);
         (now, minted) = (due, minted + 1);
-        assert_eq!(orders, [Output::Mint]);
-        step(&mut core, at(0), Input::Minted);
+        assert_eq!(orders, [Effect::Mint]);
+        step(&mut core, at(0), Event::Minted);
     }
     assert_eq!(minted, REFUSALS_MOST);
 }
@@ -310,20 +310,20 @@ fn an_engine_that_gives_no_token_is_asked_again_slowly_when_it_said_no_and_soon_
     for (says_no, least) in [(true, BACKOFF_MOST / 2), (false, Duration::ZERO)] {
         let mut core = UplinkCore::new(1, false);
         assert_eq!(
-            step(&mut core, at(0), Input::Start { has_token: false }),
-            [Output::Mint]
+            step(&mut core, at(0), Event::Start { has_token: false }),
+            [Effect::Mint]
         );
-        let input = Input::MintFailed {
+        let input = Event::MintFailed {
             why: "no".into(),
             refused: says_no,
         };
         let said = step(&mut core, at(0), input);
-        let loud = matches!(said[..], [Output::Report(LinkReport::Refused(_))]);
+        let loud = matches!(said[..], [Effect::Report(LinkReport::Refused(_))]);
         assert_eq!(loud, says_no);
         let (due, orders) = next(&mut core);
         assert!(due.since(Mono(0)) >= least);
         assert!(says_no || due.since(Mono(0)) <= BACKOFF_FIRST);
-        assert_eq!(orders, [Output::Mint]);
+        assert_eq!(orders, [Effect::Mint]);
     }
 }
 
@@ -331,37 +331,37 @@ fn an_engine_that_gives_no_token_is_asked_again_slowly_when_it_said_no_and_soon_
 fn a_node_whose_place_another_process_took_says_so_and_stays_away_for_long() {
     let mut core = UplinkCore::new(1, false);
     opened(&mut core);
-    let superseded = Input::Closed {
+    let superseded = Event::Closed {
         why: "closed by the other side (1000 superseded)".into(),
         superseded: true,
     };
     let said = step(&mut core, at(1), superseded);
     assert!(
-        matches!(&said[..], [Output::Report(LinkReport::Lost(why))] if why.contains("same node id")),
+        matches!(&said[..], [Effect::Report(LinkReport::Lost(why))] if why.contains("same node id")),
         "{said:?}"
     );
     let (due, orders) = next(&mut core);
     assert!(due.since(at(1).mono) >= BACKOFF_MOST / 2);
-    assert_eq!(orders, [Output::Open]);
+    assert_eq!(orders, [Effect::Open]);
 }
 
 /// An engine takes the socket of a node that it has already for a newer one, and closes the one that lives.
 #[test]
 fn a_node_whose_socket_was_replaced_is_back_at_once_and_stays_away_only_from_a_rival() {
     let mut core = UplinkCore::new(1, false);
-    step(&mut core, at(0), Input::Start { has_token: true });
+    step(&mut core, at(0), Event::Start { has_token: true });
     let mut waits = Vec::new();
     let mut now = at(0);
     for lived in [1, 100_000, 1000, 90_000] {
-        step(&mut core, now, Input::Opened);
-        step(&mut core, now, Input::Heard { frame: true });
+        step(&mut core, now, Event::Opened);
+        step(&mut core, now, Event::Heard { frame: true });
         now.mono = now.mono + Duration::from_millis(lived);
         let why = "closed by the other side (4000 superseded)".into();
-        let said = step(&mut core, now, Input::Replaced { why });
-        let loud = matches!(&said[..], [Output::Report(LinkReport::Lost(why))]
+        let said = step(&mut core, now, Event::Replaced { why });
+        let loud = matches!(&said[..], [Effect::Report(LinkReport::Lost(why))]
             if why.contains("same node id"));
         let (due, orders) = next(&mut core);
-        assert_eq!(orders, [Output::Open]);
+        assert_eq!(orders, [Effect::Open]);
         let soon = due.since(now.mono) <= BACKOFF_FIRST;
         assert_ne!(soon, loud, "told, and slow, or neither");
         waits.push(soon);
@@ -373,13 +373,13 @@ fn a_node_whose_socket_was_replaced_is_back_at_once_and_stays_away_only_from_a_r
 #[test]
 fn links_that_open_and_are_never_registered_are_tried_ever_more_rarely() {
     let mut core = UplinkCore::new(1, false);
-    step(&mut core, at(0), Input::Start { has_token: true });
+    step(&mut core, at(0), Event::Start { has_token: true });
     let mut wait = Duration::ZERO;
     let mut now = at(0);
     for _ in 0..80 {
-        step(&mut core, now, Input::Opened);
-        step(&mut core, now, Input::Heard { frame: false });
-        let closed = Input::Closed {
+        step(&mut core, now, Event::Opened);
+        step(&mut core, now, Event::Heard { frame: false });
+        let closed = Event::Closed {
             why: "go away".into(),
             superseded: false,
         };
@@ -392,9 +392,9 @@ fn links_that_open_and_are_never_registered_are_tried_ever_more_rarely() {
         };
     }
     assert!(wait >= BACKOFF_MOST / 2, "{wait:?}");
-    step(&mut core, now, Input::Opened);
-    step(&mut core, now, Input::Heard { frame: true });
-    step(&mut core, now, Input::Reconnect);
+    step(&mut core, now, Event::Opened);
+    step(&mut core, now, Event::Heard { frame: true });
+    step(&mut core, now, Event::Reconnect);
     let (due, _) = next(&mut core);
     assert!(
         due.since(now.mono) <= BACKOFF_FIRST,
@@ -407,10 +407,10 @@ fn a_black_holed_link_is_noticed() {
     let mut core = UplinkCore::new(1, false);
     opened(&mut core);
     assert!(
-        step(&mut core, at(40_000), Input::Tick).is_empty(),
+        step(&mut core, at(40_000), Event::Tick).is_empty(),
         "not yet"
     );
-    let out = step(&mut core, at(48_002), Input::Tick);
-    assert_eq!(out[0], Output::Drop);
-    assert!(matches!(out[1], Output::Report(LinkReport::Lost(_))));
+    let out = step(&mut core, at(48_002), Event::Tick);
+    assert_eq!(out[0], Effect::Drop);
+    assert!(matches!(out[1], Effect::Report(LinkReport::Lost(_))));
 }

@@ -396,6 +396,7 @@ impl World {
                         tell!(self, "acknowledged: {} up to {}", ack.agent, ack.up_to_seq);
                         self.laws.acknowledged(&ack.agent, ack.up_to_seq);
                     }
+                    Up::AgentDeregister(gone) => self.laws.deregistered(&gone.agent_id),
                     Up::ActionResult(result) => {
                         let (id, outcome) = (&result.invocation_id, &result.outcome);
                         tell!(self, "{id} is answered: {outcome:?}");

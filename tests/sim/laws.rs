@@ -1,4 +1,4 @@
-//! The laws: what must be true after every turn of every world, whatever died and whenever. They keep books of their own,
+//! The laws: what must be true after every step of every world, whatever died and whenever. They keep books of their own,
 //! from what was made durable, what was said to others, and what the model command lines took; they never ask the
 //! dispatcher what it believes.
 
@@ -60,6 +60,8 @@ pub struct Laws {
     names: BTreeMap<AgentId, AgentName>,
     finished: BTreeMap<AgentId, BTreeSet<u64>>,
     said: BTreeMap<AgentId, u64>,
+    /// Who was deregistered by what was decided last.
+    deregistered: BTreeSet<AgentId>,
     heard: BTreeMap<AgentId, u64>,
     published: u64,
     /// The latest place that each command line took of what waits, and of all.
@@ -172,8 +174,14 @@ impl Laws {
         });
     }
 
-    /// All effects of a turn were performed: no end was passed over in silence.
+    /// The engine is told that an agent has left: what it has finished is to be acknowledged before.
+    pub fn deregistered(&mut self, agent_id: &AgentId) {
+        self.deregistered.insert(agent_id.clone());
+    }
+
+    /// All effects of a batch were performed: no end was passed over in silence.
     pub fn all_ends_are_told(&mut self) {
+        self.deregistered.clear();
         if let Some(id) = self.untold.first().cloned() {
             self.break_law(|| format!("{id} became a dead letter and no event told"));
         }
@@ -296,6 +304,7 @@ impl Laws {
     pub fn crashed(&mut self, how: Crash) {
         // Nobody was there to tell, or to be told.
         self.untold.clear();
+        self.deregistered.clear();
         if how == Crash::Power {
             // The notes are not synced.
             self.fates.values_mut().for_each(|fate| fate.noted = false);
@@ -351,7 +360,12 @@ impl Laws {
         );
         if let [agent_id] = bearers.as_slice() {
             let said = self.said.entry(agent_id.clone()).or_default();
+            let news = up_to.0 > *said;
             *said = (*said).max(up_to.0);
+            let too_late = news && self.deregistered.contains(agent_id);
+            self.must(!too_late, || {
+                format!("{agent} is acknowledged up to {up_to} once it is deregistered")
+            });
         }
     }
 

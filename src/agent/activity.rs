@@ -22,13 +22,32 @@ pub struct Said {
     pub by_title: bool,
 }
 
-/// What the screen says of a program that works.
-const WORDS: [&str; 3] = ["esc to interrupt", "esc interrupt", "esc again"];
+/// What a program that works shows on its screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnScreen {
+    /// Escape interrupts it.
+    Works,
+    /// Another Escape does.
+    AsksAgain,
+}
 
-/// Whether rows of the screen say that the program works.
-pub fn is_busy(rows: &[String]) -> bool {
-    let says = |row: &String| WORDS.iter().any(|words| row.contains(words));
-    rows.iter().any(says)
+/// What the screen says of a program that works. Dialogs, too, have an "esc to cancel", but not in brackets.
+const WORKS: [&str; 5] = [
+    "esc to interrupt",
+    "esc interrupt",
+    "(esc to cancel",
+    "esc to cancel)",
+    "escape to interrupt",
+];
+const ASKS_AGAIN: &str = "esc again to interrupt";
+
+/// What rows of the screen say of a program that works; `None` if they do not say that it does.
+pub fn on_screen(rows: &[String]) -> Option<OnScreen> {
+    if rows.iter().any(|row| row.contains(ASKS_AGAIN)) {
+        return Some(OnScreen::AsksAgain);
+    }
+    let works = |row: &String| WORKS.iter().any(|words| row.contains(words));
+    rows.iter().any(works).then_some(OnScreen::Works)
 }
 
 /// What one sequence says; `None` if it is about something else. Measured on Claude Code, Codex and Gemini CLI

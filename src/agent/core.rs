@@ -1,7 +1,7 @@
 //! One agent's mind: is it ready, how is a message typed into its terminal, has it arrived. Pure: it is told what came
-//! out of the terminal and what the terminal's settings are, and says what to write. It owns the screen and the order in
-//! which messages, answers to terminal queries and people's keys take turns; it never presses Enter on a text it does not
-//! see, and never types a text twice. Driven by `agent::actor`, or by a simulation.
+//! out of the terminal and what the terminal's settings are, and says what to write. It owns the screen and the order
+//! in which messages, answers to terminal queries and people's keys take turns; it never presses Enter on a text it
+//! does not see, and never types a text twice. Driven by `agent::actor`, or by a simulation.
 
 mod asked;
 mod turns;
@@ -147,8 +147,8 @@ pub struct AgentCore {
     going: VecDeque<(u64, u64, usize)>,
     keys_waiting: usize,
     keyboard: KeyReader,
-    /// How its terminal was when the agent was first ready: a launcher may have given it away for good, and some programs
-    /// never show what they read.
+    /// How its terminal was when the agent was first ready: a launcher may have given it away for good, and some
+    /// programs never show what they read.
     home: Option<TtyState>,
     /// When a person last pressed a key.
     keys_at: Option<Mono>,
@@ -170,6 +170,12 @@ pub struct AgentCore {
     hook_is_early: bool,
     /// What landed last, by which its words are known if the program puts them back.
     landed: VecDeque<String>,
+    /// Which that was, and when.
+    landed_last: Option<(DeliveryId, Mono)>,
+    /// Its screen showed no work when that was submitted.
+    took_at_rest: bool,
+    /// Its screen is known to say that it works when it does.
+    shows_work: bool,
     /// How often in a row its history said nothing of a message that landed.
     silences: u8,
     dialogs: dialog::DialogWatch,
@@ -208,6 +214,9 @@ impl AgentCore {
             hooked: false,
             hook_is_early: false,
             landed: VecDeque::new(),
+            landed_last: None,
+            took_at_rest: false,
+            shows_work: false,
             silences: 0,
             dialogs: dialog::DialogWatch::default(),
             kill_at: None,

@@ -127,7 +127,9 @@ pub fn seen(
         known: None,
         rows: Vec::new(),
     };
-    let strange = prompt_known || prompt::is_menu(screen);
+    // One view may go long before the next comes; a dialog has words.
+    let shows = !screen.last_lines(1).is_empty();
+    let strange = shows && (prompt_known || prompt::is_menu(screen));
     named.or_else(|| strange.then(unknown))
 }
 

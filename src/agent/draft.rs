@@ -1,11 +1,12 @@
-//! One message on its way: as a draft in the terminal until Enter may be pressed, then as a question until it has landed.
-//! Judges from what is known and says when to look again; writes nothing itself.
+//! One message on its way: as a draft in the terminal until Enter may be pressed, then as a question until it has
+//! landed. Judges from what is known and says when to look again; writes nothing itself.
 
 use std::time::Duration;
 
 use crate::agent::drawn::{ABOVE, Before, Drawn};
 use crate::agent::gate::Gate;
 use crate::agent::inject::Frame;
+use crate::agent::interrupt::Interrupt;
 use crate::agent::profile::Profile;
 use crate::agent::prompt::{self, Focus, Prompt};
 use crate::agent::proof::MessageHead;
@@ -50,8 +51,8 @@ const COME_UP: Duration = Duration::from_secs(10);
 const DROPPED: Duration = Duration::from_secs(30);
 /// A draft must stay away this long to be gone: composers erase before they redraw.
 const GONE: Duration = Duration::from_millis(50);
-/// Where something else than the empty input line has the keyboard after Enter, it must stay away this long: a picture may be
-/// half drawn, and some composers take an Enter for a line's end.
+/// Where something else than the empty input line has the keyboard after Enter, it must stay away this long: a picture
+/// may be half drawn, and some composers take an Enter for a line's end.
 const STAYS_AWAY: Duration = Duration::from_millis(600);
 /// How long a program's own proof is waited for once the text is gone: they come within 100 ms
 /// ([injection 5](crate::docs::injection#5)).
@@ -85,13 +86,18 @@ pub struct Draft {
     pub insisted: bool,
     /// How often it may yet be typed again though nobody touched the keyboard.
     pub retries: u8,
-    /// How often Escape is to be pressed before it is typed.
+    /// How often Escape may be pressed before it is typed.
     pub escapes: u8,
-    /// How many turns had begun when Escape was pressed, and how often one began after it.
-    pub turns: u64,
-    pub again: u64,
+    /// How often it was, since the program last began with a turn.
+    pub pressed: u8,
+    /// How often a turn began after it.
+    pub again: u8,
+    /// The program showed on its screen that it worked.
+    pub showed_work: bool,
     /// How often a text was taken away that the program had put back.
     pub cleared: u8,
+    /// Such a text stands there, and must not be taken away.
+    pub behind: bool,
     /// Escape did not stop the program.
     pub goes_on: bool,
     pub gate: Gate,
@@ -105,8 +111,10 @@ pub struct Draft {
 pub enum DraftStage {
     /// Nothing is typed: the terminal's settings decide how.
     Measuring,
-    /// Escape was pressed; the program gets time to react.
-    Interrupted { since: Mono, pause: Duration },
+    /// Escape was pressed.
+    Escaped(Box<Interrupt>),
+    /// The program gets time to draw something else.
+    Paused { until: Mono },
     /// The text is on its way into a raw terminal.
     Typing(Box<Typing>),
 }
@@ -183,9 +191,9 @@ pub enum Swallowed {
 }
 
 impl Draft {
-    /// Whether the program has a composer by now, had none when the text was typed, and has not shown that it took it: it was
-    /// still starting, and what it read then is a draft at best. From now on the text counts as a paste into that composer,
-    /// Enter and all.
+    /// Whether the program has a composer by now, had none when the text was typed, and has not shown that it took it:
+    /// it was still starting, and what it read then is a draft at best. From now on the text counts as a paste into
+    /// that composer, Enter and all.
     pub fn is_early(&mut self, now: Mono, screen: &Screen, entered: bool) -> bool {
         let shown = entered && self.echo.heard();
         let DraftStage::Typing(typing) = &mut self.stage else {
@@ -242,8 +250,8 @@ impl Draft {
         }
     }
 
-    /// As [`Draft::is_swallowed`], in a program of which nobody knows how its input line looks: the text is nowhere on the
-    /// screen, and what was around the cursor instead of it has gone. A person who pressed a key has put that away;
+    /// As [`Draft::is_swallowed`], in a program of which nobody knows how its input line looks: the text is nowhere on
+    /// the screen, and what was around the cursor instead of it has gone. A person who pressed a key has put that away;
     /// by itself it may just be slow to draw.
     fn is_dropped(&mut self, typed_at: Mono, seen: LossEvidence<'_>) -> Swallowed {
         let DraftStage::Typing(typing) = &mut self.stage else {

@@ -50,6 +50,8 @@ pub struct Scene<'a> {
     pub foreign: bool,
     /// The agent itself reads lines and shows nothing of them.
     pub mute: bool,
+    /// A message has landed, and the program has yet to say that it works on it.
+    pub begins: bool,
     /// Messages that landed.
     pub ours: &'a [String],
 }
@@ -198,10 +200,13 @@ impl Gate {
         let drawn = scene
             .last_output
             .is_none_or(|at| scene.now.since(at) >= REDRAWN);
-        let title = scene.screen.title().chars().next();
-        let merges = title.is_some() && title == scene.profile.merges_while && !scene.steer;
+        let works = scene
+            .profile
+            .merges_while
+            .is_some_and(|mark| scene.begins || scene.screen.title().starts_with(mark));
+        let merges = works && !scene.steer;
         match scene.focus {
-            Focus::Empty if merges => Some(Obstacle::Working),
+            Focus::Empty | Focus::Home if merges => Some(Obstacle::Working),
             Focus::Empty => None,
             Focus::Draft => Some(Obstacle::Words),
             // Without a person's keys it can only be a hint that is not drawn pale.
@@ -272,6 +277,7 @@ mod tests {
             known,
             foreign: false,
             mute: false,
+            begins: false,
             ours: &[],
         })
     }

@@ -12,6 +12,7 @@ pub mod exec;
 mod gate;
 pub mod hook;
 mod inject;
+mod interrupt;
 mod keys;
 pub mod landed_note;
 pub mod profile;

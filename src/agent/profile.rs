@@ -99,7 +99,7 @@ pub const GENERIC: Profile = Profile {
 };
 
 /// The rows of the CLIs that were measured.
-pub fn table() -> [Profile; 4] {
+pub fn table() -> [Profile; 5] {
     [
         Profile {
             stash: Some(Cow::Borrowed(b"\x13")),
@@ -131,7 +131,7 @@ pub fn table() -> [Profile; 4] {
                 file: "tmp/*/logs.json",
                 placeholder: None,
             }),
-            ..tui("gemini", 150, '>', 2, dialog::GEMINI)
+            ..tui("gemini", 60, '>', 2, dialog::GEMINI)
         },
         Profile {
             history: Some(Source {
@@ -144,7 +144,19 @@ pub fn table() -> [Profile; 4] {
             interrupts: 2,
             busy_words: Some("esc interrupt"),
             first_rest: Duration::from_secs(1),
-            ..tui("opencode", 150, '┃', 3, dialog::OPENCODE)
+            ..tui("opencode", 60, '┃', 3, dialog::OPENCODE)
+        },
+        // A child of Gemini CLI with ways of its own. Measured on 0.24.4.
+        Profile {
+            merges_while: Some('◐'),
+            clears: Some(b"\x15\x7f"),
+            history: Some(Source {
+                variable: None,
+                below_home: ".qwen",
+                file: "tmp/*/logs.json",
+                placeholder: None,
+            }),
+            ..tui("qwen", 60, '>', 2, &[])
         },
     ]
 }

@@ -8,10 +8,11 @@ use crate::agent::repl;
 use crate::msg::{AgentSpec, Treatment};
 
 /// Packages whose program bears another name.
-const PACKAGES: [(&str, &str); 4] = [
+const PACKAGES: [(&str, &str); 5] = [
     ("@anthropic-ai/claude-code", "claude"),
     ("@openai/codex", "codex"),
     ("@google/gemini-cli", "gemini"),
+    ("@qwen-code/qwen-code", "qwen"),
     ("opencode-ai", "opencode"),
 ];
 

@@ -268,7 +268,7 @@ mod tests {
         for (text, says) in [
             (
                 "like = \"vim\"",
-                "only claude, codex, gemini, opencode are known",
+                "only claude, codex, gemini, opencode, qwen are known",
             ),
             (
                 "stash = \"ctrl-m\"\nlike = \"claude\"",

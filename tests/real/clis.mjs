@@ -72,10 +72,6 @@ const SEEDS = {
       },
     },
   }),
-};
-
-/** Programs of which the broker knows nothing, so that it must tell by what any program does. */
-const STRANGERS = {
   qwen: ({ root, url }) => ({
     program: first(root, '.bin/qwen'),
     env: { ...CHAT(url), QWEN_TELEMETRY_ENABLED: 'false' },
@@ -87,6 +83,10 @@ const STRANGERS = {
       },
     },
   }),
+};
+
+/** Programs of which the broker knows nothing, so that it must tell by what any program does. */
+const STRANGERS = {
   pi: ({ root, url }) => ({
     program: first(root, '.bin/pi'),
     args: ['--offline', '--provider', 'stand-in', '--model', 'one'],

@@ -12,7 +12,7 @@ import { World } from './world.mjs';
 const ROOT = process.env.REAL_CLIS;
 const RUNS = Number(process.env.RUNS ?? 0);
 /** How many messages a play sends unless RUNS says otherwise. */
-const USUAL = { idle: 3, burst: 20, busy: 5, tool: 4, steer: 2, start: 3, draft: 2, left: 1, dialog: 10, untrusted: 3, trust: 3, deny: 3 };
+const USUAL = { idle: 3, burst: 20, busy: 5, tool: 4, steer: 2, overtake: 2, start: 3, draft: 2, left: 1, dialog: 10, untrusted: 3, trust: 3, deny: 3 };
 /** In which of them the agent asks something. */
 const ASKING = ['dialog', 'tool', 'untrusted', 'trust', 'deny'];
 /** How long before the request itself a turn may be told to begin, in ms. */
@@ -59,6 +59,7 @@ async function one(cli, play, shape) {
   const row = { cli, name, ...judge(world, troubles), troubles };
   rows.push(row);
   print(row);
+  if (world?.heardAfter.length) console.log(`    interrupts were heard after ${world.heardAfter.join(', ')} ms`);
   if (process.env.VERBOSE || !good(row)) tell(world, row, screen);
   await world?.end();
   fs.rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
@@ -109,7 +110,7 @@ function judge(world, troubles) {
   const strange = turns.filter((turn) => !messages.some(({ mark }) => turn.includes(mark)) && !typed.some((words) => turn.trim() === words.trim()));
   row.wrong = strange.length;
   if (strange.length) troubles.push(`the model heard: ${JSON.stringify(strange.map((turn) => turn.slice(0, 200)))}`);
-  const positions = messages.filter((m) => !asks(m)).map(({ mark }) => turns.findIndex((turn) => turn.includes(mark))).filter((at) => at >= 0);
+  const positions = messages.filter((m) => !asks(m) && !m.urgent).map(({ mark }) => turns.findIndex((turn) => turn.includes(mark))).filter((at) => at >= 0);
   row.order = positions.every((at, index) => index === 0 || positions[index - 1] <= at);
   return row;
 }

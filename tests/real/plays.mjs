@@ -2,6 +2,7 @@
 // themselves; those are judged by what the model was told.
 import fs from 'node:fs';
 
+import { KNOWN } from './clis.mjs';
 import { command } from './models.mjs';
 import { SHAPES } from './shapes.mjs';
 import { PATIENCE, later } from './world.mjs';
@@ -91,17 +92,44 @@ async function steer(world, { runs }) {
     const told = new RegExp(`${first.mark}[^]*answer \\d+ part 9`);
     await world.shows(told);
     world.models.pace = { think: 0, tell: 0, pieces: 1 };
-    const began = performance.now();
-    const urgent = await world.send(short('stop that'), 'steer');
-    messages.push(first, urgent);
-    await world.accepted(urgent, 20_000);
-    await world.models.until((turns) => turns.some((turn) => turn.includes(urgent.mark)), 20_000);
-    const took = performance.now() - began;
-    if (took > STEERED) troubles.push(`it was heard after ${Math.round(took)} ms only`);
-    await world.answered(urgent, 20_000);
+    const urgent = await heardSoon(world);
+    messages.push(first, urgent.message);
+    troubles.push(...urgent.troubles);
+    await world.accepted(urgent.message, 20_000);
+    await world.answered(urgent.message, 20_000);
   }
   await all(world, messages);
   return troubles;
+}
+
+/** The same while others wait, in the program or for it: it is heard at once, and they are heard too. */
+async function overtake(world, { runs }) {
+  await world.ready();
+  world.models.pace = { think: 200, tell: 60_000, pieces: 600 };
+  const first = await world.send(short('first'));
+  await world.accepted(first);
+  await world.shows(new RegExp(`${first.mark}[^]*answer \\d+ part 9`));
+  const messages = [first];
+  for (let run = 0; run < runs; run += 1) {
+    const waiting = await world.send(short('waiting'));
+    await world.accepted(waiting, 2000);
+    messages.push(waiting);
+  }
+  world.models.pace = { think: 0, tell: 8000, pieces: 80 };
+  const urgent = await heardSoon(world);
+  await all(world, [...messages, urgent.message]);
+  return urgent.troubles;
+}
+overtake.only = KNOWN;
+
+/** Interrupts what goes on, and says how soon that was heard. */
+async function heardSoon(world) {
+  const began = performance.now();
+  const message = await world.send(short('stop that'), 'steer');
+  await world.models.until((turns) => turns.some((turn) => turn.includes(message.mark)), 20_000);
+  const took = performance.now() - began;
+  world.heardAfter.push(Math.round(took));
+  return { message, troubles: took > STEERED ? [`it was heard after ${Math.round(took)} ms only`] : [] };
 }
 
 /** Before the agent has drawn anything. */
@@ -249,4 +277,4 @@ function asked(screen) {
   return rows.slice(from).filter((row) => /\d\.|\?/.test(row)).map((row) => row.trim()).join('\n');
 }
 
-export const PLAYS = { idle, burst, busy, tool, steer, start, draft, left, dialog, untrusted, trust, deny };
+export const PLAYS = { idle, burst, busy, tool, steer, overtake, start, draft, left, dialog, untrusted, trust, deny };

@@ -19,8 +19,10 @@ let marks = 0;
 export class World {
   #ends = [];
   #listeners = new Set();
-  /** Every message: `{ mark, text, id, sentAt, typedAt, acceptedAt, blocked }`, times in ms. */
+  /** Every message: `{ mark, text, id, sentAt, typedAt, acceptedAt, urgent, blocked }`, times in ms. */
   sent = [];
+  /** After how many ms each message was heard that interrupted. */
+  heardAfter = [];
   /** Events of the broker, as they came. */
   events = [];
   /** All that the terminal showed, escape sequences included. */
@@ -83,7 +85,7 @@ export class World {
   async send(shape, mode) {
     marks += 1;
     const mark = `mark${String(marks).padStart(4, '0')}x`;
-    const message = { mark, text: shape(mark), sentAt: performance.now() };
+    const message = { mark, text: shape(mark), sentAt: performance.now(), urgent: mode === 'steer' };
     this.sent.push(message);
     message.id = (await this.me.dm('agent', message.text, mode && { mode })).id;
     return message;

@@ -100,8 +100,9 @@ struct Composer {
     /// So many Enters only begin another row.
     newlines: usize,
     stash: String,
-    /// What stands below its input line.
+    /// What stands below its input line, and what does after each Escape that it reads.
     footer: &'static str,
+    after_escape: VecDeque<&'static str>,
     /// It writes down what is submitted.
     keeps_history: bool,
     /// What it says of itself when something is submitted.
@@ -131,6 +132,12 @@ impl Program for Composer {
         RAW
     }
     fn read(&mut self, bytes: &[u8]) -> Vec<u8> {
+        if bytes == b"\x1b"
+            && let Some(footer) = self.after_escape.pop_front()
+        {
+            self.footer = footer;
+            return self.draw();
+        }
         for byte in bytes {
             self.in_paste.push(*byte);
             let text = String::from_utf8_lossy(&self.in_paste).into_owned();
@@ -164,6 +171,7 @@ impl Program for Composer {
                     }
                     0x13 => self.stash = std::mem::take(&mut self.draft),
                     0x15 => self.draft.clear(),
+                    0x7f => drop(self.draft.pop()),
                     _ => self.draft.push(char::from(*byte)),
                 }
             }

@@ -1,12 +1,13 @@
-//! The part of an agent's mind that knows of turns: whether the program works, how it is interrupted, and when it begins to
-//! act on what it was told.
+//! The part of an agent's mind that knows of turns: whether the program works, how it is interrupted, and when it
+//! begins to act on what it was told.
 
 use std::time::Duration;
 
-use super::{Advance, AgentCore, Effects, State, Unstarted};
-use crate::agent::activity::{self, Activity};
-use crate::agent::draft::{Check, Draft, DraftStage};
+use super::{Advance, AgentCore, Effects, State, TtyState, Unstarted};
+use crate::agent::activity::{self, Activity, OnScreen};
+use crate::agent::draft::{Check, DRAWN_WITHIN, Draft, DraftStage};
 use crate::agent::drawn::ABOVE;
+use crate::agent::interrupt::{Interrupt, InterruptStep, InterruptView};
 use crate::agent::proof::MessageHead;
 use crate::agent::verify::MessageTail;
 use crate::ids::DeliveryId;
@@ -18,54 +19,78 @@ use crate::wire::event::Proof;
 const UNSTARTED: usize = 16;
 /// How many messages are remembered by their words.
 const LANDED: usize = 8;
-/// How many of the last rows are searched for the words of a program that works.
+/// How many of the last rows are searched for the words of a program that works: where Escape may be for something
+/// else, and where it was pressed.
 const BUSY_ROWS: usize = 4;
-/// Between Escape and the text, when a message interrupts.
-const INTERRUPT: Duration = Duration::from_millis(100);
-/// The same where nobody knows how long the program waits for a key that begins with Escape: half a second is usual.
-const ESCAPE_ALONE: Duration = Duration::from_millis(550);
-/// Silence that shows that such a program has read Escape and stopped: one that works moves something more often.
-const STOPPED: Duration = Duration::from_millis(150);
-/// So long after Escape at least.
-const ESCAPED: Duration = Duration::from_millis(200);
+const SHOWN_ROWS: usize = 12;
 /// Between keys that take a text away which the program has put back, and the next look; and how often they are tried.
 const PUT_AWAY: Duration = Duration::from_millis(100);
 const TAKEN_AWAY: u8 = 4;
+/// How soon a program that rests begins with what it took.
+const BEGINS_WITHIN: Duration = Duration::from_secs(1);
 /// What takes a line away wherever lines are edited; and the same for the line above.
 const KILL_LINE: &[u8] = b"\x15";
 const JOIN_AND_KILL: &[u8] = b"\x7f\x15";
-/// How long a program that says it works may take to stop after Escape.
-const STOPS_WITHIN: Duration = Duration::from_millis(800);
 /// A program that says it rests, and draws so long after, does not rest: the sign is an old one.
 const SIGN_AGES: Duration = Duration::from_secs(1);
 /// How many turns that a program begins by itself after Escape are interrupted as well.
-const TURNS: u64 = 4;
+const TURNS: u8 = 4;
 /// A hook that runs so soon after Enter was told of the message when it was submitted.
 const SUBMITTING: Duration = Duration::from_secs(1);
 /// What is said of a message that was to interrupt and did not.
 const GOES_ON: &str =
     "Escape was pressed, and the program went on working; it reads the message when its turn ends";
+/// What is said of a message that went behind the words of another.
+const BEHIND: &str =
+    "the program had put an earlier message back into its input line, and reads it with this one";
+/// What is said of an Escape that nobody reads.
+const UNREAD: &str = "the program has not read Escape, so nothing was typed";
 
 impl AgentCore {
-    /// How often Escape may be pressed. Where the screen shows whether it helped, it is tried again; elsewhere one too many
-    /// could do something else.
+    /// How often Escape may be pressed. Where the ways of the program are known, and its screen shows that it works, it
+    /// is tried again; elsewhere one too many could do something else.
     pub(super) fn escapes(&self) -> u8 {
-        let twice = self.profile.busy_words.is_some();
-        self.profile.interrupts * (1 + u8::from(twice))
+        self.profile.interrupts * (1 + u8::from(self.profile.composer))
     }
 
-    /// Whether Escape may be for something. Only a sign of rest that is fresh, and that nothing on the screen denies, says
-    /// no: a sign that nobody knows, or that is older than what the program draws, says nothing.
+    /// What the screen says of the program's work.
+    pub(super) fn shown_work(&self) -> Option<OnScreen> {
+        activity::on_screen(&self.screen.last_lines(SHOWN_ROWS))
+    }
+
+    /// Whether Escape may be for something. Only a sign of rest that is fresh, and that nothing on the screen denies,
+    /// says no: a sign that nobody knows, or that is older than what the program draws, says nothing.
     pub(super) fn may_work(&self, now: Mono) -> bool {
         let rows = self.screen.last_lines(BUSY_ROWS);
         match (self.said, self.profile.busy_words) {
-            _ if activity::is_busy(&rows) => true,
+            _ if activity::on_screen(&rows).is_some() => true,
             (Some(said), _) if said.sign == Activity::Idle => {
                 let drew = self.last_output.is_some_and(|at| now < at + SIGN_AGES);
                 drew && now >= said.at + SIGN_AGES
             }
             (Some(_), _) | (None, None) => true,
             (None, Some(_)) => false,
+        }
+    }
+
+    fn interrupt_view(&mut self, now: Mono, unread: Option<bool>, draft: &Draft) -> InterruptView {
+        let shown = self.shown_work();
+        self.shows_work |= shown.is_some();
+        let begun = match &draft.stage {
+            DraftStage::Escaped(escape) => self.turns > escape.turns,
+            _ => false,
+        };
+        InterruptView {
+            now,
+            unread,
+            works: self.works(),
+            shown,
+            shows_work: self.shows_work,
+            begun,
+            again: draft.escapes > 0 || begun && draft.again < TURNS,
+            known: self.profile.composer,
+            queue: self.unstarted.iter().any(|one| one.during.is_some()),
+            last_output: self.last_output,
         }
     }
 
@@ -76,77 +101,153 @@ impl AgentCore {
         mut draft: Box<Draft>,
         out: &mut Effects,
     ) -> Advance {
+        let sight = self.interrupt_view(now, None, &draft);
         draft.escapes -= 1;
-        self.write(vec![0x1b], out);
-        let pause = match self.profile.composer {
-            true => INTERRUPT,
-            false => ESCAPE_ALONE,
-        };
-        draft.turns = self.turns;
-        draft.stage = DraftStage::Interrupted { since: now, pause };
-        Advance::Go(State::Injecting(draft))
+        draft.pressed += 1;
+        draft.showed_work |= sight.shown.is_some();
+        let mark = self.write(vec![0x1b], out);
+        let more = draft.pressed < self.profile.interrupts;
+        let escape = Interrupt::new(mark, &sight, self.turns, more);
+        draft.stage = DraftStage::Escaped(Box::new(escape));
+        draft.wake = None;
+        self.look(out);
+        Advance::Stay(State::Injecting(draft))
     }
 
-    /// Escape was pressed: the program gets time to stop. If it begins with what it had in line instead, that is interrupted
-    /// too.
-    pub(super) fn interrupted(
+    /// Escape was pressed: the program gets time to read it and to stop. If it begins with what it had in line instead,
+    /// that is interrupted too.
+    pub(super) fn escaped(
         &mut self,
         now: Mono,
-        soonest: Mono,
-        since: Mono,
+        facts: TtyState,
         mut draft: Box<Draft>,
         stalled: bool,
         out: &mut Effects,
     ) -> Advance {
-        let soonest = match self.profile.composer {
-            true => soonest,
-            false => soonest.min(self.stopped_at(since).unwrap_or(soonest)),
+        let sight = self.interrupt_view(now, facts.unread, &draft);
+        let DraftStage::Escaped(escape) = &mut draft.stage else {
+            return super::typing::stay(draft, stalled);
         };
-        let begun = self.turns > draft.turns;
-        let until = match self.works() && !begun && draft.escapes == 0 {
-            true => since + STOPS_WITHIN.max(soonest.since(since)),
-            false => soonest,
+        if self.written < escape.mark {
+            return super::typing::stay(draft, stalled);
+        }
+        let late = now >= escape.pressed_at + DRAWN_WITHIN;
+        match escape.judge(&sight) {
+            InterruptStep::Unread(wake) => {
+                draft.wake = Some(wake);
+                if late && !stalled {
+                    let why = format!("{UNREAD}; {}", self.shown());
+                    Self::report(out, AgentReport::Stalled(draft.id.clone(), why));
+                }
+                return super::typing::stay(draft, stalled || late);
+            }
+            InterruptStep::Wait(wake) => {
+                draft.wake = Some(wake);
+                return super::typing::stay(draft, stalled);
+            }
+            InterruptStep::Again if sight.begun => {
+                draft.again += 1;
+                draft.pressed = 0;
+                draft.escapes = draft.escapes.max(self.profile.interrupts);
+            }
+            InterruptStep::Again => {}
+            InterruptStep::Over { stopped } => {
+                draft.escapes = 0;
+                draft.goes_on = !stopped;
+                return self.clear_way(now, draft, stalled, out);
+            }
+        }
+        self.measure(draft, stalled, out)
+    }
+
+    /// Words of ours that the program has put back are taken away, if that loses nothing.
+    fn clear_way(
+        &mut self,
+        now: Mono,
+        mut draft: Box<Draft>,
+        stalled: bool,
+        out: &mut Effects,
+    ) -> Advance {
+        let keys = self.put_back(&draft);
+        let told = match self.profile.composer {
+            true => !self.waits_to_begin(),
+            // What was submitted while it worked may never have been told to anybody.
+            false => draft.showed_work && self.took_at_rest,
+        };
+        match keys {
+            Some(keys) if told && draft.cleared < TAKEN_AWAY => {
+                self.write(keys, out);
+                draft.cleared += 1;
+                draft.stage = DraftStage::Paused {
+                    until: now + PUT_AWAY,
+                };
+                Advance::Go(State::Injecting(draft))
+            }
+            keys => {
+                draft.behind = keys.is_some() && !self.profile.composer;
+                self.measure(draft, stalled, out)
+            }
+        }
+    }
+
+    /// Once the program has read what was pressed, it gets time to draw something else.
+    pub(super) fn paused(
+        &mut self,
+        now: Mono,
+        facts: TtyState,
+        until: Mono,
+        mut draft: Box<Draft>,
+        stalled: bool,
+        out: &mut Effects,
+    ) -> Advance {
+        let until = match facts.unread {
+            Some(true) => until.max(now + PUT_AWAY),
+            _ => until,
         };
         draft.wake = Some(until);
         if now < until {
+            draft.stage = DraftStage::Paused { until };
             return super::typing::stay(draft, stalled);
         }
-        if let Some(keys) = self.takes_away(&draft) {
-            self.write(keys, out);
-            draft.cleared += 1;
-            draft.stage = DraftStage::Interrupted {
-                since: now,
-                pause: PUT_AWAY,
-            };
-            return Advance::Go(State::Injecting(draft));
-        }
-        if begun && draft.again < TURNS {
-            draft.again += 1;
-            draft.escapes = draft.escapes.max(1);
-        }
-        draft.goes_on = self.works() && draft.escapes == 0;
+        self.clear_way(now, draft, stalled, out)
+    }
+
+    /// From here on the terminal's settings decide.
+    fn measure(&mut self, mut draft: Box<Draft>, stalled: bool, out: &mut Effects) -> Advance {
         draft.stage = DraftStage::Measuring;
         draft.wake = None;
         self.look(out);
         super::typing::stay(draft, stalled)
     }
 
-    /// When a program of which nothing is known has answered Escape by falling silent.
-    fn stopped_at(&self, escaped_at: Mono) -> Option<Mono> {
-        let drew = self.last_output.filter(|at| *at > escaped_at)?;
-        Some((drew + STOPPED).max(escaped_at + ESCAPED))
+    /// The turn of the message that landed last is not known to have begun.
+    fn waits_to_begin(&self) -> bool {
+        let last = self.landed_last.as_ref().map(|(id, _)| id);
+        self.unstarted
+            .iter()
+            .any(|waiting| Some(&waiting.id) == last)
     }
 
-    /// Keys that take the last message away again, where a program of which nothing is known has put that back into its input
-    /// line because it was interrupted: the next would be glued to it.
-    fn takes_away(&self, draft: &Draft) -> Option<Vec<u8>> {
-        let (again, text) = (draft.cleared < TAKEN_AWAY, self.landed.back()?);
-        let unknown = !self.profile.composer && draft.steer;
-        let key = MessageTail::of(text).filter(|_| again && unknown)?;
+    /// A message has just landed, and the program that merges what comes while it works has yet to say that it does.
+    pub(super) fn is_about_to_work(&self, now: Mono) -> bool {
+        let landed_at = self.landed_last.as_ref().map(|(_, at)| *at);
+        self.waits_to_begin() && landed_at.is_some_and(|at| now < at + BEGINS_WITHIN)
+    }
+
+    /// Keys that take the last message away, where a program has put that back into its input line because it was
+    /// interrupted: the next would be glued to it.
+    fn put_back(&self, draft: &Draft) -> Option<Vec<u8>> {
+        let text = self.landed.back().filter(|_| draft.steer)?;
+        let more = text.lines().count().saturating_sub(1);
+        let keys = match (self.profile.clears, self.profile.composer) {
+            (Some(keys), _) => keys.repeat(more + 1),
+            (None, true) => return None,
+            (None, false) => [KILL_LINE, &JOIN_AND_KILL.repeat(more)].concat(),
+        };
+        let key = MessageTail::of(text)?;
         let here = self.screen.nearby(ABOVE, ABOVE);
         let stands = key.ends_rows(&here.rows[..here.cursor_row], &here.left);
-        let more = text.lines().count().saturating_sub(1);
-        stands.then(|| [KILL_LINE, &JOIN_AND_KILL.repeat(more)].concat())
+        stands.then_some(keys)
     }
 
     pub(super) fn landed(
@@ -158,9 +259,13 @@ impl AgentCore {
         out: &mut Effects,
     ) -> Advance {
         let (draft, id) = (&check.draft, &check.draft.id);
-        let note = note.or_else(|| draft.goes_on.then(|| GOES_ON.to_owned()));
+        let note = note
+            .or_else(|| draft.goes_on.then(|| GOES_ON.to_owned()))
+            .or_else(|| draft.behind.then(|| BEHIND.to_owned()));
         Self::report(out, AgentReport::Landed(id.clone(), proof, note));
         self.took = true;
+        self.took_at_rest = !check.shown_work;
+        self.landed_last = Some((id.clone(), now));
         self.rests_until
             .get_or_insert(now + self.profile.first_rest);
         self.remember(draft.text.clone());
@@ -256,8 +361,8 @@ impl AgentCore {
         }
     }
 
-    /// The program began to work: on what was just submitted, or on what it had in line. A hook knows better, unless it tells
-    /// of that too early.
+    /// The program began to work: on what was just submitted, or on what it had in line. A hook knows better, unless it
+    /// tells of that too early.
     pub(super) fn began(&mut self, out: &mut Effects) {
         if self.hook_is_early {
             return self.start(Proof::Osc, out, |_, waiting| waiting.during.is_some());

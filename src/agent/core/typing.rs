@@ -1,6 +1,7 @@
 //! The part of an agent's mind that takes one message from the queue to its end: at the gate, as a draft, and after Enter.
 //! Each function is a state's, and returns the next.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::{Advance, AgentCore, Effect, Effects, State, TtyState};
@@ -60,9 +61,11 @@ impl AgentCore {
             insisted: false,
             retries: RETRIES,
             escapes: if steer { self.escapes() } else { 0 },
-            turns: self.turns,
+            pressed: 0,
             again: 0,
+            showed_work: false,
             cleared: 0,
+            behind: false,
             goes_on: false,
             head: MessageHead::of(&text),
             raw: injection.raw,
@@ -112,9 +115,6 @@ impl AgentCore {
         stalled: bool,
         out: &mut Effects,
     ) -> Advance {
-        if let DraftStage::Interrupted { since, pause } = draft.stage {
-            return self.interrupted(now, since + pause, since, draft, stalled, out);
-        }
         if let Some(until) = self.rests_until.filter(|until| now < *until)
             && matches!(draft.stage, DraftStage::Measuring)
         {
@@ -124,8 +124,13 @@ impl AgentCore {
         let Some(facts) = self.facts else {
             return stay(draft, stalled);
         };
-        if let DraftStage::Typing(_) = draft.stage {
-            return self.typing(now, facts, draft, stalled, out);
+        match draft.stage {
+            DraftStage::Typing(_) => return self.typing(now, facts, draft, stalled, out),
+            DraftStage::Escaped(_) => return self.escaped(now, facts, draft, stalled, out),
+            DraftStage::Paused { until } => {
+                return self.paused(now, facts, until, draft, stalled, out);
+            }
+            DraftStage::Measuring => {}
         }
         // Whoever insists may not have seen that a password is asked for, or that another program than the agent has the
         // terminal, to which the words would be commands.
@@ -149,16 +154,19 @@ impl AgentCore {
             return self.interrupt(now, draft, out);
         }
         if frame == Frame::Paste && self.enlarge(out) {
-            draft.stage = DraftStage::Interrupted {
-                since: now,
-                pause: REDRAWS,
+            draft.stage = DraftStage::Paused {
+                until: now + REDRAWS,
             };
             return Advance::Go(State::Injecting(draft));
         }
         let before = Before::of(&self.screen, &draft.key, &draft.text);
         draft.insisted = false;
         draft.echo.start_over();
-        let mark = self.write(inject::framed(&draft.text, frame, draft.raw), out);
+        let text = match draft.behind {
+            true => Cow::Owned(format!("\n\n{}", draft.text)),
+            false => Cow::Borrowed(&draft.text),
+        };
+        let mark = self.write(inject::framed(&text, frame, draft.raw), out);
         draft.wake = Some(now + DRAWN_WITHIN);
         draft.stage = DraftStage::Typing(Box::new(Typing {
             frame,
@@ -212,12 +220,16 @@ impl AgentCore {
             known: self.prompt_known,
             foreign: self.is_foreign(facts),
             mute: self.home.is_some_and(|home| home.line_mode && !home.echo),
+            begins: self.is_about_to_work(now),
             ours: self.landed.make_contiguous(),
         });
         let (wake, why) = match answer {
             GateAnswer::Type => return None,
             GateAnswer::Stash(keys) => {
                 self.write(keys, out);
+                draft.stage = DraftStage::Paused {
+                    until: now + PUT_AWAY,
+                };
                 (now + PUT_AWAY, None)
             }
             GateAnswer::Wait(wake) => (wake, None),
@@ -356,6 +368,7 @@ impl AgentCore {
         let mut check = Check::new(draft, frame, mark, now);
         check.first = !self.took;
         check.during = self.works().then_some(self.turns);
+        check.shown_work = self.shown_work().is_some();
         check.blind = drawn == Drawn::No && frame == Frame::Paste;
         check.stood = (drawn > Drawn::No).then_some((drawn, before));
         Advance::Stay(State::Verifying(Box::new(check)))

@@ -48,6 +48,16 @@ fn the_dialogs_of_real_clis_are_called_by_their_names_and_nothing_else_is() {
     }
 }
 
+/// opencode shows nothing at all while it changes its view.
+#[test]
+fn an_empty_screen_is_no_dialog() {
+    assert_eq!(name("opencode", &recorded("opencode-blank")), None);
+    assert_eq!(
+        name("opencode", &drawn("which one?")),
+        Some(Dialog::Unknown)
+    );
+}
+
 #[test]
 fn a_dialog_is_answered_by_the_keys_of_its_cli_and_only_as_its_policy_says() {
     let keys = |cli, recording: &str, policy| {

@@ -38,6 +38,8 @@ pub struct Check {
     stalled: bool,
     /// It was said that the program does not read.
     told_unread: bool,
+    /// The screen said that the program works when Enter was pressed.
+    pub shown_work: bool,
     /// Enter was pressed because the owner said so, on a text that was not seen.
     pub blind: bool,
     looks: Looks,
@@ -100,6 +102,7 @@ impl Check {
             first: false,
             stalled: false,
             told_unread: false,
+            shown_work: false,
             blind: false,
             looks: Looks::new(now),
         }

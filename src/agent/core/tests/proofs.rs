@@ -241,29 +241,75 @@ fn a_look_at_a_half_drawn_picture_does_not_have_a_text_typed_again() {
 
 #[test]
 fn a_program_whose_screen_says_that_it_works_is_interrupted_until_it_does_not() {
-    let escapes = |rows: &'static str, stops_after: usize| {
+    let escapes = |shown: &'static str, then: &[&'static str], within: u64| {
         let mut world = known();
         world.core.profile.interrupts = 2;
         world.core.profile.busy_words = Some("esc interrupt");
-        world.program.footer = rows;
+        world.program.footer = shown;
+        world.program.after_escape = then.iter().copied().collect();
         world.event(Event::Output(world.program.draw()));
         world.inject(TEXT, Mode::Steer);
-        for _ in 0..stops_after {
-            world.run(100);
-        }
-        world.program.footer = "";
-        world.event(Event::Output(world.program.draw()));
-        world.run(3000);
+        world.run(within);
         assert_eq!(world.program.submitted, [TEXT]);
-        world
-            .written()
-            .iter()
-            .filter(|text| **text == "\x1b")
-            .count()
+        let written = world.written();
+        written.iter().filter(|text| **text == "\x1b").count()
     };
-    assert_eq!(escapes("", 0), 0);
-    assert_eq!(escapes("esc interrupt", 1), 2);
-    assert_eq!(escapes("esc interrupt", 9), 4);
+    assert_eq!(escapes("", &[], 300), 0);
+    let asks = &["esc again to interrupt", ""];
+    assert_eq!(escapes("esc interrupt", asks, 300), 2);
+    // Many at once: it is too busy to show that it has understood them.
+    assert_eq!(escapes("esc interrupt", &[], 3000), 4);
+}
+
+#[test]
+fn a_title_that_says_work_for_long_after_escape_holds_nothing_up_where_the_screen_shows_rest() {
+    let mut world = known();
+    world.program.footer = "thinking (esc to cancel, 3s)";
+    world.program.after_escape = [""].into();
+    world.event(Event::Output("\x1b]0;✦  Working… (p)\x07".into()));
+    world.event(Event::Output(world.program.draw()));
+    world.inject(TEXT, Mode::Steer);
+    world.run(250);
+    assert_eq!(world.program.submitted, [TEXT], "{:?}", world.written());
+    let landed = |report: &&AgentReport| matches!(report, AgentReport::Landed(_, _, None));
+    world.run(1000);
+    assert!(world.reported().iter().any(landed), "{:?}", world.reports);
+}
+
+#[test]
+fn escape_is_not_glued_to_a_text_that_is_typed_while_nobody_reads() {
+    let mut world = known();
+    world.program.footer = "esc to interrupt";
+    world.program.after_escape = [""].into();
+    world.event(Event::Output(world.program.draw()));
+    world.reading = false;
+    world.inject(TEXT, Mode::Steer);
+    world.run(1900);
+    assert_eq!(world.written(), ["\x1b"]);
+    assert!(world.reports.is_empty());
+    world.run(60_000);
+    assert_eq!(world.written(), ["\x1b"]);
+    assert!(matches!(blocked(&world.reported())[..], [why] if why.contains("has not read Escape")));
+    world.reading = true;
+    world.run(6000);
+    assert_eq!(world.program.submitted, [TEXT]);
+}
+
+#[test]
+fn a_program_that_begins_with_its_queue_well_after_escape_is_interrupted_again() {
+    let mut world = queued();
+    world.inject("Relay message from bob [ws / evt_2]: stop 43", Mode::Steer);
+    world.run(50);
+    world.event(Event::Output("\x1b]0;✳ idle\x07".into()));
+    world.run(200);
+    assert_eq!(world.written().last(), Some(&"\x1b"));
+    world.event(Event::Output("\x1b]0;⠂ busy\x07".into()));
+    world.run(50);
+    let written = world.written();
+    assert_eq!(written[written.len() - 2..], ["\x1b", "\x1b"]);
+    world.event(Event::Output("\x1b]0;✳ idle\x07".into()));
+    world.run(2000);
+    assert!(world.program.submitted[1].ends_with("stop 43"));
 }
 
 #[test]
@@ -426,4 +472,49 @@ fn words_of_ours_that_a_program_puts_back_are_taken_away_and_a_persons_are_not()
     world.inject("one more message 4712", Mode::Wait);
     world.run(3000);
     assert_eq!(world.program.draft, theirs);
+}
+
+/// A program that merges what comes while it works, in whose input line nothing stands.
+fn merging() -> World<Composer> {
+    let mut world = known();
+    world.core.profile.merges_while = Some('◐');
+    world.core.profile.clears = Some(b"\x15\x7f");
+    world.inject(TEXT, Mode::Wait);
+    world.run(500);
+    assert_eq!(world.program.submitted, [TEXT]);
+    world
+}
+
+#[test]
+fn a_program_that_merges_gets_the_next_message_after_the_turn_that_it_is_about_to_begin() {
+    let mut world = merging();
+    world.inject("the next of all 42", Mode::Wait);
+    world.run(300);
+    world.event(Event::Output("\x1b]0;◐ busy\x07".into()));
+    world.run(60_000);
+    assert_eq!(world.program.submitted.len(), 1);
+    world.event(Event::Output("\x1b]0;idle\x07".into()));
+    world.run(1500);
+    assert_eq!(world.program.submitted[1..], ["the next of all 42"]);
+    // One that never says that it begins is not waited for.
+    let mut world = merging();
+    world.inject("the next of all 42", Mode::Wait);
+    world.run(1500);
+    assert_eq!(world.program.submitted.len(), 2);
+}
+
+#[test]
+fn a_program_that_puts_back_what_it_was_interrupted_at_is_rid_of_it_at_once() {
+    let mut world = merging();
+    world.event(Event::Output("\x1b]0;◐ busy\x07".into()));
+    world.program.footer = "(0s · esc to cancel)";
+    world.program.after_escape = [""].into();
+    world.event(Event::Output(world.program.draw()));
+    world.inject("another message 4711", Mode::Steer);
+    world.run(50);
+    world.program.draft = TEXT.into();
+    world.event(Event::Output(world.program.draw()));
+    world.event(Event::Output("\x1b]0;idle\x07".into()));
+    world.run(450);
+    assert_eq!(world.program.submitted[1..], ["another message 4711"]);
 }

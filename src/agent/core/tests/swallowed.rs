@@ -238,45 +238,71 @@ fn what_a_program_kept_for_its_composer_is_submitted_and_not_typed_again() {
     assert!(world.written().iter().all(|w| !w.starts_with("\x1b[200~")));
 }
 
-/// As some do with what they were interrupted at.
-#[test]
-fn what_an_unknown_program_puts_back_when_interrupted_is_taken_away_and_not_glued() {
+const WORKS: &str = "thinking (3s · esc to cancel)";
+
+/// The first message was submitted, at rest or while the program worked, and the program puts it back when interrupted.
+fn put_back(worked: bool) -> World<Composer> {
     let mut world = World::ready(Composer::default(), COMPOSER);
+    world.program.footer = if worked { WORKS } else { "" };
     world.event(Event::Output(world.program.draw()));
     world.inject("the first of all 41", Mode::Wait);
     world.run(2000);
+    world.program.footer = WORKS;
+    world.event(Event::Output(world.program.draw()));
     world.inject(TEXT, Mode::Steer);
     world.run(50);
     // Escape was a key of its own.
     world.program.in_paste.clear();
     world.program.draft = "the first of all 41".into();
+    world.program.footer = "";
     world.event(Event::Output(world.program.draw()));
     world.run(2000);
+    world
+}
+
+/// As some do with what they were interrupted at.
+#[test]
+fn what_an_unknown_program_puts_back_when_interrupted_is_taken_away_and_not_glued() {
+    let mut world = put_back(false);
     assert_eq!(world.program.submitted, ["the first of all 41", TEXT]);
     // What a person has written is nobody else's.
+    world.program.footer = WORKS;
+    world.event(Event::Output(world.program.draw()));
     world.inject(TEXT, Mode::Steer);
     world.run(50);
     world.program.draft = "all my words".into();
+    world.program.footer = "";
     world.event(Event::Output(world.program.draw()));
     world.run(5000);
     assert!(!world.written().iter().skip(6).any(|w| w.contains('\x15')));
 }
 
+/// As some do with what waited in them, and was never told to anybody.
+#[test]
+fn what_waited_in_an_unknown_program_is_not_lost_when_that_is_interrupted() {
+    let world = put_back(true);
+    let both = format!("the first of all 41\n\n{TEXT}");
+    assert_eq!(world.program.submitted[1..], [both]);
+    let (_, last) = world.reports.last().expect("reports");
+    assert!(
+        matches!(last, AgentReport::Landed(_, _, Some(why)) if why.contains("earlier message")),
+        "{last:?}"
+    );
+}
+
 #[test]
 fn a_program_that_falls_silent_after_escape_is_told_soon_and_a_silent_one_later() {
-    let waited = |answers: bool| {
-        let mut world = World::ready(Composer::default(), COMPOSER);
-        world.event(Event::Output(world.program.draw()));
-        world.reading = answers;
+    fn waited(mut world: World<impl Program>) -> Duration {
         let began = world.now;
         world.inject(TEXT, Mode::Steer);
         while world.writes.len() < 2 {
             world.run(10);
         }
         world.now.since(began)
-    };
-    assert!(waited(true) < Duration::from_millis(250));
-    assert!(waited(false) > Duration::from_millis(500));
+    }
+    let answers = World::ready(Composer::default(), COMPOSER);
+    assert!(waited(answers) < Duration::from_millis(250));
+    assert!(waited(World::ready(Mute, COMPOSER)) > Duration::from_millis(500));
 }
 
 #[test]

@@ -14,6 +14,8 @@
 //! One thread feeds each its events and performs its effects, and makes the records durable in between: *decide, write
 //! down, and only then speak*. [`machine::event_loop`] is that loop, stepped by a thread and by the simulation alike.
 //! Everything that crosses a thread is a variant in [`msg`], so the program reads as "what can happen" and "what we then do".
+//! The largest core, [`dispatch`], has four parts whose states no other can name: mail, agents, control (this node at the
+//! engine) and actions.
 //!
 //! ## Threads
 //!
@@ -60,7 +62,7 @@
 //! |---|---|---|
 //! | 1 | `uplink/socket.rs`: `drain_socket`, `hear` | the uplink's `poll` wakes it; a `deliver` frame is read and reported |
 //! | 2 | `sys/thread.rs`: `drive`; `machine/event_loop.rs`: `take`, `step` | the dispatcher's thread takes all that waits in its inbox as one batch |
-//! | 3 | `dispatch/mail/inbound.rs`: `deliver`, `judge`, `accept_frame` | by number and message id: new, a copy, done already, or behind a gap |
+//! | 3 | `dispatch/routes.rs`: `frame`; `dispatch/mail/inbound.rs`: `deliver`, `judge`, `accept_frame` | by number and message id: new, a copy, done already, or behind a gap |
 //! | 4 | `dispatch/mail/delivery.rs`: `accept`, `take_on`, `type_next` | records `Accepted`; when the agent is free, records `Attempted` and orders it typed |
 //! | 5 | `machine.rs`: `persist`; `journal/writer.rs`: `commit` | both records are on disk; until then nothing below happens |
 //! | 6 | `broker/driver.rs`: `perform`, `order`; `broker/ports.rs`: `order`, `publish` | the order goes to the agent's thread, the events to whoever listens |
@@ -134,6 +136,7 @@
 //! | life, run | an agent from its spawn to its release, over restarts; one process of it |
 //! | line mode, raw mode | the kernel gives a program whole lines; or each key as it is pressed |
 //! | node | a machine's place in a workspace; one broker serves one |
+//! | notice | what one part of the dispatcher wants of the others; handed round once that part is done |
 //! | profile | what is known of a program: its input line, its dialogs, its proofs |
 //! | record | a fact in the past tense that has to survive a crash |
 //! | settled | a record: the delivery has ended, by a proof or without one |

@@ -1,10 +1,10 @@
 //! The broker's mind: everything that can happen to it comes in here as an [`Event`], and everything it does leaves as an
 //! [`Effect`] once the records behind it are durable. Pure: it never blocks, fails, asks the time or touches a file.
 //!
-//! Four parts, each with a state that no other can name: [`mail`] has what is on its way to agents, [`agents`] who runs,
-//! [`control`] this node at the engine, [`actions`] what the engine has done here. The [`Dispatcher`] hands each event to the
-//! part that it is about. A part gets a [`step`] with it: it reads the ledger, writes records, speaks, and asks its peers
-//! [`questions`]. What it wants of them it leaves as a [`notice`], which is handed round once it is done. Adding a kind of
+//! Four parts, each with a state that no other can name: `mail` has what is on its way to agents, `agents` who runs,
+//! `control` this node at the engine, `actions` what the engine has done here. The [`Dispatcher`] hands each event to the
+//! part that it is about. A part gets a `step` with it: it reads the ledger, writes records, speaks, and asks its peers
+//! `questions`. What it wants of them it leaves as a `notice`, which is handed round once it is done. Adding a kind of
 //! event or notice does not compile until it is said here whose it is.
 //!
 //! Two kinds of state. The [`Ledger`] changes only through a step's records; the rest (who runs, who waits for an answer,

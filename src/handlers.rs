@@ -39,14 +39,14 @@ pub enum News {
 
 /// All running handlers, and the sidecars that we started.
 #[derive(Clone)]
-pub struct Handlers {
+pub struct HandlerRunner {
     reaper: Arc<Reaper>,
     groups: Arc<Mutex<BTreeSet<i32>>>,
     launched: Arc<Mutex<BTreeSet<i32>>>,
     tell: Arc<dyn Fn(News) + Send + Sync>,
 }
 
-impl Handlers {
+impl HandlerRunner {
     /// `tell` is called once for each run, on the run's thread or the reaper's.
     pub fn new(reaper: Arc<Reaper>, tell: impl Fn(News) + Send + Sync + 'static) -> Self {
         Self {
@@ -329,7 +329,7 @@ mod tests {
     fn run_within(timeout: Duration, script: &str, input: Value) -> Result<Value, String> {
         let (tell, heard) = crossbeam_channel::bounded(1);
         let reaper = Reaper::start().expect("a thread");
-        let handlers = Handlers::new(reaper.clone(), move |news| {
+        let handlers = HandlerRunner::new(reaper.clone(), move |news| {
             if let News::Handled(_, result) = news {
                 drop(tell.try_send(result));
             }
@@ -398,7 +398,7 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_named() {
         let reaper = Reaper::start().expect("a thread");
-        let handlers = Handlers::new(reaper.clone(), |_| {});
+        let handlers = HandlerRunner::new(reaper.clone(), |_| {});
         let run = HandlerRun {
             action: "try".into(),
             spec: ActionSpec {

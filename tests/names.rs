@@ -107,10 +107,7 @@ fn ambiguous(files: &[(String, String)]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (name, all) in by_name {
         let modules: BTreeSet<&str> = all.iter().map(|one| one.module.as_str()).collect();
-        if modules.len() < 2
-            || OF_EACH_MACHINE.contains(&name.as_str())
-            || ["Handlers", "Shell"].contains(&name.as_str())
-        {
+        if modules.len() < 2 || OF_EACH_MACHINE.contains(&name.as_str()) {
             continue;
         }
         let is_used_outside = |one: &Declared| {

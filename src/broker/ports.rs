@@ -9,7 +9,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use super::driver::{Inbound, Ports};
 use crate::agent;
 use crate::agent::profiles::Profiles;
-use crate::handlers::Handlers;
+use crate::handlers::HandlerRunner;
 use crate::ids::{AgentName, InvocationId, JobId, Run, SidecarId};
 use crate::msg::{
     AgentCommand, AgentReport, AgentSpec, Answer, Event, HandlerRun, LinkCommand, RestCall,
@@ -40,7 +40,7 @@ pub(super) struct ThreadPorts {
     pub inbox: Sender<DispatchInput>,
     pub uplink: Uplink,
     pub jobs: RestJobs,
-    pub handlers: Handlers,
+    pub handlers: HandlerRunner,
     pub registry: Arc<Registry>,
     pub sidecars: Arc<SidecarRegistry>,
     pub events: Arc<Topic<Arc<str>>>,

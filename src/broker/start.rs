@@ -15,7 +15,7 @@ use super::{Broker, NodeSettings, Settings, StartError, Stopper, calls, connecti
 use crate::agent::{hook, landed_note, running};
 use crate::api;
 use crate::dispatch::{Dispatcher, NodeConfig};
-use crate::handlers::{Handlers, News};
+use crate::handlers::{HandlerRunner, News};
 use crate::identity::store;
 use crate::ids::AgentName;
 use crate::journal::{self, Journal, Lock, Opened, Recovery};
@@ -352,8 +352,8 @@ impl Assembly {
     }
 }
 
-fn handlers(reaper: Arc<Reaper>, inbox: Sender<DispatchInput>) -> Handlers {
-    Handlers::new(reaper, move |news| {
+fn handlers(reaper: Arc<Reaper>, inbox: Sender<DispatchInput>) -> HandlerRunner {
+    HandlerRunner::new(reaper, move |news| {
         let event = match news {
             News::Handled(id, result) => Event::Handled(id, result),
             News::LaunchEnded(argv, how) => Event::LaunchEnded(argv, how),

@@ -65,7 +65,7 @@ impl Dispatcher {
         }
     }
 
-    /// The first turn of a life: settles what an agent's thread of the last life saw arrive without anybody writing it down
+    /// The first step of a life: settles what an agent's thread of the last life saw arrive without anybody writing it down
     /// (`landed`), leaves other attempts in doubt, and starts the agents that belong to the broker or come back to it.
     pub fn open(&mut self, now: Now, landed: Vec<(AgentName, DeliveryId, Proof)>, out: &mut Out) {
         self.common.open();

@@ -199,6 +199,7 @@ impl Machine for Dispatcher {
         self.common.answer_all(out);
         self.control(now, out, Control::leave_if_empty);
         self.hand_round(now, out);
+        self.control(now, out, Control::time_list);
     }
 
     fn meanwhile(&self, now: Now, event: &Event, effects: &mut Vec<Effect>) -> bool {

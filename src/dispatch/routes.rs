@@ -44,7 +44,10 @@ impl Dispatcher {
     fn frame(&mut self, now: Now, frame: Down, out: &mut Out) {
         match frame {
             Down::Deliver(deliver) => self.mail(now, out, |mail, step| mail.deliver(step, deliver)),
-            Down::ActionInvoke(invoke) => self.actions(now, out, |a, step| a.invoke(step, invoke)),
+            Down::ActionInvoke(invoke) => {
+                self.control(now, out, Control::expect_orders);
+                self.actions(now, out, |a, step| a.invoke(step, invoke));
+            }
             Down::Reply(reply) => self.control(now, out, |c, step| c.reply(step, reply)),
             Down::Error(error) => self.control(now, out, |c, step| c.error_frame(step, error)),
             Down::ContextUpdate(news) if news.event == "delivery.failed" => {
@@ -298,7 +301,7 @@ impl Dispatcher {
             Notice::RosterChanged => self.control(now, out, Control::announce),
             Notice::MailMissing => self.control(now, out, Control::inventory_needed),
             Notice::CapabilitiesChanged => self.control(now, out, Control::capabilities_changed),
-            Notice::Answered => self.control(now, out, Control::inventory_if_owed),
+            Notice::Answered => self.control(now, out, Control::expect_orders),
             Notice::InvocationOver(id, outcome) => {
                 self.actions(now, out, |actions, step| actions.answer(step, id, outcome));
             }

@@ -56,9 +56,6 @@ impl Control {
             }
             self.heartbeat(step);
         }
-        if self.link.inventory_by.is_some_and(|at| at <= now) {
-            self.list(step);
-        }
     }
 
     /// `spawn:<harness>` for each harness, as capacity. Never a bare `spawn`: on old engines it would catch every spawn of

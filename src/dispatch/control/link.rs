@@ -28,8 +28,14 @@ pub(super) struct Link {
     pub(super) beats: u32,
     /// A list of agents is owed.
     pub(super) inventory_owed: bool,
+    /// When it goes, unless something that the engine asked for runs here.
+    pub(super) inventory_at: Option<Mono>,
     /// When it goes whatever runs here, because mail waits for it.
     pub(super) inventory_by: Option<Mono>,
+    /// Until when more orders may come behind the last one, its answer, or a registration.
+    pub(super) orders_until: Option<Mono>,
+    /// Something that the engine asked for ran here when the last turn ended.
+    pub(super) busy: bool,
     /// Lists of agents on their way.
     pub(super) lists: Lists,
     /// Our name was taken by another node, so we carry part of our id in it.
@@ -38,7 +44,7 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn deadline(&self) -> Option<Mono> {
-        [self.next_heartbeat, self.inventory_by]
+        [self.next_heartbeat, self.inventory_at, self.inventory_by]
             .into_iter()
             .fold(self.registration.deadline(), soonest)
     }

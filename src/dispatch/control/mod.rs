@@ -11,7 +11,7 @@ mod stopping;
 pub use heartbeat::VERSION;
 
 #[cfg(test)]
-pub(super) use heartbeat::HEARTBEAT;
+pub(super) use {heartbeat::HEARTBEAT, inventory::QUIET};
 
 pub(super) use engine_version::EngineVersion;
 
@@ -89,11 +89,12 @@ impl Control {
     /// The engine listens: who runs here, and how we are.
     pub(super) fn link_open(&mut self, step: &mut ControlStep) {
         self.inventory_needed(step);
-        self.heartbeat(step);
+        self.beat_behind_list(step);
     }
 
     pub(super) fn tick(&mut self, step: &mut ControlStep) {
         self.tick_registration(step);
+        self.tick_list(step);
         self.tick_heartbeat(step);
     }
 

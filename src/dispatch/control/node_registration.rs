@@ -126,6 +126,7 @@ impl Control {
     fn registered(&mut self, step: &mut ControlStep, answer: &Value) {
         self.link.registration.request = None;
         self.link.registration.again_at = None;
+        self.expect_orders(step);
         self.link.version = self.link.version.max(EngineVersion::of(answer));
         let registration = &self.link.registration;
         let more = self.wants_cursor() && !registration.with_cursor

@@ -101,6 +101,7 @@ fn a_spawn_counts_as_done_when_its_program_has_lived_for_a_moment_and_the_engine
     w.pass(Duration::from_millis(249));
     assert!(w.sent().is_empty());
     w.pass(Duration::from_millis(1));
+    w.quiet();
     let sent = w.sent();
     assert!(
         matches!(&sent[..], [Up::ActionResult(_), Up::InventorySync(_)]),
@@ -846,6 +847,7 @@ fn a_list_waits_until_nothing_that_the_engine_asked_for_runs_here() {
         w.pass(Duration::from_secs(120));
         assert_eq!(lists(&w.sent()).len(), 0, "{n}: it may take its time");
         act(&mut w, true);
+        w.quiet();
         let sent = w.sent();
         let result = sent.iter().position(|up| matches!(up, Up::ActionResult(_)));
         let list = sent
@@ -853,6 +855,44 @@ fn a_list_waits_until_nothing_that_the_engine_asked_for_runs_here() {
             .rposition(|up| matches!(up, Up::InventorySync(_)));
         assert!(result.is_some() && result < list, "{n}: {sent:?}");
     }
+}
+
+/// An order that crosses a list on its way looks as if nobody here knew of it, and is given to another node too.
+#[test]
+fn a_list_waits_for_the_orders_that_follow_a_registration_or_one_another() {
+    let mut w = serving(2);
+    w.spawn("old");
+    w.tell(Event::Link(LinkReport::Lost("cut".into())));
+    w.done();
+    let moment = Duration::from_millis(100);
+    let answered = |w: &mut World, id: &str| {
+        w.tell(Event::Handled(InvocationId::new(id), Ok(json!({}))));
+        let result = |up: &Up| matches!(up, Up::ActionResult(_));
+        w.sent().iter().any(result)
+    };
+    w.link_opens();
+    let id = w.sent().iter().find_map(|up| match up {
+        Up::NodeRegister(frame) => frame.id.clone(),
+        _ => None,
+    });
+    w.frame(json!({"type": "reply", "id": id, "ok": true, "data": {}}));
+    w.pass(moment);
+    // What had waited for this node comes behind the answer.
+    invoke(&mut w, "i1", "deploy", json!({}));
+    w.pass(moment);
+    invoke(&mut w, "i2", "deploy", json!({}));
+    assert!(lists(&w.sent()).is_empty());
+    assert!(answered(&mut w, "i1") && answered(&mut w, "i2"));
+    w.pass(moment);
+    invoke(&mut w, "i3", "deploy", json!({}));
+    w.pass(moment);
+    assert!(answered(&mut w, "i3"));
+    w.pass(moment);
+    assert!(lists(&w.sent()).is_empty(), "one more may come");
+    w.pass(moment);
+    assert_eq!(lists(&w.sent()).len(), 1, "none came");
+    a_change(&mut w);
+    assert_eq!(lists(&w.sent()).len(), 1, "nothing is expected now");
 }
 
 /// On a new link no mail flows before a list, and what runs here for longer than engines wait has gone elsewhere by then.
@@ -882,6 +922,7 @@ fn missing_mail_that_cannot_be_asked_for_yet_cuts_no_link() {
     let reconnects = Effect::Link(crate::msg::LinkCommand::Reconnect);
     assert!(!w.done().contains(&reconnects));
     w.tell(Event::Handled(InvocationId::new("i1"), Ok(json!({}))));
+    w.quiet();
     assert_eq!(lists(&w.sent()).len(), 1);
     w.pass(Duration::from_secs(10));
     assert!(w.done().contains(&reconnects), "the engine does not answer");
@@ -913,6 +954,7 @@ fn an_agent_that_a_connected_program_spawns_for_an_invocation_is_known_by_it() {
     );
     let done = SidecarCall::Result(InvocationId::new("i1"), spawned("w1"));
     sidecar(&mut w, done);
+    w.quiet();
     let sent = w.sent();
     assert!(
         matches!(&sent[..], [Up::ActionResult(_), Up::InventorySync(_)]),

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::control::HEARTBEAT;
+use super::control::{HEARTBEAT, QUIET};
 use super::questions::{AgentQuestions, ControlQuestions};
 use super::{Dispatcher, Limits, NodeConfig, Out, VERSION};
 use crate::ids::{
@@ -140,6 +140,11 @@ impl World {
         std::mem::take(&mut self.effects)
     }
 
+    /// The moment in which the engine may send more orders behind one, or behind a registration.
+    fn quiet(&mut self) {
+        self.pass(QUIET);
+    }
+
     fn sent(&mut self) -> Vec<Up> {
         self.done()
             .into_iter()
@@ -166,7 +171,7 @@ impl World {
         self.link_up_to(json!({}));
     }
 
-    /// A link whose engine takes our registration, and any that follows from that, with these words.
+    /// A link whose engine takes our registration, and any that follows from that, with these words, and sends no orders.
     fn link_up_to(&mut self, data: Value) {
         self.link_opens();
         let asked = |w: &Self| {
@@ -180,6 +185,7 @@ impl World {
             self.frame(json!({"type":"reply","id":id,"ok":true,"data":data}));
             last = Some(id);
         }
+        self.quiet();
     }
 
     /// A link on which the engine has said nothing yet.

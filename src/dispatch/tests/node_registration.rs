@@ -54,7 +54,7 @@ fn refuse(w: &mut World, id: Option<&str>, code: &str) {
     w.frame(json!({"type":"error","id":id,"ok":false,"code":code,"message":"no"}));
 }
 
-/// H4: a new link hears registration, list of agents and heartbeat, in this order.
+/// H4: a new link hears registration, list and heartbeat, in this order, and before the list what needs no repeating.
 #[test]
 fn a_new_link_hears_who_we_are_who_runs_here_how_we_are_and_what_was_read() {
     let mut w = World::new();
@@ -67,7 +67,7 @@ fn a_new_link_hears_who_we_are_who_runs_here_how_we_are_and_what_was_read() {
     w.done();
     w.link_up();
     let sent = w.sent();
-    assert_eq!(words(&sent), ["register", "inventory", "heartbeat", "ack"]);
+    assert_eq!(words(&sent), ["register", "ack", "inventory", "heartbeat"]);
     assert_eq!(acks(&sent), [1]);
 }
 
@@ -383,10 +383,11 @@ fn nothing_is_said_on_a_link_before_the_engine_took_the_registration() {
     w.pass(Duration::from_secs(1));
     let again = registration(&mut w);
     answer(&mut w, &again, six());
+    w.quiet();
     let sent = w.sent();
     assert_eq!(
         words(&sent)[..3],
-        ["inventory", "heartbeat", "ack"],
+        ["ack", "inventory", "heartbeat"],
         "{sent:?}"
     );
     assert_eq!(acks(&sent), [1]);
@@ -437,6 +438,7 @@ fn a_registration_that_is_taken_at_the_second_try_is_followed_by_a_list_too() {
         w.pass(Duration::from_secs(after));
         let again = registration(&mut w);
         answer(&mut w, &again, six());
+        w.quiet();
         assert_eq!(words(&w.sent()), ["inventory", "heartbeat"], "{code}");
         w.call(ApiCall::Sidecar(
             crate::ids::SidecarId(1),
@@ -444,6 +446,7 @@ fn a_registration_that_is_taken_at_the_second_try_is_followed_by_a_list_too() {
         ));
         let taken = registration(&mut w);
         answer(&mut w, &taken, six());
+        w.quiet();
         assert_eq!(words(&w.sent()), [""; 0], "{code}: once");
     }
 }

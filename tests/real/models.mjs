@@ -14,6 +14,8 @@ const OWN = new RegExp([
 ].join(''));
 /** What aider puts behind what it is told. */
 const REMINDER = /\n+Reply in [^\n]+\.\s*$/;
+/** How Claude Code passes on a long paste. */
+const PASTED = /^\s*<pasted_content id="(\w+)">\n([\s\S]*)\n<\/pasted_content id="\1">\s*$/;
 /** How Claude Code passes on what it is told while a tool runs. */
 const MEANWHILE = /The user sent a new message while you were working:\n([\s\S]*?)\n\nIMPORTANT:/g;
 const meanwhile = (text) => [...text.matchAll(MEANWHILE)].map(([, said]) => said);
@@ -126,7 +128,8 @@ export class Models {
       this.#longest = entries.length;
       this.turns = entries.flatMap(({ role, texts: said }) => said.flatMap((text) => {
         const among = meanwhile(text);
-        return among.length || role !== 'user' ? among : this.toolless ? text.replace(REMINDER, '') : text;
+        if (among.length || role !== 'user') return among;
+        return this.toolless ? text.replace(REMINDER, '') : text.replace(PASTED, '$2');
       })).filter((text) => !OWN.test(text));
       for (const turn of this.turns) {
         this.heard.add(turn);

@@ -3,9 +3,9 @@
 //!
 //! Four parts, each with a state that no other can name: `mail` has what is on its way to agents, `agents` who runs,
 //! `control` this node at the engine, `actions` what the engine has done here. The [`Dispatcher`] hands each event to the
-//! part that it is about. A part gets a `step` with it: it reads the ledger, writes records, speaks, and asks its peers
-//! `questions`. What it wants of them it leaves as a `notice`, which is handed round once it is done. Adding a kind of
-//! event or notice does not compile until it is said here whose it is.
+//! part that it is about (`routes`). A part gets a `step` with it: it reads the ledger, writes records, speaks, and asks its
+//! peers `questions`. What it wants of them it leaves as a `notice`, which is handed round once it is done. A new kind of
+//! event or notice does not compile until it is said there whose it is. Whoever asked the local API is answered last.
 //!
 //! Two kinds of state. The [`Ledger`] changes only through a step's records; the rest (who runs, who waits for an answer,
 //! timers) is volatile and rebuilt from nothing at start.

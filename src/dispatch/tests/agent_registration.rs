@@ -81,9 +81,7 @@ fn farewells(w: &mut World) -> usize {
 
 /// A world in which `w1` was here, ended, and is wanted again by an engine that gives each name once.
 fn known() -> World {
-    let mut w = World::new();
-    w.link_up();
-    let run = w.spawn("w1");
+    let (mut w, run) = World::with_agent("w1");
     w.report("w1", run, AgentReport::Exited(How::default()));
     w.done();
     ask(&mut w, "w1");

@@ -41,9 +41,7 @@ fn said(w: &mut World) -> (Changes, Changes) {
 
 #[test]
 fn an_agent_listens_to_further_channels_and_to_some_no_longer_each_told_once() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.done();
     let ops = || vec![(true, vec!["ops".to_owned()])];
     assert_eq!(
@@ -74,9 +72,7 @@ fn an_agent_listens_to_further_channels_and_to_some_no_longer_each_told_once() {
 
 #[test]
 fn an_agent_that_is_started_again_listens_to_what_it_listened_to() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     change(&mut w, "w1", &["ops"], true);
     let life = w.d.ledger().lives().get(&AgentName::new("w1"));
     assert_eq!(

@@ -74,9 +74,7 @@ fn an_agent_that_asks_something_is_blocked_until_it_is_answered() {
 
 #[test]
 fn how_an_agent_is_comes_with_since_when() {
-    let mut w = World::new();
-    w.link_up();
-    let run = w.spawn("w1");
+    let (mut w, run) = World::with_agent("w1");
     let begun = view(&mut w).state_since;
     w.pass(Duration::from_secs(60));
     assert_eq!(

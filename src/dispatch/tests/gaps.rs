@@ -5,9 +5,7 @@ use super::*;
 /// N26: a gap is filled before what is behind it is taken in.
 #[test]
 fn mail_that_overtakes_a_replay_waits_for_what_is_missing() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.mail("w1", 1);
     w.done();
     w.mail("w1", 4);
@@ -30,9 +28,7 @@ fn mail_that_overtakes_a_replay_waits_for_what_is_missing() {
 /// N26: numbers that are gone for good hold nothing up.
 #[test]
 fn numbers_the_engine_no_longer_has_are_stepped_over_only_after_a_new_link() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.mail("w1", 1);
     w.mail("w1", 5);
     w.mail("w1", 6);
@@ -61,9 +57,7 @@ fn numbers_the_engine_no_longer_has_are_stepped_over_only_after_a_new_link() {
 
 #[test]
 fn a_replay_that_begins_behind_the_gap_shows_that_it_will_not_close() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.mail("w1", 1);
     w.done();
     w.mail("w1", 5);
@@ -85,9 +79,7 @@ fn a_replay_that_begins_behind_the_gap_shows_that_it_will_not_close() {
 
 #[test]
 fn a_reaction_that_overtakes_its_message_does_not_swallow_it() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.done();
     w.typed_mail("w1", 0, "message.reacted", "m1");
     w.mail("w1", 1);
@@ -96,9 +88,7 @@ fn a_reaction_that_overtakes_its_message_does_not_swallow_it() {
 
 #[test]
 fn mail_of_an_earlier_bearer_of_the_name_does_not_acknowledge_the_new_ones() {
-    let mut w = World::new();
-    w.link_up();
-    let run = w.spawn("w1");
+    let (mut w, run) = World::with_agent("w1");
     w.mail("w1", 1);
     w.report("w1", run, AgentReport::Exited(How::default()));
     w.tell(Event::Link(LinkReport::Frame(Down::Ping)));
@@ -137,9 +127,7 @@ fn mail_of_an_earlier_bearer_of_the_name_does_not_acknowledge_the_new_ones() {
 /// N26, D3: what is sent again is not typed again, and is acknowledged once it was read.
 #[test]
 fn mail_sent_again_is_answered_from_the_ledger() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.mail("w1", 1);
     let first = w.injected().expect("typed");
     w.mail("w1", 1);
@@ -155,9 +143,7 @@ fn mail_sent_again_is_answered_from_the_ledger() {
 
 #[test]
 fn a_reaction_behind_waiting_mail_does_not_acknowledge_that_mail() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.mail("w1", 1);
     w.done();
     w.typed_mail("w1", 0, "message.reacted", "r1");
@@ -167,9 +153,7 @@ fn a_reaction_behind_waiting_mail_does_not_acknowledge_that_mail() {
 /// N26: an engine that was put back to an earlier state counts on from there, and gives known numbers to new messages.
 #[test]
 fn messages_of_an_engine_that_counts_anew_are_all_typed_and_each_once() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     for n in 1..=5 {
         w.mail("w1", n);
         w.land("w1", &DeliveryId::new(format!("del_m{n}_w1")));
@@ -196,9 +180,7 @@ fn messages_of_an_engine_that_counts_anew_are_all_typed_and_each_once() {
 /// N26: what waits from before goes on waiting, and nothing of it is acknowledged in its stead.
 #[test]
 fn mail_that_waits_while_the_engine_counts_anew_is_typed_too() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.done();
     (1..=3).for_each(|n| w.mail("w1", n));
     w.typed_mail("w1", 1, "dm.received", "new1");

@@ -373,9 +373,7 @@ fn a_local_message_beyond_the_limit_in_bytes_is_refused_and_the_sender_told() {
 
 #[test]
 fn large_dead_letters_push_the_oldest_out_and_each_is_told() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     let third = crate::ledger::dead_letters::KEPT_BYTES / 3;
     let mut told = 0;
     for n in 1..=4 {

@@ -34,9 +34,7 @@ fn take(w: &mut World, list: &InventorySync, data: Value) {
 
 /// Two agents that run, one of which has mail, and the list that a new link begins with.
 fn world() -> (World, InventorySync) {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.spawn("w2");
     w.mail("w1", 1);
     w.mail("w1", 2);

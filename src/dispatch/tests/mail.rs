@@ -6,9 +6,7 @@ use crate::words;
 /// N24: after the message is really there, and not before.
 #[test]
 fn a_message_is_typed_and_acknowledged_only_after_it_landed() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.done();
     w.mail("w1", 1);
     assert!(
@@ -25,9 +23,7 @@ fn a_message_is_typed_and_acknowledged_only_after_it_landed() {
 
 #[test]
 fn mail_for_one_agent_goes_one_at_a_time_and_in_order() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.done();
     (1..=3).for_each(|n| w.mail("w1", n));
     for n in 1..=3 {
@@ -40,9 +36,7 @@ fn mail_for_one_agent_goes_one_at_a_time_and_in_order() {
 
 #[test]
 fn a_message_that_a_busy_thread_did_not_take_is_given_to_it_again_and_counts_as_one_attempt() {
-    let mut w = World::new();
-    w.link_up();
-    let run = w.spawn("w1");
+    let (mut w, run) = World::with_agent("w1");
     w.done();
     w.mail("w1", 1);
     let first = w.injected().expect("it is free");
@@ -67,9 +61,7 @@ fn a_message_that_a_busy_thread_did_not_take_is_given_to_it_again_and_counts_as_
 /// D3: an attempt that a crash cut comes again with a mark, and an acknowledged message does not.
 #[test]
 fn a_crash_between_typing_and_settling_types_it_again_and_says_so() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.mail("w1", 1);
     w.mail("w1", 2);
     let first = w.injected().expect("typed");
@@ -105,9 +97,7 @@ fn a_crash_between_typing_and_settling_types_it_again_and_says_so() {
 
 #[test]
 fn a_message_that_was_read_before_the_crash_is_not_typed_again() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.mail("w1", 1);
     w.mail("w1", 2);
     let first = w
@@ -131,9 +121,7 @@ fn a_message_that_was_read_before_the_crash_is_not_typed_again() {
 
 #[test]
 fn event_numbers_go_on_after_a_crash() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     let last = w
         .done()
         .iter()
@@ -169,9 +157,7 @@ fn mail_for_somebody_unknown_is_a_dead_letter_and_does_not_come_for_ever() {
 
 #[test]
 fn mail_for_an_agent_that_is_away_waits_for_it() {
-    let mut w = World::new();
-    w.link_up();
-    let run = w.spawn("w1");
+    let (mut w, run) = World::with_agent("w1");
     w.report(
         "w1",
         run,
@@ -190,9 +176,7 @@ fn mail_for_an_agent_that_is_away_waits_for_it() {
 /// N21: also outside the sequence.
 #[test]
 fn reactions_are_acknowledged_and_never_typed() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.done();
     w.typed_mail("w1", 0, "message.reacted", "r1");
     assert_eq!(w.injected(), None);
@@ -202,9 +186,7 @@ fn reactions_are_acknowledged_and_never_typed() {
 
 #[test]
 fn mail_on_hold_waits_for_a_flush_and_is_not_acknowledged() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     let name = AgentName::new("w1");
     w.call(ApiCall::SetMode(name.clone(), DeliveryMode::ManualFlush));
     w.done();
@@ -233,9 +215,7 @@ fn mail_on_hold_waits_for_a_flush_and_is_not_acknowledged() {
 
 #[test]
 fn a_local_message_goes_straight_to_the_agent_and_needs_no_engine() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.tell(Event::Link(LinkReport::Lost("cut".into())));
     w.done();
     let send = |to: &str| {
@@ -261,9 +241,7 @@ fn a_local_message_goes_straight_to_the_agent_and_needs_no_engine() {
 
 #[test]
 fn only_a_local_operator_can_have_words_typed_as_they_are() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.done();
     let send = |to: &str| {
         ApiCall::Send(local::SendRequest {
@@ -294,9 +272,7 @@ fn only_a_local_operator_can_have_words_typed_as_they_are() {
 
 #[test]
 fn too_many_local_messages_are_refused_and_nothing_is_evicted() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     let send = || {
         ApiCall::Send(local::SendRequest {
             to: "w1".into(),
@@ -314,9 +290,7 @@ fn too_many_local_messages_are_refused_and_nothing_is_evicted() {
 
 #[test]
 fn a_flush_lets_through_what_waits_and_not_what_is_typed_already() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     let name = AgentName::new("w1");
     w.mail("w1", 1);
     let first = w.injected().expect("typed");
@@ -379,9 +353,7 @@ fn one_harmless_line(w: &mut World) {
 
 #[test]
 fn a_message_without_words_is_refused_and_one_from_the_engine_is_a_dead_letter() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.done();
     let hidden = "\x1b[0m\u{e0041}\u{e0042}\u{200b}\x07";
     let send = |text: &str| {
@@ -416,9 +388,7 @@ fn a_message_without_words_is_refused_and_one_from_the_engine_is_a_dead_letter()
 
 #[test]
 fn every_message_behind_a_blocked_one_is_reported_blocked_too() {
-    let mut w = World::new();
-    w.link_up();
-    let run = w.spawn("w1");
+    let (mut w, run) = World::with_agent("w1");
     w.done();
     w.mail("w1", 1);
     w.mail("w1", 2);
@@ -455,9 +425,7 @@ fn every_message_behind_a_blocked_one_is_reported_blocked_too() {
 
 #[test]
 fn a_silent_agent_for_which_messages_wait_is_told_of_as_other_brokers_do() {
-    let mut w = World::new();
-    w.link_up();
-    let run = w.spawn("w1");
+    let (mut w, run) = World::with_agent("w1");
     let silent = Duration::from_secs(30);
     w.pass(2 * silent);
     w.done();
@@ -509,9 +477,7 @@ fn said_of(effects: Vec<Effect>) -> (Vec<Value>, usize) {
 /// what was seen says `echo`, and how.
 #[test]
 fn an_unverified_delivery_is_told_and_counted_as_such_and_never_typed_again() {
-    let mut w = World::new();
-    w.link_up();
-    let run = w.spawn("w1");
+    let (mut w, run) = World::with_agent("w1");
     let counters = |w: &mut World| match w.call(ApiCall::Status) {
         Some(Ok(Reply::Status(status))) => (
             status.counters.deliveries_verified,

@@ -56,6 +56,14 @@ impl World {
         Self::after(Vec::new())
     }
 
+    /// One with a link to an old engine, and an agent that is ready.
+    fn with_agent(name: &str) -> (Self, Run) {
+        let mut world = Self::new();
+        world.link_up();
+        let run = world.spawn(name);
+        (world, run)
+    }
+
     /// A new life on an old journal.
     fn after(journal: Vec<Record>) -> Self {
         Self::after_landing(journal, Vec::new())

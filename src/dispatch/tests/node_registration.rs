@@ -57,9 +57,7 @@ fn refuse(w: &mut World, id: Option<&str>, code: &str) {
 /// H4: a new link hears registration, list and heartbeat, in this order, and before the list what needs no repeating.
 #[test]
 fn a_new_link_hears_who_we_are_who_runs_here_how_we_are_and_what_was_read() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.mail("w1", 1);
     let injection = w.injected().expect("it is free");
     w.land("w1", &injection.delivery_id);
@@ -80,9 +78,7 @@ fn a_node_without_agents_sends_no_list_and_nothing_to_acknowledge() {
 
 #[test]
 fn an_agent_that_ended_without_a_link_is_deregistered_on_the_next() {
-    let mut w = World::new();
-    w.link_up();
-    let run = w.spawn("w1");
+    let (mut w, run) = World::with_agent("w1");
     w.tell(Event::Link(LinkReport::Lost("reset".into())));
     w.done();
     w.report("w1", run, AgentReport::Exited(How::default()));
@@ -101,9 +97,7 @@ fn an_agent_that_ended_without_a_link_is_deregistered_on_the_next() {
 /// H1: exactly these fields. The engine takes the time of receipt, so that no clock of ours goes along.
 #[test]
 fn a_heartbeat_says_who_and_how_we_are_and_not_what_time_it_is() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.done();
     w.pass(Duration::from_secs(12));
     let beat = w.sent().pop().expect("a heartbeat").to_text();
@@ -170,9 +164,7 @@ fn each_change_of_who_lives_is_told_at_once_and_once() {
 
 #[test]
 fn the_next_heartbeat_comes_12_s_after_the_last_and_a_list_every_minute() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.frame(json!({"type":"reply","id":"node_register_1","ok":true,"data":{}}));
     w.done();
     let mut lists = 0;
@@ -499,9 +491,7 @@ fn an_engine_that_cannot_read_the_wish_for_cursors_is_registered_with_once_more_
 
 #[test]
 fn numbers_that_another_node_acknowledged_are_not_waited_for() {
-    let mut w = World::new();
-    w.link_up();
-    let run = w.spawn("w1");
+    let (mut w, run) = World::with_agent("w1");
     w.mail("w1", 3);
     let injection = w.injected().expect("it is free");
     w.land("w1", &injection.delivery_id);

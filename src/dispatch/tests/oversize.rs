@@ -25,9 +25,7 @@ fn reasons(effects: &[Effect]) -> Vec<String> {
 
 #[test]
 fn a_message_that_is_too_large_is_a_dead_letter_of_its_sender_and_what_comes_behind_it_is_typed() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.mail("w1", 1);
     let first = w.injected().expect("the first");
     w.land("w1", &first.delivery_id);
@@ -45,9 +43,7 @@ fn a_message_that_is_too_large_is_a_dead_letter_of_its_sender_and_what_comes_beh
 
 #[test]
 fn one_that_is_too_large_waits_for_its_turn() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.mail("w1", 1);
     let first = w.injected().expect("the first");
     w.land("w1", &first.delivery_id);

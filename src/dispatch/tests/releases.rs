@@ -21,9 +21,7 @@ fn send(w: &mut World, to: &str) {
 
 /// On hold, with two messages of the engine's and one of this machine.
 fn parked() -> World {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.call(ApiCall::SetMode(w1(), DeliveryMode::ManualFlush));
     (1..=2).for_each(|n| w.mail("w1", n));
     send(&mut w, "w1");
@@ -183,9 +181,7 @@ fn the_release_of_an_agent_between_two_runs_is_told_alike() {
 /// N35: frames that came too early go with the agent; the engine may send them to whoever bears the name next.
 #[test]
 fn frames_behind_a_gap_do_not_outlive_a_release() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.mail("w1", 1);
     w.mail("w1", 3);
     assert!(w.d.mail.has_gaps());

@@ -9,9 +9,7 @@ fn frame(w: &mut World, agent_id: &str, agent: &str, seq: u64) {
 }
 
 fn with_ada() -> World {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("ada");
+    let (mut w, _) = World::with_agent("ada");
     w.done();
     w
 }

@@ -84,9 +84,7 @@ fn a_command_that_cannot_start_is_refused_and_taken_back_at_the_engine() {
 
 #[test]
 fn a_name_can_be_taken_once() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     let answer = w.call(ApiCall::Spawn(Box::new(request("w1")), SpawnSource::Api));
     assert!(matches!(answer, Some(Err(r)) if r.kind == RefusalKind::NameTaken));
 }
@@ -109,9 +107,7 @@ fn a_spawn_without_an_engine_fails_with_the_reason() {
 /// H5: a stop says first that no handler is live, and last that the node leaves.
 #[test]
 fn stopping_hangs_up_on_everybody_and_then_says_goodbye() {
-    let mut w = World::new();
-    w.link_up();
-    let run = w.spawn("w1");
+    let (mut w, run) = World::with_agent("w1");
     w.mail("w1", 1);
     w.done();
     w.tell(Event::Shutdown {
@@ -159,9 +155,7 @@ fn stopping_hangs_up_on_everybody_and_then_says_goodbye() {
 
 #[test]
 fn a_second_stop_kills_and_a_passed_deadline_kills_before_leaving() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("deaf");
+    let (mut w, _) = World::with_agent("deaf");
     w.done();
     w.tell(Event::Shutdown {
         deadline: w.now.mono + Duration::from_secs(5),
@@ -196,9 +190,7 @@ fn a_second_stop_kills_and_a_passed_deadline_kills_before_leaving() {
 
 #[test]
 fn an_idle_broker_wakes_for_its_heartbeat_and_nothing_else() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.done();
     assert_eq!(w.d.deadline(), Some(w.now.mono + HEARTBEAT));
     w.pass(HEARTBEAT);
@@ -207,9 +199,7 @@ fn an_idle_broker_wakes_for_its_heartbeat_and_nothing_else() {
 
 #[test]
 fn while_nothing_can_be_written_signs_of_life_looks_and_ends_go_on_and_nothing_changes() {
-    let mut w = World::new();
-    w.link_up();
-    let run = w.spawn("w1");
+    let (w, run) = World::with_agent("w1");
     let before = w.d.ledger().image();
     let aside = |event: Event| {
         let mut effects = Vec::new();

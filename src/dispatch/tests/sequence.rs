@@ -382,9 +382,7 @@ fn an_engine_that_sends_much_out_of_order_cannot_make_us_hold_more_than_we_can()
 
 #[test]
 fn the_highest_number_there_is_does_not_upset_the_sequence() {
-    let mut w = World::new();
-    w.link_up();
-    w.spawn("w1");
+    let (mut w, _) = World::with_agent("w1");
     w.mail("w1", u64::MAX);
     w.mail("w1", u64::MAX);
     w.mail("w1", 1);

@@ -4,9 +4,7 @@ use super::*;
 
 /// An agent that takes messages, and has been given the first of three.
 fn busy() -> (World, Run) {
-    let mut w = World::new();
-    w.link_up();
-    let run = w.spawn("w1");
+    let (mut w, run) = World::with_agent("w1");
     w.done();
     (1..=3).for_each(|n| w.mail("w1", n));
     assert_eq!(given(&mut w), Some(1));

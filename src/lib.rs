@@ -159,6 +159,7 @@ pub mod cli;
 pub mod config;
 pub mod dispatch;
 pub mod docs;
+#[cfg(feature = "engine")]
 pub mod engine;
 pub mod handlers;
 pub mod identity;

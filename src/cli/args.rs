@@ -118,8 +118,15 @@ pub enum Command {
                       \u{20}        relay-broker journal check || echo damaged")]
     Journal(JournalArgs),
     /// Run an engine alone, for brokers on several machines
-    #[command(
-        after_help = "Example: relay-broker engine --listen 127.0.0.1:8787\n\n\
+    #[cfg_attr(not(feature = "engine"), command(hide = true))]
+    #[cfg_attr(
+        not(feature = "faults"),
+        command(after_help = "Example: relay-broker engine --listen 127.0.0.1:8787")
+    )]
+    #[cfg_attr(
+        feature = "faults",
+        command(
+            after_help = "Example: relay-broker engine --listen 127.0.0.1:8787\n\n\
                       --behave makes a test double of it, on loopback only. Words, separated by commas:\n  \
                       5.0.1, 6.0.3, 8.2, 9.0      a version to behave as; by default what all clients can bear\n  \
                       cut_after=N                 cut the node sockets after N frames, both ways\n  \
@@ -130,6 +137,7 @@ pub enum Command {
                       fail=N fail_path=/v1/...    carry out the next N calls and answer 500\n\
                       While it runs it takes the same as JSON, and cut, supersede and rotate=NODE:\n  \
                       curl -d '{\"cut\":true}' http://127.0.0.1:8787/__behave"
+        )
     )]
     Engine(EngineArgs),
     /// Print the variables that connect an SDK to the running broker's workspace
@@ -413,6 +421,7 @@ pub struct EngineArgs {
     #[arg(long)]
     pub trust_state_dir: bool,
     /// Behave as another version, or badly; see below
+    #[cfg_attr(not(feature = "faults"), arg(hide = true))]
     #[arg(
         long,
         value_name = "SPEC",

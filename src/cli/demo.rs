@@ -13,6 +13,7 @@ use crate::sys::clock;
 
 /// `demo`.
 pub fn demo(c: &Context, args: args::Demo) -> Result<(), Failure> {
+    super::engine::check()?;
     let paint = if args.json { Paint::plain() } else { c.paint };
     let folder = Folder::make(&c.env.temp_dir(), args.keep)?;
     let exe = std::env::current_exe()

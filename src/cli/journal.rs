@@ -7,12 +7,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::args::{JournalArgs, JournalCommand};
+use super::engine_folder::ENGINE_DIR;
 use super::failure::Failure;
 use super::find::state_dir;
 use super::query::print_json;
 use super::render::{brief, clean, note, print, span_ms, table};
 use super::run::Context;
-use super::up::ENGINE_DIR;
+#[cfg(feature = "engine")]
 use crate::engine::EngineRecord;
 use crate::journal::{Emptied, Entry, JournalVerdict, Lock, Look, OpenError};
 use crate::ledger::{Ledger, Record};
@@ -147,6 +148,10 @@ impl Place {
             Ok(look.records::<R>()?.len())
         }
         match self.kind {
+            // A build without an engine looks at the frames alone.
+            #[cfg(not(feature = "engine"))]
+            "engine" => count::<Value>(look),
+            #[cfg(feature = "engine")]
             "engine" => count::<EngineRecord>(look),
             _ => count::<Record>(look),
         }

@@ -9,6 +9,12 @@ mod demo_agent;
 mod demo_life;
 mod demo_show;
 mod demo_stage;
+#[cfg(feature = "engine")]
+mod engine;
+#[cfg(not(feature = "engine"))]
+#[path = "no_engine.rs"]
+mod engine;
+mod engine_folder;
 mod events;
 mod failure;
 mod find;

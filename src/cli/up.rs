@@ -2,13 +2,14 @@
 //! for a signal or the end.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
 
+use super::engine;
+use super::engine_folder::{ENGINE_DIR, LAST_ADDRESS, warn_if_open};
 use super::failure::Failure;
 use super::render::{Paint, clean, note, print};
 use super::run::Context;
@@ -16,28 +17,23 @@ use super::{args, events, find};
 use crate::agent::{hook, landed_note, running};
 use crate::broker::{Broker, Stopper};
 use crate::config::{self, EngineChoice, Env, Flags, LogFormat, StartPlan, Surroundings};
-use crate::engine::faults::Behave;
-use crate::engine::server::{Engine, EngineSettings};
 use crate::journal::Lock;
 use crate::msg::Secret;
 use crate::pubsub::Topic;
-use crate::sys::disk::{create_private_dir, read_small, write_private};
+use crate::sys::disk::{create_private_dir, read_small};
 use crate::sys::signal::Stops;
 use crate::sys::trust::{self, Distrust};
 use crate::sys::{clock, limits, stdio, thread};
 use crate::wire::event::{BrokerEvent, Numbered};
 
-/// Where an embedded engine listens when nobody else does: the port self-hosted engines use.
-const USUAL_PORT: u16 = 8787;
-/// Holds the address the embedded engine had last, so that SDK clients find it again.
-const LAST_ADDRESS: &str = "engine-address";
-/// The embedded engine's folder in the state folder.
-pub const ENGINE_DIR: &str = "engine";
 const THREAD_KIB: usize = 256;
 
 /// `up`.
 pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
     let plan = config::plan(flags, &c.env, &place()?)?;
+    if matches!(plan.engine, EngineChoice::Embedded { .. }) {
+        engine::check()?;
+    }
     start_log(&c.env, plan.log_format)?;
     limits::raise();
     #[cfg(debug_assertions)]
@@ -58,7 +54,7 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
                 Lock::take(plan.state_dir(), std::process::id())
                     .map_err(|e| Failure::new(e.to_string()))?,
             );
-            let engine = embedded(&plan, *listen)?;
+            let engine = engine::embedded(&plan, *listen)?;
             let (url, key) = (engine.url(), Secret::new(engine.workspace_key()));
             (Some(engine), url, key)
         }
@@ -99,11 +95,11 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
 
 /// `engine`.
 pub fn engine(c: &Context, args: &args::EngineArgs) -> Result<(), Failure> {
+    engine::check()?;
     start_log(&c.env, LogFormat::Text)?;
     limits::raise();
     config::check_listen("--listen", args.listen, args.allow_plain_http)?;
-    let behave = Behave::parse(args.behave.iter().map(String::as_str))
-        .map_err(|why| Failure::usage(format!("--behave: {why}")))?;
+    engine::check_words(&args.behave)?;
     let mut stops =
         Stops::listen().map_err(|e| Failure::new(format!("cannot take signals: {e}")))?;
     let place = place()?;
@@ -122,17 +118,8 @@ pub fn engine(c: &Context, args: &args::EngineArgs) -> Result<(), Failure> {
         }
         None => None,
     };
-    let settings = EngineSettings {
-        dir: dir.clone(),
-        listen: args.listen,
-        workspace_key,
-        workspace_name: place.name().unwrap_or("project").to_owned(),
-    };
-    let engine = match args.behave.as_slice() {
-        [] => Engine::start(settings),
-        _ => Engine::start_behaving(settings, &behave),
-    }
-    .map_err(|e| engine_failure(&e))?;
+    let name = place.name().unwrap_or("project");
+    let engine = engine::alone(&dir, args.listen, workspace_key, name, &args.behave)?;
     let _ = print(&format!(
         "[relay-broker] engine listening on {}\n",
         engine.url()
@@ -194,10 +181,6 @@ fn distrusted(dir: &Path, why: &Distrust) -> Failure {
     ))
 }
 
-fn engine_failure(e: &dyn std::fmt::Display) -> Failure {
-    Failure::new(e.to_string())
-}
-
 /// The engine that a variable or flag names may be this very folder's own, which nobody runs yet: `relay-broker env` gives
 /// its address and key to a shell, and `up` may come from that shell.
 fn own_engine(plan: &StartPlan) -> Option<EngineChoice> {
@@ -235,59 +218,6 @@ const STATE_NAMES: [&str; 12] = [
 ];
 /// What an engine's folder holds that is believed.
 const ENGINE_NAMES: [&str; 2] = ["workspace-key", "journal"];
-
-/// The engine inside this process, on the address that clients may still have from last time.
-fn embedded(plan: &StartPlan, listen: Option<SocketAddr>) -> Result<Engine, Failure> {
-    let state_dir = plan.state_dir();
-    let remembered = state_dir.join(LAST_ADDRESS);
-    let last = read_small(&remembered)
-        .ok()
-        .and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok());
-    let listen = listen.unwrap_or_else(|| choose(last, free));
-    // Also where it listened last time: the risk is taken anew with every start.
-    let origin = "--engine-listen (perhaps of last time)";
-    config::check_listen(origin, listen, plan.allow_plain_http)?;
-    let settings = EngineSettings {
-        dir: state_dir.join(ENGINE_DIR),
-        listen,
-        workspace_key: None,
-        workspace_name: plan.name().to_owned(),
-    };
-    let engine =
-        Engine::start_keeping(settings, plan.message_ttl()).map_err(|e| engine_failure(&e))?;
-    warn_if_open("the engine", listen);
-    let url = engine.url();
-    let address = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
-    if let Err(e) = write_private(&remembered, format!("{address}\n").as_bytes()) {
-        log::warn!(
-            "cannot remember the engine's address in {}: {e}",
-            remembered.display()
-        );
-    }
-    Ok(engine)
-}
-
-/// The first of: last time's, the usual one, any.
-fn choose(last: Option<SocketAddr>, free: impl Fn(SocketAddr) -> bool) -> SocketAddr {
-    let usual = SocketAddr::from(([127, 0, 0, 1], USUAL_PORT));
-    last.into_iter()
-        .chain([usual])
-        .find(|address| free(*address))
-        .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
-}
-
-fn free(address: SocketAddr) -> bool {
-    TcpListener::bind(address).is_ok()
-}
-
-fn warn_if_open(what: &str, address: SocketAddr) {
-    if !address.ip().is_loopback() {
-        note(&format!(
-            "relay-broker: note: {what} listens on {address}, beyond this machine, and without encryption; \
-             put a TLS proxy in front of it or keep the network private"
-        ));
-    }
-}
 
 /// Stops at the first signal, hurries at the second.
 fn obey(mut stops: Stops, stopper: &Stopper, voice: &Voice) {
@@ -477,18 +407,6 @@ fn progress_line(voice: Voice, text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_engine_comes_back_where_it_was_if_it_can() {
-        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        assert_eq!(choose(Some(address(4000)), |_| true), address(4000));
-        assert_eq!(
-            choose(Some(address(4000)), |a| a.port() != 4000),
-            address(8787)
-        );
-        assert_eq!(choose(None, |_| true), address(8787));
-        assert_eq!(choose(Some(address(4000)), |_| false), address(0));
-    }
 
     #[test]
     fn a_log_line_is_one_json_object() {

@@ -65,7 +65,7 @@ impl Step<'_> {
 
     /// Mail that waits for an agent that was released has nobody to wait for any more.
     pub fn give_up_mail(&mut self, ws: Id, agent: Id) {
-        if self.core.behaviour.schema.is_none() && !self.is_in_hand(ws, agent) {
+        if self.core.behaviour().schema.is_none() && !self.is_in_hand(ws, agent) {
             let ms = u64::MAX;
             self.record(EngineRecord::Waited { ws, agent, ms });
             self.look_at_mail();
@@ -153,7 +153,7 @@ impl Step<'_> {
             .agent(ws, agent)
             .is_some_and(|a| !a.last_node.is_empty());
         let direct = row.reason == Reason::Dm;
-        if self.core.behaviour.schema.is_some() || read || !(lived || direct) {
+        if self.core.behaviour().schema.is_some() || read || !(lived || direct) {
             return self.drop_row(ws, agent, &row, None);
         }
         let sender = message.map_or(0, |m| m.from);
@@ -256,7 +256,7 @@ impl Step<'_> {
         let mailbox = w
             .mailboxes
             .get(&agent)
-            .filter(|_| self.core.behaviour.schema.is_none());
+            .filter(|_| self.core.behaviour().schema.is_none());
         let rows = mailbox.into_iter().flat_map(Mailbox::rows);
         let lost: Vec<_> = rows
             .filter_map(|row| {

@@ -114,7 +114,7 @@ impl Step<'_> {
             at: self.now.wall,
         });
         self.core
-            .remind(self.now.mono, self.core.behaviour.dispatch);
+            .remind(self.now.mono, self.core.behaviour().dispatch);
         self.push_invoke(ws, id, conn);
         Placed::Sent
     }

@@ -2,6 +2,7 @@
 //! engines that a broker may meet ([engine-protocol 3.7](crate::docs::engine_protocol#3.7)). An age is a set of plain flags,
 //! read where the ages differ; nothing else in the engine knows which age it plays.
 
+#[cfg(feature = "faults")]
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub enum UpstreamVersion {
     V9_0,
 }
 
+#[cfg(feature = "faults")]
 impl UpstreamVersion {
     /// All of them, with the names under which they are asked for.
     pub const ALL: [(&'static str, UpstreamVersion); 5] = [
@@ -41,6 +43,7 @@ impl UpstreamVersion {
     }
 }
 
+#[cfg(feature = "faults")]
 impl FromStr for UpstreamVersion {
     type Err = ();
 
@@ -61,7 +64,8 @@ pub enum NodeLookup {
     IdThenName,
 }
 
-/// What a client can notice of the engine's age. The default is the tolerant union of all of them.
+/// What a client can notice of the engine's age. [`Behaviour::TOLERANT`] is the union of all of them, and all
+/// that a build without the feature `faults` can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Behaviour {
     /// Frames may hold what an engine of this age knows and nothing else; a refusal does not name the request
@@ -118,38 +122,38 @@ pub struct Behaviour {
     pub dispatch: Duration,
 }
 
-impl Default for Behaviour {
-    fn default() -> Self {
-        Self {
-            schema: None,
-            providers: true,
-            keeps_instance: false,
-            one_socket: false,
-            cursor: true,
-            bare_spawn_catches_all: false,
-            replays_node: false,
-            sync_replays: true,
-            sync_reschedules: false,
-            sync_all_or_nothing: false,
-            sync_counts_rejected: false,
-            sync_by_name: false,
-            sync_ignores_strangers: false,
-            superseded_code: 1000,
-            conflict_in_words: false,
-            node_lookup: NodeLookup::Id,
-            global_node_ids: false,
-            token_proof: false,
-            replays_mint: false,
-            create_only: false,
-            recovery_routes: false,
-            deregister_replies: true,
-            contract: false,
-            bind_tells_cursor: false,
-            dispatch: limits::DISPATCH,
-        }
-    }
+impl Behaviour {
+    /// What every client can bear.
+    pub const TOLERANT: Self = Self {
+        schema: None,
+        providers: true,
+        keeps_instance: false,
+        one_socket: false,
+        cursor: true,
+        bare_spawn_catches_all: false,
+        replays_node: false,
+        sync_replays: true,
+        sync_reschedules: false,
+        sync_all_or_nothing: false,
+        sync_counts_rejected: false,
+        sync_by_name: false,
+        sync_ignores_strangers: false,
+        superseded_code: 1000,
+        conflict_in_words: false,
+        node_lookup: NodeLookup::Id,
+        global_node_ids: false,
+        token_proof: false,
+        replays_mint: false,
+        create_only: false,
+        recovery_routes: false,
+        deregister_replies: true,
+        contract: false,
+        bind_tells_cursor: false,
+        dispatch: limits::DISPATCH,
+    };
 }
 
+#[cfg(feature = "faults")]
 impl Behaviour {
     /// As an engine of that age.
     pub fn of(age: UpstreamVersion) -> Self {

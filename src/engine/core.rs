@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::behaviour::{Behaviour, UpstreamVersion};
+use super::behaviour::Behaviour;
+#[cfg(feature = "faults")]
+use super::behaviour::UpstreamVersion;
 use super::directory::State;
 use super::faults::state::Faults;
 use super::id::Id;
@@ -18,6 +20,7 @@ pub struct EngineCore {
     pub(super) live: Live,
     pub(super) last_issued: Id,
     pub(super) sweep_at: Option<Mono>,
+    #[cfg(feature = "faults")]
     pub(super) behaviour: Behaviour,
     pub(super) faults: Faults,
     /// How long mail waits for an agent that is not here; `None` for ever.
@@ -36,7 +39,8 @@ impl Default for EngineCore {
             live: Live::default(),
             last_issued: 0,
             sweep_at: None,
-            behaviour: Behaviour::default(),
+            #[cfg(feature = "faults")]
+            behaviour: Behaviour::TOLERANT,
             faults: Faults::default(),
             ttl: Some(limits::DELIVERY_TTL),
             absent: Absent::default(),
@@ -51,7 +55,8 @@ impl EngineCore {
         Self::default()
     }
 
-    /// One that behaves as an engine of that age.
+    /// An engine that behaves as one of that age.
+    #[cfg(feature = "faults")]
     pub fn behaving(age: UpstreamVersion) -> Self {
         Self {
             behaviour: Behaviour::of(age),
@@ -59,7 +64,20 @@ impl EngineCore {
         }
     }
 
+    /// How the engine behaves towards its clients.
+    #[cfg(feature = "faults")]
+    pub(super) fn behaviour(&self) -> Behaviour {
+        self.behaviour
+    }
+
+    /// How the engine behaves towards its clients: always the same in a build without faults.
+    #[cfg(not(feature = "faults"))]
+    pub(super) const fn behaviour(&self) -> Behaviour {
+        Behaviour::TOLERANT
+    }
+
     /// Takes orders for faults from now on, at the route of [`super::faults::ROUTE`].
+    #[cfg(feature = "faults")]
     pub fn allow_faults(&mut self) {
         self.faults.allowed = true;
     }

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+#[cfg(feature = "faults")]
+use super::faults::orders::Orders;
 use super::http::call::HttpCall;
 use super::live::ConnId;
 use crate::ids::Ticket;
@@ -43,6 +45,14 @@ pub enum Event {
         call: HttpCall,
         /// The header `X-Relaycast-Node-Token`.
         proof: String,
+        /// See the enum.
+        entropy: [u8; 32],
+    },
+    /// Faults from the start; nobody is answered.
+    #[cfg(feature = "faults")]
+    Order {
+        /// What shall go wrong.
+        orders: Box<Orders>,
         /// See the enum.
         entropy: [u8; 32],
     },

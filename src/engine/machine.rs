@@ -30,6 +30,12 @@ impl Machine for EngineCore {
                 .with_entropy(entropy)
                 .with_proof(proof)
                 .http(ticket, &call),
+            #[cfg(feature = "faults")]
+            Event::Order { orders, entropy } => {
+                if let Err(refusal) = step.with_entropy(entropy).obey(&orders) {
+                    log::warn!("embedded engine: {}", refusal.message);
+                }
+            }
             Event::SocketWanted {
                 ticket,
                 kind,

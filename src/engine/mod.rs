@@ -32,6 +32,7 @@ mod payload;
 mod placement;
 mod record;
 mod routing;
+#[cfg(feature = "faults")]
 mod schema;
 pub mod server;
 mod sockets;

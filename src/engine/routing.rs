@@ -100,7 +100,7 @@ impl Step<'_> {
             .is_some_and(|who| self.core.live.of(ws, who).is_some())
         {
             self.context(ws, sender, "delivery.failed", data.clone());
-        } else if self.core.behaviour.schema.is_none() {
+        } else if self.core.behaviour().schema.is_none() {
             // A sender that no node hosts has nobody else to hear of it.
             self.notify_keeper(ws, to, sender, data.clone());
         }

@@ -2,9 +2,14 @@
 //! carries messages to the core and performs what it says; no rule of the engine lives here. `faults` are
 //! those of the network that a test double makes.
 
+#[cfg(feature = "faults")]
+mod faults;
+#[cfg(not(feature = "faults"))]
+#[path = "server/no_faults.rs"]
 mod faults;
 mod gateway;
 mod known;
+mod words;
 
 use std::collections::HashMap;
 use std::io;
@@ -20,10 +25,12 @@ use serde_json::Value;
 use self::faults::NetworkFaults;
 use self::gateway::Gateway;
 use self::known::KnownTokens;
+use self::words::{Admission, EngineInbound, Timed, Word};
 use super::core::EngineCore;
-use super::event::{Effect, Event, SocketKind};
-use super::faults::{Behave, NO_GOODBYE, Orders, ROUTE};
-use super::http::call::HttpCall;
+use super::event::{Effect, Event};
+#[cfg(feature = "faults")]
+use super::faults::Behave;
+use super::faults::NO_GOODBYE;
 use super::live::ConnId;
 use super::record::EngineRecord;
 use crate::ids::Ticket;
@@ -32,15 +39,10 @@ use crate::machine::event_loop::{Driver, EventLoop};
 use crate::machine::{CommitError, Machine};
 use crate::net::{Server, ServerLimits};
 use crate::sys::{clock, disk, entropy, thread, wake};
-use crate::time::{Mono, Wall};
+use crate::time::Wall;
 
 /// What waits for the core; senders wait when it is full.
 const INBOX: usize = 1024;
-/// What waits for one connection; when it is full the connection is dropped, and a node gets everything again when it
-/// comes back. Deliveries never fill it: see [`limits::CREDIT`].
-const QUEUE: usize = 4096;
-/// After so many frames the core hears that they are written.
-const REPORT: u32 = 128;
 /// Callers at one time.
 const CONNECTIONS: usize = 256;
 /// Links of nodes, agents and viewers at one time.
@@ -138,10 +140,11 @@ impl Engine {
     }
 
     /// The same as a test double: an engine of a certain age, with faults from the start, and more of it on order at
-    /// [`ROUTE`].
+    /// [`super::faults::ROUTE`].
     ///
     /// # Errors
     /// As [`Engine::start`], and when it would listen beyond this machine.
+    #[cfg(feature = "faults")]
     pub fn start_behaving(settings: EngineSettings, behave: &Behave) -> Result<Self, EngineError> {
         if !settings.listen.ip().is_loopback() {
             return Err(EngineError::Exposed(settings.listen));
@@ -152,14 +155,18 @@ impl Engine {
         core.allow_faults();
         let faults = Arc::new(NetworkFaults::default());
         faults.obey(&behave.orders);
-        Self::open(settings, core, faults, Some(&behave.orders))
+        let first = Event::Order {
+            orders: Box::new(behave.orders.clone()),
+            entropy: entropy::bytes().map_err(EngineError::System)?,
+        };
+        Self::open(settings, core, faults, Some(first))
     }
 
     fn open(
         settings: EngineSettings,
         mut core: EngineCore,
         faults: Arc<NetworkFaults>,
-        orders: Option<&Orders>,
+        first: Option<Event>,
     ) -> Result<Self, EngineError> {
         let journal_dir = settings.dir.join("journal");
         disk::create_private_dir(&journal_dir).map_err(EngineError::Folder)?;
@@ -183,9 +190,7 @@ impl Engine {
             },
             Event::Tick,
         ];
-        if let Some(orders) = orders {
-            wake.push(first_orders(orders).map_err(EngineError::System)?);
-        }
+        wake.extend(first);
         let now = clock::now();
         let mut event_loop = EventLoop::begin(core, opened.journal, now, |core, out| {
             wake.into_iter()
@@ -256,20 +261,6 @@ impl Drop for Engine {
     }
 }
 
-/// Orders for faults as the call that would bring them later.
-fn first_orders(orders: &Orders) -> io::Result<Event> {
-    Ok(Event::Http {
-        ticket: Ticket(0),
-        call: HttpCall {
-            method: "POST".into(),
-            segments: vec![ROUTE.into()],
-            body: serde_json::to_value(orders).ok(),
-            ..HttpCall::default()
-        },
-        entropy: entropy::bytes()?,
-    })
-}
-
 /// The key that was given, or the one that is kept, or a new one that is kept from now on.
 fn workspace_key(settings: &EngineSettings) -> Result<String, EngineError> {
     let path = settings.dir.join("workspace-key");
@@ -297,48 +288,6 @@ fn kept_key(path: &Path) -> Result<String, EngineError> {
     disk::write_private(path, format!("{key}\n").as_bytes()).map_err(EngineError::Folder)?;
     Ok(key)
 }
-
-/// What reaches the core's thread.
-enum EngineInbound {
-    Http {
-        call: HttpCall,
-        proof: Option<String>,
-        entropy: [u8; 32],
-        reply: Sender<(u16, Option<Value>)>,
-    },
-    Socket {
-        kind: SocketKind,
-        token: Option<String>,
-        queue: wake::Sender<Timed>,
-        reply: Sender<Admission>,
-    },
-    Frame {
-        conn: ConnId,
-        text: String,
-        entropy: [u8; 32],
-    },
-    Drained {
-        conn: ConnId,
-        frames: u32,
-    },
-    Closed {
-        conn: ConnId,
-    },
-    Stop,
-}
-
-/// What reaches a connection's thread.
-enum Word {
-    Text(String),
-    Close(u16, &'static str),
-    /// End without a goodbye.
-    Cut,
-}
-
-/// A word, and before when it must not arrive.
-type Timed = (Option<Mono>, Word);
-
-type Admission = Result<ConnId, (u16, Option<Value>)>;
 
 /// Who waits for an answer.
 enum Waiting {

@@ -45,7 +45,7 @@ impl Step<'_> {
         };
         match role {
             Ok((ws, role)) => {
-                if self.core.behaviour.one_socket {
+                if self.core.behaviour().one_socket {
                     self.close_older(ws, &role);
                 }
                 let conn = self.core.live.open(ws, role);

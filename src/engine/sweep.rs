@@ -79,7 +79,7 @@ impl Step<'_> {
                 .is_none_or(|n| self.core.live.providers(ws, n).next().is_none());
             let late = i
                 .dispatched_at
-                .is_some_and(|at| self.now.wall - at >= self.core.behaviour.dispatch);
+                .is_some_and(|at| self.now.wall - at >= self.core.behaviour().dispatch);
             if late && i.attempts >= limits::DISPATCHES {
                 over.push((i.id.clone(), "dispatch_timeout"));
             } else if late || lost {
@@ -105,7 +105,7 @@ impl Step<'_> {
             for i in w.open.iter().filter_map(|id| w.invocations.get(id)) {
                 let (since, limit) = match (i.status, i.dispatched_at) {
                     (InvocationProgress::Dispatched, Some(at)) => {
-                        (at, self.core.behaviour.dispatch)
+                        (at, self.core.behaviour().dispatch)
                     }
                     _ => (i.created_at, limits::PENDING),
                 };

@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use super::NO_GOODBYE;
-use super::orders::Orders;
+use super::orders::{Orders, ROUTE};
 use crate::engine::behaviour::UpstreamVersion;
 use crate::engine::event::Effect;
-use crate::engine::http::call::{HttpAnswer, HttpRefusal, invalid, refuse};
+use crate::engine::http::call::{HttpAnswer, HttpCall, HttpRefusal, invalid, refuse};
 use crate::engine::id::Id;
 use crate::engine::live::{ConnId, Role};
+use crate::engine::schema;
 use crate::engine::step::Step;
 
 impl Step<'_> {
@@ -30,17 +31,12 @@ impl Step<'_> {
     }
 
     /// Puts a failure in place of a success, if that was ordered for such a call.
-    pub fn ordered_failure(
-        &mut self,
-        method: &str,
-        segments: &[String],
-        answer: HttpAnswer,
-    ) -> HttpAnswer {
+    pub fn ordered_failure(&mut self, call: &HttpCall, answer: HttpAnswer) -> HttpAnswer {
         let faults = &mut self.core.faults;
-        let path = || format!("/{}", segments.join("/"));
+        let path = || format!("/{}", call.segments.join("/"));
         if answer.is_err()
             || faults.fail == 0
-            || method == "GET"
+            || call.method == "GET"
             || !path().starts_with(&faults.fail_path)
         {
             return answer;
@@ -49,14 +45,25 @@ impl Step<'_> {
         Err(refuse(500, "internal_error", "Done, and failed on order"))
     }
 
-    /// Takes orders, or shows what became of them.
-    pub fn behave(&mut self, method: &str, body: Option<&Value>) -> HttpAnswer {
-        if method == "GET" {
-            return Ok((200, self.faults_view()));
+    /// Takes orders, or shows what became of them, if this engine does and the call is one.
+    pub fn takes_order(&mut self, call: &HttpCall) -> Option<HttpAnswer> {
+        let [one] = call.segments.as_slice() else {
+            return None;
+        };
+        if one != ROUTE || !self.core.faults.allowed {
+            return None;
+        }
+        if call.method == "GET" {
+            return Some(Ok((200, self.faults_view())));
         }
         let empty = Value::Null;
-        let orders = Orders::read(body.unwrap_or(&empty)).map_err(invalid)?;
-        self.obey(&orders)
+        let orders = Orders::read(call.body.as_ref().unwrap_or(&empty)).map_err(invalid);
+        Some(orders.and_then(|orders| self.obey(&orders)))
+    }
+
+    /// What an engine that plays an age would find wrong with a frame.
+    pub fn breach(&self, text: &str) -> Option<String> {
+        schema::check(self.core.behaviour().schema?, text).err()
     }
 
     /// Does what is ordered; see [`Orders`].
@@ -81,7 +88,7 @@ impl Step<'_> {
             None => None,
         };
         if orders.supersede {
-            self.close_nodes(self.core.behaviour.superseded_code, "superseded");
+            self.close_nodes(self.core.behaviour().superseded_code, "superseded");
         }
         if orders.cut {
             self.core.faults.cut_due = true;
@@ -156,7 +163,7 @@ impl Step<'_> {
         let faults = &self.core.faults;
         let open = self.core.live.conns.values();
         json!({
-            "age": self.core.behaviour.schema.map(UpstreamVersion::as_str),
+            "age": self.core.behaviour().schema.map(UpstreamVersion::as_str),
             "node_sockets": open.filter(|c| matches!(c.role, Role::Node { .. })).count(),
             "frames": faults.frames,
             "upgrades": faults.upgrades,

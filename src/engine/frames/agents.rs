@@ -49,7 +49,7 @@ impl Step<'_> {
             Ok((agent, data)) => {
                 self.reply(here.conn, claim.id, data);
                 self.flush(here.ws, agent);
-                if self.core.behaviour.replays_node {
+                if self.core.behaviour().replays_node {
                     self.replay_node(here, agent);
                 }
             }
@@ -93,7 +93,7 @@ impl Step<'_> {
         if let Some(expected) = expected {
             self.check_recovery(here, known, expected)?;
         }
-        if known.is_some() && expected.is_none() && self.core.behaviour.create_only {
+        if known.is_some() && expected.is_none() && self.core.behaviour().create_only {
             return failure(
                 "agent_already_exists",
                 format!("Agent \"{name}\" already exists"),
@@ -241,7 +241,7 @@ impl Step<'_> {
             let agent = a.id;
             self.unbind_agent(here.ws, agent);
         }
-        if f.id.is_some() && self.core.behaviour.deregister_replies {
+        if f.id.is_some() && self.core.behaviour().deregister_replies {
             self.reply(here.conn, f.id.as_deref(), json!({}));
         }
     }

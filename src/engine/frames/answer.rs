@@ -51,7 +51,7 @@ impl Step<'_> {
     }
 
     pub fn complain(&mut self, conn: ConnId, id: Option<&str>, code: &str, message: &str) {
-        let in_words = self.core.behaviour.conflict_in_words && code == "agent_location_conflict";
+        let in_words = self.core.behaviour().conflict_in_words && code == "agent_location_conflict";
         let code = if in_words {
             "node_control_failed"
         } else {

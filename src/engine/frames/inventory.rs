@@ -23,7 +23,7 @@ impl Step<'_> {
     /// unacknowledged mail of those listed is sent again, even over the same connection: that is how a broker asks for frames
     /// it refused. Spawns that are under way here stay here: upstream moves them at once, which starts the same agent twice.
     pub fn inventory_sync(&mut self, here: &Here, f: &InventorySync) {
-        let rules = self.core.behaviour;
+        let rules = self.core.behaviour();
         let spoilt = f
             .agents
             .iter()
@@ -103,7 +103,7 @@ impl Step<'_> {
         here: &Here,
         member: &InventoryMember,
     ) -> Result<Option<&Agent>, &'static str> {
-        let (ws, rules) = (here.ws, self.core.behaviour);
+        let (ws, rules) = (here.ws, self.core.behaviour());
         let Some(a) = self.agent_named(ws, member.name.as_str()).ok() else {
             return match rules.sync_ignores_strangers {
                 true => Ok(None),
@@ -177,9 +177,10 @@ impl Step<'_> {
 
     /// The agent runs; what it has not acknowledged is sent again, if that is what an inventory means.
     fn make_ready_again(&mut self, here: &Here, agent: Id) {
+        let replays = self.core.behaviour().sync_replays;
         let attachment = self.core.live.get_mut(here.ws, &here.node, &here.provider);
         match attachment.and_then(|a| a.ready.get_mut(&agent)) {
-            Some(ready) if !self.core.behaviour.sync_replays => ready.listed = true,
+            Some(ready) if !replays => ready.listed = true,
             _ => {
                 self.make_ready(here.ws, agent, true);
             }

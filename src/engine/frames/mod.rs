@@ -11,7 +11,6 @@ use serde_json::Value;
 
 use self::agents::Claim;
 use super::live::ConnId;
-use super::schema;
 use super::step::Step;
 use crate::wire::up::Up;
 use crate::wire::{Parsed, WireError};
@@ -20,9 +19,7 @@ impl Step<'_> {
     /// Takes one text message from a node.
     pub fn node_frame(&mut self, conn: ConnId, text: &str) {
         self.note_heard(conn);
-        if let Some(age) = self.core.behaviour.schema
-            && let Err(why) = schema::check(age, text)
-        {
+        if let Some(why) = self.breach(text) {
             return self.complain(conn, None, "invalid_message", &why);
         }
         let frame = match Up::parse(text) {
@@ -41,7 +38,7 @@ impl Step<'_> {
             }
             Err(error) => {
                 let id = match &error {
-                    WireError::Broken { id, .. } if self.core.behaviour.schema.is_none() => {
+                    WireError::Broken { id, .. } if self.core.behaviour().schema.is_none() => {
                         id.clone()
                     }
                     _ => None,

@@ -33,7 +33,7 @@ impl Step<'_> {
     /// ([engine-protocol 3.4](crate::docs::engine_protocol#3.4), `node.register`).
     fn holds_its_place(&self, here: &Here, instance: &str) -> bool {
         let other = self.core.live.get(here.ws, &here.node, &here.provider);
-        self.core.behaviour.keeps_instance
+        self.core.behaviour().keeps_instance
             && other.is_some_and(|a| {
                 a.conn != here.conn
                     && a.instance != instance
@@ -64,7 +64,7 @@ impl Step<'_> {
     fn supersede(&mut self, conn: ConnId) {
         self.effect(Effect::Close {
             conn,
-            code: self.core.behaviour.superseded_code,
+            code: self.core.behaviour().superseded_code,
             reason: "superseded",
         });
     }
@@ -148,7 +148,7 @@ impl Step<'_> {
             .map(|(c, _)| c.clone())
             .collect();
         let handlers_live = capabilities.iter().any(|c| !c.name.starts_with("relay:"));
-        let cursor = self.core.behaviour.cursor
+        let cursor = self.core.behaviour().cursor
             && !direct
             && capabilities.iter().any(|c| c.name == CURSOR_CAPABILITY);
         let max_agents = if direct { 1 } else { f.max_agents };
@@ -186,11 +186,11 @@ impl Step<'_> {
             .and_then(|w| w.nodes.get(&here.node))
             .map(|n| self.core.node_view(here.ws, n, self.now));
         let mut data = Value::Object(view.unwrap_or_default());
-        if self.core.behaviour.providers {
+        if self.core.behaviour().providers {
             data["provider"] = json!({"name": here.provider, "instance_id": instance});
             data["accepted_capabilities"] = json!(accepted);
         }
-        if self.core.behaviour.contract {
+        if self.core.behaviour().contract {
             data["registration_contract"] = json!(CONTRACT);
         }
         data
@@ -215,7 +215,7 @@ impl Step<'_> {
 
     /// Engines that play an age accept all or refuse the whole registration; see [`Self::check_names`].
     pub(super) fn is_claimed(&self, here: &Here, c: &Capability) -> bool {
-        self.core.behaviour.schema.is_none()
+        self.core.behaviour().schema.is_none()
             && self
                 .claimants(here, c)
                 .any(|(node, provider)| self.core.live.get(here.ws, node, provider).is_some())
@@ -254,7 +254,7 @@ impl Step<'_> {
     /// there were any, `default`, steps back instead where another node had the name first
     /// ([engine-protocol 3.11](crate::docs::engine_protocol#3.11)).
     fn check_names(&self, here: &Here, capabilities: &[Capability]) -> Result<(), FrameFailure> {
-        if self.core.behaviour.schema.is_none() {
+        if self.core.behaviour().schema.is_none() {
             return Ok(());
         }
         for c in capabilities.iter().filter(|c| is_action(c)) {

@@ -67,7 +67,7 @@ impl Step<'_> {
     ) -> Result<Invocation, HttpRefusal> {
         let wanted = wish(&input);
         let w = self.ws(ws)?;
-        if self.core.behaviour.bare_spawn_catches_all
+        if self.core.behaviour().bare_spawn_catches_all
             && let Some(node) = w.nodes.values().find(|n| n.provider_of("spawn").is_some())
         {
             return Ok(Invocation {

@@ -167,7 +167,7 @@ pub fn rotate(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
                 "An agent may rotate its own token only",
             ));
         }
-        Caller::Key(_) if t.core.behaviour.recovery_routes => {
+        Caller::Key(_) if t.core.behaviour().recovery_routes => {
             return Err(refuse(
                 401,
                 "unauthorized",

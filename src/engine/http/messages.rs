@@ -17,7 +17,7 @@ use crate::engine::views;
 /// Who speaks: the calling agent, or the agent that a node names with `from`. Engines that play an age let a node name any
 /// agent, and no agent name one.
 pub fn speaker(t: &Step<'_>, call: &Call<'_>) -> Result<Id, HttpRefusal> {
-    let lenient = t.core.behaviour.schema.is_none();
+    let lenient = t.core.behaviour().schema.is_none();
     let from = call.text("from")?.filter(|from| !from.is_empty());
     match (&call.caller, from) {
         (Caller::Node(..), None) => Err(refuse(400, "from_required", "\"from\" is required")),

@@ -37,7 +37,7 @@ fn meant(t: &Step<'_>, ws: Id, id: Option<&str>, name: &str) -> Result<Option<No
     let w = t.ws(ws)?;
     let named = w.nodes.values().find(|n| n.name == name);
     let known = id.and_then(|id| w.nodes.get(id));
-    let by_id = match t.core.behaviour.node_lookup {
+    let by_id = match t.core.behaviour().node_lookup {
         NodeLookup::Id => id.is_some(),
         NodeLookup::IdThenName => known.is_some(),
         NodeLookup::Name => false,
@@ -59,7 +59,7 @@ fn meant(t: &Step<'_>, ws: Id, id: Option<&str>, name: &str) -> Result<Option<No
 /// Where ids are unique over all workspaces, one that is taken is a failure that nobody foresaw.
 fn check_free(t: &Step<'_>, id: &str) -> Result<(), HttpRefusal> {
     let mut workspaces = t.core.state.workspaces.values();
-    if t.core.behaviour.global_node_ids && workspaces.any(|w| w.nodes.contains_key(id)) {
+    if t.core.behaviour().global_node_ids && workspaces.any(|w| w.nodes.contains_key(id)) {
         return Err(refuse(500, "internal_error", "The node cannot be stored"));
     }
     Ok(())
@@ -68,7 +68,7 @@ fn check_free(t: &Step<'_>, id: &str) -> Result<(), HttpRefusal> {
 /// Where a token is replaced only by who has it: whether the caller does.
 fn check_proof(t: &Step<'_>, node: &Node) -> Result<(), HttpRefusal> {
     let proven = t.proof.as_deref().map(digest) == node.token_hash;
-    if t.core.behaviour.token_proof && !proven && node.token_hash.is_some() {
+    if t.core.behaviour().token_proof && !proven && node.token_hash.is_some() {
         return Err(refuse(
             409,
             "node_token_proof_required",
@@ -93,7 +93,7 @@ fn once(t: &Step<'_>, call: &Call<'_>) -> Result<Option<NodeMint>, HttpRefusal> 
     let ws = call.ws();
     let Some(key) = call
         .idempotency_key
-        .filter(|_| t.core.behaviour.replays_mint)
+        .filter(|_| t.core.behaviour().replays_mint)
     else {
         return Ok(None);
     };
@@ -224,7 +224,7 @@ pub fn create(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
         let key = (ws, once.key);
         t.core.minted.insert(key, (once.fingerprint, t.now.wall));
     }
-    t.core.faults.minted += 1;
+    t.core.faults.mints();
     t.disconnect_node(ws, &id);
     created(t, ws, &id, &token)
 }
@@ -376,7 +376,7 @@ pub fn bind(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let mut data = t.core.binding_view(w, agent, find(t, ws, &node)?, t.now);
     // What was just bound is active by definition, connected or not.
     data["status"] = json!("active");
-    if t.core.behaviour.bind_tells_cursor {
+    if t.core.behaviour().bind_tells_cursor {
         data["delivery_ack_seq"] = json!(w.mailboxes.get(&id).map_or(0, Mailbox::acked));
     }
     Ok((201, data))

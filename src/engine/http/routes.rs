@@ -4,7 +4,6 @@
 use super::call::{Call, Caller, HttpAnswer, HttpCall, HttpRefusal, invalid, refuse};
 use super::{actions, agents, channels, dm, mail, messages, nodes, observers, workspaces};
 use crate::engine::directory::Owner;
-use crate::engine::faults;
 use crate::engine::id::digest;
 use crate::engine::step::Step;
 use crate::ids::Ticket;
@@ -137,13 +136,11 @@ const RECOVERY_ROUTES: &[(&str, &str, Auth, RouteHandler)] = &[
 impl Step<'_> {
     /// Answers one request.
     pub fn http(&mut self, ticket: Ticket, call: &HttpCall) {
-        let answer = match call.segments.as_slice() {
-            [one] if one == faults::ROUTE && self.core.faults.allowed => {
-                self.behave(&call.method, call.body.as_ref())
-            }
-            path => {
+        let answer = match self.takes_order(call) {
+            Some(answer) => answer,
+            None => {
                 let answer = self.route(call);
-                self.ordered_failure(&call.method, path, answer)
+                self.ordered_failure(call, answer)
             }
         };
         self.answer(ticket, answer);
@@ -162,8 +159,8 @@ impl Step<'_> {
             return Err(unknown());
         };
         let later = [
-            (self.core.behaviour.providers, PROVIDER_ROUTES),
-            (self.core.behaviour.recovery_routes, RECOVERY_ROUTES),
+            (self.core.behaviour().providers, PROVIDER_ROUTES),
+            (self.core.behaviour().recovery_routes, RECOVERY_ROUTES),
         ];
         let later = later.iter().filter(|(has, _)| *has);
         let found = ROUTES
@@ -225,7 +222,7 @@ impl Step<'_> {
                 _ => Ok(Caller::Agent(*ws, *agent)),
             },
             Some(Owner::Node(ws, node)) => match auth {
-                Speak if self.core.behaviour.providers => Ok(Caller::Node(*ws, node.clone())),
+                Speak if self.core.behaviour().providers => Ok(Caller::Node(*ws, node.clone())),
                 Own => Ok(Caller::Node(*ws, node.clone())),
                 _ => Err(refuse(
                     401,

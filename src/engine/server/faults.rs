@@ -53,8 +53,18 @@ impl NetworkFaults {
         (!now.delay.is_zero() && !now.over).then_some(now.delay)
     }
 
+    /// Waits while a black hole swallows requests.
+    pub fn hold_requests(&self) {
+        self.hold(Traffic::Http);
+    }
+
+    /// Waits while a black hole swallows what passes over WebSockets.
+    pub fn hold_sockets(&self) {
+        self.hold(Traffic::Sockets);
+    }
+
     /// Waits while a black hole swallows such traffic.
-    pub fn hold(&self, traffic: Traffic) {
+    fn hold(&self, traffic: Traffic) {
         if !self.bad.load(Ordering::Acquire) {
             return;
         }

@@ -10,9 +10,10 @@ use tungstenite::Message;
 
 use super::faults::NetworkFaults;
 use super::known::KnownTokens;
-use super::{EngineInbound, QUEUE, REPORT, Timed, Word};
+use super::words::{EngineInbound, QUEUE, REPORT, Timed, Word};
 use crate::engine::event::SocketKind;
-use crate::engine::faults::{Orders, ROUTE, Traffic};
+#[cfg(feature = "faults")]
+use crate::engine::faults::{Orders, ROUTE};
 use crate::engine::http::call::{HttpCall, refusal_body};
 use crate::engine::live::ConnId;
 use crate::net::callers::check_caller;
@@ -79,9 +80,10 @@ impl Handler for Gateway {
                 let body = refusal_body("upgrade_required", "This route is a WebSocket");
                 HandlerOutcome::Respond(Response::json(426, &body))
             }
+            #[cfg(feature = "faults")]
             None if path == [ROUTE] => self.order(request, segments),
             None => {
-                self.faults.hold(Traffic::Http);
+                self.faults.hold_requests();
                 let answer = self.call(request, segments);
                 self.faults.linger();
                 answer
@@ -102,6 +104,7 @@ fn token(request: &Request) -> Option<&str> {
 
 impl Gateway {
     /// Takes orders for faults, if this engine does; whatever faults there are.
+    #[cfg(feature = "faults")]
     fn order(&self, request: Request, segments: Vec<String>) -> HandlerOutcome {
         let orders = body(&request).and_then(|body| Orders::read(&body).ok());
         let answer = self.call(request, segments);
@@ -164,7 +167,7 @@ impl Gateway {
     }
 
     fn open(&self, request: &Request, kind: SocketKind) -> HandlerOutcome {
-        self.faults.hold(Traffic::Http);
+        self.faults.hold_requests();
         let token = token(request).map(str::to_owned);
         let Ok((queue, words)) = wake::mailbox(QUEUE) else {
             return stopping();
@@ -231,7 +234,7 @@ fn serve(
     let mut written = 0;
     let mut late: Option<(Mono, Word)> = None;
     loop {
-        faults.hold(Traffic::Sockets);
+        faults.hold_sockets();
         words.clear();
         // What the socket does not take stays in the queue, where it is counted.
         while !link.has_unsent() {

@@ -1,0 +1,26 @@
+//! What stands where faults of the network would, in a build without them.
+
+use std::time::Duration;
+
+/// A network without faults on order.
+#[derive(Default)]
+pub struct NetworkFaults;
+
+impl NetworkFaults {
+    /// Nobody is held.
+    pub const fn end(&self) {}
+
+    /// Everything arrives at once.
+    pub const fn delay(&self) -> Option<Duration> {
+        None
+    }
+
+    /// No request is swallowed.
+    pub const fn hold_requests(&self) {}
+
+    /// No frame is swallowed.
+    pub const fn hold_sockets(&self) {}
+
+    /// No answer is late.
+    pub const fn linger(&self) {}
+}

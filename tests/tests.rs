@@ -4,6 +4,7 @@ mod agents; // real programs in real terminals
 mod ages; // one node, engines of every age
 mod asking; // a person at the command line
 mod attaching; // a person's terminal joined to an agent's
+mod circles; // files that import each other in a circle
 mod crowding; // callers without a key who take all places
 mod degrading; // the disk fails, fills up or goes away
 mod delivering; // a message from an engine reaches a program

@@ -8,9 +8,9 @@ use super::failure::Failure;
 use crate::config::StartPlan;
 
 /// An engine that cannot be.
-pub struct Engine(Infallible);
+pub struct NoEngine(Infallible);
 
-impl Engine {
+impl NoEngine {
     /// Its base URL.
     pub fn url(&self) -> String {
         match self.0 {}
@@ -22,7 +22,7 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
+impl Drop for NoEngine {
     fn drop(&mut self) {
         match self.0 {}
     }
@@ -44,12 +44,12 @@ pub fn alone(
     _: Option<String>,
     _: &str,
     _: &[String],
-) -> Result<Engine, Failure> {
+) -> Result<NoEngine, Failure> {
     missing()
 }
 
 /// There is none.
-pub fn embedded(_: &StartPlan, _: Option<SocketAddr>) -> Result<Engine, Failure> {
+pub fn embedded(_: &StartPlan, _: Option<SocketAddr>) -> Result<NoEngine, Failure> {
     missing()
 }
 
@@ -58,6 +58,6 @@ pub fn check_words(_: &[String]) -> Result<(), Failure> {
     check()
 }
 
-fn missing() -> Result<Engine, Failure> {
+fn missing() -> Result<NoEngine, Failure> {
     check().and(Err(Failure::new("this build has no engine")))
 }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+pub use self::NoNetworkFaults as NetworkFaults;
+
 /// A network without faults on order.
 #[derive(Default)]
-pub struct NetworkFaults;
+pub struct NoNetworkFaults;
 
-impl NetworkFaults {
+impl NoNetworkFaults {
     /// Nobody is held.
     pub const fn end(&self) {}
 

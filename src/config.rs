@@ -6,6 +6,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tungstenite::http::Uri;
+
 use crate::broker::{NodeSettings, Settings};
 use crate::dispatch::Limits;
 use crate::ids::AgentName;
@@ -432,15 +434,35 @@ fn engine_choice(flags: &Flags, env: &Env) -> Result<EngineChoice, ConfigError> 
 
 fn check_url(origin: &str, url: &str) -> Result<String, ConfigError> {
     let url = url.trim().trim_end_matches('/');
-    let rest = url
-        .strip_prefix("http://")
-        .or_else(|| url.strip_prefix("https://"));
-    if rest.is_none_or(str::is_empty) {
+    if url.contains('@') {
+        // What stands before it may be a password, so the value is not shown.
+        return Err(ConfigError(format!(
+            "{origin} must be a URL without a name or password in it; the key goes into --workspace-key"
+        )));
+    }
+    if !is_base_url(url) {
         return Err(ConfigError(format!(
             "{origin} must be a URL such as https://cast.agentrelay.com or http://127.0.0.1:8787, not {url:?}"
         )));
     }
     Ok(url.to_owned())
+}
+
+/// Whether paths can be put behind it, and it leads where it says: a port that is none is not the usual one.
+fn is_base_url(url: &str) -> bool {
+    let Ok(parsed) = url.parse::<Uri>() else {
+        return false;
+    };
+    let Some(authority) = parsed.authority() else {
+        return false;
+    };
+    let after_host = authority.as_str().strip_prefix(authority.host());
+    let port_is_one = after_host
+        .is_some_and(|port| port.is_empty() || parsed.port_u16().is_some_and(|port| port > 0));
+    matches!(parsed.scheme_str(), Some("http" | "https"))
+        && !authority.host().is_empty()
+        && port_is_one
+        && parsed.query().is_none()
 }
 
 /// What this node offers to spawn when the engine asks: as told, else what is installed.

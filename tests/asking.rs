@@ -1,8 +1,10 @@
 //! A person at the command line: what is asked, what is answered, and with which exit code.
 
+use std::process::Stdio;
+
 use serde_json::Value;
 
-use crate::support::{Node, Scratch, run, script, until};
+use crate::support::{Node, Scratch, command, run, script, until};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
@@ -278,6 +280,39 @@ fn the_demo_loses_and_doubles_nothing() {
             steps.iter().any(|s| s["step"] == step),
             "{step} is missing: {out}"
         );
+    }
+}
+
+#[test]
+fn a_demo_that_nobody_watches_to_its_end_leaves_nothing_behind_and_claims_nothing() {
+    use std::io::{BufRead, BufReader};
+    for lines in 1..=4 {
+        let folder = Scratch::new();
+        let mut demo = command(folder.path(), &["demo", "--json"])
+            .env("TMPDIR", folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let out = BufReader::new(demo.stdout.take().expect("piped"));
+        assert_eq!(out.lines().take(lines).count(), lines);
+        assert_eq!(demo.wait().expect("ours").code(), Some(1));
+        let left: Vec<_> = std::fs::read_dir(folder.path())
+            .expect("a folder")
+            .map(|entry| entry.expect("readable").file_name())
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+        let broker = folder.path().to_string_lossy().into_owned();
+        until("its broker to be gone", || {
+            let runs = std::fs::read_dir("/proc")
+                .expect("processes")
+                .flatten()
+                .any(|process| {
+                    std::fs::read(process.path().join("cmdline"))
+                        .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&broker))
+                });
+            (!runs).then_some(())
+        });
     }
 }
 

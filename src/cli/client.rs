@@ -106,7 +106,10 @@ impl Client {
         &self,
         sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<Value, Failure> {
-        let mut response = sent.map_err(|e| self.silent(&e.to_string()))?;
+        let mut response = sent.map_err(|e| match e {
+            ureq::Error::Timeout(_) => self.late(),
+            e => self.silent(&e.to_string()),
+        })?;
         let status = response.status().as_u16();
         let body = response
             .body_mut()
@@ -122,6 +125,14 @@ impl Client {
         }
         serde_json::from_str(&body)
             .map_err(|e| Failure::new(format!("the broker's answer is not JSON: {e}")))
+    }
+
+    fn late(&self) -> Failure {
+        Failure::new(format!(
+            "the broker (process {}) at {} is there and does not answer in time; it may have taken the request all the \
+             same: look at `relay-broker events` or `relay-broker pending` before you repeat it",
+            self.pid, self.url
+        ))
     }
 
     fn silent(&self, why: &str) -> Failure {

@@ -65,6 +65,15 @@ impl Drop for Folder {
     }
 }
 
+/// What was sent to each agent, in order.
+#[derive(Default)]
+pub struct SentWords {
+    /// To the first.
+    pub ada: Vec<String>,
+    /// To the second.
+    pub bob: Vec<String>,
+}
+
 /// An event and when it reached us.
 pub struct Seen {
     /// When it reached us.

@@ -4,16 +4,19 @@ use std::cell::RefCell;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
 use serde_json::{Value, json};
 
 use super::client::Client;
 use super::demo_agent::{self, WORK};
-use super::demo_life::{DemoBroker, LOOK, PATIENCE, event_id, first_line, read_connection, watch};
+use super::demo_life::{
+    DemoBroker, LOOK, PATIENCE, Seen, SentWords, event_id, first_line, read_connection, watch,
+};
 use super::demo_show::{Count, Show};
 use super::failure::Failure;
 use super::render::span;
@@ -23,7 +26,7 @@ use crate::sys::signal::Stops;
 use crate::sys::{clock, thread};
 use crate::time::Mono;
 use crate::wire::event::BrokerEvent;
-use crate::wire::local::Status;
+use crate::wire::local::{ConnectionFile, Status};
 
 /// The first agent; it is asked to talk.
 pub(super) const ADA: &str = "ada";
@@ -35,13 +38,6 @@ pub(super) const USER: &str = "demo-user";
 pub(super) const TURNS: u32 = 4;
 /// Messages under way when the broker dies.
 pub(super) const NOTES: u32 = 5;
-
-/// What was sent to each agent, in order.
-#[derive(Default)]
-struct SentWords {
-    ada: Vec<String>,
-    bob: Vec<String>,
-}
 
 /// A demo under way.
 pub(super) struct DemoStage {
@@ -153,31 +149,21 @@ impl DemoStage {
         }
         let mut child = command.spawn().map_err(failed)?;
         self.child.store(child.id(), Ordering::SeqCst);
-        let word = if first { "started" } else { "started again" };
-        self.step(
-            "started",
-            &format!("broker {word} (process {})", child.id()),
-        )?;
-        let line = first_line(&mut child);
-        let Some(url) = line.strip_prefix("[agent-relay] API listening on ") else {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(Failure::new(
-                "the broker did not come up; its last words are above",
-            ));
-        };
-        self.step("listening", &format!("local API on {url}"))?;
-        let file = read_connection(&self.state_dir())?;
-        let client = Client::new(&file);
-        let seen = watch(&client)?;
-        let mut life = DemoBroker {
-            child,
-            client,
-            engine_url: file.engine_url,
-            workspace_key: file.workspace_key,
-            seen,
-            kept: RefCell::default(),
-            agents: Vec::new(),
+        let mut life = match self.greet(&mut child, first) {
+            Ok((client, file, seen)) => DemoBroker {
+                child,
+                client,
+                engine_url: file.engine_url,
+                workspace_key: file.workspace_key,
+                seen,
+                kept: RefCell::default(),
+                agents: Vec::new(),
+            },
+            Err(failure) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(failure);
+            }
         };
         self.step(
             "engine",
@@ -188,6 +174,30 @@ impl DemoStage {
         )?;
         self.come_up(&mut life)?;
         Ok(life)
+    }
+
+    /// Waits until the broker answers.
+    fn greet(
+        &self,
+        child: &mut Child,
+        first: bool,
+    ) -> Result<(Client, ConnectionFile, Receiver<Seen>), Failure> {
+        let word = if first { "started" } else { "started again" };
+        self.step(
+            "started",
+            &format!("broker {word} (process {})", child.id()),
+        )?;
+        let line = first_line(child);
+        let Some(url) = line.strip_prefix("[agent-relay] API listening on ") else {
+            return Err(Failure::new(
+                "the broker did not come up; its last words are above",
+            ));
+        };
+        self.step("listening", &format!("local API on {url}"))?;
+        let file = read_connection(&self.state_dir())?;
+        let client = Client::new(&file);
+        let seen = watch(&client)?;
+        Ok((client, file, seen))
     }
 
     /// Shows the node register and both agents get ready, in whatever order.

@@ -59,6 +59,40 @@ fn a_url_alone_is_refused_and_the_variable_to_set_is_named() {
 }
 
 #[test]
+fn an_address_that_leads_elsewhere_than_it_says_is_refused_and_a_password_in_it_is_not_shown() {
+    let chosen = |url: &str| {
+        let flags = Flags {
+            engine: Some(url.into()),
+            ..Flags::default()
+        };
+        plan(&flags, &env(&[("RELAY_API_KEY", "rk_live_1")]), &place())
+    };
+    for url in [
+        "http://127.0.0.1:8787/",
+        "https://engine.example",
+        "http://[::1]:8787",
+        "https://engine.example/base",
+    ] {
+        let whole = url.trim_end_matches('/');
+        assert_eq!(chosen(url).expect(url).engine, remote(whole, "rk_live_1"));
+    }
+    for url in [
+        "http://127.0.0.1:99999",
+        "http://engine.example:port",
+        "http://engine.example:0",
+        "https://engine.example/x?y=1",
+        "ftp://engine.example",
+        "http://",
+        "engine.example",
+    ] {
+        let error = chosen(url).expect_err(url);
+        assert!(error.0.contains("--engine must be a URL"), "{}", error.0);
+    }
+    let error = chosen("http://ann:secret@engine.example").expect_err("a login");
+    assert!(!error.0.contains("secret"), "{}", error.0);
+}
+
+#[test]
 fn variables_win_in_the_order_existing_clients_rely_on() {
     let vars = env(&[
         ("RELAY_BASE_URL", "http://b:1"),

@@ -8,7 +8,7 @@ use super::frame::{self, FramePosition, Header};
 
 /// The four questions about the bytes where a frame should begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct FrameEvidence {
     /// A header line stands there.
     pub header_whole: bool,
     /// As many bytes follow as it says.
@@ -31,7 +31,7 @@ pub(super) enum FrameJudgement {
 }
 
 /// The table.
-pub(super) fn judge(seen: Seen) -> FrameJudgement {
+pub(super) fn judge(seen: FrameEvidence) -> FrameJudgement {
     match (
         seen.header_whole,
         seen.length_fits,
@@ -130,7 +130,7 @@ fn look(
     bytes: &[u8],
     at: usize,
     place: Option<FramePosition>,
-) -> (Seen, Option<(Header, Range<usize>)>) {
+) -> (FrameEvidence, Option<(Header, Range<usize>)>) {
     let header = Header::parse(&bytes[at..]);
     let here = whole(bytes, at);
     let chain_right = here.as_ref().is_some_and(|(h, _)| {
@@ -142,7 +142,7 @@ fn look(
     } else {
         next_whole(bytes, at, place)
     };
-    let seen = Seen {
+    let seen = FrameEvidence {
         header_whole: header.is_some(),
         length_fits: header.is_some_and(|(h, start)| lines(bytes, at + start, h.length).is_some()),
         chain_right,
@@ -231,7 +231,7 @@ mod tests {
     fn the_table_believes_only_whole_frames_and_never_cuts_before_a_good_one() {
         for bits in 0..16u8 {
             let on = |bit: u8| bits & (1 << bit) != 0;
-            let seen = Seen {
+            let seen = FrameEvidence {
                 header_whole: on(0),
                 length_fits: on(1),
                 chain_right: on(2),

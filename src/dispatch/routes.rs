@@ -334,6 +334,13 @@ impl Dispatcher {
                 self.mail(now, out, |m, step| m.life_over(step, &name, agent_id, end));
                 self.agents(now, out, |_, step| life_ended(step, name, end, departed));
             }
+            Notice::IdentityOver {
+                name,
+                agent_id,
+                newcomer,
+            } => self.agents(now, out, |a, step| {
+                a.give_back(step, name, agent_id, newcomer)
+            }),
             Notice::AgentMoved(name) => self.mail(now, out, |m, step| m.agent_moved(step, &name)),
             Notice::FirstTask(name, task) => {
                 self.mail(now, out, |mail, step| mail.first_task(step, &name, task));

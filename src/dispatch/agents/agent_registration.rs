@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::agent::{Asking, LocalAgent, RunPhase};
 use super::{AgentStep, Agents};
 use crate::dispatch::control::EngineVersion;
+use crate::dispatch::notice::Notice;
 use crate::dispatch::rest_jobs::RestJob;
 use crate::ids::{AgentId, AgentName, JobId, MsgId, Run, Seq};
 use crate::ledger::Record;
@@ -438,13 +439,22 @@ impl Agents {
 
     // ---- the end ------------------------------------------------------------------------------------------------
 
-    /// The engine must not believe that the agent runs here. Without a link it is told on the next.
-    pub(super) fn deregister(
+    /// What is left to say of an agent that is gone.
+    pub(in crate::dispatch) fn give_back(
         &mut self,
         step: &mut AgentStep,
+        name: AgentName,
         agent_id: AgentId,
-        name: Option<AgentName>,
+        newcomer: bool,
     ) {
+        self.deregister(step, agent_id.clone(), Some(name.clone()));
+        if newcomer {
+            forget(step, &name, agent_id);
+        }
+    }
+
+    /// The engine must not believe that the agent runs here. Without a link it is told on the next.
+    fn deregister(&mut self, step: &mut AgentStep, agent_id: AgentId, name: Option<AgentName>) {
         if !step.peers.control.is_open() {
             if let Some(name) = name
                 && self.farewells.len() < FAREWELLS
@@ -489,12 +499,27 @@ fn catch_up(step: &mut AgentStep, agent_id: &AgentId, acked: Option<Seq>) {
 
 /// A name that only this start had is free again everywhere: going offline alone keeps it
 /// ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)).
-pub(super) fn forget(step: &mut AgentStep, name: &AgentName, agent_id: AgentId) {
+fn forget(step: &mut AgentStep, name: &AgentName, agent_id: AgentId) {
     let call = RestCall::Forget {
         name: name.clone(),
         agent_id,
     };
     step.rest_job(call, RestJob::Forget(name.clone()));
+}
+
+/// An agent is gone, and with it its identity; `newcomer` if only this start had the name.
+pub(super) fn identity_over(
+    step: &mut AgentStep,
+    name: &AgentName,
+    agent_id: AgentId,
+    newcomer: bool,
+) {
+    let name = name.clone();
+    step.notice(Notice::IdentityOver {
+        name,
+        agent_id,
+        newcomer,
+    });
 }
 
 /// Whether a name is being given back at the moment.

@@ -2,6 +2,7 @@
 //! acknowledgement, and the next agent of the name finds nothing of the one before.
 
 use super::agent::RunPhase;
+use super::agent_registration::identity_over;
 use super::restart::life_over;
 use super::roster::hang_up;
 use super::{AgentStep, Agents};
@@ -86,7 +87,7 @@ impl Agents {
         life_over(step, name, End::Released, None);
         step.notice(Notice::AgentGone(name.clone()));
         if let Some(agent_id) = agent.agent_id {
-            self.deregister(step, agent_id, Some(name.clone()));
+            identity_over(step, name, agent_id, false);
         }
         step.publish(BrokerEvent::AgentReleased { name: name.clone() });
         answer_releasers(step, name, &agent.releasing);

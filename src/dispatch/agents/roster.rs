@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::agent::{LocalAgent, Program, RunPhase};
+use super::agent_registration::identity_over;
 use super::release::{answer_releasers, held_warning};
 use super::restart::life_over;
 use super::{AgentStep, Agents};
@@ -215,7 +216,7 @@ impl Agents {
         // One that comes back keeps its identity, and with it the token that its program was given. A stop says goodbye for
         // all at once.
         if let Some(agent_id) = agent_id.filter(|_| !goes_on && !stopping && !moved) {
-            self.deregister(step, agent_id, Some(name.clone()));
+            identity_over(step, name, agent_id, false);
         }
         // Who comes back at once was never away: what the engine is told then is told when it runs.
         if !stopping && !self.comes_back_at_once(step, name) {

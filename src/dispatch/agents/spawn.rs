@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::agent::{Asking, LocalAgent, RunPhase, RunState};
-use super::agent_registration::{forget, patience};
+use super::agent_registration::{identity_over, patience};
 use super::release::answer_releasers;
 use super::renewal::Renewal;
 use super::restart::life_over;
@@ -155,10 +155,7 @@ impl Agents {
             step.notice(Notice::AgentGone(name.clone()));
         }
         if let Some(agent_id) = agent_id.filter(|_| !goes_on) {
-            self.deregister(step, agent_id.clone(), Some(name.clone()));
-            if newcomer {
-                forget(step, name, agent_id);
-            }
+            identity_over(step, name, agent_id, newcomer);
         }
         let was_counted = source == SpawnSource::Restart && !stopping;
         if was_counted && !self.comes_back_at_once(step, name) {

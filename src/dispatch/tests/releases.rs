@@ -207,6 +207,22 @@ fn a_stop_keeps_what_waits_and_says_how_much_and_for_whom() {
     assert_eq!(w.d.ledger().mode(&w1()), DeliveryMode::ManualFlush);
 }
 
+/// Who is deregistered can acknowledge nothing any more.
+#[test]
+fn what_a_released_agent_leaves_unread_is_acknowledged_before_it_is_deregistered() {
+    let (mut w, run) = World::with_agent("w1");
+    w.mail("w1", 1);
+    release(&mut w);
+    w.done();
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    let sent = w.sent();
+    let ack = sent.iter().position(|up| matches!(up, Up::DeliveryAck(_)));
+    let end = sent
+        .iter()
+        .position(|up| matches!(up, Up::AgentDeregister(_)));
+    assert!(ack.is_some() && ack < end, "{sent:?}");
+}
+
 /// A hold that is left over is no silent trap.
 #[test]
 fn who_starts_an_agent_under_a_name_that_is_on_hold_is_told() {

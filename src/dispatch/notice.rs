@@ -62,12 +62,7 @@ pub(super) enum Notice {
         departed: Option<Departed>,
     },
     /// Its identity is given back, once its mail has ended: who is deregistered can acknowledge nothing any more.
-    IdentityOver {
-        name: AgentName,
-        agent_id: AgentId,
-        /// Only this start had the name.
-        newcomer: bool,
-    },
+    IdentityOver(AgentName, AgentId, bool),
     /// The engine has it on another node, which gets its mail.
     AgentMoved(AgentName),
     /// What its program is to begin with.

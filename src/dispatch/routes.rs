@@ -334,13 +334,9 @@ impl Dispatcher {
                 self.mail(now, out, |m, step| m.life_over(step, &name, agent_id, end));
                 self.agents(now, out, |_, step| life_ended(step, name, end, departed));
             }
-            Notice::IdentityOver {
-                name,
-                agent_id,
-                newcomer,
-            } => self.agents(now, out, |a, step| {
-                a.give_back(step, name, agent_id, newcomer)
-            }),
+            Notice::IdentityOver(name, id, newcomer) => {
+                self.agents(now, out, |a, step| a.give_back(step, name, id, newcomer));
+            }
             Notice::AgentMoved(name) => self.mail(now, out, |m, step| m.agent_moved(step, &name)),
             Notice::FirstTask(name, task) => {
                 self.mail(now, out, |mail, step| mail.first_task(step, &name, task));

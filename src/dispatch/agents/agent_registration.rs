@@ -514,12 +514,7 @@ pub(super) fn identity_over(
     agent_id: AgentId,
     newcomer: bool,
 ) {
-    let name = name.clone();
-    step.notice(Notice::IdentityOver {
-        name,
-        agent_id,
-        newcomer,
-    });
+    step.notice(Notice::IdentityOver(name.clone(), agent_id, newcomer));
 }
 
 /// Whether a name is being given back at the moment.

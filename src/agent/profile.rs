@@ -131,7 +131,7 @@ pub fn table() -> [Profile; 5] {
                 file: "tmp/*/logs.json",
                 placeholder: None,
             }),
-            ..tui("gemini", 60, '>', 2, dialog::GEMINI)
+            ..tui("gemini", 150, '>', 2, dialog::GEMINI)
         },
         Profile {
             history: Some(Source {
@@ -156,7 +156,7 @@ pub fn table() -> [Profile; 5] {
                 file: "tmp/*/logs.json",
                 placeholder: None,
             }),
-            ..tui("qwen", 60, '>', 2, &[])
+            ..tui("qwen", 150, '>', 2, &[])
         },
     ]
 }

@@ -12,6 +12,7 @@ use crate::broker::{NodeSettings, Settings};
 use crate::dispatch::Limits;
 use crate::ids::AgentName;
 use crate::msg::Secret;
+use crate::net::http::endpoint;
 use crate::wire::local::SpawnRequest;
 
 pub use env::Env;
@@ -448,21 +449,13 @@ fn check_url(origin: &str, url: &str) -> Result<String, ConfigError> {
     Ok(url.to_owned())
 }
 
-/// Whether paths can be put behind it, and it leads where it says: a port that is none is not the usual one.
+/// Whether paths can be put behind it, and it leads where it says.
 fn is_base_url(url: &str) -> bool {
-    let Ok(parsed) = url.parse::<Uri>() else {
-        return false;
-    };
-    let Some(authority) = parsed.authority() else {
-        return false;
-    };
-    let after_host = authority.as_str().strip_prefix(authority.host());
-    let port_is_one = after_host
-        .is_some_and(|port| port.is_empty() || parsed.port_u16().is_some_and(|port| port > 0));
-    matches!(parsed.scheme_str(), Some("http" | "https"))
-        && !authority.host().is_empty()
-        && port_is_one
-        && parsed.query().is_none()
+    url.parse::<Uri>().is_ok_and(|parsed| {
+        matches!(parsed.scheme_str(), Some("http" | "https"))
+            && parsed.query().is_none()
+            && endpoint(&parsed).is_some()
+    })
 }
 
 /// What this node offers to spawn when the engine asks: as told, else what is installed.

@@ -7,7 +7,7 @@ use tungstenite::http::Uri;
 
 use super::{ConfigError, Env};
 use crate::msg::Secret;
-use crate::net::http::decode;
+use crate::net::http::{decode, endpoint};
 use crate::uplink::proxy::Proxy;
 
 /// The proxy for an engine's base URL.
@@ -78,18 +78,10 @@ struct Target {
 
 impl Target {
     fn of(uri: &Uri) -> Option<Self> {
-        let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() {
-            return None;
-        }
-        let usual = if uri.scheme_str() == Some("https") {
-            443
-        } else {
-            80
-        };
+        let (host, port) = endpoint(uri)?;
         Some(Self {
             host: host.to_ascii_lowercase(),
-            port: uri.port_u16().unwrap_or(usual),
+            port,
         })
     }
 
@@ -221,5 +213,11 @@ mod tests {
         let error = proxy_for("https://cast.example", &env).expect_err("not HTTP");
         assert!(error.0.contains("HTTPS_PROXY"), "{error}");
         assert!(!error.0.contains("secret"), "{error}");
+        for elsewhere in [
+            "proxy.example:99999",
+            "http://ann:secret@proxy.example:port",
+        ] {
+            assert_eq!(parse(elsewhere), None, "{elsewhere}");
+        }
     }
 }

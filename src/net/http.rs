@@ -2,6 +2,7 @@
 
 pub use crate::wire::rest::encode;
 use serde::Serialize;
+use tungstenite::http::Uri;
 
 use super::Socket;
 
@@ -21,6 +22,16 @@ pub struct Request {
 }
 
 impl Request {
+    /// One of which only the headers matter, for tests.
+    #[cfg(test)]
+    pub fn with_headers(headers: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self {
+            headers: headers.iter().map(owned).collect(),
+            ..Self::default()
+        }
+    }
+
     /// The same without its body.
     pub(super) fn head(&self) -> Self {
         Self {
@@ -119,6 +130,21 @@ pub enum HandlerOutcome {
     Respond(Response),
     /// Answer the WebSocket handshake, then give the socket to this; the connection's thread ends with it.
     Upgrade(Box<dyn FnOnce(Socket) + Send>),
+}
+
+/// The host, without brackets, and the port that an address leads to. `None` where it names no host, or a port that is none:
+/// the usual port of its scheme would lead elsewhere than it says.
+pub fn endpoint(uri: &Uri) -> Option<(&str, u16)> {
+    let authority = uri.authority()?;
+    let place = authority.as_str().rsplit('@').next()?;
+    let port = match place.strip_prefix(authority.host())? {
+        "" if matches!(uri.scheme_str(), Some("https" | "wss")) => 443,
+        "" => 80,
+        port => port.strip_prefix(':')?.parse().ok().filter(|p| *p > 0)?,
+    };
+    let host = authority.host().trim_start_matches('[');
+    let host = host.trim_end_matches(']');
+    (!host.is_empty()).then_some((host, port))
 }
 
 /// Percent-decoding; `+` stays as it is.

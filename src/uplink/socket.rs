@@ -26,6 +26,7 @@ use crate::identity::derive::Enrolment;
 use crate::machine::NoLog;
 use crate::machine::event_loop::{Driver, EventLoop};
 use crate::msg::{LinkCommand, LinkReport, Secret};
+use crate::net::http::endpoint;
 use crate::net::link::{self, LinkError, Pollable, WebSocketLink};
 use crate::net::skip::{PassedOver, Skipping};
 use crate::sys::wake::{Receiver, Sender, mailbox};
@@ -508,16 +509,9 @@ fn websocket_base(base: &str) -> String {
 }
 
 fn target(uri: &Uri) -> Result<(String, u16), Unopened> {
-    let host = uri
-        .host()
-        .ok_or_else(|| Unopened::because(format!("{uri} names no host")))?;
-    let usual = if uri.scheme_str() == Some("wss") {
-        443
-    } else {
-        80
-    };
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    Ok((bare.to_owned(), uri.port_u16().unwrap_or(usual)))
+    let (host, port) = endpoint(uri)
+        .ok_or_else(|| Unopened::because(format!("{uri} names no host, or a port that is none")))?;
+    Ok((host.to_owned(), port))
 }
 
 #[cfg(test)]

@@ -94,14 +94,7 @@ fn an_engine_behind_an_authority_of_ones_own_is_spoken_to_over_tls_by_calls_and_
     until("connected", || {
         (node.get("/health")["nodeConnected"] == true).then_some(())
     });
-    std::thread::scope(|scope| {
-        scope.spawn(|| node.spawn("w1", &["cat"]));
-        let asked = link.next_of("agent.register");
-        link.reply(
-            &asked,
-            json!({"agent_id": "7", "token": "at_live_7", "name": "w1"}),
-        );
-    });
+    link.with_agent(&node);
     // More than a record of TLS, a buffer and a socket hold, and many small ones that come together.
     let long = "x".repeat(3000);
     for seq in 1..=200 {

@@ -201,18 +201,6 @@ fn each_new_link_begins_with_the_registration_whatever_the_last_one_left_behind(
     drop(node);
 }
 
-/// An agent that runs on the node, as the engine at the other end of its link sees it come.
-fn with_agent(node: &Node, link: &mut Link) {
-    std::thread::scope(|scope| {
-        scope.spawn(|| node.spawn("w1", &["cat"]));
-        let asked = link.next_of("agent.register");
-        link.reply(
-            &asked,
-            json!({"agent_id": "7", "token": "at_live_7", "name": "w1"}),
-        );
-    });
-}
-
 /// H1, H5: a heartbeat has these fields and no other, and no time; a stop says first that nobody serves, and at last that
 /// the node leaves.
 #[test]
@@ -227,7 +215,7 @@ fn a_node_that_stops_says_first_that_nobody_serves_here_and_at_last_that_it_leav
     let node = Node::up(folder.path(), &flags);
     let mut link = engine.link();
     let id = link.register()["node_id"].clone();
-    with_agent(&node, &mut link);
+    link.with_agent(&node);
     let beat = loop {
         let beat = link.next_of("node.heartbeat");
         if beat["active_agents"] == 1 {
@@ -268,7 +256,7 @@ fn nothing_opens_the_socket_that_is_there_for_other_clients() {
     let node = Node::up(folder.path(), &engine.flags());
     let mut link = engine.link();
     link.register();
-    with_agent(&node, &mut link);
+    link.with_agent(&node);
     link.send(json!({"v": 1, "type": "deliver", "delivery_id": "d1", "agent_id": "7", "agent": "w1", "msg_id": "m1",
         "seq": 1, "mode": "wait", "payload": {"type": "dm.received", "data": {"from_name": "lead", "text": "hello"}}}));
     while link.next_of("delivery.ack")["up_to_seq"] != 1 {}

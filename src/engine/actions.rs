@@ -344,12 +344,6 @@ impl Step<'_> {
         };
         let release = json!({"reason": reason, "released_at": self.now.wall.iso()});
         metadata.insert("release".into(), release);
-        self.record(EngineRecord::AgentChanged {
-            ws,
-            agent,
-            status: None,
-            persona: None,
-            metadata: Some(metadata),
-        });
+        self.set_metadata(ws, agent, metadata);
     }
 }

@@ -146,11 +146,8 @@ impl Step<'_> {
     /// Whether a provider may take one more agent.
     pub fn has_room(&self, ws: Id, node: &str, provider: &str) -> bool {
         let max = self
-            .core
-            .state
-            .workspaces
-            .get(&ws)
-            .and_then(|w| w.nodes.get(node)?.providers.get(provider))
+            .node(ws, node)
+            .and_then(|n| n.providers.get(provider))
             .map_or(0, |p| p.max_agents);
         let active = self
             .core

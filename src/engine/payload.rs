@@ -69,17 +69,42 @@ pub fn mentions(text: &str, known: impl Fn(&str) -> bool) -> Vec<String> {
     found
 }
 
-/// The short form of a message that DMs and stream events carry.
-pub fn core_message(m: &Message) -> Value {
+/// Two objects as one.
+fn joined(mut fields: Value, more: Value) -> Value {
+    if let (Value::Object(fields), Value::Object(more)) = (&mut fields, more) {
+        fields.extend(more);
+    }
+    fields
+}
+
+/// What every form of a message has.
+fn words(m: &Message) -> Value {
     json!({
         "id": m.id.to_string(),
         "agent_id": m.from.to_string(),
         "agent_name": m.from_name,
-        "agent_type": m.from_kind,
         "text": m.text,
         "injection_mode": m.mode.as_str(),
         "attachments": [],
     })
+}
+
+/// The short form of a message that DMs and stream events carry.
+pub fn core_message(m: &Message) -> Value {
+    joined(words(m), json!({"agent_type": m.from_kind}))
+}
+
+/// The form of a message in a channel, which `more` adds to.
+pub fn post(m: &Message, more: Value) -> Value {
+    let fields = json!({
+        "blocks": m.blocks,
+        "metadata": m.data,
+        "has_attachments": false,
+        "thread_id": m.thread.map(|t| t.to_string()),
+        "created_at": m.at.iso(),
+        "mentions": m.mentions,
+    });
+    joined(joined(words(m), fields), more)
 }
 
 /// The type of a message's payload and event ([engine-protocol 4.1](crate::docs::engine_protocol#4.1)).
@@ -96,50 +121,26 @@ pub fn payload_type(channel: &Channel, m: &Message) -> &'static str {
 pub fn payload(channel: &Channel, m: &Message, to: &str) -> Value {
     let conversation = channel.conversation.as_deref().unwrap_or_default();
     let kind = payload_type(channel, m);
+    let direct = |more: Value| {
+        let fields = json!({
+            "conversation_id": conversation,
+            "message": core_message(m),
+            "from_name": m.from_name,
+            "created_at": m.at.iso(),
+        });
+        joined(joined(words(m), fields), more)
+    };
     let data = match kind {
-        "dm.received" => json!({
-            "conversation_id": conversation,
-            "message": core_message(m),
-            "id": m.id.to_string(),
-            "from_agent_id": m.from.to_string(),
-            "agent_id": m.from.to_string(),
-            "agent_name": m.from_name,
-            "from_name": m.from_name,
-            "to": to,
-            "text": m.text,
-            "injection_mode": m.mode.as_str(),
-            "attachments": [],
-            "created_at": m.at.iso(),
-        }),
-        "group_dm.received" => json!({
-            "conversation_id": conversation,
-            "message": core_message(m),
-            "id": m.id.to_string(),
-            "agent_id": m.from.to_string(),
-            "agent_name": m.from_name,
-            "from_name": m.from_name,
-            "text": m.text,
-            "injection_mode": m.mode.as_str(),
-            "attachments": [],
-            "created_at": m.at.iso(),
-        }),
-        _ => json!({
-            "id": m.id.to_string(),
-            "channel_id": channel.public_id(),
-            "channel_name": channel.name,
-            "agent_id": m.from.to_string(),
-            "agent_name": m.from_name,
-            "from_name": m.from_name,
-            "text": m.text,
-            "blocks": m.blocks,
-            "metadata": m.data,
-            "has_attachments": false,
-            "thread_id": m.thread.map(|t| t.to_string()),
-            "created_at": m.at.iso(),
-            "mentions": m.mentions,
-            "attachments": [],
-            "injection_mode": m.mode.as_str(),
-        }),
+        "dm.received" => direct(json!({"from_agent_id": m.from.to_string(), "to": to})),
+        "group_dm.received" => direct(json!({})),
+        _ => {
+            let place = json!({
+                "channel_id": channel.public_id(),
+                "channel_name": channel.name,
+                "from_name": m.from_name,
+            });
+            post(m, place)
+        }
     };
     json!({"type": kind, "data": data})
 }

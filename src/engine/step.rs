@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::core::EngineCore;
-use super::directory::{Agent, Workspace};
+use super::directory::{Agent, Node, Workspace};
 use super::event::Effect;
 use super::http::call::{HttpAnswer, HttpRefusal, refusal_body, refuse};
 use super::id::{Id, digest};
@@ -104,6 +104,11 @@ impl<'a> Step<'a> {
         self.core.state.workspaces.get(&ws)?.agents.get(&agent)
     }
 
+    /// A node by its id.
+    pub fn node(&self, ws: Id, node: &str) -> Option<&Node> {
+        self.core.state.workspaces.get(&ws)?.nodes.get(node)
+    }
+
     /// The agent of that name.
     pub fn agent_named(&self, ws: Id, name: &str) -> Result<&Agent, HttpRefusal> {
         self.ws(ws)?.agent_named(name).ok_or_else(|| {
@@ -113,6 +118,17 @@ impl<'a> Step<'a> {
                 format!("Agent \"{name}\" not found"),
             )
         })
+    }
+
+    /// Replaces what is noted at an agent, and leaves the rest of it alone.
+    pub fn set_metadata(&mut self, ws: Id, agent: Id, metadata: Map<String, Value>) {
+        self.record(EngineRecord::AgentChanged {
+            ws,
+            agent,
+            status: None,
+            persona: None,
+            metadata: Some(metadata),
+        });
     }
 
     /// Wraps an answer in the envelope and sends it off.
@@ -215,16 +231,18 @@ impl<'a> Step<'a> {
         }
     }
 
+    /// Over which link an agent's mail flows, if it does.
+    fn link_of(&self, ws: Id, agent: Id) -> Option<(ConnId, &Agent)> {
+        let who = self.agent(ws, agent)?;
+        Some((self.core.live.of(ws, who)?.0.conn, who))
+    }
+
     /// A frame outside the sequence, to an agent whose mail flows; lost otherwise
     /// ([engine-protocol 4.2](crate::docs::engine_protocol#4.2)).
     pub fn notice(&mut self, ws: Id, agent: Id, event: &str, key: &str, msg: &str, data: &Value) {
-        let Some(who) = self.agent(ws, agent) else {
+        let Some((conn, who)) = self.link_of(ws, agent) else {
             return;
         };
-        let Some((attachment, _)) = self.core.live.of(ws, who) else {
-            return;
-        };
-        let conn = attachment.conn;
         let frame = Down::Deliver(Deliver {
             delivery_id: DeliveryId::new(format!("evt_{event}_{key}_{agent}")),
             agent_id: AgentId::new(agent.to_string()),
@@ -241,13 +259,9 @@ impl<'a> Step<'a> {
 
     /// Best-effort news for one agent over its node ([engine-protocol 3.5](crate::docs::engine_protocol#3.5)).
     pub fn context(&mut self, ws: Id, agent: Id, event: &str, data: Value) {
-        let Some(who) = self.agent(ws, agent) else {
+        let Some((conn, _)) = self.link_of(ws, agent) else {
             return;
         };
-        let Some((attachment, _)) = self.core.live.of(ws, who) else {
-            return;
-        };
-        let conn = attachment.conn;
         let frame = Down::ContextUpdate(ContextUpdate {
             topic: "agent".into(),
             event: event.to_owned(),

@@ -276,26 +276,15 @@ pub fn reactions(m: &Message) -> Vec<Value> {
 /// One message with all its figures ([engine-protocol 2.4](crate::docs::engine_protocol#2.4)).
 pub fn message(w: &Workspace, m: &Message) -> Value {
     let channel = w.channels.get(&m.channel);
-    json!({
-        "id": m.id.to_string(),
+    let figures = json!({
         "channel_id": channel.map(Channel::public_id).unwrap_or_default(),
         "channel_name": channel.map(|c| c.name.as_str()).unwrap_or_default(),
-        "agent_id": m.from.to_string(),
-        "agent_name": m.from_name,
         "agent_type": m.from_kind,
-        "text": m.text,
-        "blocks": m.blocks,
-        "metadata": m.data,
-        "has_attachments": false,
-        "thread_id": m.thread.map(|t| t.to_string()),
-        "created_at": m.at.iso(),
-        "mentions": m.mentions,
-        "attachments": [],
-        "injection_mode": m.mode.as_str(),
         "reply_count": w.history.reply_count(m.id),
         "reactions": reactions(m),
         "read_by_count": m.readers.len(),
-    })
+    });
+    payload::post(m, figures)
 }
 
 /// An observer token's record, without the token ([engine-protocol 2.8](crate::docs::engine_protocol#2.8)).

@@ -84,16 +84,6 @@ fn is_ours(name: &str, allowed: &[String]) -> bool {
 mod tests {
     use super::*;
 
-    fn request(headers: &[(&str, &str)]) -> Request {
-        Request {
-            headers: headers
-                .iter()
-                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
-                .collect(),
-            ..Request::default()
-        }
-    }
-
     #[test]
     fn this_machine_is_known_by_its_loopback_names() {
         for host in [
@@ -105,7 +95,7 @@ mod tests {
             "127.9.9.9",
         ] {
             assert_eq!(
-                check_caller(&request(&[("host", host)]), &[]),
+                check_caller(&Request::with_headers(&[("host", host)]), &[]),
                 Ok(()),
                 "{host}"
             );
@@ -130,26 +120,40 @@ mod tests {
             "127.0.0.1, evil.example",
         ] {
             assert!(
-                check_caller(&request(&[("host", host)]), &[]).is_err(),
+                check_caller(&Request::with_headers(&[("host", host)]), &[]).is_err(),
                 "{host}"
             );
         }
-        assert!(check_caller(&request(&[]), &[]).is_err());
+        assert!(check_caller(&Request::with_headers(&[]), &[]).is_err());
     }
 
     #[test]
     fn a_broker_bound_elsewhere_is_known_by_that_address() {
         let bound = ["10.0.0.1".to_owned()];
-        assert!(check_caller(&request(&[("host", "10.0.0.1:3889")]), &bound).is_ok());
-        assert!(check_caller(&request(&[("host", "10.0.0.2:3889")]), &bound).is_err());
+        assert!(check_caller(&Request::with_headers(&[("host", "10.0.0.1:3889")]), &bound).is_ok());
+        assert!(
+            check_caller(&Request::with_headers(&[("host", "10.0.0.2:3889")]), &bound).is_err()
+        );
         let everywhere = ["0.0.0.0".to_owned()];
-        assert!(check_caller(&request(&[("host", "10.0.0.2:3889")]), &everywhere).is_ok());
-        assert!(check_caller(&request(&[("host", "evil.example")]), &everywhere).is_err());
+        assert!(
+            check_caller(
+                &Request::with_headers(&[("host", "10.0.0.2:3889")]),
+                &everywhere
+            )
+            .is_ok()
+        );
+        assert!(
+            check_caller(
+                &Request::with_headers(&[("host", "evil.example")]),
+                &everywhere
+            )
+            .is_err()
+        );
     }
 
     #[test]
     fn only_pages_of_this_machine_may_ask() {
-        let from = |origin| request(&[("host", "localhost"), ("origin", origin)]);
+        let from = |origin| Request::with_headers(&[("host", "localhost"), ("origin", origin)]);
         for origin in [
             "http://localhost:5173",
             "http://127.0.0.1",

@@ -12,7 +12,7 @@ use tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tungstenite::http::StatusCode;
 use tungstenite::{Message, WebSocket};
 
-use super::program::PATIENCE;
+use super::program::{Node, PATIENCE};
 
 /// The workspace key that opens it.
 pub const KEY: &str = "rk_live_scripted";
@@ -168,6 +168,18 @@ impl Link {
         assert_eq!(frame["type"], "node.register", "first of all: {frame}");
         self.reply(&frame, json!({}));
         frame
+    }
+
+    /// An agent that runs on the node, as the engine at the other end of its link sees it come.
+    pub fn with_agent(&mut self, node: &Node) {
+        std::thread::scope(|scope| {
+            scope.spawn(|| node.spawn("w1", &["cat"]));
+            let asked = self.next_of("agent.register");
+            self.reply(
+                &asked,
+                json!({"agent_id": "7", "token": "at_live_7", "name": "w1"}),
+            );
+        });
     }
 
     /// Answers a request.

@@ -487,14 +487,19 @@ fn a_given_token_that_is_no_good_refuses_the_spawn_with_the_code() {
     assert!(w.d.agents.is_empty());
 }
 
+/// The engine refuses the name as taken, and then knows nobody of that name.
+fn is_there_and_not_there(w: &mut World) {
+    let request = asked(w);
+    refuse(w, request.id.as_deref(), "agent_already_exists");
+    let recover = recovered(w).expect("it asks to have it back");
+    refuse(w, recover.id.as_deref(), "agent_not_found");
+}
+
 /// Somebody deleted the agent at the engine, so its name is to be had as a new one.
 #[test]
 fn a_name_whose_agent_was_deleted_meanwhile_is_registered_anew() {
     let mut w = known();
-    let request = asked(&mut w);
-    refuse(&mut w, request.id.as_deref(), "agent_already_exists");
-    let recover = recovered(&mut w).expect("it asks to have it back");
-    refuse(&mut w, recover.id.as_deref(), "agent_not_found");
+    is_there_and_not_there(&mut w);
     let again = asked(&mut w);
     reply(&mut w, again.id.as_deref(), "at_live_new");
     assert_eq!(programs(&mut w), ["at_live_new"]);
@@ -504,14 +509,8 @@ fn a_name_whose_agent_was_deleted_meanwhile_is_registered_anew() {
 #[test]
 fn a_name_that_is_there_and_not_there_is_asked_for_no_more_than_once_anew() {
     let mut w = known();
-    let request = asked(&mut w);
-    refuse(&mut w, request.id.as_deref(), "agent_already_exists");
-    let recover = recovered(&mut w).expect("it asks to have it back");
-    refuse(&mut w, recover.id.as_deref(), "agent_not_found");
-    let again = asked(&mut w);
-    refuse(&mut w, again.id.as_deref(), "agent_already_exists");
-    let recover = recovered(&mut w).expect("it asks to have it back");
-    refuse(&mut w, recover.id.as_deref(), "agent_not_found");
+    is_there_and_not_there(&mut w);
+    is_there_and_not_there(&mut w);
     assert!(rest_job(&mut w).is_some_and(|(_, wanted)| wanted.exists));
 }
 

@@ -206,13 +206,7 @@ impl Step<'_> {
             "registered_at": self.now.wall.iso(),
         });
         metadata.insert("fleet".into(), fleet);
-        self.record(EngineRecord::AgentChanged {
-            ws,
-            agent,
-            status: None,
-            persona: None,
-            metadata: Some(metadata),
-        });
+        self.set_metadata(ws, agent, metadata);
         if !was {
             self.announce_presence(ws, claim.name, true);
         }

@@ -47,12 +47,7 @@ impl Step<'_> {
 
     /// Takes over what a heartbeat repeats of the registration.
     fn refresh(&mut self, here: &Here, f: &NodeHeartbeat) {
-        let stored = self
-            .core
-            .state
-            .workspaces
-            .get(&here.ws)
-            .and_then(|w| w.nodes.get(&here.node));
+        let stored = self.node(here.ws, &here.node);
         let Some(stored) = stored.filter(|n| !n.is_direct()) else {
             return;
         };

@@ -179,11 +179,7 @@ impl Step<'_> {
     /// The roster entry of a node that registered, and what engines of later times say with it.
     fn registration(&self, here: &Here, instance: &str, accepted: &[Value]) -> Value {
         let view = self
-            .core
-            .state
-            .workspaces
-            .get(&here.ws)
-            .and_then(|w| w.nodes.get(&here.node))
+            .node(here.ws, &here.node)
             .map(|n| self.core.node_view(here.ws, n, self.now));
         let mut data = Value::Object(view.unwrap_or_default());
         if self.core.behaviour().providers {
@@ -289,13 +285,7 @@ impl Step<'_> {
         capabilities: Vec<Capability>,
         max_agents: u64,
     ) {
-        let stored = self
-            .core
-            .state
-            .workspaces
-            .get(&here.ws)
-            .and_then(|w| w.nodes.get(&here.node));
-        let Some(stored) = stored else {
+        let Some(stored) = self.node(here.ws, &here.node) else {
             return;
         };
         let tags = tags.unwrap_or(&stored.tags);

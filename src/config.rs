@@ -98,8 +98,8 @@ pub struct Flags {
     /// Where the engine inside listens [default: as last time]
     #[arg(long, value_name = "ADDR", conflicts_with = "engine")]
     pub engine_listen: Option<SocketAddr>,
-    /// Let the engine inside listen beyond this machine: tokens and messages cross the network unencrypted; use it on a
-    /// trusted network or behind a TLS proxy
+    /// Let the local API and the engine inside listen beyond this machine: keys and messages cross the network
+    /// unencrypted; use it on a trusted network or behind a TLS proxy
     #[arg(long)]
     pub allow_plain_http: bool,
     /// Start an agent with the broker; repeat for more
@@ -144,6 +144,9 @@ pub struct Flags {
     /// Use the state folder although other users could write in it or replace it
     #[arg(long)]
     pub trust_state_dir: bool,
+    /// Refuse to start when the state folder is not there yet, such as on a volume that was not mounted
+    #[arg(long)]
+    pub require_state_dir: bool,
     /// Accepted for clients that pass it; agents name their own channels
     #[arg(long, hide = true)]
     pub channels: Option<String>,
@@ -220,6 +223,8 @@ pub struct StartPlan {
     pub allow_plain_http: bool,
     /// The state folder is used whoever else may write in it.
     pub trust_state_dir: bool,
+    /// The state folder is there already, or nothing starts.
+    pub require_state_dir: bool,
     usual_place: bool,
     node: NodeSettings,
 }
@@ -228,6 +233,22 @@ impl StartPlan {
     /// Whether commands run in the same folder find the state folder by themselves.
     pub fn is_usual_place(&self) -> bool {
         self.usual_place
+    }
+
+    /// The state folder that commands found from here until now: the nearest one in the folders above, if this start makes
+    /// a new one at the usual place.
+    pub fn state_dir_above(&self) -> Option<PathBuf> {
+        let dir = self.state_dir();
+        let here = dir.parent().filter(|_| self.usual_place && !dir.exists())?;
+        here.ancestors()
+            .skip(1)
+            .map(|folder| folder.join(STATE_DIR))
+            .find(|above| above.is_dir())
+    }
+
+    /// The address of the local API, if others than this machine reach it.
+    pub fn api_beyond_this_machine(&self) -> Option<IpAddr> {
+        Some(self.node.api_bind).filter(|address| !address.is_loopback())
     }
 
     /// The agents that start with the broker.
@@ -303,7 +324,7 @@ pub fn plan(flags: &Flags, env: &Env, place: &Surroundings) -> Result<StartPlan,
             EngineChoice::Remote { url, .. } if url.starts_with("https:") => env.roots()?,
             _ => None,
         },
-        api_bind: flags.api_bind.unwrap_or(IpAddr::from([127, 0, 0, 1])),
+        api_bind: api_bind(flags)?,
         api_port: flags.api_port,
         api_key: env.text("RELAY_BROKER_API_KEY")?.map(Secret::new),
         node_id,
@@ -324,6 +345,7 @@ pub fn plan(flags: &Flags, env: &Env, place: &Surroundings) -> Result<StartPlan,
         log_format: flags.log_format,
         allow_plain_http: flags.allow_plain_http,
         trust_state_dir: flags.trust_state_dir,
+        require_state_dir: flags.require_state_dir,
         // Commands pass a folder by that they do not trust, unless it is named.
         usual_place: place.resolve(Path::new(STATE_DIR)).as_ref() == Ok(&node.state_dir)
             && !flags.trust_state_dir,
@@ -378,6 +400,19 @@ pub fn check_key(origin: &str, key: &str) -> Result<(), ConfigError> {
     }
     Err(ConfigError(format!(
         "{origin} is not a workspace key: one starts with rk_ and has no blanks; copy it again"
+    )))
+}
+
+/// Where the local API listens.
+fn api_bind(flags: &Flags) -> Result<IpAddr, ConfigError> {
+    let address = flags.api_bind.unwrap_or(IpAddr::from([127, 0, 0, 1]));
+    if address.is_loopback() || flags.allow_plain_http {
+        return Ok(address);
+    }
+    Err(ConfigError(format!(
+        "--api-bind {address} is beyond this machine, and the local API has no encryption of its own: whoever hears its key \
+         types into every agent; leave it on 127.0.0.1 behind a TLS proxy or an SSH tunnel, or, on a trusted network, add \
+         --allow-plain-http"
     )))
 }
 

@@ -107,6 +107,66 @@ fn a_state_folder_that_anybody_could_replace_or_write_in_is_refused() {
 }
 
 #[test]
+fn a_state_folder_that_must_be_there_is_not_made_where_a_volume_is_missing() {
+    let scratch = Scratch::new();
+    let state = scratch.path().join("volume").join("state");
+    let named = [
+        "--require-state-dir",
+        "--state-dir",
+        state.to_str().expect("text"),
+    ];
+    let words = refusal(scratch.path(), &named);
+    assert!(
+        words.contains("volume/state is not there") && words.contains("mount its volume"),
+        "{words}"
+    );
+    assert!(!state.exists(), "nothing was made");
+    folder(state.clone());
+    starts(scratch.path(), &named);
+}
+
+#[test]
+fn a_start_below_a_state_folder_says_that_it_makes_another_one() {
+    let scratch = Scratch::new();
+    let below = folder(scratch.path().join("project/src"));
+    let said = |at: &Path| {
+        let _ = fs::remove_file(at.join("stderr.log"));
+        starts(at, &[]);
+        let words = fs::read_to_string(at.join("stderr.log")).expect("a log");
+        words.contains("starts another broker").then_some(words)
+    };
+    assert_eq!(said(scratch.path()), None);
+    let words = said(&below).expect("a note");
+    assert!(words.contains("project/src/.relay-broker"), "{words}");
+    // The second time it is at home there.
+    assert_eq!(said(&below), None);
+}
+
+#[test]
+fn a_local_api_beyond_this_machine_is_asked_for_by_name_and_told() {
+    let scratch = Scratch::new();
+    let words = {
+        let _ = fs::remove_file(scratch.path().join("stderr.log"));
+        let args = [&UP[..], &["--api-bind", "0.0.0.0"]].concat();
+        let Err((code, words)) = Process::try_start(scratch.path(), &args) else {
+            panic!("it started");
+        };
+        assert_ne!(code, Some(0));
+        words
+    };
+    assert!(words.contains("--allow-plain-http"), "{words}");
+    starts(
+        scratch.path(),
+        &["--api-bind", "0.0.0.0", "--allow-plain-http"],
+    );
+    let words = fs::read_to_string(scratch.path().join("stderr.log")).expect("a log");
+    assert!(
+        words.contains("the local API listens on 0.0.0.0, beyond this machine"),
+        "{words}"
+    );
+}
+
+#[test]
 fn an_engine_alone_keeps_to_the_same_rule() {
     let scratch = Scratch::new();
     let dir = folder(scratch.path().join("e"));

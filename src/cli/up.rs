@@ -45,6 +45,21 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
         format: plan.log_format,
     };
     let stops = Stops::listen().map_err(|e| Failure::new(format!("cannot take signals: {e}")))?;
+    if plan.require_state_dir && !plan.state_dir().is_dir() {
+        return Err(Failure::new(format!(
+            "the state folder {} is not there, and --require-state-dir says that it must be; mount its volume, or make the \
+             folder for a first start",
+            plan.state_dir().display()
+        )));
+    }
+    if let Some(above) = plan.state_dir_above() {
+        voice.say(&format!(
+            "note: there is a state folder {} above this one already; this starts another broker, with agents and mail of \
+             its own, in {}",
+            above.display(),
+            plan.state_dir().display()
+        ));
+    }
     make_private(plan.state_dir(), &STATE_NAMES, plan.trust_state_dir)?;
     let (engine, url, key) = match &own_engine(&plan).unwrap_or(plan.engine.clone()) {
         EngineChoice::Remote { url, key } => (None, url.clone(), key.clone()),
@@ -68,6 +83,12 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
         "[agent-relay] API listening on {}\n",
         broker.api_url()
     ));
+    if let Some(address) = plan.api_beyond_this_machine() {
+        voice.say(&format!(
+            "note: the local API listens on {address}, beyond this machine, and without encryption; put a TLS proxy in \
+             front of it or keep the network private"
+        ));
+    }
     voice.welcome(&plan, &url, engine.is_some());
     let topic = broker.events();
     let watcher = thread::start("progress", THREAD_KIB, move || {

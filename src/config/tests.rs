@@ -278,3 +278,29 @@ fn an_engine_without_encryption_stays_on_this_machine_unless_the_risk_is_named()
         }
     }
 }
+
+#[test]
+fn the_local_api_stays_on_this_machine_unless_the_risk_is_named() {
+    for (address, allowed, fine) in [
+        ("127.0.0.1", false, true),
+        ("127.8.8.8", false, true),
+        ("::1", false, true),
+        ("0.0.0.0", false, false),
+        ("::", false, false),
+        ("192.0.2.10", false, false),
+        ("0.0.0.0", true, true),
+    ] {
+        let flags = Flags {
+            api_bind: Some(address.parse().expect("an address")),
+            allow_plain_http: allowed,
+            ..Flags::default()
+        };
+        match plan(&flags, &env(&[]), &place()) {
+            Ok(_) => assert!(fine, "{address}"),
+            Err(ConfigError(words)) => {
+                assert!(!fine, "{address}: {words}");
+                assert!(words.contains("--api-bind") && words.contains("--allow-plain-http"));
+            }
+        }
+    }
+}

@@ -13,7 +13,7 @@ use serde_json::json;
 use tungstenite::Message;
 
 use super::render::ApiError;
-use super::server::Api;
+use super::state::Api;
 use super::stream::{Beat, broken, code, need_socket, say, upgrade};
 use super::{routes, terminal};
 use crate::ids::AgentName;

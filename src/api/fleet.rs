@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use tungstenite::Message;
 
 use super::render::{ApiError, reply};
-use super::server::{Api, LONG, SHORT};
+use super::state::{Api, LONG, SHORT};
 use super::stream::{Beat, broken, code, need_socket, upgrade};
 use super::terminal::{line, type_bytes};
 use super::{routes, status};

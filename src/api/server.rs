@@ -3,81 +3,18 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
 
-use parking_lot::Mutex;
 use serde_json::json;
 
+use super::context::{ApiContext, BrokerStage};
 use super::render::{ApiError, ok, reply, unauthorized, wrong_method};
 use super::routes::{self, Endpoint, RouteMatch};
-use super::{ApiContext, BrokerStage, attach, auth, fleet, status, stream};
-use crate::msg::{ApiCall, Refusal, RefusalKind, Reply};
+use super::state::{Api, LONG, SHORT};
+use super::{attach, auth, fleet, status, stream};
+use crate::msg::{ApiCall, Reply};
 use crate::net::callers::check_caller;
 use crate::net::{Handler, HandlerOutcome, Request, Response, Server, ServerLimits};
-use crate::wire::local::{ModeChanged, Status};
-
-/// How long calls may take that wait for a process or the engine; existing clients give up after 30 seconds.
-pub(crate) const LONG: Duration = Duration::from_secs(25);
-/// How long all others may.
-pub(crate) const SHORT: Duration = Duration::from_secs(5);
-/// How long typed input may wait to be read.
-const INPUT_LIMIT: Duration = Duration::from_secs(5);
-
-/// The context, and what the API itself keeps.
-pub(crate) struct Api {
-    pub(crate) context: ApiContext,
-    /// What the dispatcher said last, for the time when it cannot say anything.
-    pub(crate) last_status: Mutex<Option<Status>>,
-    /// How long typed input may wait to be read.
-    pub(crate) input_limit: Duration,
-}
-
-impl Api {
-    pub(crate) fn new(context: ApiContext) -> Self {
-        Self {
-            context,
-            last_status: Mutex::new(None),
-            input_limit: INPUT_LIMIT,
-        }
-    }
-
-    /// Why the journal cannot be written, while that is so.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        self.context.published.get().degraded.clone()
-    }
-
-    /// Asks the dispatcher, unless it is known that it cannot answer: without a journal it answers what rests on no record.
-    pub(crate) fn ask(&self, call: ApiCall, limit: Duration) -> Result<Reply, ApiError> {
-        if let Some(trouble) = self.trouble().filter(|_| call.needs_record()) {
-            return Err(unwritable(&trouble));
-        }
-        (self.context.ask)(call, limit)
-            .map_err(|refusal| explain(refusal, self.trouble().as_deref()))
-    }
-}
-
-/// Nothing was begun.
-fn unwritable(trouble: &str) -> ApiError {
-    let text = format!("nothing can be written down at the moment: {trouble}");
-    ApiError::new(503, "degraded", text).retryable()
-}
-
-/// No answer while the journal cannot be written means that one thing, and the caller must know whether to ask again.
-pub(crate) fn explain(refusal: Refusal, trouble: Option<&str>) -> ApiError {
-    match (refusal.kind, trouble) {
-        (RefusalKind::Timeout, Some(trouble)) => unwritable(trouble),
-        (RefusalKind::Begun, Some(trouble)) => {
-            let mut begun = unwritable(trouble);
-            begun.message.push_str(
-                "; this request came just before that and will be carried out once it can be written: \
-                 do not send it again",
-            );
-            begun.retryable = false;
-            begun
-        }
-        _ => refusal.into(),
-    }
-}
+use crate::wire::local::ModeChanged;
 
 /// The running API. Dropping it closes every connection.
 pub struct ApiServer(Server);

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::context::{BrokerStage, SessionFacts};
 use super::render::{ApiError, ok};
-use super::server::Api;
-use super::{BrokerStage, SessionFacts};
+use super::state::Api;
 use crate::msg::{ApiCall, Reply};
 use crate::net::{Request, Response};
 use crate::sys::{clock, proc};

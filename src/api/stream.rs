@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 
 use super::render::{ApiError, finish};
-use super::server::Api;
+use super::state::Api;
 use super::terminal::{line, type_bytes};
 use super::{routes, terminal};
 use crate::ids::AgentName;

@@ -6,7 +6,7 @@ use crossbeam_channel::{RecvTimeoutError, TrySendError, bounded};
 
 use super::render::ApiError;
 use super::routes;
-use super::server::Api;
+use super::state::Api;
 use crate::ids::AgentName;
 use crate::msg::Size;
 use crate::registry::{AgentHandle, AgentInput};

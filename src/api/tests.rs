@@ -12,7 +12,8 @@ use crossbeam_channel::{Receiver, unbounded};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::server::{Api, explain, respond};
+use super::server::respond;
+use super::state::{Api, explain};
 use super::{ApiContext, BrokerLife, BrokerStage, SessionFacts};
 use crate::ids::{AgentName, NodeId};
 use crate::msg::{Answer, ApiCall, Published, Refusal, RefusalKind, Reply, Secret};

@@ -1,0 +1,100 @@
+//! What the assembly gives to the API: the ways to the dispatcher and to the agents' threads, the key, and how far the
+//! broker is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use crate::msg::{Answer, ApiCall, Published, Secret};
+use crate::pubsub::{Latest, Topic};
+use crate::registry::{Registry, SidecarRegistry};
+use crate::time::Mono;
+
+/// Puts a call to the dispatcher and waits for the answer, at most so long: then the refusal is `Timeout`, and `Stopping`
+/// once nobody answers any more.
+pub type Ask = Box<dyn Fn(ApiCall, Duration) -> Answer + Send + Sync>;
+
+/// Everything the API is given; the assembly fills it.
+pub struct ApiContext {
+    /// To the dispatcher.
+    pub ask: Ask,
+    /// Rendered events, for `/ws` and replay.
+    pub events: Arc<Topic<Arc<str>>>,
+    /// To the agents' threads.
+    pub registry: Arc<Registry>,
+    /// To connected programs that serve actions.
+    pub sidecars: Arc<SidecarRegistry>,
+    /// Who the node is, and whether the dispatcher can answer.
+    pub published: Arc<Latest<Published>>,
+    /// What `GET /api/session` tells.
+    pub session: SessionFacts,
+    /// Whoever has it may do everything.
+    pub api_key: Secret,
+    /// Hosts besides the loopback ones that clients may call us by: the bind address, without a port. `0.0.0.0` or `::`
+    /// stands for every address literal.
+    pub allowed_hosts: Vec<String>,
+    /// Asks the broker to leave; returns at once.
+    pub stop: Box<dyn Fn() + Send + Sync>,
+    /// Of the broker.
+    pub pid: u32,
+    /// How far the broker is.
+    pub life: Arc<BrokerLife>,
+}
+
+/// Facts about this broker that clients ask for.
+pub struct SessionFacts {
+    /// Of this program.
+    pub version: String,
+    /// Opens the workspace.
+    pub workspace_key: Secret,
+    /// The engine's base URL.
+    pub engine_url: String,
+    /// The node's token as it is now, for programs that serve actions on the same node.
+    pub node_token: Box<dyn Fn() -> Option<Secret> + Send + Sync>,
+    /// Whether the state folder outlives the process.
+    pub persist: bool,
+    /// When the broker started.
+    pub started: Mono,
+}
+
+/// How far a broker is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerStage {
+    /// Only `/health` is answered.
+    Starting,
+    /// Everything is.
+    Running,
+    /// Calls are refused with 503.
+    Stopping,
+}
+
+/// A [`BrokerStage`] that the assembly sets and the API reads.
+#[derive(Debug)]
+pub struct BrokerLife(AtomicU8);
+
+impl BrokerLife {
+    /// Begins with `Starting`.
+    pub fn new() -> Self {
+        Self(AtomicU8::new(BrokerStage::Starting as u8))
+    }
+
+    /// Moves on.
+    pub fn set(&self, stage: BrokerStage) {
+        self.0.store(stage as u8, Ordering::Release);
+    }
+
+    /// Where it is.
+    pub fn get(&self) -> BrokerStage {
+        match self.0.load(Ordering::Acquire) {
+            0 => BrokerStage::Starting,
+            1 => BrokerStage::Running,
+            _ => BrokerStage::Stopping,
+        }
+    }
+}
+
+impl Default for BrokerLife {
+    fn default() -> Self {
+        Self::new()
+    }
+}

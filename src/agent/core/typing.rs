@@ -277,8 +277,10 @@ impl AgentCore {
         let mut bytes = inject::framed(&text, Frame::Lines, draft.raw);
         bytes.push(enter);
         draft.echo.start_over();
+        let before = Before::of(&self.screen, &draft.key, &draft.text);
         let mark = self.write(bytes, out);
         let mut check = Check::new(draft, Frame::Lines, mark, now);
+        check.over = Some(before);
         check.kernel_echo = facts.echo;
         check.whole = !text.contains('\n');
         Advance::Stay(State::Verifying(Box::new(check)))

@@ -31,6 +31,8 @@ pub struct Check {
     lay: bool,
     /// It is one line, which is read as a whole or not at all.
     pub whole: bool,
+    /// Line mode: how the screen was before the text was typed.
+    pub over: Option<Before>,
     /// The program left line mode before it had read: whether it kept or discarded what waited cannot be known.
     switched: bool,
     /// Nothing has landed in this program yet, so that nobody knows whether it shows what it reads.
@@ -98,6 +100,7 @@ impl Check {
             gone_at: None,
             lay: false,
             whole: false,
+            over: None,
             switched: false,
             first: false,
             stalled: false,
@@ -203,6 +206,10 @@ impl Check {
             }
             return judged;
         }
+        if self.switched {
+            self.finds_draft(now, screen);
+        }
+        let entered_at = self.entered_at.unwrap_or(now);
         let seen = matches!(self.stood, Some((drawn, _)) if drawn >= Drawn::Filled);
         if seen || (prompt.is_some() && self.frame == Frame::Paste) {
             return self.draft_gone(now, entered_at, screen, prompt, hope);
@@ -225,6 +232,25 @@ impl Check {
             false if now < since + self.shown_within() => Judged::wait(since + self.shown_within()),
             // It may have shown something else, but any program that moves does.
             false => Judged::landed(Proof::Read),
+        }
+    }
+
+    /// A program with a composer, which came up over what lay in its terminal, may take the text for a draft, and the line's
+    /// end for a key that it swallows or a second row: being shown is no proof then. If the text stands in its input line, it
+    /// counts as a draft that got its Enter just now. The kernel's own echo looks like one that has just filled its row.
+    fn finds_draft(&mut self, now: Mono, screen: &Screen) {
+        let Some(before) = self
+            .over
+            .as_ref()
+            .filter(|_| screen.modes().bracketed_paste)
+        else {
+            return;
+        };
+        let drawn = before.compare(screen, &self.draft.key);
+        if drawn >= Drawn::Row || drawn == Drawn::Filled && self.draft.echo.heard() {
+            // Its end may move from the cursor to the row above.
+            self.stood = self.over.take().map(|before| (Drawn::Filled, before));
+            self.entered_at = Some(now);
         }
     }
 

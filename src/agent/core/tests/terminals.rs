@@ -343,3 +343,67 @@ fn what_a_program_has_read_is_not_typed_again_whatever_it_throws_away_then() {
     world.run(10_000);
     assert_eq!(world.written(), [format!("{TEXT}\r")]);
 }
+
+/// Its composer comes up over what lies in the terminal, and reads that as if it were typed now.
+struct Late {
+    up: bool,
+    composer: Composer,
+}
+
+impl Program for Late {
+    fn settings(&self) -> TtyState {
+        if self.up { RAW } else { COOKED }
+    }
+    fn read(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.composer.read(bytes)
+    }
+}
+
+impl World<Late> {
+    fn typed_too_early(composer: Composer) -> Self {
+        let up = false;
+        let mut world = World::ready(Late { up, composer }, b"");
+        world.reading = false;
+        world.inject(TEXT, Mode::Wait);
+        world.run(300);
+        assert_eq!(world.written(), [format!("{TEXT}\r")]);
+        world.program.up = true;
+        world.reading = true;
+        world.event(Event::Output([COMPOSER, b"\r\n> "].concat()));
+        world
+    }
+}
+
+#[test]
+fn a_text_that_a_composer_found_in_its_terminal_and_took_for_a_draft_gets_its_enter() {
+    let swallowing = || Composer {
+        swallow: 1,
+        ..Composer::default()
+    };
+    let for_a_line_end = Composer {
+        newlines: 1,
+        ..Composer::default()
+    };
+    for composer in [swallowing(), for_a_line_end] {
+        let mut world = World::typed_too_early(composer);
+        world.run(100);
+        assert_eq!(world.reported(), [&typed()], "it is shown as a draft");
+        world.inject("another one 43", Mode::Wait);
+        world.run(10_000);
+        let submitted = &world.program.composer.submitted;
+        let words: Vec<&str> = submitted.iter().map(|text| text.trim_end()).collect();
+        assert_eq!(words, [TEXT, "another one 43"]);
+        assert_eq!(world.reported()[1], &landed(Proof::Screen));
+    }
+    // Nobody sees whether it reads.
+    let mut world = World::typed_too_early(swallowing());
+    world.observed = false;
+    world.run(10_000);
+    assert_eq!(world.program.composer.submitted, [TEXT]);
+    // One that took the Enter as well needs no other.
+    let mut world = World::typed_too_early(Composer::default());
+    world.run(10_000);
+    assert_eq!(world.program.composer.submitted, [TEXT]);
+    assert_eq!(world.writes.len(), 1);
+    assert_eq!(world.reported()[1..], [&landed(Proof::Echo)]);
+}

@@ -304,7 +304,7 @@ impl Step<'_> {
         let channel = w.channels.get(&m.channel)?;
         let target = match row.reason {
             Reason::Dm => agent.name.clone(),
-            _ => format!("#{}", channel.name),
+            Reason::Message | Reason::Mention | Reason::ThreadReply => format!("#{}", channel.name),
         };
         let left = self.left(w.id, agent.id, row);
         Some(json!({

@@ -9,7 +9,7 @@ use super::id::Id;
 use super::invocation::{Invocation, InvocationProgress};
 use super::limits;
 use super::placement::{Candidate, choose, fulfils};
-use super::record::EngineRecord;
+use super::record::{Dispatched, EngineRecord, InvocationEnded};
 use super::step::Step;
 use crate::ids::{AgentId, AgentName, InvocationId};
 use crate::wire::down::{ActionInvoke, Down};
@@ -107,12 +107,12 @@ impl Step<'_> {
         let Some(conn) = self.core.live.get(ws, &node, &provider).map(|a| a.conn) else {
             return Placed::Waiting;
         };
-        self.record(EngineRecord::Dispatched {
+        self.record(EngineRecord::Dispatched(Dispatched {
             ws,
             invocation: id.to_owned(),
             node,
             at: self.now.wall,
-        });
+        }));
         self.core
             .remind(self.now.mono, self.core.behaviour().dispatch);
         self.push_invoke(ws, id, conn);
@@ -127,12 +127,12 @@ impl Step<'_> {
         let Some((conn, node)) = handler else {
             return Placed::Nowhere;
         };
-        self.record(EngineRecord::Dispatched {
+        self.record(EngineRecord::Dispatched(Dispatched {
             ws,
             invocation: id.to_owned(),
             node,
             at: self.now.wall,
-        });
+        }));
         self.push_invoke(ws, id, conn);
         Placed::Sent
     }
@@ -296,14 +296,14 @@ impl Step<'_> {
             Ok(output) => (Some(json!({"value": output})), None),
             Err(error) => (None, Some(error)),
         };
-        self.record(EngineRecord::InvocationEnded {
+        self.record(EngineRecord::InvocationEnded(InvocationEnded {
             ws,
             invocation: id.to_owned(),
             output: output.clone(),
             error: error.clone(),
             duration_ms: Some(duration_ms.unwrap_or(took)),
             at: self.now.wall,
-        });
+        }));
         if let Some((agent, delete)) = released
             && error.is_none()
         {

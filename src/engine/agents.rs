@@ -7,7 +7,7 @@ use super::directory::{Agent, DEFAULT_PROVIDER, Owner, direct_node};
 use super::id::Id;
 use super::live::Ready;
 use super::mailbox::Mailbox;
-use super::record::EngineRecord;
+use super::record::{AgentBound, EngineRecord};
 use super::step::Step;
 
 /// An agent to be made; its name must be free.
@@ -85,7 +85,7 @@ impl Step<'_> {
     /// Moves an agent to a provider of a node, and its mail with it.
     pub fn bind_agent(&mut self, ws: Id, agent: Id, to: Binding) {
         self.core.live.unready(ws, agent);
-        self.record(EngineRecord::AgentBound {
+        self.record(EngineRecord::AgentBound(AgentBound {
             ws,
             agent,
             node: to.node.clone(),
@@ -93,7 +93,7 @@ impl Step<'_> {
             session_ref: to.session_ref,
             priority: to.priority,
             at: self.now.wall,
-        });
+        }));
         self.make_ready(ws, agent, true);
     }
 

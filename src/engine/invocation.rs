@@ -82,10 +82,11 @@ pub struct Invocation {
 impl Invocation {
     /// Whether it has ended.
     pub fn is_over(&self) -> bool {
-        matches!(
-            self.status,
-            InvocationProgress::Completed | InvocationProgress::Failed
-        )
+        use InvocationProgress as P;
+        match self.status {
+            P::Completed | P::Failed => true,
+            P::Pending | P::Dispatched | P::Invoked => false,
+        }
     }
 
     /// The answer to invoking it ([engine-protocol 2.7](crate::docs::engine_protocol#2.7)).

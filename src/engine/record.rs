@@ -1,5 +1,7 @@
 //! The journal's vocabulary: facts in the past tense. Nothing secret is in it, only digests of tokens.
 
+#![allow(missing_docs)] // each field is named after the entity's field it sets
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -10,24 +12,12 @@ use super::invocation::{Action, Invocation};
 use crate::time::Wall;
 use crate::wire::up::Capability;
 
-/// One fact. `ws` is always the workspace it happened in; the entities carry their own ids.
+/// One fact. `ws` is always the workspace it happened in; the entities carry their own ids. In the journal a fact is an
+/// object with the name of its kind, whether its fields stand here or in a type of that name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)] // each field is named after the entity's field it sets
 pub enum EngineRecord {
-    /// A workspace exists from now on, with its channel `general`.
-    WorkspaceCreated {
-        id: Id,
-        name: String,
-        key_hash: String,
-        general: Id,
-        at: Wall,
-    },
-    WorkspaceChanged {
-        ws: Id,
-        name: Option<String>,
-        system_prompt: Option<Option<String>>,
-        metadata: Option<Map<String, Value>>,
-    },
+    WorkspaceCreated(WorkspaceCreated),
+    WorkspaceChanged(WorkspaceChanged),
     WorkspaceDeleted {
         ws: Id,
     },
@@ -36,14 +26,7 @@ pub enum EngineRecord {
         ws: Id,
         agent: Box<Agent>,
     },
-    /// What is `None` stays as it was.
-    AgentChanged {
-        ws: Id,
-        agent: Id,
-        status: Option<String>,
-        persona: Option<Option<String>>,
-        metadata: Option<Map<String, Value>>,
-    },
+    AgentChanged(AgentChanged),
     AgentDeleted {
         ws: Id,
         agent: Id,
@@ -53,16 +36,7 @@ pub enum EngineRecord {
         owner: Owner,
         hash: String,
     },
-    /// The agent lives on that node from now on.
-    AgentBound {
-        ws: Id,
-        agent: Id,
-        node: String,
-        provider: String,
-        session_ref: Option<String>,
-        priority: i64,
-        at: Wall,
-    },
+    AgentBound(AgentBound),
     /// The first node to have the agent, which had none.
     OriginSet {
         ws: Id,
@@ -79,17 +53,7 @@ pub enum EngineRecord {
         ws: Id,
         node: Box<Node>,
     },
-    /// A provider of the node said what it is and can do.
-    NodeDescribed {
-        ws: Id,
-        node: String,
-        name: String,
-        tags: Vec<String>,
-        version: String,
-        provider: String,
-        capabilities: Vec<Capability>,
-        max_agents: u64,
-    },
+    NodeDescribed(NodeDescribed),
     ProviderRemoved {
         ws: Id,
         node: String,
@@ -103,65 +67,19 @@ pub enum EngineRecord {
         ws: Id,
         channel: Box<Channel>,
     },
-    ChannelChanged {
-        ws: Id,
-        channel: Id,
-        topic: Option<Option<String>>,
-        metadata: Option<Map<String, Value>>,
-        archived: bool,
-    },
-    Joined {
-        ws: Id,
-        channel: Id,
-        agent: Id,
-        at: Wall,
-    },
+    ChannelChanged(ChannelChanged),
+    Joined(Joined),
     Left {
         ws: Id,
         channel: Id,
         agent: Id,
     },
-    Muted {
-        ws: Id,
-        channel: Id,
-        agent: Id,
-        muted: bool,
-    },
-    /// Said, and put into every recipient's mailbox that had room; `left_out` had none.
-    MessagePosted {
-        ws: Id,
-        message: Box<Message>,
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        left_out: Vec<Id>,
-    },
-    Reacted {
-        ws: Id,
-        message: Id,
-        id: Id,
-        agent: Id,
-        agent_name: String,
-        emoji: String,
-        at: Wall,
-    },
-    Unreacted {
-        ws: Id,
-        message: Id,
-        agent: Id,
-        emoji: String,
-    },
-    Read {
-        ws: Id,
-        message: Id,
-        agent: Id,
-        at: Wall,
-    },
-    /// All deliveries of the agent up to this number arrived.
-    Acked {
-        ws: Id,
-        agent: Id,
-        up_to: u64,
-        at: Wall,
-    },
+    Muted(Muted),
+    MessagePosted(MessagePosted),
+    Reacted(Reacted),
+    Unreacted(Unreacted),
+    Read(Read),
+    Acked(Acked),
     /// One delivery was finished over HTTP; the cursor moves only when nothing below it waits.
     DeliveryClosed {
         ws: Id,
@@ -191,26 +109,13 @@ pub enum EngineRecord {
         ws: Id,
         invocation: Box<Invocation>,
     },
-    /// Sent to a node, or to the node of the agent that handles it.
-    Dispatched {
-        ws: Id,
-        invocation: String,
-        node: String,
-        at: Wall,
-    },
+    Dispatched(Dispatched),
     /// The node it was sent to is gone or cannot do it; it waits for another.
     Requeued {
         ws: Id,
         invocation: String,
     },
-    InvocationEnded {
-        ws: Id,
-        invocation: String,
-        output: Option<Value>,
-        error: Option<String>,
-        duration_ms: Option<u64>,
-        at: Wall,
-    },
+    InvocationEnded(InvocationEnded),
     /// Made, changed or revoked.
     ObserverSaved {
         ws: Id,
@@ -218,4 +123,154 @@ pub enum EngineRecord {
     },
     /// Stands for everything before it.
     Snapshot(Box<State>),
+}
+
+/// A workspace exists from now on, with its channel `general`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkspaceCreated {
+    pub id: Id,
+    pub name: String,
+    pub key_hash: String,
+    pub general: Id,
+    pub at: Wall,
+}
+
+/// What a workspace says of itself changed; what is `None` stays as it was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkspaceChanged {
+    pub ws: Id,
+    pub name: Option<String>,
+    pub system_prompt: Option<Option<String>>,
+    pub metadata: Option<Map<String, Value>>,
+}
+
+/// What an agent says of itself changed; what is `None` stays as it was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentChanged {
+    pub ws: Id,
+    pub agent: Id,
+    pub status: Option<String>,
+    pub persona: Option<Option<String>>,
+    pub metadata: Option<Map<String, Value>>,
+}
+
+/// An agent lives on that node from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentBound {
+    pub ws: Id,
+    pub agent: Id,
+    pub node: String,
+    pub provider: String,
+    pub session_ref: Option<String>,
+    pub priority: i64,
+    pub at: Wall,
+}
+
+/// A provider of a node said what it is and can do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeDescribed {
+    pub ws: Id,
+    pub node: String,
+    pub name: String,
+    pub tags: Vec<String>,
+    pub version: String,
+    pub provider: String,
+    pub capabilities: Vec<Capability>,
+    pub max_agents: u64,
+}
+
+/// A message was said, and put into every recipient's mailbox that had room; `left_out` had none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MessagePosted {
+    pub ws: Id,
+    pub message: Box<Message>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<Id>,
+}
+
+/// What a channel is about changed; what is `None` stays as it was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChannelChanged {
+    pub ws: Id,
+    pub channel: Id,
+    pub topic: Option<Option<String>>,
+    pub metadata: Option<Map<String, Value>>,
+    pub archived: bool,
+}
+
+/// An agent is a member of a channel from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Joined {
+    pub ws: Id,
+    pub channel: Id,
+    pub agent: Id,
+    pub at: Wall,
+}
+
+/// An agent wants to hear of a channel no more, or again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Muted {
+    pub ws: Id,
+    pub channel: Id,
+    pub agent: Id,
+    pub muted: bool,
+}
+
+/// An agent put an emoji to a message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reacted {
+    pub ws: Id,
+    pub message: Id,
+    pub id: Id,
+    pub agent: Id,
+    pub agent_name: String,
+    pub emoji: String,
+    pub at: Wall,
+}
+
+/// An agent took its emoji back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unreacted {
+    pub ws: Id,
+    pub message: Id,
+    pub agent: Id,
+    pub emoji: String,
+}
+
+/// An agent has read a message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Read {
+    pub ws: Id,
+    pub message: Id,
+    pub agent: Id,
+    pub at: Wall,
+}
+
+/// All deliveries of an agent up to this number arrived.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Acked {
+    pub ws: Id,
+    pub agent: Id,
+    pub up_to: u64,
+    pub at: Wall,
+}
+
+/// An invocation was sent to a node, or to the node of the agent that handles it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Dispatched {
+    pub ws: Id,
+    pub invocation: String,
+    pub node: String,
+    pub at: Wall,
+}
+
+/// An invocation has its result, or failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InvocationEnded {
+    pub ws: Id,
+    pub invocation: String,
+    pub output: Option<Value>,
+    pub error: Option<String>,
+    pub duration_ms: Option<u64>,
+    pub at: Wall,
 }

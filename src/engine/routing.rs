@@ -7,7 +7,7 @@ use super::absent::WRITTEN_EVERY;
 use super::history::{Idem, Message, weight};
 use super::id::Id;
 use super::payload::{mentions, stream_event};
-use super::record::EngineRecord;
+use super::record::{EngineRecord, MessagePosted};
 use super::step::Step;
 use crate::wire::down::Mode;
 
@@ -61,11 +61,11 @@ impl Step<'_> {
         for recipient in &recipients {
             self.mail_comes(ws, *recipient);
         }
-        self.record(EngineRecord::MessagePosted {
+        self.record(EngineRecord::MessagePosted(MessagePosted {
             ws,
             message: Box::new(message),
             left_out: overfull.clone(),
-        });
+        }));
         for recipient in &recipients {
             if !overfull.contains(recipient) {
                 self.flush(ws, *recipient);

@@ -13,7 +13,7 @@ use super::http::call::{HttpAnswer, HttpRefusal, refusal_body, refuse};
 use super::id::{Id, digest};
 use super::live::{ConnId, Role};
 use super::payload;
-use super::record::EngineRecord;
+use super::record::{AgentChanged, EngineRecord};
 use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Seq};
 use crate::ids::{Ticket, to_hex};
 use crate::machine::Out;
@@ -122,13 +122,13 @@ impl<'a> Step<'a> {
 
     /// Replaces what is noted at an agent, and leaves the rest of it alone.
     pub fn set_metadata(&mut self, ws: Id, agent: Id, metadata: Map<String, Value>) {
-        self.record(EngineRecord::AgentChanged {
+        self.record(EngineRecord::AgentChanged(AgentChanged {
             ws,
             agent,
             status: None,
             persona: None,
             metadata: Some(metadata),
-        });
+        }));
     }
 
     /// Wraps an answer in the envelope and sends it off.

@@ -103,12 +103,16 @@ impl Step<'_> {
                 at(after);
             }
             for i in w.open.iter().filter_map(|id| w.invocations.get(id)) {
-                let (since, limit) = match (i.status, i.dispatched_at) {
-                    (InvocationProgress::Dispatched, Some(at)) => {
-                        (at, self.core.behaviour().dispatch)
-                    }
-                    _ => (i.created_at, limits::PENDING),
+                let sent = match i.status {
+                    InvocationProgress::Dispatched => i.dispatched_at,
+                    InvocationProgress::Pending
+                    | InvocationProgress::Invoked
+                    | InvocationProgress::Completed
+                    | InvocationProgress::Failed => None,
                 };
+                let (since, limit) = sent.map_or((i.created_at, limits::PENDING), |at| {
+                    (at, self.core.behaviour().dispatch)
+                });
                 at(limit.saturating_sub(now.wall - since));
             }
         }

@@ -10,7 +10,7 @@ use crate::engine::http::call::refuse;
 use crate::engine::id::Id;
 use crate::engine::invocation::Invocation;
 use crate::engine::live::Here;
-use crate::engine::record::EngineRecord;
+use crate::engine::record::{Acked, EngineRecord};
 use crate::engine::step::Step;
 use crate::ids::AgentName;
 use crate::wire::up::{AgentDeregister, AgentRecover, AgentRegister, DeliveryAck, Outcome};
@@ -257,12 +257,12 @@ impl Step<'_> {
             .get(&agent)
             .is_some_and(|m| m.acked() < up_to && m.rows().next().is_some());
         if moves {
-            self.record(EngineRecord::Acked {
+            self.record(EngineRecord::Acked(Acked {
                 ws,
                 agent,
                 up_to,
                 at: self.now.wall,
-            });
+            }));
         }
     }
 

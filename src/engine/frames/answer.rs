@@ -27,7 +27,7 @@ impl Step<'_> {
                 node: node.clone(),
                 provider: provider.clone(),
             }),
-            _ => None,
+            Role::Node { provider: None, .. } | Role::Stream { .. } => None,
         }
     }
 

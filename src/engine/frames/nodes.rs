@@ -11,7 +11,7 @@ use crate::engine::event::Effect;
 use crate::engine::id::Id;
 use crate::engine::limits;
 use crate::engine::live::{Attachment, ConnId, Here, Ready, Role};
-use crate::engine::record::EngineRecord;
+use crate::engine::record::{EngineRecord, NodeDescribed};
 use crate::engine::step::Step;
 use crate::engine::sweep;
 use crate::engine::views::provider_name;
@@ -300,7 +300,7 @@ impl Step<'_> {
         {
             return;
         }
-        let record = EngineRecord::NodeDescribed {
+        let record = EngineRecord::NodeDescribed(NodeDescribed {
             ws: here.ws,
             node: here.node.clone(),
             name: name.to_owned(),
@@ -309,7 +309,7 @@ impl Step<'_> {
             provider: here.provider.clone(),
             capabilities: described.capabilities,
             max_agents,
-        };
+        });
         self.record(record);
     }
 

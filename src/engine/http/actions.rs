@@ -28,7 +28,7 @@ fn input(call: &Call<'_>) -> Result<Value, HttpRefusal> {
 fn caller(t: &Step<'_>, call: &Call<'_>) -> (Option<Id>, Option<String>) {
     match call.caller {
         Caller::Agent(ws, id) => (Some(id), t.agent(ws, id).map(|a| a.name.clone())),
-        _ => (None, None),
+        Caller::Nobody | Caller::Key(_) | Caller::Node(..) | Caller::Observer(..) => (None, None),
     }
 }
 

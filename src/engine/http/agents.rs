@@ -6,7 +6,7 @@ use super::call::{Call, Caller, HttpAnswer, HttpRefusal, invalid, nothing, refus
 use crate::engine::agents::NewAgent;
 use crate::engine::directory::{Agent, Workspace};
 use crate::engine::id::Id;
-use crate::engine::record::EngineRecord;
+use crate::engine::record::{AgentChanged, EngineRecord};
 use crate::engine::step::Step;
 use crate::ids::AgentName;
 
@@ -131,13 +131,13 @@ pub fn update(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     if status.as_deref() == Some("offline") {
         t.core.live.forget(ws, id);
     }
-    t.record(EngineRecord::AgentChanged {
+    t.record(EngineRecord::AgentChanged(AgentChanged {
         ws,
         agent: id,
         status: status.clone().filter(|s| s != "offline"),
         persona,
         metadata,
-    });
+    }));
     if let Some(status) = status {
         t.announce(
             ws,
@@ -174,7 +174,11 @@ pub fn rotate(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
                 "Only the agent itself rotates its token; use takeover",
             ));
         }
-        _ => {}
+        Caller::Agent(..)
+        | Caller::Key(_)
+        | Caller::Nobody
+        | Caller::Node(..)
+        | Caller::Observer(..) => {}
     }
     let token = t.renew_agent_token(ws, id);
     Ok((200, json!({"name": name, "token": token})))
@@ -187,7 +191,7 @@ pub fn recover(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let may = match &call.caller {
         Caller::Agent(_, me) => *me == agent.id,
         Caller::Node(_, node) => agent.origin.as_ref() == Some(node),
-        _ => false,
+        Caller::Nobody | Caller::Key(_) | Caller::Observer(..) => false,
     };
     if !may || agent.id.to_string() != call.need("expected_agent_id")? {
         return Err(refuse(

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::call::{Call, HttpAnswer, HttpRefusal, nothing, refuse};
 use crate::engine::directory::{Channel, ChannelKind, ChannelMember};
 use crate::engine::id::Id;
-use crate::engine::record::EngineRecord;
+use crate::engine::record::{ChannelChanged, EngineRecord, Joined, Muted};
 use crate::engine::step::Step;
 use crate::engine::views;
 
@@ -40,12 +40,12 @@ impl Step<'_> {
         }
         let name = c.name.clone();
         let who = w.agents.get(&agent).map(|a| a.name.clone());
-        self.record(EngineRecord::Joined {
+        self.record(EngineRecord::Joined(Joined {
             ws,
             channel,
             agent,
             at: self.now.wall,
-        });
+        }));
         self.announce(ws, "channels:read", || {
             json!({
                 "type": "member.joined",
@@ -149,13 +149,13 @@ pub fn update(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
         all.extend(more.clone());
         all
     });
-    t.record(EngineRecord::ChannelChanged {
+    t.record(EngineRecord::ChannelChanged(ChannelChanged {
         ws,
         channel: id,
         topic,
         metadata,
         archived,
-    });
+    }));
     let c = find(t, ws, &name)?;
     let (data, topic) = (views::channel(c), c.topic.clone());
     t.announce(
@@ -177,13 +177,13 @@ pub fn archive(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
             "The channel \"general\" stays",
         ));
     }
-    t.record(EngineRecord::ChannelChanged {
+    t.record(EngineRecord::ChannelChanged(ChannelChanged {
         ws,
         channel: id,
         topic: None,
         metadata: None,
         archived: true,
-    });
+    }));
     t.announce(
         ws,
         "channels:read",
@@ -256,12 +256,12 @@ fn set_muted(t: &mut Step<'_>, call: &Call<'_>, muted: bool) -> HttpAnswer {
         return Err(refuse(403, "not_a_member", "Join the channel first"));
     }
     let (id, name) = (c.id, c.name.clone());
-    t.record(EngineRecord::Muted {
+    t.record(EngineRecord::Muted(Muted {
         ws,
         channel: id,
         agent: me,
         muted,
-    });
+    }));
     let data = json!({"channel": name, "agent_id": me.to_string(), "muted": muted});
     Ok((200, data))
 }

@@ -8,7 +8,7 @@ use crate::engine::directory::{Channel, ChannelKind, ChannelMember, Workspace, c
 use crate::engine::history::Message;
 use crate::engine::id::Id;
 use crate::engine::payload::core_message;
-use crate::engine::record::EngineRecord;
+use crate::engine::record::{EngineRecord, Joined};
 use crate::engine::step::Step;
 
 impl Step<'_> {
@@ -218,12 +218,12 @@ pub fn add_participant(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let agent = t.agent_named(ws, name)?.id;
     let already = c_has(t, ws, channel, agent);
     if !already {
-        t.record(EngineRecord::Joined {
+        t.record(EngineRecord::Joined(Joined {
             ws,
             channel,
             agent,
             at: t.now.wall,
-        });
+        }));
     }
     let data = json!({"conversation_id": conversation, "agent": name, "already_member": already});
     Ok((200, data))
@@ -310,7 +310,7 @@ pub fn all_conversations(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let w = t.ws(call.ws())?;
     let only = match call.caller {
         Caller::Agent(_, me) => Some(me),
-        _ => None,
+        Caller::Nobody | Caller::Key(_) | Caller::Node(..) | Caller::Observer(..) => None,
     };
     let list: Value = w
         .channels

@@ -8,7 +8,7 @@ use super::call::{Call, HttpAnswer, refuse};
 use super::dm::unread;
 use crate::engine::directory::{Channel, ChannelKind};
 use crate::engine::mailbox::Mailbox;
-use crate::engine::record::EngineRecord;
+use crate::engine::record::{EngineRecord, Read};
 use crate::engine::step::Step;
 
 pub fn deliveries(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
@@ -66,12 +66,12 @@ pub fn close(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
         data["retryable"] = call.body.get("retryable").cloned().unwrap_or_default();
     } else {
         data["acked_at"] = json!(t.now.wall.iso());
-        t.record(EngineRecord::Read {
+        t.record(EngineRecord::Read(Read {
             ws,
             message,
             agent: me,
             at: t.now.wall,
-        });
+        }));
     }
     t.record(EngineRecord::DeliveryClosed { ws, agent: me, seq });
     Ok((200, data))

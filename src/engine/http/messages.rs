@@ -9,7 +9,7 @@ use crate::engine::directory::Workspace;
 use crate::engine::history::{Idem, Message};
 use crate::engine::id::{Id, digest};
 use crate::engine::limits;
-use crate::engine::record::EngineRecord;
+use crate::engine::record::{EngineRecord, Reacted, Read, Unreacted};
 use crate::engine::routing::MessageDraft;
 use crate::engine::step::Step;
 use crate::engine::views;
@@ -32,12 +32,13 @@ pub fn speaker(t: &Step<'_>, call: &Call<'_>) -> Result<Id, HttpRefusal> {
             }
             Ok(agent.id)
         }
-        (_, Some(_)) if !lenient => Err(refuse(
-            400,
-            "from_not_allowed",
-            "An agent speaks for itself only",
-        )),
-        _ => call.agent(),
+        (Caller::Agent(..) | Caller::Nobody | Caller::Key(_) | Caller::Observer(..), from) => {
+            if from.is_some() && !lenient {
+                let why = "An agent speaks for itself only";
+                return Err(refuse(400, "from_not_allowed", why));
+            }
+            call.agent()
+        }
     }
 }
 
@@ -168,7 +169,7 @@ fn visible<'w>(w: &'w Workspace, call: &Call<'_>, id: &str) -> Result<&'w Messag
                     .get(&m.channel)
                     .is_some_and(|c| c.members.contains_key(me))
         }
-        _ => !is_conversation(w, m),
+        Caller::Nobody | Caller::Node(..) | Caller::Observer(..) => !is_conversation(w, m),
     };
     if may { Ok(m) } else { Err(not_found()) }
 }
@@ -308,7 +309,7 @@ pub fn react(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
         "created_at": at.iso(),
     });
     if is_new {
-        t.record(EngineRecord::Reacted {
+        t.record(EngineRecord::Reacted(Reacted {
             ws,
             message,
             id,
@@ -316,7 +317,7 @@ pub fn react(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
             agent_name: name,
             emoji,
             at,
-        });
+        }));
         let mut event = data.clone();
         event["channel_name"] = json!(channel);
         notify_reaction(t, ws, message, event, "added");
@@ -360,12 +361,12 @@ pub fn unreact(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
             "channel_name": channel,
             "created_at": t.now.wall.iso(),
         });
-        t.record(EngineRecord::Unreacted {
+        t.record(EngineRecord::Unreacted(Unreacted {
             ws,
             message,
             agent: me,
             emoji: emoji.to_owned(),
-        });
+        }));
         notify_reaction(t, ws, message, event, "removed");
     }
     nothing()
@@ -390,12 +391,12 @@ pub fn read(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
         "read_at": at.iso(),
     });
     if before.is_none() {
-        t.record(EngineRecord::Read {
+        t.record(EngineRecord::Read(Read {
             ws,
             message,
             agent: me,
             at,
-        });
+        }));
     }
     // An acknowledgement has marked it read already, silently; saying so aloud is this call's purpose.
     let mut event = data.clone();

@@ -219,12 +219,12 @@ impl Step<'_> {
             },
             Some(Owner::Agent(ws, agent)) => match auth {
                 Rk => Err(unauthorized("This needs the workspace key")),
-                _ => Ok(Caller::Agent(*ws, *agent)),
+                At | Act | Speak | Own | Any | Ot(_) | Auth::None => Ok(Caller::Agent(*ws, *agent)),
             },
             Some(Owner::Node(ws, node)) => match auth {
                 Speak if self.core.behaviour().providers => Ok(Caller::Node(*ws, node.clone())),
                 Own => Ok(Caller::Node(*ws, node.clone())),
-                _ => Err(refuse(
+                Auth::None | Rk | At | Act | Speak | Any | Ot(_) => Err(refuse(
                     401,
                     "node_token_forbidden",
                     "A node token may not do this",
@@ -239,7 +239,7 @@ impl Step<'_> {
                         "insufficient_scope",
                         format!("This needs the scope {scope}"),
                     )),
-                    _ => Err(refuse(
+                    Auth::None | Rk | At | Act | Speak | Own | Any => Err(refuse(
                         401,
                         "observer_token_forbidden",
                         "An observer token may not do this",

@@ -6,19 +6,19 @@ use super::call::{Call, HttpAnswer, invalid, nothing, refuse};
 use crate::engine::directory::Owner;
 use crate::engine::event::Effect;
 use crate::engine::id::{Id, digest};
-use crate::engine::record::EngineRecord;
+use crate::engine::record::{EngineRecord, WorkspaceChanged, WorkspaceCreated};
 use crate::engine::step::Step;
 
 impl Step<'_> {
     fn make_workspace(&mut self, name: &str, key_hash: String) -> Id {
         let (id, general) = (self.fresh_id(), self.fresh_id());
-        self.record(EngineRecord::WorkspaceCreated {
+        self.record(EngineRecord::WorkspaceCreated(WorkspaceCreated {
             id,
             name: name.to_owned(),
             key_hash,
             general,
             at: self.now.wall,
-        });
+        }));
         id
     }
 
@@ -70,12 +70,12 @@ pub fn create(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let key = t.token("rk_live_", 32);
     let id = t.make_workspace(name, digest(&key));
     if let Some(metadata) = call.object("metadata")? {
-        t.record(EngineRecord::WorkspaceChanged {
+        t.record(EngineRecord::WorkspaceChanged(WorkspaceChanged {
             ws: id,
             name: None,
             system_prompt: None,
             metadata: Some(metadata.clone()),
-        });
+        }));
     }
     let data = json!({
         "workspace_id": id.to_string(),
@@ -137,12 +137,12 @@ pub fn update(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
         Some(_) => Some(call.text("system_prompt")?.map(str::to_owned)),
     };
     let metadata = call.object("metadata")?.cloned();
-    t.record(EngineRecord::WorkspaceChanged {
+    t.record(EngineRecord::WorkspaceChanged(WorkspaceChanged {
         ws,
         name,
         system_prompt,
         metadata,
-    });
+    }));
     view(t, ws)
 }
 

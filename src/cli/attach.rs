@@ -10,9 +10,9 @@ use tungstenite::Message;
 
 use super::args;
 use super::client::EventStream;
+use super::context::Context;
 use super::failure::Failure;
 use super::render::{clean, print};
-use super::run::Context;
 use super::tty::{self, Raw, Signals};
 use crate::config::Env;
 use crate::msg::Size;

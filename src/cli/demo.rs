@@ -3,12 +3,12 @@
 //! agents' end. It shares no memory with what it shows.
 
 use super::args;
+use super::context::Context;
 use super::demo_life::Folder;
 use super::demo_show::Show;
 use super::demo_stage::{ADA, BOB, DemoStage, TURNS};
 use super::failure::Failure;
 use super::render::Paint;
-use super::run::Context;
 use crate::sys::clock;
 
 /// `demo`.

@@ -10,8 +10,8 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::json;
 
 use super::args;
+use super::context::Context;
 use super::failure::Failure;
-use super::run::Context;
 use crate::sys::{clock, stdio};
 use crate::wire::local::SendRequest;
 

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::args;
 use super::client::{Client, Heard};
+use super::context::Context;
 use super::failure::Failure;
 use super::render::{Paint, brief, clean, note, print};
-use super::run::Context;
 use crate::time::Wall;
 use crate::wire::event::{BrokerEvent, DeliveryMode, Numbered};
 

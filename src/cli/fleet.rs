@@ -7,10 +7,9 @@ use serde_json::{Value, json};
 
 use super::args;
 use super::client::{Client, typed};
+use super::context::Context;
 use super::failure::Failure;
-use super::query::print_json;
-use super::render::{clean, note, print, span_ms, table};
-use super::run::Context;
+use super::render::{clean, note, print, print_json, span_ms, table};
 use crate::net::http::encode;
 use crate::sys::clock;
 use crate::time::Wall;

@@ -7,12 +7,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::args::{JournalArgs, JournalCommand};
+use super::context::Context;
 use super::engine_folder::ENGINE_DIR;
 use super::failure::Failure;
 use super::find::state_dir;
-use super::query::print_json;
-use super::render::{brief, clean, note, print, span_ms, table};
-use super::run::Context;
+use super::render::{brief, clean, note, print, print_json, span_ms, table};
 #[cfg(feature = "engine")]
 use crate::engine::EngineRecord;
 use crate::journal::{Emptied, Entry, JournalVerdict, Lock, Look, OpenError};

@@ -4,6 +4,7 @@
 mod args;
 mod attach;
 mod client;
+mod context;
 mod demo;
 mod demo_agent;
 mod demo_life;

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::args;
 use super::client::{Client, typed};
+use super::context::Context;
 use super::failure::Failure;
 use super::fleet;
-use super::render::{brief, clean, note, print, span_ms, table, uptime};
-use super::run::Context;
+use super::render::{brief, clean, note, print, print_json, span_ms, table, uptime};
 use crate::msg::Size;
 use crate::net::http::encode;
 use crate::screen::Screen;
@@ -525,9 +525,4 @@ pub fn health(c: &Context, json: bool) -> Result<(), Failure> {
         "the broker is unwell: {}; see `relay-broker status`",
         clean(why)
     )))
-}
-
-/// One line of JSON.
-pub fn print_json(value: &Value) -> Result<(), Failure> {
-    print(&format!("{value}\n"))
 }

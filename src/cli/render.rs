@@ -1,9 +1,10 @@
 //! How things look: colours only where they are welcome, tables in columns, and nothing that could act on the user's
-//! terminal. Pure text in, text out, but for [`print`] and [`note`].
+//! terminal. Pure text in, text out, but for [`print`], [`print_json`] and [`note`].
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use serde_json::Value;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::failure::Failure;
@@ -71,6 +72,14 @@ pub fn print(text: &str) -> Result<(), Failure> {
             io::ErrorKind::BrokenPipe => Failure::silent(0),
             _ => Failure::new(format!("cannot write to standard output: {e}")),
         })
+}
+
+/// One line of JSON on standard output.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_json(value: &Value) -> Result<(), Failure> {
+    print(&format!("{value}\n"))
 }
 
 /// One line on standard error.

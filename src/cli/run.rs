@@ -1,39 +1,12 @@
 //! From a parsed command to the function that does it.
 
 use super::args::{Cli, Command};
-use super::client::Client;
+use super::context::Context;
 use super::failure::Failure;
 use super::render::Paint;
-use super::{attach, demo, demo_agent, events, find, fleet, journal, query, send, up, wait};
+use super::{attach, demo, demo_agent, events, fleet, journal, query, send, up, wait};
 use crate::config::Env;
-
-/// What every command gets.
-pub struct Context {
-    /// The environment.
-    pub env: Env,
-    /// Colours for standard output.
-    pub paint: Paint,
-    /// `--state-dir`.
-    pub state_dir: Option<std::path::PathBuf>,
-}
-
-impl Context {
-    /// The running broker's connection file.
-    ///
-    /// # Errors
-    /// When there is no broker.
-    pub fn connection(&self) -> Result<crate::wire::local::ConnectionFile, Failure> {
-        find::running(self.state_dir.as_deref(), &self.env)
-    }
-
-    /// A client of the running broker.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::new(&self.connection()?))
-    }
-}
+use crate::wire::event::DeliveryMode;
 
 /// Does what was asked.
 ///
@@ -65,12 +38,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Stop => query::stop(c),
         Command::Pending(args) => query::pending(c, &args.name, args.json),
         Command::Flush(args) => query::flush(c, &args.name),
-        Command::Hold(args) => {
-            query::mode(c, &args.name, crate::wire::event::DeliveryMode::ManualFlush)
-        }
-        Command::Auto(args) => {
-            query::mode(c, &args.name, crate::wire::event::DeliveryMode::AutoInject)
-        }
+        Command::Hold(args) => query::mode(c, &args.name, DeliveryMode::ManualFlush),
+        Command::Auto(args) => query::mode(c, &args.name, DeliveryMode::AutoInject),
         Command::Dead(args) => query::dead(c, args.json),
         Command::Redeliver(args) => query::redeliver(c, &args),
         Command::Journal(args) => journal::journal(c, &args),

@@ -9,10 +9,9 @@ use serde_json::{Value, json};
 
 use super::args::{self, Urgency};
 use super::client::{Client, EventStream, Heard, typed};
+use super::context::Context;
 use super::failure::Failure;
-use super::query::print_json;
-use super::render::{clean, note, print, span};
-use super::run::Context;
+use super::render::{clean, note, print, print_json, span};
 use crate::net::http::encode;
 use crate::sys::{clock, stdio};
 use crate::time::Mono;

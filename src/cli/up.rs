@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::context::Context;
 use super::engine;
 use super::engine_folder::{ENGINE_DIR, LAST_ADDRESS, warn_if_open};
 use super::failure::Failure;
 use super::render::{Paint, clean, note, print};
-use super::run::Context;
 use super::{args, events, find};
 use crate::agent::{hook, landed_note, running};
 use crate::broker::{Broker, Stopper};

@@ -3,9 +3,9 @@
 
 use super::args::{self, State};
 use super::client::{Client, Heard, typed};
+use super::context::Context;
 use super::failure::Failure;
 use super::render::{clean, note, print};
-use super::run::Context;
 use crate::sys::clock;
 use crate::wire::local::{AgentList, AgentView};
 

@@ -1,0 +1,38 @@
+//! What every command is given: the environment, colours, and the way to the running broker.
+
+use std::path::PathBuf;
+
+use super::client::Client;
+use super::failure::Failure;
+use super::find;
+use super::render::Paint;
+use crate::config::Env;
+use crate::wire::local::ConnectionFile;
+
+/// What every command gets.
+pub struct Context {
+    /// The environment.
+    pub env: Env,
+    /// Colours for standard output.
+    pub paint: Paint,
+    /// `--state-dir`.
+    pub state_dir: Option<PathBuf>,
+}
+
+impl Context {
+    /// The running broker's connection file.
+    ///
+    /// # Errors
+    /// When there is no broker.
+    pub fn connection(&self) -> Result<ConnectionFile, Failure> {
+        find::running(self.state_dir.as_deref(), &self.env)
+    }
+
+    /// A client of the running broker.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::new(&self.connection()?))
+    }
+}

@@ -256,6 +256,30 @@ fn what_cannot_be_meant_ends_with_2_and_one_line() {
 }
 
 #[test]
+fn help_that_cannot_be_written_is_a_failure_and_help_that_nobody_reads_to_its_end_is_none() {
+    let folder = Scratch::new();
+    for asked in ["--help", "--version"] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let out = command(folder.path(), &[asked])
+            .stdout(full.expect("a device that is always full"))
+            .output()
+            .expect("the program starts");
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{asked}: {err}");
+        assert!(err.contains("cannot write to standard output"), "{err}");
+
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let out = command(folder.path(), &[asked])
+            .stdout(writer)
+            .output()
+            .expect("the program starts");
+        assert_eq!(out.status.code(), Some(0), "{asked}");
+        assert_eq!(String::from_utf8_lossy(&out.stderr), "");
+    }
+}
+
+#[test]
 fn the_demo_loses_and_doubles_nothing() {
     let folder = Scratch::new();
     let (code, out, err) = run(folder.path(), &["demo", "--json"]);

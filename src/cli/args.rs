@@ -486,26 +486,49 @@ fn usage(error: &clap::Error, args: &[std::ffi::OsString]) -> Failure {
         _ => {}
     }
     let mut line = String::new();
-    let close = close_commands(error);
+    let meant = command_meant(&text, args);
+    let tips = [close_commands(error), behind_dashes(error, &meant, args)];
     let parts = text
         .lines()
         .map(str::trim)
         .take_while(|part| !part.starts_with("Usage:") && !part.starts_with("For more information"))
         .filter(|part| {
-            let alike = part.starts_with("tip: ") && part.contains("similar subcommand");
-            !part.is_empty() && !alike
+            let ours = part.contains("similar subcommand") || part.contains("as a value, use '-- ");
+            !(part.is_empty() || part.starts_with("tip: ") && ours)
         });
-    for part in parts.chain(close.as_deref()) {
+    for part in parts.chain(tips.iter().flatten().map(String::as_str)) {
         let part = part.strip_prefix("error: ").unwrap_or(part);
         if !line.is_empty() {
             line.push_str(if line.ends_with(':') { " " } else { "; " });
         }
         line.push_str(part);
     }
-    Failure::usage(format!(
-        "{line}; see `{} --help`",
-        command_meant(&text, args)
-    ))
+    Failure::usage(format!("{line}; see `{meant} --help`"))
+}
+
+/// What two dashes are good for, where one word too many stands: `spawn` has a command behind them and `send` words that
+/// begin with a dash. No other command takes anything there that it would not take without.
+fn behind_dashes(
+    error: &clap::Error,
+    command: &str,
+    args: &[std::ffi::OsString],
+) -> Option<String> {
+    use clap::error::{ContextKind, ContextValue};
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let unknown = error.kind() == clap::error::ErrorKind::UnknownArgument;
+    let misspelt = error.get(ContextKind::SuggestedArg).is_some();
+    if !unknown || misspelt || args.iter().any(|arg| arg == "--") {
+        return None;
+    }
+    match command.rsplit(' ').next()? {
+        "spawn" => Some("tip: write the command as `-- CMD`".to_owned()),
+        "send" if word.starts_with('-') => {
+            Some(format!("tip: to send '{word}' as text, use '-- {word}'"))
+        }
+        _ => None,
+    }
 }
 
 /// The commands that a misspelt one is a slip of the fingers away from. A word that is merely alike is none of them: whoever

@@ -61,10 +61,8 @@ pub fn main() -> ExitCode {
 fn finish(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { code: 0, text }) => {
-            let _ = render::print(&text);
-            ExitCode::SUCCESS
-        }
+        Err(Failure { code: 0, text }) if text.is_empty() => ExitCode::SUCCESS,
+        Err(Failure { code: 0, text }) => finish(render::print(&text)),
         Err(Failure { code, text }) => {
             if !text.is_empty() {
                 render::note(&format!("relay-broker: {}", text.replace('\n', " ")));

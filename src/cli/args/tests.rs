@@ -101,6 +101,26 @@ fn a_usage_error_is_one_line_with_a_way_out() {
     }
 }
 
+/// Behind two dashes stands a command for `spawn`, and words of any kind only for `send`.
+#[test]
+fn an_option_that_does_not_exist_is_passed_on_only_where_that_has_a_meaning() {
+    for (line, hint) in [
+        ("spawn ada -x", Some("write the command as `-- CMD`")),
+        ("spawn ada -x -- cat", None),
+        ("spawn ada cat", Some("write the command as `-- CMD`")),
+        ("send ada -x", Some("use '-- -x'")),
+        ("wait ada -x", None),
+        ("attach ada -x", None),
+        ("up -x", None),
+    ] {
+        let text = words(line).expect_err("refused").text;
+        for any in ["use '-- -x'", "write the command as"] {
+            let expected = hint.is_some_and(|hint| hint.starts_with(any));
+            assert_eq!(text.contains(any), expected, "{line}: {text}");
+        }
+    }
+}
+
 #[test]
 fn nobody_is_led_from_one_word_to_another_that_stops_something() {
     for line in [

@@ -34,6 +34,7 @@ const LEVELS: &[(&str, u8)] = &[
     // edges
     ("api", 4),
     ("agent::actor", 4),
+    ("agent::start", 4),
     ("agent::pty", 4),
     ("agent::exec", 4),
     ("agent::landed_note", 4),
@@ -169,7 +170,8 @@ pub(crate) fn without_tests(file: &str, text: &str) -> (String, BTreeSet<String>
     let (mut out, mut test_modules) = (String::new(), BTreeSet::new());
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
-        if line.trim() != "#[cfg(test)]" {
+        let test_only = ["#[cfg(test)]", "#[cfg(all(test,"];
+        if !test_only.iter().any(|cfg| line.trim().starts_with(cfg)) {
             out.push_str(uncommented(line));
             out.push('\n');
             continue;

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use crate::agent::activity::{self, Activity, Said};
 use crate::agent::dialog;
-use crate::agent::draft::{Check, Draft, DraftStage};
+use crate::agent::draft::check::Check;
+use crate::agent::draft::{Draft, DraftStage};
 use crate::agent::keys::KeyReader;
 use crate::agent::profile::{Profile, Source};
 use crate::agent::prompt::{self, Focus};

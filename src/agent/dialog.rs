@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::agent::known_dialogs::{DialogAnswer, KnownDialog};
 use crate::agent::profile::Profile;
 use crate::agent::prompt::{self, Focus};
 use crate::screen::Screen;
@@ -20,78 +21,11 @@ const QUIET: Duration = Duration::from_secs(1);
 /// How many rows from the end a dialog's question is looked for.
 const ROWS: usize = 20;
 
-/// A dialog that a CLI is known to have.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Known {
-    pub dialog: Dialog,
-    /// How a row somewhere above `end` begins.
-    above: &'static str,
-    /// How the screen's last rows begin, marks and numbers of options left out.
-    end: &'static [&'static str],
-    answer: DialogAnswer,
-}
-
-/// How a CLI takes the answer that a policy gives.
-#[derive(Debug, PartialEq, Eq)]
-enum DialogAnswer {
-    /// Choose the option that begins so: Enter while this mark stands before it, else its number.
-    Option(&'static str, char),
-    /// Escape refuses.
-    Escape,
-}
-
-pub const CLAUDE: &[Known] = &[
-    Known {
-        dialog: Dialog::TrustFolder,
-        above: "Quick safety check",
-        end: &["Yes, I trust this folder", "No, exit", "Enter to confirm"],
-        answer: DialogAnswer::Option("Yes, I trust this folder", '❯'),
-    },
-    Known {
-        dialog: Dialog::Permission,
-        above: "Do you want to",
-        end: &["No", "Esc to cancel"],
-        answer: DialogAnswer::Escape,
-    },
-];
-
-pub const CODEX: &[Known] = &[Known {
-    dialog: Dialog::Permission,
-    above: "Would you like to",
-    end: &[
-        "No, and tell Codex",
-        "Press enter to confirm or esc to cancel",
-    ],
-    answer: DialogAnswer::Escape,
-}];
-
-pub const GEMINI: &[Known] = &[
-    Known {
-        dialog: Dialog::TrustFolder,
-        above: "Do you trust the files in this folder?",
-        end: &["Trust folder", "Trust parent folder", "Don't trust"],
-        answer: DialogAnswer::Option("Trust folder", '●'),
-    },
-    Known {
-        dialog: Dialog::Permission,
-        above: "Allow once",
-        end: &["No, suggest changes (esc)"],
-        answer: DialogAnswer::Escape,
-    },
-];
-
-pub const OPENCODE: &[Known] = &[Known {
-    dialog: Dialog::Permission,
-    above: "Permission required",
-    end: &["Allow once Allow always Reject"],
-    answer: DialogAnswer::Escape,
-}];
-
 /// A dialog on the screen. Two that look the same are the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenDialog {
     pub dialog: Dialog,
-    known: Option<&'static Known>,
+    known: Option<&'static KnownDialog>,
     rows: Vec<String>,
 }
 
@@ -150,7 +84,7 @@ pub fn can(profile: &Profile, dialog: Dialog) -> bool {
 }
 
 /// The dialog's rows, from its question down.
-fn rows_of(known: &Known, screen: &Screen) -> Option<Vec<String>> {
+fn rows_of(known: &KnownDialog, screen: &Screen) -> Option<Vec<String>> {
     let lines = screen.lines();
     let rows: Vec<String> = lines.iter().map(|row| plain(row)).collect();
     let rows: Vec<String> = rows.into_iter().filter(|row| !row.is_empty()).collect();

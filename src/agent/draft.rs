@@ -1,5 +1,5 @@
 //! One message on its way: as a draft in the terminal until Enter may be pressed, then as a question until it has
-//! landed. Judges from what is known and says when to look again; writes nothing itself.
+//! landed ([`check`]). Judges from what is known and says when to look again; writes nothing itself.
 
 use std::time::Duration;
 
@@ -8,18 +8,15 @@ use crate::agent::gate::Gate;
 use crate::agent::inject::Frame;
 use crate::agent::interrupt::Interrupt;
 use crate::agent::profile::Profile;
-use crate::agent::prompt::{self, Focus, Prompt};
+use crate::agent::prompt::Focus;
 use crate::agent::proof::MessageHead;
 use crate::agent::tty_state::TtyState;
 use crate::agent::verify::{Echo, Looks, MessageTail};
 use crate::ids::DeliveryId;
 use crate::screen::{Nearby, Screen};
 use crate::time::Mono;
-use crate::wire::event::Proof;
 
-mod check;
-
-pub use check::Check;
+pub mod check;
 
 /// A text that is not drawn (or not even read) by then is reported.
 pub const DRAWN_WITHIN: Duration = Duration::from_secs(2);
@@ -33,12 +30,6 @@ const RESTLESS: Duration = Duration::from_secs(1);
 const SPINNING: Duration = Duration::from_millis(250);
 /// From the last byte read to Enter where nothing is echoed.
 const UNECHOED: Duration = Duration::from_millis(150);
-/// A program that waits for a line takes it within this.
-const TAKEN_WITHIN: Duration = Duration::from_millis(5);
-/// How long an answer on the screen is waited for once everything is read.
-const SHOWN_WITHIN: Duration = Duration::from_millis(250);
-/// How long anything is waited for where reading cannot be observed.
-const WINDOW: Duration = Duration::from_secs(5);
 /// A picture without the input line that stands for so long is not half drawn.
 const DRAWING: Duration = Duration::from_millis(300);
 /// An input line that stays empty this long after a dialog went holds no text of ours.
@@ -49,26 +40,6 @@ const CALM: Duration = Duration::from_secs(5);
 const COME_UP: Duration = Duration::from_secs(10);
 /// A program that goes on drawing, and has not drawn a text it read within this, has dropped it.
 const DROPPED: Duration = Duration::from_secs(30);
-/// A draft must stay away this long to be gone: composers erase before they redraw.
-const GONE: Duration = Duration::from_millis(50);
-/// Where something else than the empty input line has the keyboard after Enter, it must stay away this long: a picture
-/// may be half drawn, and some composers take an Enter for a line's end.
-const STAYS_AWAY: Duration = Duration::from_millis(600);
-/// How long a program's own proof is waited for once the text is gone: they come within 100 ms
-/// ([injection 5](crate::docs::injection#5)).
-const HOPE: Duration = Duration::from_millis(200);
-/// How often a program's history is looked into.
-const ASK_AGAIN: Duration = Duration::from_millis(10);
-/// And until when, from Enter.
-const ASK_UNTIL: Duration = Duration::from_secs(2);
-/// While the draft still stands in the input line, Enter was swallowed: when to press it again
-/// ([injection 1.8](crate::docs::injection#1.8)).
-const AGAIN: [Duration; 4] = [
-    Duration::from_millis(600),
-    Duration::from_millis(800),
-    Duration::from_millis(1200),
-    Duration::from_millis(2000),
-];
 
 /// A message whose Enter is not pressed yet.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::agent::dialog::{self, Known};
+use crate::agent::known_dialogs::{CLAUDE, CODEX, GEMINI, KnownDialog, OPENCODE};
 use crate::agent::prompt::Prompt;
 use crate::wire::event::{Dialog, Policy};
 
@@ -24,7 +24,7 @@ pub struct Profile {
     /// How its input line is drawn.
     pub prompt: Option<Prompt>,
     /// The dialogs it is known to have.
-    pub dialogs: &'static [Known],
+    pub dialogs: &'static [KnownDialog],
     /// What to do when it asks whether to trust its folder.
     pub trust_folder: Policy,
     /// What to do when it asks for permission.
@@ -112,7 +112,7 @@ pub fn table() -> [Profile; 5] {
                 file: "history.jsonl",
                 placeholder: Some("[Pasted"),
             }),
-            ..tui("claude", 60, '❯', 2, dialog::CLAUDE)
+            ..tui("claude", 60, '❯', 2, CLAUDE)
         },
         Profile {
             history: Some(Source {
@@ -121,7 +121,7 @@ pub fn table() -> [Profile; 5] {
                 file: "history.jsonl",
                 placeholder: None,
             }),
-            ..tui("codex", 60, '›', 2, dialog::CODEX)
+            ..tui("codex", 60, '›', 2, CODEX)
         },
         Profile {
             merges_while: Some('✦'),
@@ -131,7 +131,7 @@ pub fn table() -> [Profile; 5] {
                 file: "tmp/*/logs.json",
                 placeholder: None,
             }),
-            ..tui("gemini", 150, '>', 2, dialog::GEMINI)
+            ..tui("gemini", 150, '>', 2, GEMINI)
         },
         Profile {
             history: Some(Source {
@@ -144,7 +144,7 @@ pub fn table() -> [Profile; 5] {
             interrupts: 2,
             busy_words: Some("esc interrupt"),
             first_rest: Duration::from_secs(1),
-            ..tui("opencode", 60, '┃', 3, dialog::OPENCODE)
+            ..tui("opencode", 60, '┃', 3, OPENCODE)
         },
         // A child of Gemini CLI with ways of its own. Measured on 0.24.4.
         Profile {
@@ -166,7 +166,7 @@ fn tui(
     enter_after_ms: u64,
     mark: char,
     gap: u16,
-    dialogs: &'static [Known],
+    dialogs: &'static [KnownDialog],
 ) -> Profile {
     Profile {
         program: Cow::Borrowed(program),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{Advance, AgentCore, Effects, State, TtyState, Unstarted};
 use crate::agent::activity::{self, Activity, OnScreen};
-use crate::agent::draft::{Check, DRAWN_WITHIN, Draft, DraftStage};
+use crate::agent::draft::check::Check;
+use crate::agent::draft::{DRAWN_WITHIN, Draft, DraftStage};
 use crate::agent::drawn::ABOVE;
 use crate::agent::interrupt::{Interrupt, InterruptStep, InterruptView};
 use crate::agent::proof::MessageHead;

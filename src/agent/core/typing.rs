@@ -5,9 +5,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::{Advance, AgentCore, Effect, Effects, State, TtyState};
-use crate::agent::draft::{
-    Check, DRAWN_WITHIN, Draft, DraftStage, LossEvidence, Swallowed, Typing,
-};
+use crate::agent::draft::check::Check;
+use crate::agent::draft::{DRAWN_WITHIN, Draft, DraftStage, LossEvidence, Swallowed, Typing};
 use crate::agent::drawn::{Before, Drawn};
 use crate::agent::gate::{Gate, GateAnswer, Scene};
 use crate::agent::inject::{self, Frame};

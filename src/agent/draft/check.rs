@@ -1,6 +1,43 @@
 //! A message whose Enter was pressed, and whether it has landed.
 
-use super::*;
+use std::time::Duration;
+
+use super::Draft;
+use crate::agent::drawn::{Before, Drawn};
+use crate::agent::inject::Frame;
+use crate::agent::prompt::{self, Focus, Prompt};
+use crate::agent::tty_state::TtyState;
+use crate::agent::verify::Looks;
+use crate::screen::Screen;
+use crate::time::Mono;
+use crate::wire::event::Proof;
+
+/// A program that waits for a line takes it within this.
+const TAKEN_WITHIN: Duration = Duration::from_millis(5);
+/// How long an answer on the screen is waited for once everything is read.
+const SHOWN_WITHIN: Duration = Duration::from_millis(250);
+/// How long anything is waited for where reading cannot be observed.
+const WINDOW: Duration = Duration::from_secs(5);
+/// A draft must stay away this long to be gone: composers erase before they redraw.
+const GONE: Duration = Duration::from_millis(50);
+/// Where something else than the empty input line has the keyboard after Enter, it must stay away this long: a picture
+/// may be half drawn, and some composers take an Enter for a line's end.
+const STAYS_AWAY: Duration = Duration::from_millis(600);
+/// How long a program's own proof is waited for once the text is gone: they come within 100 ms
+/// ([injection 5](crate::docs::injection#5)).
+const HOPE: Duration = Duration::from_millis(200);
+/// How often a program's history is looked into.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+/// And until when, from Enter.
+const ASK_UNTIL: Duration = Duration::from_secs(2);
+/// While the draft still stands in the input line, Enter was swallowed: when to press it again
+/// ([injection 1.8](crate::docs::injection#1.8)).
+const AGAIN: [Duration; 4] = [
+    Duration::from_millis(600),
+    Duration::from_millis(800),
+    Duration::from_millis(1200),
+    Duration::from_millis(2000),
+];
 
 /// A message whose Enter was pressed.
 #[derive(Debug)]

@@ -13,10 +13,10 @@ use crate::ids::{
 };
 use crate::time::{Mono, Wall};
 use crate::wire::down::{Down, Mode};
-use crate::wire::event::{BrokerEvent, DeliveryMode, Dialog, Policy, Proof};
+use crate::wire::event::{BrokerEvent, Dialog, Policy, Proof};
 use crate::wire::local;
 use crate::wire::rest::{InvocationStatus, NodeAgent, Posted, Reader, RosterEntry, WaitingRow};
-use crate::wire::up::{Outcome, Up};
+use crate::wire::up::Up;
 
 mod call;
 

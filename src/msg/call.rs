@@ -1,6 +1,12 @@
 //! What callers of the local API and connected sidecars ask, and what they are answered.
 
-use super::*;
+use serde_json::Value;
+
+use crate::ids::{AgentName, DeliveryId, InvocationId, MsgId, SidecarId};
+use crate::wire::event::DeliveryMode;
+use crate::wire::local;
+use crate::wire::rest::{InvocationStatus, Reader, RosterEntry};
+use crate::wire::up::Outcome;
 
 /// What the local API asks of the dispatcher. Terminal input, resizing and output do not pass through here.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,13 +2,16 @@
 //! some for seconds, some with a stricter guard against pastes ever after ([injection 1.1](crate::docs::injection#1.1)).
 //! Viewers' terminals are not asked (`questions`), so each question is answered once.
 
+use super::cursor;
+use super::emulator::{Screen, Told};
 use super::scanner::Sequence;
-use super::{Screen, Told};
+use crate::msg::Size;
 
 /// The most that one piece of output can make us say; a flood of questions is a mistake or an attack.
 const ANSWERS_MAX: usize = 4096;
 /// Titles are for people; longer ones are cut.
 const TITLE_MAX: usize = 256;
+
 impl Screen {
     /// Acts on a sequence; everything up to and with it is on the picture.
     pub(super) fn found(&mut self, found: &Sequence) {
@@ -43,7 +46,7 @@ impl Screen {
             (b">" | b">0", b'c') => self.say("\x1b[>1;10;0c"),
             (b"5", b'n') => self.say("\x1b[0n"),
             (b"6" | b"?6", b'n') => {
-                let (row, col) = super::picture::cursor(self.parser.screen());
+                let (row, col) = cursor::position(self.parser.screen());
                 let private = if body.len() > 1 { "?" } else { "" };
                 self.say(&format!("\x1b[{private}{row};{col}R"));
             }
@@ -60,7 +63,7 @@ impl Screen {
             // The kitty keyboard protocol: known, and nothing pushed.
             (b"?", b'u') => self.say("\x1b[?0u"),
             (b"18", b't') => {
-                let super::Size { rows, cols } = self.size;
+                let Size { rows, cols } = self.size;
                 self.say(&format!("\x1b[8;{rows};{cols}t"));
             }
             _ => {}
@@ -174,7 +177,7 @@ mod tests {
             ]
         );
         screen.feed("\x1b]2;x\x07".repeat(10_000).as_bytes());
-        assert!(screen.take_told().len() <= crate::screen::TOLD_MAX);
+        assert!(screen.take_told().len() <= crate::screen::emulator::TOLD_MAX);
     }
 
     #[test]

@@ -2,8 +2,6 @@
 
 use std::fmt::Write;
 
-use super::Screen;
-
 /// Modes of a terminal that others act on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Modes {
@@ -20,6 +18,17 @@ pub struct Modes {
 }
 
 impl Modes {
+    /// Those of an emulator.
+    pub(super) fn of(screen: &vt100::Screen) -> Self {
+        Self {
+            bracketed_paste: screen.bracketed_paste(),
+            alternate_screen: screen.alternate_screen(),
+            application_cursor: screen.application_cursor(),
+            mouse: screen.mouse_protocol_mode() != vt100::MouseProtocolMode::None,
+            cursor_hidden: screen.hide_cursor(),
+        }
+    }
+
     /// Sequences that switch a fresh terminal into these modes; the exact mouse mode is not among them.
     pub(super) fn as_sequences(self) -> String {
         let mut text = String::new();
@@ -35,19 +44,5 @@ impl Modes {
             }
         }
         text
-    }
-}
-
-impl Screen {
-    /// The modes that are on now.
-    pub fn modes(&self) -> Modes {
-        let screen = self.parser.screen();
-        Modes {
-            bracketed_paste: screen.bracketed_paste(),
-            alternate_screen: screen.alternate_screen(),
-            application_cursor: screen.application_cursor(),
-            mouse: screen.mouse_protocol_mode() != vt100::MouseProtocolMode::None,
-            cursor_hidden: screen.hide_cursor(),
-        }
     }
 }

@@ -3,15 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::Screen;
+use super::cursor;
+use super::emulator::Screen;
 use crate::wire::local::Snapshot;
-
-/// Row and column from 1. After a full row the emulator's cursor stands beyond the edge; a real one does not.
-pub(super) fn cursor(screen: &vt100::Screen) -> (u16, u16) {
-    let (row, col) = screen.cursor_position();
-    let (rows, cols) = screen.size();
-    (row.min(rows.get() - 1) + 1, col.min(cols.get() - 1) + 1)
-}
 
 /// A row of the picture, a cell each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +38,7 @@ impl Screen {
             format: if ansi { "ansi" } else { "plain" }.to_owned(),
             rows: self.size.rows,
             cols: self.size.cols,
-            cursor: cursor(self.parser.screen()),
+            cursor: cursor::position(self.parser.screen()),
             screen: if ansi {
                 STANDARD.encode(self.redraw())
             } else {

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::cursor::{self, SavedCursor};
+use super::emulator::{Screen, parser};
 use super::scanner::Sequence;
 use super::settings::Charsets;
-use super::{Screen, parser};
 
 /// The longest beginning of a sequence that is kept.
 const BEGUN_MAX: usize = 2048;
@@ -16,16 +17,6 @@ const LINES: [char; 31] = [
     '◆', '▒', '␉', '␌', '␍', '␊', '°', '±', '␤', '␋', '┘', '┐', '┌', '└', '┼', '⎺', '⎻', '─', '⎼',
     '⎽', '├', '┤', '┴', '┬', '│', '≤', '≥', 'π', '≠', '£', '·',
 ];
-
-/// A cursor as DECSC saves it.
-#[derive(Clone, Debug)]
-pub(super) struct Saved {
-    row: u16,
-    col: u16,
-    pen: String,
-    charsets: Charsets,
-    origin: bool,
-}
 
 impl Screen {
     /// Keeps what a sequence switches; it is on the picture already.
@@ -74,10 +65,10 @@ impl Screen {
         }
     }
 
-    fn cursor_now(&self) -> Saved {
+    fn cursor_now(&self) -> SavedCursor {
         let screen = self.parser.screen();
-        let (row, col) = super::picture::cursor(screen);
-        Saved {
+        let (row, col) = cursor::position(screen);
+        SavedCursor {
             row,
             col,
             pen: screen.attributes_formatted(),
@@ -194,7 +185,7 @@ impl Screen {
         if !self.settings.is_on(6) {
             return cursor_and_pen(screen);
         }
-        let (row, col) = super::picture::cursor(screen);
+        let (row, col) = cursor::position(screen);
         format!(
             "\x1b[?6h{}{}",
             self.go(row, col, true),

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::Request;
+use super::http::Request;
 
 /// Whether `Host` and `Origin` are ours: names of this machine, or among the `allowed` ones, which are addresses that the
 /// server is bound to.

@@ -11,14 +11,14 @@ use rustix::event::{PollFd, PollFlags};
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Role, WebSocketConfig};
 
-use super::Socket;
+use super::connections::{Doing, ServerState};
+use super::handler::ServerLimits;
 use super::head::{
     AnswerFraming, Fault, Framing, HEADERS, RequestHead, chunk_size, end_of_head, handshake,
     head_of, malformed, parse_head, plain,
 };
 use super::http::{HandlerOutcome, Response};
-use super::link;
-use super::server::{Doing, ServerLimits, ServerState};
+use super::link::{self, Socket};
 use crate::sys::{clock, limits};
 use crate::time::Mono;
 

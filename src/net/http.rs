@@ -4,7 +4,7 @@ pub use crate::wire::rest::encode;
 use serde::Serialize;
 use tungstenite::http::Uri;
 
-use super::Socket;
+use super::link::Socket;
 
 /// One parsed request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -26,6 +26,9 @@ pub enum LinkError {
     Broken(String),
 }
 
+/// A WebSocket on a plain socket, as the server hands it over: the socket is non-blocking, ready for a [`WebSocketLink`].
+pub type Socket = WebSocket<TcpStream>;
+
 /// A socket whose descriptor can be polled.
 pub trait Pollable: Read + Write {
     /// The descriptor under any encryption.

@@ -3,6 +3,8 @@
 
 pub mod callers;
 mod conn;
+mod connections;
+mod handler;
 mod head;
 pub mod http;
 pub mod link;
@@ -11,9 +13,7 @@ pub mod skip;
 #[cfg(test)]
 mod tests;
 
+pub use handler::{Handler, ServerLimits};
 pub use http::{HandlerOutcome, Request, Response};
-pub use link::{LinkError, WebSocketLink};
-pub use server::{Handler, Server, ServerLimits};
-
-/// A WebSocket on a plain socket, as the server hands it over: the socket is non-blocking, ready for a [`WebSocketLink`].
-pub type Socket = tungstenite::WebSocket<std::net::TcpStream>;
+pub use link::{LinkError, Socket, WebSocketLink};
+pub use server::Server;

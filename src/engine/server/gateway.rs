@@ -17,8 +17,7 @@ use crate::engine::faults::{Orders, ROUTE};
 use crate::engine::http::call::{HttpCall, refusal_body};
 use crate::engine::live::ConnId;
 use crate::net::callers::check_caller;
-use crate::net::server::Handler;
-use crate::net::{HandlerOutcome, Request, Response, Socket, WebSocketLink};
+use crate::net::{Handler, HandlerOutcome, Request, Response, Socket, WebSocketLink};
 use crate::sys::{clock, entropy, wake};
 use crate::time::Mono;
 

@@ -332,7 +332,7 @@ fn misuses_of_env<'a>(module: &'a str, line: &'a str) -> impl Iterator<Item = &'
             .min(rest.len());
         let name = &rest[..end];
         if VARIABLES.contains(&name) {
-            (top(module) != "config").then_some("only config.rs reads the environment")
+            (top(module) != "config").then_some("only config reads the environment")
         } else if COMMAND_LINE.contains(&name) {
             (!matches!(top(module), "cli" | "main"))
                 .then_some("only cli and main read the command line")
@@ -497,7 +497,7 @@ fn the_check_finds_what_is_wrong_and_says_where() {
         (
             "cli/run.rs",
             "let key = std::env::var(\"KEY\");",
-            "only config.rs reads the environment",
+            "only config reads the environment",
         ),
         (
             "broker.rs",
@@ -507,7 +507,7 @@ fn the_check_finds_what_is_wrong_and_says_where() {
         (
             "net/server.rs",
             "use std::env::{self, var};",
-            "only config.rs reads the environment",
+            "only config reads the environment",
         ),
         (
             "ledger/mod.rs",

@@ -3,13 +3,37 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::ConfigError;
+use super::error::ConfigError;
 use crate::uplink::roots::TrustedRoots;
 
 /// How long a file with one value may be.
 const VALUE_BYTES: u64 = 64 * 1024;
 /// How long a bundle of certificates may be; those of operating systems have some 250 KiB.
 const BUNDLE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Every variable that is read here, each also as `NAME_FILE`, and those that clients of other brokers set: whoever
+/// starts a broker that must not inherit any of it removes these.
+pub const VARIABLES: [&str; 19] = [
+    "AGENT_RELAY_NODE_HARNESSES",
+    "RELAYCAST_BASE_URL",
+    "RELAY_BASE_URL",
+    "AGENT_RELAY_WORKSPACE_KEY",
+    "RELAY_WORKSPACE_KEY",
+    "RELAY_API_KEY",
+    "RELAY_BROKER_API_KEY",
+    "AGENT_RELAY_BROKER_NAME",
+    "RELAY_NODE_ID",
+    "RELAY_NODE_TOKEN",
+    "RELAY_BROKER_CONFIG",
+    "RELAY_BROKER_STATE_DIR",
+    "AGENT_RELAY_STATE_DIR",
+    "RELAY_AGENT_NAME",
+    "RELAY_AGENT_TOKEN",
+    "RELAY_SKIP_BOOTSTRAP",
+    "RELAY_WORKSPACE_ID",
+    "RELAY_WORKSPACES_JSON",
+    "RUST_LOG",
+];
 
 /// From a variable's name to its value.
 type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;

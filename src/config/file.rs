@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::env::Env;
+use super::error::ConfigError;
 use super::profiles::{self, Permission, ProfileTable, TrustFolder};
-use super::{ConfigError, Env, Surroundings};
+use super::surroundings::Surroundings;
 use crate::agent::profiles::Profiles;
 use crate::msg::{ActionSpec, Harness, Treatment};
 use crate::sys::trust;

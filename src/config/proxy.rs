@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use tungstenite::http::Uri;
 
-use super::{ConfigError, Env};
+use super::env::Env;
+use super::error::ConfigError;
 use crate::msg::Secret;
 use crate::net::http::{decode, endpoint};
 use crate::uplink::proxy::Proxy;

@@ -1,7 +1,11 @@
 //! What flags and variables come to, with a made-up environment.
 
-use super::*;
 use std::ffi::OsString;
+use std::path::Path;
+
+use super::plan::harnesses;
+use super::*;
+use crate::msg::Secret;
 
 fn env(pairs: &[(&'static str, &str)]) -> Env {
     let pairs: Vec<(&str, OsString)> = pairs.iter().map(|(k, v)| (*k, v.into())).collect();

@@ -1,0 +1,112 @@
+//! The flags of `up`, as they are read off the command line and explained in its help.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// The flags of `up`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Flags {
+    /// File with harnesses, profiles and actions [default: relay-broker.toml here, if there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Node name [default: this folder's name]
+    #[arg(long, value_name = "NAME", aliases = ["instance-name", "broker-name"], overrides_with = "name")]
+    pub name: Option<String>,
+    /// Folder for the journal and connection.json; `--state-dir` is understood by every command, so it is not defined
+    /// here.
+    #[arg(skip)]
+    pub state_dir: Option<PathBuf>,
+    /// Port of the local API; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub api_port: u16,
+    /// Address the local API listens on
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1", value_parser = parse_bind)]
+    pub api_bind: Option<IpAddr>,
+    /// Base URL of an engine; one inside this process is used without
+    #[arg(long, value_name = "URL")]
+    pub engine: Option<String>,
+    /// Workspace key, rk_… (shows in `ps`: prefer a file)
+    #[arg(long, value_name = "KEY", conflicts_with = "workspace_key_file")]
+    pub workspace_key: Option<String>,
+    /// File that holds the workspace key
+    #[arg(long, value_name = "FILE")]
+    pub workspace_key_file: Option<PathBuf>,
+    /// Where the engine inside listens [default: as last time]
+    #[arg(long, value_name = "ADDR", conflicts_with = "engine")]
+    pub engine_listen: Option<SocketAddr>,
+    /// Let the local API and the engine inside listen beyond this machine: keys and messages cross the network
+    /// unencrypted; use it on a trusted network or behind a TLS proxy
+    #[arg(long)]
+    pub allow_plain_http: bool,
+    /// Start an agent with the broker; repeat for more
+    #[arg(long = "agent", value_name = "NAME=CMD")]
+    pub agents: Vec<String>,
+    /// Program the engine may start [default: those in PATH]
+    #[arg(long = "harness", value_name = "PROGRAM")]
+    pub harnesses: Vec<String>,
+    /// Most agents at one time; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub max_agents: u64,
+    /// Pin the node's id instead of deriving it
+    #[arg(long, value_name = "ID")]
+    pub node_id: Option<String>,
+    /// Refuse a journal damaged in its middle instead of salvaging
+    #[arg(long)]
+    pub strict_journal: bool,
+    /// Between hang-up and kill of an agent
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub grace: Option<Duration>,
+    /// Most engine messages that wait for one agent; more stay with the engine until half are read [default: 1024]
+    #[arg(long, value_name = "N")]
+    pub max_pending: Option<NonZeroUsize>,
+    /// Most messages of this machine that wait for one agent; one more is refused [default: 256]
+    #[arg(long, value_name = "N")]
+    pub max_pending_local: Option<NonZeroUsize>,
+    /// Most bytes of messages that wait for one agent, of the engine's and of this machine's each, and four times as many for
+    /// all agents [default: 8388608]
+    #[arg(long, value_name = "BYTES")]
+    pub max_pending_bytes: Option<NonZeroUsize>,
+    /// How long messages wait for an agent that is not here, while the broker runs; 0s for ever [default: 1h]. A remote
+    /// engine has its own limit for what it keeps
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub message_ttl: Option<Duration>,
+    /// How long a message is held back from an agent whose terminal does not take it, such as in a dialog, before it becomes
+    /// a dead letter; 0s for ever [default: 0s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub blocked_limit: Option<Duration>,
+    /// Log lines on stderr
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+    /// Use the state folder although other users could write in it or replace it
+    #[arg(long)]
+    pub trust_state_dir: bool,
+    /// Refuse to start when the state folder is not there yet, such as on a volume that was not mounted
+    #[arg(long)]
+    pub require_state_dir: bool,
+    /// Accepted for clients that pass it; agents name their own channels
+    #[arg(long, hide = true)]
+    pub channels: Option<String>,
+    /// Accepted for clients that pass it; state is always kept
+    #[arg(long, hide = true)]
+    pub persist: bool,
+}
+
+fn parse_bind(text: &str) -> Result<IpAddr, String> {
+    if text == "localhost" {
+        return Ok(IpAddr::from([127, 0, 0, 1]));
+    }
+    text.parse()
+        .map_err(|_| "not an IP address; for example 127.0.0.1, or 0.0.0.0 for all".to_owned())
+}

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Settings, StartError};
+use super::settings::Settings;
+use super::start_error::StartError;
 use crate::msg::Secret;
 use crate::sys::disk::{read_small, write_private};
 use crate::wire::local::ConnectionFile;

@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{NodeSettings, Settings, StartError};
+use super::settings::{NodeSettings, Settings};
+use super::start_error::StartError;
 use crate::identity::derive::{Enrolment, Kept, TokenScope, fingerprint, node_id};
 use crate::identity::store;
 use crate::ids::{NodeId, WorkspaceId};

@@ -9,9 +9,12 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::driver::{DispatchDriver, Inbound};
+use super::handle::{Broker, Stopper};
 use super::identity::{Identity, enroller, identify, node_token};
 use super::ports::{DispatchInput, ThreadPorts};
-use super::{Broker, NodeSettings, Settings, StartError, Stopper, calls, connection};
+use super::settings::{NodeSettings, Settings};
+use super::start_error::StartError;
+use super::{calls, connection};
 use crate::agent::{hook, landed_note, running};
 use crate::api;
 use crate::dispatch::{Dispatcher, NodeConfig};
@@ -42,28 +45,35 @@ const EVENTS_BYTES: usize = 4 * 1024 * 1024;
 /// How long the last lines of the log may take before a process aborts.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// See [`Broker::start`].
-pub(super) fn start(mut settings: Settings) -> Result<Broker, StartError> {
-    let node = &mut settings.node;
-    let (lock, journal_dir) = take_folder(&node.state_dir)?;
-    node.data_dir = store::folder(&node.data_dir, &node.state_dir).map_err(StartError::because)?;
-    // Before anything can start others of their names.
-    let outlived = running::end_survivors(&node.state_dir.join(running::FOLDER), node.grace);
-    let listener = bind(node.api_bind, node.api_port)?;
-    let opened = open_journal(&journal_dir, node.strict_journal)?;
-    failpoint::hit("open.read");
-    let identity = identify(&settings)?;
-    let api_key = api_key(&settings.node)?;
-    hook::sweep(&settings.node.state_dir.join(hook::FOLDER));
-    let assembly = Assembly {
-        settings,
-        identity,
-        api_key,
-        started: clock::now(),
-    };
-    let outlived = outlived.into_iter().map(|s| (s.agent, s.fate)).collect();
-    let mind = assembly.wake(opened, outlived)?;
-    assembly.run(mind, listener, lock)
+impl Broker {
+    /// Starts everything; when it returns, the local API answers.
+    ///
+    /// # Errors
+    /// [`StartError`] says what is in the way: the folder is in use or unwritable, the journal is of a newer version, the
+    /// port is taken, the engine refuses the key, or cannot be reached at the very first start.
+    pub fn start(mut settings: Settings) -> Result<Self, StartError> {
+        let node = &mut settings.node;
+        let (lock, journal_dir) = take_folder(&node.state_dir)?;
+        node.data_dir =
+            store::folder(&node.data_dir, &node.state_dir).map_err(StartError::because)?;
+        // Before anything can start others of their names.
+        let outlived = running::end_survivors(&node.state_dir.join(running::FOLDER), node.grace);
+        let listener = bind(node.api_bind, node.api_port)?;
+        let opened = open_journal(&journal_dir, node.strict_journal)?;
+        failpoint::hit("open.read");
+        let identity = identify(&settings)?;
+        let api_key = api_key(&settings.node)?;
+        hook::sweep(&settings.node.state_dir.join(hook::FOLDER));
+        let assembly = Assembly {
+            settings,
+            identity,
+            api_key,
+            started: clock::now(),
+        };
+        let outlived = outlived.into_iter().map(|s| (s.agent, s.fate)).collect();
+        let mind = assembly.wake(opened, outlived)?;
+        assembly.run(mind, listener, lock)
+    }
 }
 
 /// Makes the state folder ours; also gives the folder of the journal.

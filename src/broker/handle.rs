@@ -1,0 +1,95 @@
+//! A running broker, and how it is asked to leave and waited for.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+
+use super::connection;
+use super::driver::Inbound;
+use super::ports::DispatchInput;
+use crate::agent::running;
+use crate::api;
+use crate::journal::Lock;
+use crate::msg::{Event, Published};
+use crate::pubsub::{Latest, Topic};
+use crate::sys::{clock, thread};
+
+/// How long a hurried end may take.
+const HURRY: Duration = Duration::from_millis(500);
+/// Beyond the agents' grace, for putting everything away.
+const STOP_SLACK: Duration = Duration::from_millis(1500);
+
+/// A running broker. The fields are in the order in which they are dropped.
+pub struct Broker {
+    pub(super) api: api::ApiServer,
+    pub(super) url: String,
+    pub(super) connection: PathBuf,
+    pub(super) running: PathBuf,
+    pub(super) events: Arc<Topic<Arc<str>>>,
+    pub(super) uplink: thread::Handle,
+    pub(super) dispatch: thread::Handle,
+    pub(super) stopper: Stopper,
+    /// Last: nobody else may open the folder while anything above is alive.
+    pub(super) _lock: Lock,
+}
+
+/// Asks a broker to leave, from any thread.
+#[derive(Clone)]
+pub struct Stopper {
+    pub(super) inbox: Sender<DispatchInput>,
+    pub(super) grace: Duration,
+    pub(super) asked: Arc<Mutex<bool>>,
+    pub(super) published: Arc<Latest<Published>>,
+    pub(super) life: Arc<api::BrokerLife>,
+}
+
+impl Stopper {
+    /// The first call starts an orderly end, bounded by the agents' grace; a second one ends it at once.
+    pub fn stop(&self) {
+        self.life.set(api::BrokerStage::Stopping);
+        let again = std::mem::replace(&mut *self.asked.lock(), true);
+        let now = clock::now().mono;
+        let deadline = if again {
+            now + HURRY
+        } else {
+            now + self.grace + STOP_SLACK
+        };
+        // Heard even while the journal cannot be written and the inbox is full.
+        self.published
+            .update(|published| published.leave_by = Some(deadline));
+        let order = Inbound::Event(Event::Shutdown { deadline });
+        let _ = self.inbox.send_timeout(order, Duration::from_secs(1));
+    }
+}
+
+impl Broker {
+    /// Where the local API answers, for example `http://127.0.0.1:3889`.
+    pub fn api_url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// The event stream, as subscribers of the local API get it.
+    pub fn events(&self) -> Arc<Topic<Arc<str>>> {
+        self.events.clone()
+    }
+
+    /// A handle that asks it to leave.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Waits until it has left, puts the rest away, and gives the process's exit code.
+    pub fn wait(self) -> u8 {
+        self.dispatch.join();
+        // Agents that are left when the time is up, or when nothing can be written and so nothing be done in order.
+        running::end_survivors(&self.running, Duration::ZERO);
+        self.uplink.join_within(Duration::from_secs(1));
+        self.events.close();
+        connection::remove(&self.connection);
+        drop(self.api);
+        0
+    }
+}

@@ -44,10 +44,12 @@
 //!  3  net, journal, pubsub, registry, sys                                      machinery that knows no domain
 //!  2  dispatch | agent::core.. | uplink::core | engine::core                   cores, side by side, pure
 //!  1  msg, ledger, screen, machine, identity::derive                           pure
-//!  0  wire, ids, words, time, prng                                             vocabulary
+//!  0  wire, domain, ids, words, time, prng                                     vocabulary
 //! ```
 //!
 //! - Cores never import each other; they meet in [`msg`] and [`wire`].
+//! - `ledger` imports neither [`wire`] nor [`msg`]: what lies on disk is spelled apart from what crosses sockets, so that a
+//!   key may change its name there and every journal stays as it is.
 //! - `engine` never imports `broker`, `dispatch`, `ledger`, `agent` or `uplink`, and only `cli` and tests import it: the
 //!   embedded engine is a neighbour, spoken to over its sockets like any other.
 //! - Only `sys::clock` asks the time, only `config` reads the environment, only `sys::thread` starts threads.
@@ -131,7 +133,7 @@
 //! | heartbeat, inventory | what the engine is told of this node: that it lives; which agents run here |
 //! | held | an agent whose owner keeps its mail back; a message is *held up* by something in the terminal |
 //! | journal | the file of records, in lines that `less` shows |
-//! | landed | the agent's thread has seen the message arrive, and says by which [`wire::event::Proof`] |
+//! | landed | the agent's thread has seen the message arrive, and says by which [`domain::Proof`] |
 //! | ledger | what is true, made from records alone, live and on replay alike |
 //! | life, run | an agent from its spawn to its release, over restarts; one process of it |
 //! | line mode, raw mode | the kernel gives a program whole lines; or each key as it is pressed |
@@ -159,6 +161,7 @@ pub mod cli;
 pub mod config;
 pub mod dispatch;
 pub mod docs;
+pub mod domain;
 #[cfg(feature = "engine")]
 pub mod engine;
 pub mod handlers;

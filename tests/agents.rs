@@ -12,14 +12,13 @@ use std::time::{Duration, Instant};
 
 use relay_broker::agent::profile::{GENERIC, Profile};
 use relay_broker::agent::{self, profiles::Profiles};
+use relay_broker::domain::{Mode, Proof};
 use relay_broker::ids::{AgentName, DeliveryId, Run, Ticket};
 use relay_broker::msg::{AgentCommand, AgentReport, AgentSpec, How, Injection, Size, Treatment};
 use relay_broker::pubsub::Topic;
 use relay_broker::registry::{AgentHandle, AgentInput};
 use relay_broker::sys::reap::Reaper;
 use relay_broker::sys::thread::Handle;
-use relay_broker::wire::down::Mode;
-use relay_broker::wire::event::Proof;
 
 use crate::support::{Scratch, script, until};
 

@@ -5,16 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use relay_broker::domain::{DeliveryMode, Mode, Outcome, Proof};
 use relay_broker::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq};
 use relay_broker::journal::{Journal, OpenError, Options};
-use relay_broker::ledger::{Departed, Ledger, Record};
+use relay_broker::ledger::{Delivery, Departed, Ledger, Origin, Record, StoredSpawn};
 use relay_broker::machine::Log;
-use relay_broker::msg::{Delivery, Origin};
 use relay_broker::time::Wall;
-use relay_broker::wire::down::Mode;
-use relay_broker::wire::event::{DeliveryMode, Proof};
 use relay_broker::wire::local::{HarnessConfig, RestartPolicy, RestartWhen, SpawnRequest};
-use relay_broker::wire::up::Outcome;
 use serde_json::{Value, json};
 
 use crate::support::{Scratch, fixture};
@@ -93,6 +90,20 @@ fn what_is_read_from_a_journal_on_file_is_written_in_the_same_bytes() {
     }
 }
 
+/// Each kind of record is made here as the broker makes it, from what clients and the engine say in their own spelling.
+#[test]
+fn what_is_written_today_is_the_file_that_was_written_then_byte_for_byte() {
+    let dir = Scratch::new();
+    let opened = Journal::<Record>::open(dir.path(), "broker", Options::default());
+    let mut journal = opened.expect("empty").journal;
+    for batch in everything().chunks(7) {
+        journal.commit(batch).expect("room");
+    }
+    let then = fs::read_to_string(fixture("journal/broker/journal.1")).expect("on file");
+    let now = fs::read_to_string(dir.path().join("journal.1")).expect("written");
+    assert_eq!(now, then);
+}
+
 #[test]
 fn a_journal_of_a_later_program_is_refused_in_one_line_and_left_alone() {
     let kind_of_tomorrow = json!({"t": "of_tomorrow", "x": 1});
@@ -147,7 +158,7 @@ fn from_engine(seq: u64) -> Origin {
     }
 }
 
-/// A request with every field.
+/// A wish with every field that is written down.
 fn request() -> SpawnRequest {
     SpawnRequest {
         name: "ada".into(),
@@ -207,13 +218,13 @@ fn settled() -> Vec<Record> {
         },
         Record::Spawned {
             agent: ada.clone(),
-            request: Box::new(request()),
+            request: Box::new(request().into()),
         },
         Record::Spawned {
             agent: AgentName::new("bare"),
-            request: Box::new(SpawnRequest {
+            request: Box::new(StoredSpawn {
                 name: "bare".into(),
-                ..SpawnRequest::default()
+                ..StoredSpawn::default()
             }),
         },
         Record::Noted {

@@ -20,12 +20,12 @@ use crate::agent::prompt::{self, Focus};
 use crate::agent::proof::MessageHead;
 use crate::agent::ready::{Judgement, ReadyWatch, Sight};
 use crate::agent::tty_state::{Front, TtyState};
+use crate::domain::Proof;
 use crate::ids::DeliveryId;
 use crate::machine::{Machine, Out};
 use crate::msg::{AgentCommand, AgentReport, AgentSpec, How, Injection, Size};
 use crate::screen::{Screen, Told};
 use crate::time::{Mono, Now, soonest};
-use crate::wire::event::Proof;
 
 /// What can happen to an agent.
 #[derive(Debug)]

@@ -11,9 +11,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::Proof;
 use crate::ids::{AgentName, DeliveryId};
+use crate::ledger::StoredProof;
 use crate::sys::disk::{create_private_dir, open_private, read_small};
-use crate::wire::event::Proof;
 
 /// The folder of all notes, in the state folder.
 pub const FOLDER: &str = "landed";
@@ -24,6 +25,7 @@ const SIZE: usize = 1024;
 struct Note {
     agent: AgentName,
     delivery_id: DeliveryId,
+    #[serde(with = "StoredProof")]
     proof: Proof,
 }
 

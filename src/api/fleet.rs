@@ -16,13 +16,13 @@ use super::state::{Api, LONG, SHORT};
 use super::stream::{Beat, broken, code, need_socket, upgrade};
 use super::terminal::{line, type_bytes};
 use super::{routes, status};
+use crate::domain::Outcome;
 use crate::ids::{InvocationId, SidecarId};
 use crate::msg::{Answer, ApiCall, RefusalKind, Reply, SidecarCall, SidecarPush, SpawnSource};
 use crate::net::{HandlerOutcome, LinkError, Request, WebSocketLink};
 use crate::sys::thread;
 use crate::sys::wake::{Sender, mailbox};
 use crate::wire::local::{Manifest, Supervision};
-use crate::wire::up;
 
 /// How many pushes wait for one program. Full means that it does not read, and it is disconnected.
 const PUSHES: usize = 256;
@@ -288,10 +288,10 @@ fn supervision(payload: &mut Map<String, Value>) -> Result<Option<Box<Supervisio
 }
 
 /// Exactly one of `output` and `error`.
-fn outcome(payload: &mut Map<String, Value>) -> Result<up::Outcome, ApiError> {
+fn outcome(payload: &mut Map<String, Value>) -> Result<Outcome, ApiError> {
     match (payload.remove("output"), payload.remove("error")) {
-        (output, None) => Ok(up::Outcome::Output(output.unwrap_or_default())),
-        (None, Some(Value::String(error))) => Ok(up::Outcome::Error(error)),
+        (output, None) => Ok(Outcome::Output(output.unwrap_or_default())),
+        (None, Some(Value::String(error))) => Ok(Outcome::Error(error)),
         _ => Err(ApiError::new(
             400,
             "frame_failed",

@@ -5,10 +5,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::render::ApiError;
+use crate::domain::DeliveryMode;
 use crate::ids::{AgentName, DeliveryId, InvocationId, MsgId};
 use crate::msg::{ApiCall, Size, SpawnSource};
 use crate::net::Request;
-use crate::wire::event::DeliveryMode;
 use crate::wire::local::{SendRequest, SpawnRequest, TEXT_MAX};
 
 /// What a path means.

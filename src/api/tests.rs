@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 use super::server::respond;
 use super::state::{Api, explain};
 use super::{ApiContext, BrokerLife, BrokerStage, SessionFacts};
+use crate::domain::DeliveryMode;
 use crate::ids::{AgentName, NodeId};
 use crate::msg::{Answer, ApiCall, Published, Refusal, RefusalKind, Reply, Secret};
 use crate::net::{HandlerOutcome, Request};
 use crate::pubsub::{Latest, Topic};
 use crate::registry::Registry;
 use crate::sys::clock;
-use crate::wire::event::DeliveryMode;
 use crate::wire::local;
 
 const KEY: &str = "br_key";

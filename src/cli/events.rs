@@ -7,8 +7,9 @@ use super::client::{Client, Heard};
 use super::context::Context;
 use super::failure::Failure;
 use super::render::{Paint, brief, clean, note, print};
+use crate::domain::DeliveryMode;
 use crate::time::Wall;
-use crate::wire::event::{BrokerEvent, DeliveryMode, Numbered};
+use crate::wire::event::{BrokerEvent, Numbered};
 
 /// `events`.
 pub fn events(c: &Context, args: args::Events) -> Result<(), Failure> {

@@ -12,15 +12,13 @@ use super::engine_folder::ENGINE_DIR;
 use super::failure::Failure;
 use super::find::state_dir;
 use super::render::{brief, clean, note, print, print_json, span_ms, table};
+use crate::domain::{DeliveryMode, Outcome};
 #[cfg(feature = "engine")]
 use crate::engine::EngineRecord;
 use crate::journal::{Emptied, Entry, JournalVerdict, Lock, Look, OpenError};
-use crate::ledger::{Ledger, Record};
-use crate::msg::{Delivery, Origin};
+use crate::ledger::{Delivery, Ledger, Origin, Record};
 use crate::sys::session::alive;
 use crate::time::Wall;
-use crate::wire::event::DeliveryMode;
-use crate::wire::up::Outcome;
 
 /// How much of a message's text the table shows.
 const BODY: usize = 60;
@@ -368,7 +366,7 @@ mod tests {
             target: "ada".into(),
             body: format!("stop\n\u{1b}[2J{}", "x".repeat(500)),
             thread_id: None,
-            mode: crate::wire::down::Mode::Wait,
+            mode: crate::domain::Mode::Wait,
             raw: false,
             queued_at: Wall(0),
         };

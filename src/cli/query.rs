@@ -12,11 +12,11 @@ use super::context::Context;
 use super::failure::Failure;
 use super::fleet;
 use super::render::{brief, clean, note, print, print_json, span_ms, table, uptime};
+use crate::domain::DeliveryMode;
 use crate::msg::Size;
 use crate::net::http::encode;
 use crate::screen::Screen;
 use crate::sys::session::alive;
-use crate::wire::event::DeliveryMode;
 use crate::wire::local;
 
 /// Longer than the grace that agents get by default, and then some.

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::render::Paint;
 use super::{attach, demo, demo_agent, events, fleet, journal, query, send, up, wait};
 use crate::config::Env;
-use crate::wire::event::DeliveryMode;
+use crate::domain::DeliveryMode;
 
 /// Does what was asked.
 ///

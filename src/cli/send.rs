@@ -12,10 +12,11 @@ use super::client::{Client, EventStream, Heard, typed};
 use super::context::Context;
 use super::failure::Failure;
 use super::render::{clean, note, print, print_json, span};
+use crate::domain::Proof;
 use crate::net::http::encode;
 use crate::sys::{clock, stdio};
 use crate::time::Mono;
-use crate::wire::event::{BrokerEvent, Numbered, Proof};
+use crate::wire::event::{BrokerEvent, Numbered};
 use crate::wire::local::{SendRequest, Sent, TEXT_MAX};
 use crate::wire::rest::Reader;
 

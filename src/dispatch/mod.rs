@@ -36,12 +36,12 @@ use self::calls::ApiViews;
 use self::control::{Control, ControlPeers, ControlStep};
 use self::mail::{Mail, MailPeers, MailStep};
 use self::step::{Common, PartStep};
+use crate::domain::Proof;
 use crate::ids::{AgentName, DeliveryId};
 use crate::ledger::{Ledger, Record};
 use crate::machine::Machine;
 use crate::msg::{ApiCall, Effect, Event, Reply};
 use crate::time::{Mono, Now, soonest};
-use crate::wire::event::Proof;
 
 /// The broker's mind. Routes, and decides nothing itself.
 pub struct Dispatcher {

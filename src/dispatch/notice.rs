@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
+use crate::domain::Outcome;
 use crate::ids::{AgentId, AgentName, InvocationId, Run};
-use crate::ledger::Departed;
-use crate::msg::{Delivery, ExitReason};
+use crate::ledger::{Delivery, Departed};
+use crate::msg::ExitReason;
 use crate::wire::down::{Deliver, EngineReply, ErrorFrame};
 use crate::wire::local::SpawnRequest;
-use crate::wire::up::Outcome;
 
 /// Something that happened in one part and matters to others.
 #[derive(Debug)]

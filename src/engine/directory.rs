@@ -10,6 +10,7 @@ use super::history::History;
 use super::id::{Id, digest};
 use super::invocation::{Action, Invocation};
 use super::mailbox::Mailbox;
+use super::stored::KeptCapabilities;
 use crate::time::Wall;
 use crate::wire::up::Capability;
 
@@ -117,6 +118,7 @@ impl Agent {
 /// One provider of a node, as it last registered.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeProvider {
+    #[serde(with = "KeptCapabilities")]
     pub capabilities: Vec<Capability>,
     /// 0 for no limit.
     pub max_agents: u64,

@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::id::Id;
 use super::limits;
+use super::stored::KeptMode;
+use crate::domain::Mode;
 use crate::time::Wall;
-use crate::wire::down::Mode;
 
 /// A client's promise that two posts are one ([engine-protocol 1.8](crate::docs::engine_protocol#1.8)).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,7 @@ pub struct Message {
     /// `agent`, `human` or `system`.
     pub from_kind: String,
     pub text: String,
+    #[serde(with = "KeptMode")]
     pub mode: Mode,
     /// The root of its thread.
     pub thread: Option<Id>,

@@ -5,9 +5,10 @@
 //! [`EngineCore`] decides and is pure: events in, records and effects out. `server` gives it threads, sockets and a
 //! journal. `behaviour` and `faults` make a test double of it, for clients that must bear other engines and bad days.
 //!
-//! Reading order: `record` (what is remembered), `directory` and its parts (what is known), `live` (what is connected
-//! now), `event` (what can happen), `core` and `step` (what handlers work with), then the handlers in `http` and `frames`,
-//! and at the roof `http/routes` and `machine`. Imports between the files go one way only.
+//! Reading order: `record` (what is remembered; `stored` spells what also crosses sockets), `directory` and its parts (what
+//! is known), `live` (what is connected now), `event` (what can happen), `core` and `step` (what handlers work with), then
+//! the handlers in `http` and `frames`, and at the roof `http/routes` and `machine`. Imports between the files go one way
+//! only.
 
 mod absent;
 mod actions;
@@ -37,6 +38,7 @@ mod schema;
 pub mod server;
 mod sockets;
 mod step;
+mod stored;
 mod sweep;
 #[cfg(test)]
 mod tests;

@@ -197,8 +197,8 @@ pub fn stream_event(channel: &Channel, m: &Message) -> (Value, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Mode;
     use crate::time::Wall;
-    use crate::wire::down::Mode;
 
     #[test]
     fn event_ids_are_those_the_sdks_compute() {

@@ -9,6 +9,7 @@ use super::directory::{Agent, Channel, Node, Observer, Owner, State};
 use super::history::Message;
 use super::id::Id;
 use super::invocation::{Action, Invocation};
+use super::stored::KeptCapabilities;
 use crate::time::Wall;
 use crate::wire::up::Capability;
 
@@ -175,6 +176,7 @@ pub struct NodeDescribed {
     pub tags: Vec<String>,
     pub version: String,
     pub provider: String,
+    #[serde(with = "KeptCapabilities")]
     pub capabilities: Vec<Capability>,
     pub max_agents: u64,
 }

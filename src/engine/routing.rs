@@ -9,7 +9,7 @@ use super::id::Id;
 use super::payload::{mentions, stream_event};
 use super::record::{EngineRecord, MessagePosted};
 use super::step::Step;
-use crate::wire::down::Mode;
+use crate::domain::Mode;
 
 /// A message before it has an id.
 pub struct MessageDraft {

@@ -14,11 +14,12 @@ use super::id::{Id, digest};
 use super::live::{ConnId, Role};
 use super::payload;
 use super::record::{AgentChanged, EngineRecord};
+use crate::domain::Mode;
 use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Seq};
 use crate::ids::{Ticket, to_hex};
 use crate::machine::Out;
 use crate::time::Now;
-use crate::wire::down::{ContextUpdate, Deliver, Down, Mode};
+use crate::wire::down::{ContextUpdate, Deliver, Down};
 
 /// See the module.
 pub struct Step<'a> {

@@ -177,7 +177,7 @@ impl EngineCore {
             .of(w.id, agent)
             .is_some_and(|(_, ready)| ready.sent >= row.seq);
         let at = m.map(|m| m.at.iso());
-        let steer = m.is_some_and(|m| m.mode == crate::wire::down::Mode::Steer);
+        let steer = m.is_some_and(|m| m.mode == crate::domain::Mode::Steer);
         json!({
             "id": payload::delivery_id(row.message, agent.id),
             "message_id": row.message.to_string(),

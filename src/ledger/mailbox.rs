@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::delivery::Delivery;
+use crate::domain::Mode;
 use crate::ids::{AgentName, DeliveryId};
-use crate::msg::Delivery;
-use crate::wire::down::Mode;
 
 /// A delivery that has not ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

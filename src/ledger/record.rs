@@ -3,14 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Image;
+use super::delivery::Delivery;
+use super::image::Image;
 use super::restart::Departed;
+use super::stored::{StoredDeliveryMode, StoredOutcome, StoredProof, StoredSpawn};
+use crate::domain::{DeliveryMode, Outcome, Proof};
 use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq};
-use crate::msg::Delivery;
 use crate::time::Wall;
-use crate::wire::event::{DeliveryMode, Proof};
-use crate::wire::local::SpawnRequest;
-use crate::wire::up::Outcome;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +58,7 @@ pub enum Record {
         /// Which.
         id: DeliveryId,
         /// How we know.
+        #[serde(with = "StoredProof")]
         proof: Proof,
     },
     /// It was given up.
@@ -82,7 +82,7 @@ pub enum Record {
         /// Whose.
         agent: AgentName,
         /// How to start it again; without any token.
-        request: Box<SpawnRequest>,
+        request: Box<StoredSpawn>,
     },
     /// The broker is about to start the program again within the same life.
     Restarted {
@@ -110,6 +110,7 @@ pub enum Record {
         /// Whose.
         agent: AgentName,
         /// To what.
+        #[serde(with = "StoredDeliveryMode")]
         mode: DeliveryMode,
     },
     /// An action's run began.
@@ -122,6 +123,7 @@ pub enum Record {
         /// Which.
         id: InvocationId,
         /// How.
+        #[serde(with = "StoredOutcome")]
         outcome: Outcome,
     },
     /// Event numbers up to this one may have been used.

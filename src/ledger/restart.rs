@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::stored::StoredSpawn;
 use crate::ids::AgentName;
 use crate::time::Wall;
-use crate::wire::local::SpawnRequest;
 
 /// One agent's life, from its program's first start to its last end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Life {
     /// How it was started.
-    pub request: SpawnRequest,
+    pub request: StoredSpawn,
     /// How often the broker has started it again.
     #[serde(default)]
     pub restarts: u32,
@@ -79,7 +79,7 @@ impl Lives {
         }
     }
 
-    pub(super) fn begin(&mut self, agent: &AgentName, request: &SpawnRequest) {
+    pub(super) fn begin(&mut self, agent: &AgentName, request: &StoredSpawn) {
         self.released.remove(agent);
         self.departed.remove(agent);
         let life = Life {

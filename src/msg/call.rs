@@ -2,11 +2,10 @@
 
 use serde_json::Value;
 
+use crate::domain::{DeliveryMode, Outcome};
 use crate::ids::{AgentName, DeliveryId, InvocationId, MsgId, SidecarId};
-use crate::wire::event::DeliveryMode;
 use crate::wire::local;
 use crate::wire::rest::{InvocationStatus, Reader, RosterEntry};
-use crate::wire::up::Outcome;
 
 /// What the local API asks of the dispatcher. Terminal input, resizing and output do not pass through here.
 #[derive(Clone, Debug, PartialEq)]

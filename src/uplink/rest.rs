@@ -13,11 +13,11 @@ use serde_json::json;
 use super::proxy::Proxy;
 use super::roots::TrustedRoots;
 use crate::dispatch::VERSION;
+use crate::domain::Mode;
 use crate::ids::{AgentName, InvocationId, JobId, MsgId, NodeId, WorkspaceId};
 use crate::msg::{RestCall, RestDone, Secret};
 use crate::net::http::encode;
 use crate::sys::thread;
-use crate::wire::down::Mode;
 use crate::wire::rest::{
     CreateNode, CreatedNode, Envelope, InvocationStatus, NodeAgent, Posted, Reader, RestError,
     RosterEntry, WaitingRow, WorkspaceInfo,

@@ -4,7 +4,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::spelling::ModeWord;
 use super::{Parsed, WireError};
+use crate::domain::Mode;
 use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq};
 
 /// One frame from the engine.
@@ -59,27 +61,6 @@ impl Down {
     }
 }
 
-/// How urgently a message wants in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// When the agent can take it.
-    #[default]
-    Wait,
-    /// Now, interrupting what it does.
-    Steer,
-}
-
-impl Mode {
-    /// `wait` or `steer`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Mode::Wait => "wait",
-            Mode::Steer => "steer",
-        }
-    }
-}
-
 /// `deliver`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deliver {
@@ -96,7 +77,11 @@ pub struct Deliver {
     /// Position in this agent's mail; 0 for notices outside it.
     pub seq: Seq,
     /// Unknown words count as `wait`.
-    #[serde(default, deserialize_with = "lenient_mode")]
+    #[serde(
+        default,
+        serialize_with = "ModeWord::serialize",
+        deserialize_with = "lenient_mode"
+    )]
     pub mode: Mode,
     /// `{"type":…,"data":{…}}`; read with [`super::fields`].
     #[serde(default)]

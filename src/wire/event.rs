@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::spelling::{DeliveryModeWord, ProofWord};
+use crate::domain::{DeliveryMode, Proof};
 use crate::ids::{AgentName, DeliveryId, MsgId};
 use crate::time::Wall;
 
@@ -20,54 +22,6 @@ pub struct Numbered {
     pub event: BrokerEvent,
 }
 
-/// How we know that a delivery arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Proof {
-    /// The program itself told us what it was asked.
-    Hook,
-    /// The program wrote it into the file in which it keeps what it was asked.
-    Transcript,
-    /// Its text left the input line, and the program said by its title or a status sequence that it works now.
-    Osc,
-    /// The terminal showed our text.
-    Echo,
-    /// Its text left the input line.
-    Screen,
-    /// The program took every byte from its terminal, and did not show them.
-    Read,
-    /// Nothing was seen within the window.
-    None,
-}
-
-impl Proof {
-    /// How a delivery ended, in the words that every place uses: `verified …` or `unverified`.
-    pub fn words(self) -> &'static str {
-        match self {
-            Proof::Hook => "verified by the program's own hook",
-            Proof::Transcript => "verified by the program's own history",
-            Proof::Osc => "verified by the program's own status",
-            Proof::Echo => "verified by echo",
-            Proof::Screen => "verified by the screen changing",
-            Proof::Read => "verified as read",
-            Proof::None => "unverified",
-        }
-    }
-
-    /// The two words clients know: `echo` for anything seen, `timeout_fallback` for nothing seen.
-    pub fn verification(self) -> Verification {
-        match self {
-            Proof::None => Verification::TimeoutFallback,
-            _ => Verification::Echo,
-        }
-    }
-
-    /// Whether anything was seen.
-    pub fn is_seen(self) -> bool {
-        self != Proof::None
-    }
-}
-
 /// `verification` of `delivery_verified`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -78,15 +32,13 @@ pub enum Verification {
     TimeoutFallback,
 }
 
-/// Whether messages are typed as they come or parked until asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeliveryMode {
-    /// Typed as they come.
-    #[default]
-    AutoInject,
-    /// Parked; `flush` or the return to `auto_inject` types them in order.
-    ManualFlush,
+impl From<Proof> for Verification {
+    fn from(proof: Proof) -> Self {
+        match proof.is_seen() {
+            true => Self::Echo,
+            false => Self::TimeoutFallback,
+        }
+    }
 }
 
 /// What an agent program asks before it goes on.
@@ -250,6 +202,7 @@ pub enum BrokerEvent {
         delivery_id: DeliveryId,
         event_id: MsgId,
         verification: Verification,
+        #[serde(with = "ProofWord")]
         proof: Proof,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
@@ -260,6 +213,7 @@ pub enum BrokerEvent {
         name: AgentName,
         delivery_id: DeliveryId,
         event_id: MsgId,
+        #[serde(with = "ProofWord")]
         proof: Proof,
     },
     /// The terminal does not show our text, so Enter was not pressed; it is looked at again when the screen changes.
@@ -370,7 +324,9 @@ pub enum BrokerEvent {
     },
     AgentInboundDeliveryModeChanged {
         name: AgentName,
+        #[serde(with = "DeliveryModeWord")]
         previous_mode: DeliveryMode,
+        #[serde(with = "DeliveryModeWord")]
         mode: DeliveryMode,
     },
     /// The link to the engine came up or went down.
@@ -430,7 +386,8 @@ mod tests {
 
     #[test]
     fn nothing_seen_is_called_a_timeout_and_anything_seen_an_echo() {
-        assert_eq!(Proof::None.verification(), Verification::TimeoutFallback);
-        assert_eq!(Proof::Read.verification(), Verification::Echo);
+        let told = Verification::from;
+        assert_eq!(told(Proof::None), Verification::TimeoutFallback);
+        assert_eq!(told(Proof::Read), Verification::Echo);
     }
 }

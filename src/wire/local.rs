@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::event::Dialog;
+use super::spelling::{DeliveryModeWord, ModeWord};
+use crate::domain::{DeliveryMode, Mode};
 use crate::ids::{AgentName, DeliveryId, MsgId};
 use crate::time::Wall;
-use crate::wire::down::Mode;
-use crate::wire::event::{DeliveryMode, Dialog};
 
 /// The longest text of one message, in bytes.
 pub const TEXT_MAX: usize = 1024 * 1024;
@@ -248,6 +249,7 @@ pub struct AgentView {
     pub blocked_on: Option<Dialog>,
     /// The engine's id of the agent (ours).
     pub agent_id: Option<String>,
+    #[serde(with = "DeliveryModeWord")]
     pub mode: DeliveryMode,
     pub uptime_secs: u64,
 }
@@ -341,6 +343,7 @@ pub struct PendingView {
     pub body: String,
     pub target: String,
     pub priority: u8,
+    #[serde(with = "ModeWord")]
     pub mode: Mode,
     pub queued_at_ms: Wall,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -552,6 +555,7 @@ pub struct ChannelsChanged {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ModeBody {
+    #[serde(with = "DeliveryModeWord")]
     pub mode: DeliveryMode,
 }
 
@@ -559,6 +563,7 @@ pub struct ModeBody {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ModeChanged {
+    #[serde(with = "DeliveryModeWord")]
     pub mode: DeliveryMode,
     pub flushed: u64,
     pub matched: bool,

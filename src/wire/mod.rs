@@ -7,6 +7,7 @@ pub mod fields;
 pub mod head;
 pub mod local;
 pub mod rest;
+mod spelling;
 pub mod up;
 
 use serde::de::DeserializeOwned;

@@ -179,7 +179,8 @@ pub struct WaitingRow {
     /// The words.
     pub text: String,
     /// How urgently.
-    pub mode: super::down::Mode,
+    #[serde(with = "super::spelling::ModeWord")]
+    pub mode: crate::domain::Mode,
     /// When it was posted.
     pub posted_at_ms: Wall,
     /// How long it waits yet; null for ever.

@@ -5,7 +5,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::spelling::OutcomeKey;
 use super::{Parsed, WireError};
+use crate::domain::Outcome;
 use crate::ids::{AgentId, AgentName, InvocationId, NodeId, Seq};
 
 /// One frame from a node.
@@ -243,7 +245,7 @@ pub struct ActionResult {
     /// Which run.
     pub invocation_id: InvocationId,
     /// What came of it.
-    #[serde(flatten)]
+    #[serde(flatten, with = "OutcomeKey")]
     pub outcome: Outcome,
 }
 
@@ -275,17 +277,6 @@ impl TryFrom<ActionResultKeys> for ActionResult {
             outcome,
         })
     }
-}
-
-/// How an action ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// Any JSON, null included.
-    #[serde(rename = "output")]
-    Output(Value),
-    /// A short text.
-    #[serde(rename = "error")]
-    Error(String),
 }
 
 /// `inventory.sync`. An empty list takes every agent of the node offline, so we never send one at connect.

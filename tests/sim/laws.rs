@@ -7,12 +7,11 @@ mod end;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use relay_broker::domain::{DeliveryMode, Mode, Outcome, Proof};
 use relay_broker::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq};
-use relay_broker::ledger::{Ledger, Record};
-use relay_broker::msg::{Delivery, Origin};
-use relay_broker::wire::down::{Deliver, Mode};
-use relay_broker::wire::event::{BrokerEvent, DeliveryMode, Proof};
-use relay_broker::wire::up::Outcome;
+use relay_broker::ledger::{Delivery, Ledger, Origin, Record};
+use relay_broker::wire::down::Deliver;
+use relay_broker::wire::event::BrokerEvent;
 
 use crate::disk::Crash;
 

@@ -1,9 +1,9 @@
 //! People and misfortune: who posts and sends, who spawns, holds and releases, and what goes wrong when. All of it drawn
 //! from the seed by the world's options, until the time comes when everything is made well.
 
+use relay_broker::domain::DeliveryMode;
 use relay_broker::ids::AgentName;
 use relay_broker::msg::{Answer, ApiCall, Reply, SpawnSource};
-use relay_broker::wire::event::DeliveryMode;
 use relay_broker::wire::local::SendRequest;
 use serde_json::{Value, json};
 

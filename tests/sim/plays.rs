@@ -5,9 +5,9 @@ mod absent;
 
 use std::time::Duration;
 
+use relay_broker::domain::{DeliveryMode, Proof};
 use relay_broker::ids::AgentName;
 use relay_broker::msg::ApiCall;
-use relay_broker::wire::event::{DeliveryMode, Proof};
 use relay_broker::wire::local::{RestartPolicy, RestartWhen};
 
 use crate::disk::Crash;

@@ -5,11 +5,11 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use relay_broker::domain::Proof;
 use relay_broker::engine::HttpCall;
 use relay_broker::ids::{AgentName, DeliveryId, Run};
 use relay_broker::prng::Prng;
 use relay_broker::time::{Mono, Now, Wall};
-use relay_broker::wire::event::Proof;
 use serde_json::Value;
 
 use crate::broker::Broker;

@@ -13,11 +13,10 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::agent::profile;
 use crate::agent::profiles::Profiles;
+use crate::domain::{Mode, Proof};
 use crate::ids::{AgentName, DeliveryId};
 use crate::msg::Treatment;
 use crate::time::Wall;
-use crate::wire::down::Mode;
-use crate::wire::event::Proof;
 
 /// A program and its terminal.
 trait Program {

@@ -11,10 +11,10 @@ use crate::agent::drawn::ABOVE;
 use crate::agent::interrupt::{Interrupt, InterruptStep, InterruptView};
 use crate::agent::proof::MessageHead;
 use crate::agent::verify::MessageTail;
+use crate::domain::Proof;
 use crate::ids::DeliveryId;
 use crate::msg::AgentReport;
 use crate::time::Mono;
-use crate::wire::event::Proof;
 
 /// How many messages are remembered until their turns begin.
 const UNSTARTED: usize = 16;

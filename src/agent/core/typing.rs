@@ -13,11 +13,10 @@ use crate::agent::inject::{self, Frame};
 use crate::agent::prompt::Focus;
 use crate::agent::proof::MessageHead;
 use crate::agent::verify::{self, Echo, Looks, MessageTail};
+use crate::domain::{Mode, Proof};
 use crate::ids::DeliveryId;
 use crate::msg::{AgentReport, Size};
 use crate::time::{Mono, soonest};
-use crate::wire::down::Mode;
-use crate::wire::event::Proof;
 use crate::words;
 
 /// How long a program that has emptied its terminal may take to set it up.

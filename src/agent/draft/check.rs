@@ -8,9 +8,9 @@ use crate::agent::inject::Frame;
 use crate::agent::prompt::{self, Focus, Prompt};
 use crate::agent::tty_state::TtyState;
 use crate::agent::verify::Looks;
+use crate::domain::Proof;
 use crate::screen::Screen;
 use crate::time::Mono;
-use crate::wire::event::Proof;
 
 /// A program that waits for a line takes it within this.
 const TAKEN_WITHIN: Duration = Duration::from_millis(5);

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_json::{Value, json};
 
 use super::{ActionStep, Actions};
+use crate::domain::Outcome;
 use crate::ids::InvocationId;
 use crate::ledger::Record;
 use crate::msg::{Effect, HandlerRun};
-use crate::wire::up::Outcome;
 
 /// How many invocations wait for one action; the engine keeps as many for a node
 /// ([engine-protocol 5.3](crate::docs::engine_protocol#5.3)). One more is refused.

@@ -6,11 +6,11 @@ use serde_json::json;
 
 use super::{ActionStep, Actions};
 use crate::dispatch::notice::Notice;
+use crate::domain::{Mode, Outcome};
 use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq};
-use crate::msg::Delivery;
-use crate::wire::down::{ActionInvoke, Deliver, Mode};
+use crate::ledger::Delivery;
+use crate::wire::down::{ActionInvoke, Deliver};
 use crate::wire::rest::encode;
-use crate::wire::up::Outcome;
 
 /// What the ids of these messages begin with.
 const PREFIX: &str = "act_";

@@ -5,11 +5,12 @@ use serde_json::Value;
 
 use super::{ActionStep, Actions};
 use crate::dispatch::notice::Notice;
+use crate::domain::Outcome;
 use crate::ids::{AgentName, InvocationId};
 use crate::ledger::Record;
 use crate::wire::down::ActionInvoke;
 use crate::wire::local::{HarnessConfig, SpawnRequest};
-use crate::wire::up::{ActionResult, Outcome, Up};
+use crate::wire::up::{ActionResult, Up};
 
 /// How many answers are sent again on the next link. The engine asks again for others.
 const ANSWERS: usize = 16;

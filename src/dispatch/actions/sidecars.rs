@@ -9,13 +9,14 @@ use serde_json::json;
 use super::handlers::as_object;
 use super::{ActionStep, Actions};
 use crate::dispatch::notice::Notice;
+use crate::domain::Outcome;
 use crate::ids::{InvocationId, SidecarId};
 use crate::ledger::Record;
 use crate::msg::{Answer, Effect, Refusal, RefusalKind, Reply, SidecarCall, SidecarPush};
 use crate::time::Mono;
 use crate::wire::down::ActionInvoke;
 use crate::wire::local::{Manifest, Supervision};
-use crate::wire::up::{Capability, Outcome};
+use crate::wire::up::Capability;
 
 /// One that served for this long has not failed to start.
 const STABLE: Duration = Duration::from_secs(60);

@@ -6,6 +6,7 @@ mod agent_registration;
 mod channels;
 mod dialogs;
 mod release;
+mod remembered;
 mod renewal;
 mod restart;
 mod roster;

@@ -8,10 +8,10 @@ use super::roster::hang_up;
 use super::{AgentStep, Agents};
 use crate::dispatch::notice::{End, Notice};
 use crate::dispatch::questions::AgentQuestions;
+use crate::domain::{DeliveryMode, Outcome};
 use crate::ids::{AgentName, InvocationId, Ticket};
 use crate::msg::{Answer, Refusal, RefusalKind, Reply};
-use crate::wire::event::{BrokerEvent, DeliveryMode};
-use crate::wire::up::Outcome;
+use crate::wire::event::BrokerEvent;
 
 /// Who waits for a release.
 #[derive(Clone, Debug)]

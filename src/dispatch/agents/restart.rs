@@ -47,7 +47,7 @@ impl Agents {
         }
         let lives = step.ledger().lives().iter();
         let lives: Vec<_> = lives
-            .map(|(name, life)| (name.clone(), life.request.clone()))
+            .map(|(name, life)| (name.clone(), SpawnRequest::from(life.request.clone())))
             .collect();
         for (name, request) in lives {
             let given = mine.iter().any(|agent| agent.name == name.as_str());
@@ -168,13 +168,9 @@ impl Agents {
 
 /// Writes down how an agent is started again, without its secret.
 pub(super) fn remember(step: &mut AgentStep, name: &AgentName, request: &SpawnRequest) {
-    let remembered = SpawnRequest {
-        agent_token: None,
-        ..request.clone()
-    };
     step.record(Record::Spawned {
         agent: name.clone(),
-        request: Box::new(remembered),
+        request: Box::new(request.clone().into()),
     });
 }
 

@@ -9,12 +9,12 @@ use super::restart::life_over;
 use super::{AgentStep, Agents};
 use crate::dispatch::notice::{End, Notice};
 use crate::dispatch::questions::AgentQuestions;
+use crate::domain::Outcome;
 use crate::ids::{AgentName, Ticket};
 use crate::msg::{AgentCommand, Answer, How, Refusal, RefusalKind, Reply, SpawnSource};
 use crate::time::Wall;
 use crate::wire::event::BrokerEvent;
 use crate::wire::local;
-use crate::wire::up::Outcome;
 
 /// How long a program that the engine asked for must live to count as started (as upstream has it since 11.x).
 const SETTLES_AFTER: Duration = Duration::from_millis(250);

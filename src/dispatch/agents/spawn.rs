@@ -9,13 +9,13 @@ use super::renewal::Renewal;
 use super::restart::life_over;
 use super::{AgentStep, Agents, AgentsView};
 use crate::dispatch::notice::{End, Notice};
+use crate::domain::Outcome;
 use crate::ids::{AgentName, Ticket};
 use crate::msg::{
     AgentSpec, Harness, How, Refusal, RefusalKind, Secret, Size, SpawnSource, Treatment,
 };
 use crate::wire::event::{BrokerEvent, NestedError};
 use crate::wire::local::SpawnRequest;
-use crate::wire::up::Outcome;
 use crate::words::{self, NO_WORDS};
 
 impl Agents {

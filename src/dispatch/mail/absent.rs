@@ -8,11 +8,12 @@ use serde_json::Value;
 
 use super::{Mail, MailStep, MailView};
 use crate::dispatch::rest_jobs::RestJob;
+use crate::domain::Mode;
 use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Ticket};
-use crate::ledger::{Pending, Record, Verdict};
-use crate::msg::{Answer, Delivery, Origin, Reply, RestCall, RestDone};
+use crate::ledger::{Delivery, Origin, Pending, Record, Verdict};
+use crate::msg::{Answer, Reply, RestCall, RestDone};
 use crate::time::{Mono, Wall, soonest};
-use crate::wire::down::{Deliver, Mode};
+use crate::wire::down::Deliver;
 use crate::wire::event::BrokerEvent;
 use crate::wire::local::{PendingList, PendingView};
 use crate::wire::rest;

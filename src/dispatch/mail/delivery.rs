@@ -7,11 +7,11 @@ use super::blocked::Block;
 use super::desk::MailDesk;
 use super::line::injection;
 use super::{Mail, MailStep, urgent};
+use crate::domain::{DeliveryMode, Mode, Proof};
 use crate::ids::{AgentName, DeliveryId, MsgId};
-use crate::ledger::{Pending, Record};
-use crate::msg::{AgentCommand, Delivery, Origin};
-use crate::wire::down::Mode;
-use crate::wire::event::{BrokerEvent, DeliveryMode, Proof};
+use crate::ledger::{Delivery, Origin, Pending, Record};
+use crate::msg::AgentCommand;
+use crate::wire::event::BrokerEvent;
 
 /// How long a thread that takes no orders is left alone.
 const GIVE_AGAIN: Duration = Duration::from_secs(1);

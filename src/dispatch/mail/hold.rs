@@ -1,10 +1,11 @@
 //! What waits for an agent, shown, held and released.
 
 use super::{Mail, MailStep, MailView};
+use crate::domain::DeliveryMode;
 use crate::ids::AgentName;
 use crate::ledger::{Pending, Record};
 use crate::msg::{AgentCommand, Answer, Reply};
-use crate::wire::event::{BrokerEvent, DeliveryMode};
+use crate::wire::event::BrokerEvent;
 use crate::wire::local;
 
 impl Mail {

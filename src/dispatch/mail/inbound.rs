@@ -3,8 +3,7 @@
 use super::limits::Side;
 use super::{Mail, MailStep, MailView};
 use crate::ids::{AgentId, AgentName, DeliveryId, Seq};
-use crate::ledger::{Record, Verdict};
-use crate::msg::{Delivery, Origin};
+use crate::ledger::{Delivery, Origin, Record, Verdict};
 use crate::wire::down::Deliver;
 use crate::wire::fields::{self, PayloadKind};
 use crate::words::{self, NO_WORDS};

@@ -1,7 +1,7 @@
 //! What a terminal is given for a delivery ([local-api 4.1](crate::docs::local_api#4.1)).
 
-use crate::ledger::Pending;
-use crate::msg::{Delivery, Injection, Origin};
+use crate::ledger::{Delivery, Origin, Pending};
+use crate::msg::Injection;
 use crate::words;
 
 /// The most letters of a name that the line shows.

@@ -28,11 +28,10 @@ use self::sequence::Gap;
 use super::notice::End;
 use super::questions::{ActionQuestions, AgentQuestions, ControlQuestions, MailQuestions};
 use super::step::{PartStep, PartView};
+use crate::domain::DeliveryMode;
 use crate::ids::{AgentId, AgentName, DeliveryId, Run, Seq};
-use crate::ledger::Pending;
-use crate::msg::Origin;
+use crate::ledger::{Origin, Pending};
 use crate::time::{Mono, soonest};
-use crate::wire::event::DeliveryMode;
 
 /// Whom mail may ask.
 #[derive(Clone, Copy)]

@@ -2,10 +2,10 @@
 
 use super::{Mail, MailStep};
 use crate::dispatch::notice::Notice;
+use crate::domain::Proof;
 use crate::ids::{AgentId, AgentName, DeliveryId, Seq};
-use crate::ledger::Record;
-use crate::msg::{Delivery, Origin};
-use crate::wire::event::{BrokerEvent, Proof};
+use crate::ledger::{Delivery, Origin, Record};
+use crate::wire::event::BrokerEvent;
 use crate::wire::up::{DeliveryAck, Up};
 
 impl Mail {
@@ -74,7 +74,7 @@ impl Mail {
             name: name.clone(),
             delivery_id,
             event_id,
-            verification: proof.verification(),
+            verification: proof.into(),
             proof,
             reason,
         };

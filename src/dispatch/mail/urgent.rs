@@ -3,11 +3,10 @@
 
 use super::desk::MailDesk;
 use super::{Mail, MailStep};
+use crate::domain::{DeliveryMode, Mode};
 use crate::ids::{AgentName, DeliveryId};
 use crate::ledger::{Ledger, Pending};
 use crate::msg::AgentCommand;
-use crate::wire::down::Mode;
-use crate::wire::event::DeliveryMode;
 
 /// How far the message in flight makes way for one that interrupts.
 #[derive(Debug, Default)]

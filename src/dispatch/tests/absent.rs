@@ -311,7 +311,7 @@ fn pending_shows_where_the_mail_of_an_absent_agent_lies_and_until_when() {
         from: "lead".into(),
         target: "w1".into(),
         text: "hello".into(),
-        mode: crate::wire::down::Mode::Wait,
+        mode: crate::domain::Mode::Wait,
         posted_at_ms: Wall(5),
         left_ms: Some(60_000),
     };

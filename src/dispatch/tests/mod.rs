@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use super::control::{HEARTBEAT, QUIET};
 use super::questions::{AgentQuestions, ControlQuestions};
 use super::{Dispatcher, Limits, NodeConfig, Out, VERSION};
+use crate::domain::{DeliveryMode, Mode, Outcome, Proof};
 use crate::ids::{
     AgentId, AgentName, DeliveryId, InvocationId, JobId, MsgId, NodeId, Run, Seq, Ticket,
 };
@@ -38,10 +39,10 @@ use crate::msg::{
     LinkReport, RefusalKind, Reply, RestCall, RestDone, SpawnSource,
 };
 use crate::time::{Mono, Now, Wall};
-use crate::wire::down::{ActionInvoke, Deliver, Down, Mode};
-use crate::wire::event::{BrokerEvent, DeliveryMode, Proof};
+use crate::wire::down::{ActionInvoke, Deliver, Down};
+use crate::wire::event::BrokerEvent;
 use crate::wire::local;
-use crate::wire::up::{DeliveryAck, NodeHeartbeat, Outcome, Up};
+use crate::wire::up::{DeliveryAck, NodeHeartbeat, Up};
 
 /// A dispatcher, what it wrote down, and what it did since one last looked.
 struct World {

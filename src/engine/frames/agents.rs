@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::answer::{FrameFailure, failure};
+use crate::domain::Outcome;
 use crate::engine::agents::{Binding, NewAgent};
 use crate::engine::directory::{Agent, Node};
 use crate::engine::http::call::refuse;
@@ -13,7 +14,7 @@ use crate::engine::live::Here;
 use crate::engine::record::{Acked, EngineRecord};
 use crate::engine::step::Step;
 use crate::ids::AgentName;
-use crate::wire::up::{AgentDeregister, AgentRecover, AgentRegister, DeliveryAck, Outcome};
+use crate::wire::up::{AgentDeregister, AgentRecover, AgentRegister, DeliveryAck};
 
 /// What `agent.register` and `agent.recover` have in common.
 pub struct Claim<'a> {

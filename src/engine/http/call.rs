@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::domain::Mode;
 use crate::engine::id::Id;
-use crate::wire::down::Mode;
 
 /// One HTTP request as far as the engine cares.
 #[derive(Clone, Debug, Default, PartialEq)]

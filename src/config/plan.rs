@@ -29,6 +29,11 @@ const KNOWN_HARNESSES: [&str; 7] = [
     "claude", "codex", "gemini", "aider", "goose", "opencode", "grok",
 ];
 
+/// Pins the node's id.
+const NODE_ID: &str = "RELAY_NODE_ID";
+/// How many characters a node's id may have: it is the name of a file as well.
+const NODE_ID_MOST: usize = 128;
+
 /// Which engine the broker will speak to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineChoice {
@@ -115,6 +120,25 @@ impl StartPlan {
     }
 }
 
+/// The id that the operator gives this node, from the flag or else the variable. Engines ask nothing of it, but it stands
+/// in the paths of calls, in lines for people, and as the name of the file that keeps the node's token.
+fn pinned_id(flags: &Flags, env: &Env) -> Result<Option<String>, ConfigError> {
+    let (from, id) = match (&flags.node_id, env.text(NODE_ID)?) {
+        (Some(id), _) => ("--node-id", id.clone()),
+        (None, Some(id)) => (NODE_ID, id),
+        (None, None) => return Ok(None),
+    };
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+    let begins = id.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !begins || id.len() > NODE_ID_MOST || !id.chars().all(fits) {
+        return Err(ConfigError(format!(
+            "{from} is {id:?}; a node id has 1 to {NODE_ID_MOST} ASCII letters, digits, `-`, `_`, `.` or `:`, \
+             and begins with a letter or digit"
+        )));
+    }
+    Ok(Some(id))
+}
+
 /// Flags and environment to a plan.
 ///
 /// # Errors
@@ -134,10 +158,7 @@ pub fn plan(flags: &Flags, env: &Env, place: &Surroundings) -> Result<StartPlan,
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| "project".to_owned()),
     };
-    let node_id = match &flags.node_id {
-        Some(id) => Some(id.clone()),
-        None => env.text("RELAY_NODE_ID")?,
-    };
+    let node_id = pinned_id(flags, env)?;
     let file = file::read(flags.config.as_deref(), env, place)?;
     let mut harnesses = harnesses(flags, env)?;
     for name in file.harnesses.keys() {

@@ -151,6 +151,39 @@ fn a_wrong_key_is_refused_without_being_shown() {
 }
 
 #[test]
+fn a_node_id_that_is_no_plain_word_is_refused_with_what_is_allowed() {
+    for wrong in [
+        "../x y",
+        ".hidden",
+        "a/b",
+        "a b",
+        "a\nb",
+        "\u{e9}",
+        &"x".repeat(129),
+    ] {
+        let flags = Flags {
+            node_id: Some(wrong.to_owned()),
+            ..Flags::default()
+        };
+        let by_flag = plan(&flags, &env(&[]), &place()).expect_err(wrong).0;
+        assert!(by_flag.starts_with("--node-id is "), "{by_flag}");
+        let vars = env(&[("RELAY_NODE_ID", wrong)]);
+        let error = plan(&Flags::default(), &vars, &place()).expect_err(wrong).0;
+        assert!(error.starts_with("RELAY_NODE_ID is "), "{error}");
+        assert!(
+            error.contains("letters, digits, `-`, `_`, `.` or `:`"),
+            "{error}"
+        );
+    }
+    for right in ["node_0a1b2c", "box-1.example.com:2", "7"] {
+        let vars = env(&[("RELAY_NODE_ID", right)]);
+        let plan = plan(&Flags::default(), &vars, &place()).expect(right);
+        let settings = plan.settings("http://localhost", &Secret::new("rk_x"));
+        assert_eq!(settings.node.node_id.as_deref(), Some(right));
+    }
+}
+
+#[test]
 fn names_come_from_flag_then_variable_then_folder_then_project() {
     let vars = env(&[("AGENT_RELAY_BROKER_NAME", "by-env")]);
     let flags = Flags {

@@ -21,7 +21,7 @@ use crate::dispatch::{Dispatcher, NodeConfig};
 use crate::handlers::{HandlerRunner, News};
 use crate::identity::store;
 use crate::ids::AgentName;
-use crate::journal::{self, Journal, Lock, Opened, Recovery};
+use crate::journal::{self, Journal, Lock, Opened, Recovery, Tenant};
 use crate::ledger::Record;
 use crate::machine::Machine;
 use crate::machine::event_loop::EventLoop;
@@ -83,7 +83,7 @@ fn take_folder(dir: &Path) -> Result<(Lock, PathBuf), StartError> {
     let journal_dir = dir.join("journal");
     create_private_dir(&journal_dir)
         .map_err(|e| StartError(format!("journal folder {}: {e}", journal_dir.display())))?;
-    let lock = Lock::take(dir, std::process::id()).map_err(StartError::because)?;
+    let lock = Lock::take(Tenant::Broker, dir, std::process::id()).map_err(StartError::because)?;
     sweep_drafts(dir, true);
     Ok((lock, journal_dir))
 }

@@ -15,7 +15,7 @@ use super::render::{brief, clean, note, print, print_json, span_ms, table};
 use crate::domain::{DeliveryMode, Outcome};
 #[cfg(feature = "engine")]
 use crate::engine::EngineRecord;
-use crate::journal::{Emptied, Entry, JournalVerdict, Lock, Look, OpenError};
+use crate::journal::{Emptied, Entry, JournalVerdict, Lock, Look, OpenError, Tenant};
 use crate::ledger::{Delivery, Ledger, Origin, Record};
 use crate::sys::session::alive;
 use crate::time::Wall;
@@ -115,13 +115,15 @@ struct Place {
 impl Place {
     fn find(c: &Context, engine: bool) -> Result<Place, Failure> {
         let state = state_dir(c.state_dir.as_deref(), &c.env)?;
-        let (dir, kind, locked) = if engine {
+        let (dir, kind, pid) = if engine {
             let dir = state.join(ENGINE_DIR).join("journal");
-            (dir.clone(), "engine", dir)
+            let pid = Lock::written(Tenant::Engine, &dir);
+            (dir, "engine", pid)
         } else {
-            (state.join("journal"), "broker", state)
+            let pid = Lock::written(Tenant::Broker, &state);
+            (state.join("journal"), "broker", pid)
         };
-        let pid = Lock::written(&locked).filter(|pid| alive(*pid));
+        let pid = pid.filter(|pid| alive(*pid));
         Ok(Place { dir, kind, pid })
     }
 

@@ -17,7 +17,7 @@ use super::{args, events, find};
 use crate::agent::{hook, landed_note, running};
 use crate::broker::{Broker, Stopper};
 use crate::config::{self, EngineChoice, Env, Flags, LogFormat, StartPlan, Surroundings};
-use crate::journal::Lock;
+use crate::journal::{Lock, Tenant};
 use crate::msg::Secret;
 use crate::pubsub::Topic;
 use crate::sys::disk::{create_private_dir, read_small};
@@ -66,7 +66,7 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
         EngineChoice::Embedded { listen } => {
             // Asked here already, because the engine comes first and would complain about its own folder.
             drop(
-                Lock::take(plan.state_dir(), std::process::id())
+                Lock::take(Tenant::Broker, plan.state_dir(), std::process::id())
                     .map_err(|e| Failure::new(e.to_string()))?,
             );
             let engine = engine::embedded(&plan, *listen)?;

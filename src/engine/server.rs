@@ -34,7 +34,7 @@ use super::faults::NO_GOODBYE;
 use super::live::ConnId;
 use super::record::EngineRecord;
 use crate::ids::Ticket;
-use crate::journal::{Journal, Lock, LockError, OpenError, Options, Recovery};
+use crate::journal::{Journal, Lock, LockError, OpenError, Options, Recovery, Tenant};
 use crate::machine::event_loop::{Driver, EventLoop};
 use crate::machine::{CommitError, Machine};
 use crate::net::{Server, ServerLimits};
@@ -170,7 +170,7 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let journal_dir = settings.dir.join("journal");
         disk::create_private_dir(&journal_dir).map_err(EngineError::Folder)?;
-        let lock = Lock::take(&journal_dir, std::process::id())?;
+        let lock = Lock::take(Tenant::Engine, &journal_dir, std::process::id())?;
         disk::sweep_drafts(&settings.dir, true);
         let key = workspace_key(&settings)?;
         let opened = Journal::<EngineRecord>::open(&journal_dir, "engine", Options::default())?;

@@ -19,7 +19,7 @@ mod tests;
 mod writer;
 
 pub use inspect::{Entry, JournalVerdict, Look};
-pub use lock::{Lock, LockError};
+pub use lock::{Lock, LockError, Tenant};
 pub use opening::{Damage, Emptied, OpenError, Recovery};
 pub use writer::{Journal, Opened, Options};
 

@@ -214,7 +214,7 @@ pub fn status(c: &Context, json: bool) -> Result<(), Failure> {
          engine    {} {link}{heard}\n\
          messages  {} pending{oldest}; {} dead\n\
          \u{20}         since start {} taken, {} verified, {} unverified, {} failed; {} refused, {} redelivered\n\
-         agents    {} running; since start {} spawned, {} crashed, {} restarted; {} dialogs, {} answered\n",
+         agents    {} running; since start {} spawned, {} refused, {} crashed, {} restarted; {} dialogs, {} answered\n",
         clean(&s.version),
         s.pid,
         uptime(s.uptime_secs),
@@ -231,6 +231,7 @@ pub fn status(c: &Context, json: bool) -> Result<(), Failure> {
         n.deliveries_redelivered,
         s.agent_count,
         n.agents_spawned,
+        n.agents_refused,
         n.agents_crashed,
         n.agents_restarted,
         n.agents_blocked,

@@ -470,6 +470,9 @@ pub struct NodeDelivery {
 pub struct Counters {
     pub agents_spawned: u64,
     pub agents_crashed: u64,
+    /// Wanted and not started, for want of room under `--max-agents` or for another reason that the caller was told.
+    #[serde(default)]
+    pub agents_refused: u64,
     #[serde(default)]
     pub agents_restarted: u64,
     /// How often a dialog stood in an agent's terminal.

@@ -172,6 +172,7 @@ fn refuse_spawn(
     refusal: Refusal,
 ) {
     log::warn!("agent {name:?} was not started: {}", refusal.message);
+    step.count().agents_refused += 1;
     let event = BrokerEvent::WorkerError {
         name: AgentName::new(name),
         code: "spawn_failed".into(),

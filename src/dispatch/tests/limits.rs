@@ -237,6 +237,31 @@ fn a_local_send_beyond_the_limit_is_refused_with_429_and_an_event() {
 }
 
 #[test]
+fn what_is_refused_for_want_of_room_is_counted_be_it_a_message_or_an_agent() {
+    let mut w = facts_with(Limits {
+        local: 1,
+        ..Limits::default()
+    });
+    w.config().max_agents = 1;
+    w.spawn("w1");
+    for text in ["taken", "one too many"] {
+        w.call(ApiCall::Send(local::SendRequest {
+            to: "w1".into(),
+            text: text.into(),
+            ..Default::default()
+        }));
+    }
+    let second = ApiCall::Spawn(Box::new(request("w2")), SpawnSource::Api);
+    let refused = w.call(second);
+    assert!(matches!(refused, Some(Err(r)) if r.kind == RefusalKind::Full));
+    let counters = w.counters();
+    assert_eq!(
+        (counters.deliveries_refused, counters.agents_refused),
+        (1, 1)
+    );
+}
+
+#[test]
 fn mail_of_an_earlier_bearer_of_the_name_does_not_keep_the_new_ones_away_for_ever() {
     let mut w = facts_with(Limits {
         engine: 4,

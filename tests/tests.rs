@@ -27,6 +27,7 @@ mod proving; // what programs say of the messages they took
 mod restarting; // whatever dies, it goes on where it was
 mod returning; // agents and messages that come back
 mod slow; // programs that read slowly, late or never
+mod sources; // reads the text of the program
 mod support; // what the others share
 mod surroundings; // whatever a parent leaves to the program
 mod treating; // how the operator wants agents to be treated

@@ -18,10 +18,12 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{VERSION, date};
+use super::date;
 use crate::ids::to_hex;
 use crate::time::Wall;
 
+/// The version of the format this program writes, and the only one it reads.
+pub const VERSION: u64 = 1;
 /// The word every journal begins with.
 pub(super) const MAGIC: &str = "relay-journal";
 /// The word every frame begins with.

@@ -18,10 +18,8 @@ mod scan;
 mod tests;
 mod writer;
 
+pub use frame::VERSION;
 pub use inspect::{Entry, JournalVerdict, Look};
 pub use lock::{Lock, LockError, Tenant};
 pub use opening::{Damage, Emptied, OpenError, Recovery};
 pub use writer::{Journal, Opened, Options};
-
-/// The version of the format this program writes, and the only one it reads.
-pub const VERSION: u64 = 1;

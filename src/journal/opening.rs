@@ -4,8 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::VERSION;
-use super::frame;
+use super::frame::{self, VERSION};
 
 /// In what state a journal was found. Displays as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]

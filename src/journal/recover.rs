@@ -3,8 +3,7 @@
 
 use std::ops::Range;
 
-use super::VERSION;
-use super::frame::{self, FramePosition, Header};
+use super::frame::{self, FramePosition, Header, VERSION};
 
 /// The four questions about the bytes where a frame should begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

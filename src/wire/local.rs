@@ -1,8 +1,6 @@
 //! Bodies of the local HTTP API ([local-api 2](crate::docs::local_api#2)). Requests take snake case and camel case; answers
 //! have the keys existing clients read.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,205 +10,15 @@ use crate::domain::{DeliveryMode, Mode};
 use crate::ids::{AgentName, DeliveryId, MsgId};
 use crate::time::Wall;
 
+mod spawn;
+
+pub use spawn::{
+    HarnessConfig, Manifest, ManifestCapability, RestartPolicy, RestartWhen, SpawnRequest, Spawned,
+    Supervision,
+};
+
 /// The longest text of one message, in bytes.
 pub const TEXT_MAX: usize = 1024 * 1024;
-
-/// `POST /api/spawn`. Fields that later stages use are taken and kept now, so that clients need no second dialect.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SpawnRequest {
-    /// Unique among running agents.
-    pub name: String,
-    /// A program, or a whole command line which is split as a shell would; `claude` when absent.
-    pub cli: Option<String>,
-    /// Further arguments.
-    pub args: Vec<String>,
-    /// Working directory; the broker's own when absent.
-    pub cwd: Option<String>,
-    /// Typed as the first message once the agent is ready.
-    pub task: Option<String>,
-    /// Channels to join; `general` when empty.
-    pub channels: Vec<String>,
-    /// Kept and shown.
-    pub model: Option<String>,
-    /// Kept and shown.
-    pub team: Option<String>,
-    /// `pty` or absent; `headless` is refused.
-    #[serde(alias = "runtime")]
-    pub transport: Option<String>,
-    /// Seconds of silence after which the agent counts as idle; 0 for never; 30 when absent.
-    #[serde(alias = "idleThresholdSecs")]
-    pub idle_threshold_secs: Option<u64>,
-    /// How to start the process, overriding `cli` and `args`.
-    #[serde(alias = "harnessConfig", alias = "harness_plan")]
-    pub harness_config: Option<HarnessConfig>,
-    /// A ready-made engine token: the agent is not registered again.
-    #[serde(alias = "agentToken")]
-    pub agent_token: Option<String>,
-    /// Whether and how the broker starts it again when it ends.
-    #[serde(alias = "restartPolicy")]
-    pub restart_policy: Option<RestartPolicy>,
-    /// What the program is like, by a profile's name, where its own name does not tell (ours).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub profile: Option<String>,
-    /// Extra environment (ours; not in upstream's contract).
-    pub env: BTreeMap<String, String>,
-    /// Terminal size `rows`; 40 when absent (ours).
-    pub rows: Option<u16>,
-    /// Terminal size `cols`; 120 when absent (ours).
-    pub cols: Option<u16>,
-}
-
-/// `restartPolicy`: names and defaults are upstream's ([local-api 7](crate::docs::local_api#7)), where it was inert; `when`
-/// is ours.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "GivenRestartPolicy")]
-pub struct RestartPolicy {
-    /// Whether to start it again at all.
-    pub enabled: bool,
-    /// After which ends.
-    pub when: RestartWhen,
-    /// How often in one life; 0 for no limit.
-    pub max_restarts: u32,
-    /// Milliseconds between the end and the next start.
-    pub cooldown_ms: u64,
-    /// How many starts in a row may come to nothing; 0 for no limit.
-    pub max_consecutive_failures: u32,
-}
-
-impl Default for RestartPolicy {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            when: RestartWhen::OnFailure,
-            max_restarts: 5,
-            cooldown_ms: 2000,
-            max_consecutive_failures: 3,
-        }
-    }
-}
-
-/// A [`RestartPolicy`] as its sender wrote it.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct GivenRestartPolicy {
-    enabled: Option<bool>,
-    when: RestartWhen,
-    #[serde(alias = "maxRestarts")]
-    max_restarts: Option<u32>,
-    #[serde(alias = "cooldownMs")]
-    cooldown_ms: Option<u64>,
-    #[serde(alias = "maxConsecutiveFailures")]
-    max_consecutive_failures: Option<u32>,
-}
-
-impl From<GivenRestartPolicy> for RestartPolicy {
-    fn from(given: GivenRestartPolicy) -> Self {
-        let usual = Self::default();
-        // Whoever says how often means that number also for a program that fails each time.
-        let in_a_row = match given.max_restarts {
-            Some(_) => 0,
-            None => usual.max_consecutive_failures,
-        };
-        Self {
-            enabled: given.enabled.unwrap_or(usual.enabled),
-            when: given.when,
-            max_restarts: given.max_restarts.unwrap_or(usual.max_restarts),
-            cooldown_ms: given.cooldown_ms.unwrap_or(usual.cooldown_ms),
-            max_consecutive_failures: given.max_consecutive_failures.unwrap_or(in_a_row),
-        }
-    }
-}
-
-/// After which ends an agent is started again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RestartWhen {
-    /// Any exit code but 0, a signal, or the broker's own end.
-    #[default]
-    #[serde(alias = "on_failure")]
-    OnFailure,
-    /// Every end.
-    Always,
-}
-
-/// What a sidecar says of itself ([local-api 6.1](crate::docs::local_api#6.1), `register_node`).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Manifest {
-    /// Its own name for the node; the broker keeps the name it is registered under.
-    pub name: String,
-    /// What it can serve.
-    pub capabilities: Vec<ManifestCapability>,
-    /// How many agents it wants here at most.
-    #[serde(alias = "maxAgents")]
-    pub max_agents: Option<u64>,
-    /// Free words for placement.
-    pub tags: Vec<String>,
-    /// Of its program.
-    pub version: Option<String>,
-}
-
-/// One thing a sidecar can serve.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ManifestCapability {
-    /// `spawn:<harness>` or an action's name.
-    pub name: String,
-    /// `capacity` or `action`; by the name when absent or another word.
-    pub kind: Option<String>,
-    /// Free-form facts about it.
-    pub metadata: Option<Value>,
-}
-
-/// How to start a sidecar again.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Supervision {
-    /// Program and arguments.
-    pub argv: Vec<String>,
-    /// Its working directory.
-    pub cwd: Option<String>,
-    /// Added to its environment.
-    pub env: BTreeMap<String, String>,
-    /// How often.
-    #[serde(alias = "restartPolicy")]
-    pub restart_policy: Option<RestartPolicy>,
-}
-
-/// `harnessConfig` with `runtime: "pty"`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct HarnessConfig {
-    /// `pty`.
-    pub runtime: Option<String>,
-    /// The program.
-    pub command: Option<String>,
-    /// Its arguments.
-    pub args: Vec<String>,
-    /// Working directory.
-    pub cwd: Option<String>,
-    /// Extra environment.
-    pub env: BTreeMap<String, String>,
-    /// The program's own session.
-    #[serde(alias = "sessionId")]
-    pub session_id: Option<String>,
-}
-
-/// `POST /api/spawn`, answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct Spawned {
-    pub success: bool,
-    pub name: AgentName,
-    pub runtime: String,
-    pub model: Option<String>,
-    #[serde(rename = "sessionId")]
-    pub session_id: Option<String>,
-    pub pid: Option<u32>,
-    pub pre_registered: bool,
-    pub warning: Option<String>,
-}
 
 /// One agent, as `GET /api/spawned` and `GET /api/status` list it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -217,7 +217,7 @@ fn a_broker_that_was_killed_is_called_gone_and_a_second_one_is_refused() {
     let folder = Scratch::new();
     let node = Node::up(folder.path(), &[]);
     let (code, _, err) = run(folder.path(), &["up"]);
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(75));
     let text = format!(
         "another broker instance is already running in this directory (pid: {}, ",
         node.process.pid()

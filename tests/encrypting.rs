@@ -114,7 +114,7 @@ fn an_engine_whose_certificate_nobody_vouches_for_is_not_spoken_to_and_the_reaso
     let outside = terminator(&engine.url);
     let folder = Scratch::new();
     let (code, said) = fails(&folder, &outside.url, None);
-    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(code, Some(69), "{said}");
     assert!(said.contains("certificate"), "{said}");
     assert!(said.contains("SSL_CERT_FILE"), "{said}");
     assert_eq!(engine.requests("/v1/"), [""; 0], "nothing was said to it");
@@ -130,7 +130,7 @@ fn a_bundle_that_cannot_be_read_or_holds_nothing_stops_the_start_and_is_named() 
         (empty.to_str().expect("text"), "holds no certificate"),
     ] {
         let (code, said) = fails(&folder, "https://localhost:1", Some(path));
-        assert_eq!(code, Some(2), "{said}");
+        assert_eq!(code, Some(78), "{said}");
         assert!(
             said.contains("SSL_CERT_FILE") && said.contains(path) && said.contains(why),
             "{said}"

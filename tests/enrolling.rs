@@ -152,13 +152,13 @@ fn a_node_on_which_no_program_is_found_registers_at_each_start_and_offers_nothin
     }
 }
 
-/// What a broker says that ends instead of starting.
-fn refuses_to_start(folder: &Scratch, engine: &Scripted) -> String {
+/// What a broker says that ends with that code instead of starting.
+fn refuses_to_start(folder: &Scratch, engine: &Scripted, ends_with: i32) -> String {
     let args = [&["up"][..], &engine.flags()].concat();
     let (code, text) = Process::try_start(folder.path(), &args)
         .err()
         .expect("it does not start");
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(ends_with));
     text
 }
 
@@ -167,7 +167,7 @@ fn refuses_to_start(folder: &Scratch, engine: &Scripted) -> String {
 fn a_node_that_gets_no_token_does_not_start_and_says_why() {
     let engine = Scripted::start(|_| Some(refused(403, "forbidden")), |_| Upgrade::Yes);
     let folder = Scratch::new();
-    let text = refuses_to_start(&folder, &engine);
+    let text = refuses_to_start(&folder, &engine, 77);
     assert!(
         text.contains("no node token to be had") && text.contains("forbidden"),
         "{text}"
@@ -183,7 +183,7 @@ fn a_node_whose_seed_cannot_be_read_does_not_start_as_somebody_else() {
     let dir = folder.path().join(".local/share/agent-relay");
     std::fs::create_dir_all(&dir).expect("room");
     std::fs::write(dir.join("machine-id"), b"\xff\xff").expect("room");
-    let text = refuses_to_start(&folder, &engine);
+    let text = refuses_to_start(&folder, &engine, 73);
     assert!(
         text.contains("machine-id") && text.contains("UTF-8"),
         "{text}"

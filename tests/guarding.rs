@@ -37,7 +37,7 @@ fn refusal(at: &Path, more: &[&str]) -> String {
     match Process::try_start(at, &args) {
         Ok(_) => panic!("it started"),
         Err((code, words)) => {
-            assert_eq!(code, Some(1), "{words}");
+            assert_eq!(code, Some(73), "{words}");
             words
         }
     }
@@ -173,7 +173,7 @@ fn an_engine_alone_keeps_to_the_same_rule() {
     mode(&dir, 0o777);
     let args = ["engine", "--listen", "127.0.0.1:0", "--dir", "e"];
     let (code, _, words) = run(scratch.path(), &args);
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(73));
     assert!(words.contains("is writable by other users"), "{words}");
     mode(&dir, 0o755);
     drop(Process::start(scratch.path(), &args));
@@ -221,7 +221,7 @@ fn a_list_of_programs_that_somebody_else_left_here_is_not_run_unless_named() {
     mode(&list, 0o666);
     let args = [&UP[..], &["--config", "relay-broker.toml"]].concat();
     let (code, _, words) = run(scratch.path(), &UP);
-    assert_eq!(code, Some(2), "{words}");
+    assert_eq!(code, Some(78), "{words}");
     assert!(words.contains("--config relay-broker.toml"), "{words}");
     assert_eq!(Process::start(scratch.path(), &args).stop(), Some(0));
     mode(&list, 0o644);

@@ -145,7 +145,7 @@ fn a_second_broker_in_the_same_folder_is_refused_and_names_the_first() {
     let (code, text) = Process::try_start(folder.path(), &["up", "--engine-listen", "127.0.0.1:0"])
         .err()
         .expect("it is refused");
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(75));
     let pid = node.process.pid();
     assert!(
         text.contains(&format!(
@@ -170,7 +170,7 @@ fn a_journal_of_a_newer_version_is_named_kept_and_refused() {
         .path();
     std::fs::write(&file, "relay-journal 99 broker\n").expect("writable");
     let (code, _, text) = run(folder.path(), &["up", "--engine-listen", "127.0.0.1:0"]);
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(73));
     assert!(
         text.contains(&*file.to_string_lossy()) && text.contains("99"),
         "{text}"

@@ -12,6 +12,7 @@ mod embedded; // the engine that comes with the broker
 #[cfg(feature = "tls")]
 mod encrypting; // an engine behind TLS
 mod enrolling; // a node gets its identity and its token
+mod exiting; // how the program ends
 mod fleet; // several machines in one workspace
 mod formats; // fixtures of frames and journals
 mod guarding; // what other users of the machine prepare or try

@@ -24,7 +24,7 @@ pub(super) fn write(
         workspace_key: settings.workspace_key.reveal().to_owned(),
     };
     let bytes = serde_json::to_vec_pretty(&file).map_err(StartError::because)?;
-    write_private(path, &bytes).map_err(|e| StartError(format!("{}: {e}", path.display())))
+    write_private(path, &bytes).map_err(|e| StartError::folder(format!("{}: {e}", path.display())))
 }
 
 /// Removes the file if it is still ours.

@@ -81,8 +81,8 @@ impl Broker {
         self.stopper.clone()
     }
 
-    /// Waits until it has left, puts the rest away, and gives the process's exit code.
-    pub fn wait(self) -> u8 {
+    /// Waits until it has left, and puts the rest away.
+    pub fn wait(self) {
         self.dispatch.join();
         // Agents that are left when the time is up, or when nothing can be written and so nothing be done in order.
         running::end_survivors(&self.running, Duration::ZERO);
@@ -90,6 +90,5 @@ impl Broker {
         self.events.close();
         connection::remove(&self.connection);
         drop(self.api);
-        0
     }
 }

@@ -9,6 +9,7 @@ use crate::identity::derive::{Enrolment, Kept, TokenScope, fingerprint, node_id}
 use crate::identity::store;
 use crate::ids::{NodeId, WorkspaceId};
 use crate::msg::Secret;
+use crate::sys::sysexit::Sysexit;
 use crate::uplink::enrol::{Enroller, Tokens};
 use crate::uplink::rest::{CallError, RestClient};
 
@@ -24,7 +25,7 @@ pub(super) struct Identity {
 /// The folder stands for the node: two brokers can run in two folders of one machine, and each keeps its id.
 fn folder_of(state_dir: &Path) -> Result<Vec<u8>, StartError> {
     let full = state_dir.canonicalize().map_err(|e| {
-        StartError(format!(
+        StartError::folder(format!(
             "state folder {} cannot be resolved: {e}",
             state_dir.display()
         ))
@@ -65,7 +66,13 @@ pub(super) fn identify(settings: &Settings) -> Result<Identity, StartError> {
     };
     let enrolment = enroller(&settings.node, &client, scope)
         .enrol()
-        .map_err(|no| StartError(no.why))?;
+        .map_err(|no| {
+            let exit = match no.refused {
+                true => Sysexit::NoPermission,
+                false => Sysexit::Unavailable,
+            };
+            StartError::new(exit, no.why)
+        })?;
     Ok(Identity {
         client,
         workspace_id,
@@ -80,7 +87,7 @@ fn own_id(settings: &NodeSettings, workspace_id: &WorkspaceId) -> Result<NodeId,
     if let Some(id) = &settings.node_id {
         return Ok(NodeId::new(id.clone()));
     }
-    let seed = store::seed(&settings.data_dir).map_err(StartError::because)?;
+    let seed = store::seed(&settings.data_dir).map_err(StartError::folder)?;
     store::remember(&settings.state_dir, &settings.data_dir, &seed);
     if settings.node_token.is_some() {
         return Ok(NodeId::new(seed));
@@ -107,19 +114,27 @@ pub(super) fn enroller(
 }
 
 fn workspace_error(error: &CallError, url: &str) -> StartError {
-    match error {
-        CallError::Refused {
-            status: 401 | 403, ..
-        } => StartError(format!(
-            "the engine at {url} refuses the workspace key ({error}); check --workspace-key"
-        )),
-        _ if error.to_string().contains("invalid peer certificate") => StartError(format!(
-            "{error}; if an authority of your own vouches for the engine, name its PEM file in SSL_CERT_FILE"
-        )),
-        _ => StartError(format!(
-            "{error}; check --engine (without it the broker brings an engine of its own, which needs free descriptors and memory)"
-        )),
+    if let CallError::Refused {
+        status: 401 | 403, ..
+    } = error
+    {
+        return StartError::new(
+            Sysexit::NoPermission,
+            format!(
+                "the engine at {url} refuses the workspace key ({error}); check --workspace-key"
+            ),
+        );
     }
+    let text = if error.to_string().contains("invalid peer certificate") {
+        format!(
+            "{error}; if an authority of your own vouches for the engine, name its PEM file in SSL_CERT_FILE"
+        )
+    } else {
+        format!(
+            "{error}; check --engine (without it the broker brings an engine of its own, which needs free descriptors and memory)"
+        )
+    };
+    StartError::new(Sysexit::Unavailable, text)
 }
 
 impl Identity {

@@ -13,4 +13,4 @@ mod start_error;
 
 pub use handle::{Broker, Stopper};
 pub use settings::{NodeSettings, Settings};
-pub use start_error::StartError;
+pub use start_error::{StartError, lock_exit};

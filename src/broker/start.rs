@@ -30,6 +30,7 @@ use crate::pubsub::{Latest, Topic};
 use crate::registry::{Registry, SidecarRegistry};
 use crate::sys::disk::{create_private_dir, sweep_drafts};
 use crate::sys::reap::Reaper;
+use crate::sys::sysexit::Sysexit;
 use crate::sys::{clock, entropy, failpoint, limits, stdio, thread};
 use crate::time::Now;
 use crate::uplink::rest::RestJobs;
@@ -55,7 +56,7 @@ impl Broker {
         let node = &mut settings.node;
         let (lock, journal_dir) = take_folder(&node.state_dir)?;
         node.data_dir =
-            store::folder(&node.data_dir, &node.state_dir).map_err(StartError::because)?;
+            store::folder(&node.data_dir, &node.state_dir).map_err(StartError::folder)?;
         // Before anything can start others of their names.
         let outlived = running::end_survivors(&node.state_dir.join(running::FOLDER), node.grace);
         let listener = bind(node.api_bind, node.api_port)?;
@@ -79,11 +80,12 @@ impl Broker {
 /// Makes the state folder ours; also gives the folder of the journal.
 fn take_folder(dir: &Path) -> Result<(Lock, PathBuf), StartError> {
     create_private_dir(dir)
-        .map_err(|e| StartError(format!("state folder {}: {e}", dir.display())))?;
+        .map_err(|e| StartError::folder(format!("state folder {}: {e}", dir.display())))?;
     let journal_dir = dir.join("journal");
-    create_private_dir(&journal_dir)
-        .map_err(|e| StartError(format!("journal folder {}: {e}", journal_dir.display())))?;
-    let lock = Lock::take(Tenant::Broker, dir, std::process::id()).map_err(StartError::because)?;
+    create_private_dir(&journal_dir).map_err(|e| {
+        StartError::folder(format!("journal folder {}: {e}", journal_dir.display()))
+    })?;
+    let lock = Lock::take(Tenant::Broker, dir, std::process::id())?;
     sweep_drafts(dir, true);
     Ok((lock, journal_dir))
 }
@@ -91,9 +93,14 @@ fn take_folder(dir: &Path) -> Result<(Lock, PathBuf), StartError> {
 fn bind(ip: IpAddr, port: u16) -> Result<TcpListener, StartError> {
     let addr = SocketAddr::new(ip, port);
     TcpListener::bind(addr).map_err(|e| {
-        StartError(format!(
+        let exit = match e.kind() {
+            io::ErrorKind::PermissionDenied => Sysexit::NoPermission,
+            _ => Sysexit::Failure,
+        };
+        let text = format!(
             "failed to bind API on {addr}: {e}; choose another --api-port, or 0 for any free one"
-        ))
+        );
+        StartError::new(exit, text)
     })
 }
 
@@ -105,7 +112,7 @@ fn open_journal(dir: &Path, strict: bool) -> Result<Opened<Record>, StartError> 
     if let Some(bytes) = failpoint::rotate_bytes() {
         options.rotate_bytes = bytes;
     }
-    let opened = Journal::<Record>::open(dir, "broker", options).map_err(StartError::because)?;
+    let opened = Journal::<Record>::open(dir, "broker", options).map_err(StartError::folder)?;
     match &opened.recovery {
         Recovery::Damaged(damage) => log::error!("{damage}"),
         torn @ Recovery::TailCut { .. } => log::warn!("{torn}"),
@@ -182,7 +189,7 @@ impl Assembly {
             failpoint::hit("open.replayed");
         };
         let event_loop = EventLoop::begin(dispatcher, journal, self.started, open)
-            .map_err(StartError::because)?;
+            .map_err(StartError::folder)?;
         failpoint::hit("open.durable");
         Ok(Mind {
             event_loop,
@@ -373,7 +380,7 @@ fn handlers(reaper: Arc<Reaper>, inbox: Sender<DispatchInput>) -> HandlerRunner 
 }
 
 fn no_thread(e: io::Error) -> StartError {
-    StartError(format!("cannot start: {}", limits::explain(&e)))
+    StartError::because(format!("cannot start: {}", limits::explain(&e)))
 }
 
 /// The dispatcher's state cannot be trusted after a panic; the journal can, and the next start replays it.

@@ -10,6 +10,7 @@ use super::demo_stage::{ADA, BOB, DemoStage, TURNS};
 use super::failure::Failure;
 use super::render::Paint;
 use crate::sys::clock;
+use crate::sys::sysexit::Sysexit;
 
 /// `demo`.
 pub fn demo(c: &Context, args: args::Demo) -> Result<(), Failure> {
@@ -38,7 +39,7 @@ pub fn demo(c: &Context, args: args::Demo) -> Result<(), Failure> {
     }
     // Whoever stops reading has not seen the proof.
     end.map_err(|failure| match failure.code {
-        0 => Failure::silent(1),
+        Sysexit::Success => Failure::silent(Sysexit::Failure),
         _ => failure,
     })
 }

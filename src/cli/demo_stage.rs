@@ -23,6 +23,7 @@ use super::render::span;
 use crate::config;
 use crate::sys::session::alive;
 use crate::sys::signal::Stops;
+use crate::sys::sysexit::Sysexit;
 use crate::sys::{clock, thread};
 use crate::time::Mono;
 use crate::wire::event::BrokerEvent;
@@ -573,7 +574,7 @@ impl DemoStage {
         if fine {
             Ok(())
         } else {
-            Err(Failure::silent(1))
+            Err(Failure::silent(Sysexit::Failure))
         }
     }
 

@@ -1,15 +1,18 @@
 //! The embedded engine as the command line runs it: inside `up`, and alone as `engine`. A build without the feature `engine`
 //! has `no_engine.rs` in place of this file.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use super::engine_folder::{ENGINE_DIR, LAST_ADDRESS, warn_if_open};
 use super::failure::Failure;
+use crate::broker::lock_exit;
 use crate::config::{self, StartPlan};
 pub use crate::engine::server::Engine;
-use crate::engine::server::EngineSettings;
+use crate::engine::server::{EngineError, EngineSettings};
 use crate::sys::disk::{read_small, write_private};
+use crate::sys::sysexit::Sysexit;
 
 /// Where an embedded engine listens when nobody else does: the port self-hosted engines use.
 const USUAL_PORT: u16 = 8787;
@@ -73,8 +76,21 @@ pub fn check_words(words: &[String]) -> Result<(), Failure> {
     }
 }
 
-fn engine_failure(e: &dyn std::fmt::Display) -> Failure {
-    Failure::new(e.to_string())
+fn engine_failure(e: &EngineError) -> Failure {
+    let exit = match e {
+        EngineError::Locked(e) => lock_exit(e),
+        EngineError::Folder(_) | EngineError::Journal(_) | EngineError::Write(_) => {
+            Sysexit::CantCreate
+        }
+        EngineError::Listen { error, .. } if error.kind() == ErrorKind::PermissionDenied => {
+            Sysexit::NoPermission
+        }
+        EngineError::Key { .. } => Sysexit::Config,
+        EngineError::Listen { .. } | EngineError::Exposed(_) | EngineError::System(_) => {
+            Sysexit::Failure
+        }
+    };
+    Failure::with(exit, e.to_string())
 }
 
 /// The engine inside this process, on the address that clients may still have from last time.

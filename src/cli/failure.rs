@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use crate::broker::StartError;
 use crate::config::ConfigError;
+use crate::sys::sysexit::Sysexit;
 
 /// A command's end other than plain success.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// 0 when something was shown instead (help), 1 for failure, 2 for usage.
-    pub code: u8,
+    /// [`Sysexit::Success`] when something was shown instead (help).
+    pub code: Sysexit,
     /// One line that says what and what to do; empty when everything is said already.
     pub text: String,
 }
@@ -16,34 +18,30 @@ pub struct Failure {
 impl Failure {
     /// The thing did not work.
     pub fn new(text: impl Into<String>) -> Self {
+        Self::with(Sysexit::Failure, text)
+    }
+
+    /// It did not work, and the exit code tells the kind of reason.
+    pub fn with(code: Sysexit, text: impl Into<String>) -> Self {
         Self {
-            code: 1,
+            code,
             text: text.into(),
         }
     }
 
     /// The command line or a variable cannot be meant.
     pub fn usage(text: impl Into<String>) -> Self {
-        Self {
-            code: 2,
-            text: text.into(),
-        }
+        Self::with(Sysexit::Usage, text)
     }
 
     /// Text for standard output, and success.
     pub fn shown(text: impl Into<String>) -> Self {
-        Self {
-            code: 0,
-            text: text.into(),
-        }
+        Self::with(Sysexit::Success, text)
     }
 
     /// Only an exit code: the output has said it.
-    pub fn silent(code: u8) -> Self {
-        Self {
-            code,
-            text: String::new(),
-        }
+    pub fn silent(code: Sysexit) -> Self {
+        Self::with(code, "")
     }
 }
 
@@ -55,6 +53,12 @@ impl fmt::Display for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::usage(error.0)
+        Self::with(error.exit, error.text)
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self::with(error.exit, error.text)
     }
 }

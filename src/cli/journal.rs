@@ -18,6 +18,7 @@ use crate::engine::EngineRecord;
 use crate::journal::{Emptied, Entry, JournalVerdict, Lock, Look, OpenError, Tenant};
 use crate::ledger::{Delivery, Ledger, Origin, Record};
 use crate::sys::session::alive;
+use crate::sys::sysexit::Sysexit;
 use crate::time::Wall;
 
 /// How much of a message's text the table shows.
@@ -257,7 +258,7 @@ fn check(c: &Context, engine: bool, json: bool) -> Result<(), Failure> {
         Ok(checked) => checked,
         Err(error) if json => {
             print_json(&refusal(&place, &error))?;
-            return Err(Failure::silent(1));
+            return Err(Failure::silent(Sysexit::Failure));
         }
         Err(error) => return Err(Failure::new(error.to_string())),
     };
@@ -268,7 +269,7 @@ fn check(c: &Context, engine: bool, json: bool) -> Result<(), Failure> {
         print(&report(&look, records))?;
     }
     if damaged {
-        Err(Failure::silent(1))
+        Err(Failure::silent(Sysexit::Failure))
     } else {
         Ok(())
     }

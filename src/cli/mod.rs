@@ -1,5 +1,5 @@
 //! The command line: one function per command, all of them clients of a running broker but for `up`, `engine` and
-//! `demo`. Errors are one line on standard error; exit codes are 0, 1 for failure and 2 for usage.
+//! `demo`. Errors are one line on standard error; the exit codes are those of [`Sysexit`].
 
 mod args;
 mod attach;
@@ -35,6 +35,7 @@ use std::time::Duration;
 use failure::Failure;
 
 use crate::agent::{exec, hook};
+use crate::sys::sysexit::Sysexit;
 use crate::sys::{memory, signal, stdio};
 
 /// How long the last lines may take when nobody reads them.
@@ -61,13 +62,18 @@ pub fn main() -> ExitCode {
 fn finish(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { code: 0, text }) if text.is_empty() => ExitCode::SUCCESS,
-        Err(Failure { code: 0, text }) => finish(render::print(&text)),
+        Err(Failure {
+            code: Sysexit::Success,
+            text,
+        }) => match text.is_empty() {
+            true => ExitCode::SUCCESS,
+            false => finish(render::print(&text)),
+        },
         Err(Failure { code, text }) => {
             if !text.is_empty() {
-                render::note(&format!("relay-broker: {}", text.replace('\n', " ")));
+                render::last_word(&format!("relay-broker: {}", text.replace('\n', " ")));
             }
-            ExitCode::from(code)
+            code.into()
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::msg::Size;
 use crate::net::http::encode;
 use crate::screen::Screen;
 use crate::sys::session::alive;
+use crate::sys::sysexit::Sysexit;
 use crate::wire::local;
 
 /// Longer than the grace that agents get by default, and then some.
@@ -508,7 +509,7 @@ pub fn health(c: &Context, json: bool) -> Result<(), Failure> {
         return if well {
             Ok(())
         } else {
-            Err(Failure::silent(1))
+            Err(Failure::silent(Sysexit::Failure))
         };
     }
     if well {

@@ -10,6 +10,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use super::failure::Failure;
 use crate::config::Env;
 use crate::sys::stdio;
+use crate::sys::sysexit::Sysexit;
 use crate::words;
 
 /// Colours or none.
@@ -69,7 +70,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
     stdio::output()
         .write_all(text.as_bytes())
         .map_err(|e| match e.kind() {
-            io::ErrorKind::BrokenPipe => Failure::silent(0),
+            io::ErrorKind::BrokenPipe => Failure::silent(Sysexit::Success),
             _ => Failure::new(format!("cannot write to standard output: {e}")),
         })
 }
@@ -85,6 +86,14 @@ pub fn print_json(value: &Value) -> Result<(), Failure> {
 /// One line on standard error.
 pub fn note(line: &str) {
     stdio::complain(format!("{line}\n").as_bytes());
+}
+
+/// How long the reason of an end may wait for whoever reads standard error slowly.
+const LAST_WORD: Duration = Duration::from_secs(10);
+
+/// One line on standard error that says why the program ends, and is on its way when this returns.
+pub fn last_word(line: &str) {
+    stdio::insist(format!("{line}\n").as_bytes(), LAST_WORD);
 }
 
 /// Text from others made harmless for a terminal: control characters, turns of direction and what is seen by nobody become

@@ -328,6 +328,7 @@ fn verdict(name: &str, proof: Proof, reason: Option<&str>, took: &str) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::sysexit::Sysexit;
 
     #[test]
     fn piped_text_loses_only_its_last_newline() {
@@ -346,7 +347,7 @@ mod tests {
         assert!(read_text(&long[1..]).is_ok());
         let bad = read_text(&b"ab\xff"[..]).expect_err("not text");
         assert!(bad.text.contains("not UTF-8 text (byte 2)"));
-        assert_eq!(check(" \n").expect_err("empty").code, 2);
+        assert_eq!(check(" \n").expect_err("empty").code, Sysexit::Usage);
     }
 
     #[test]

@@ -15,13 +15,14 @@ use super::failure::Failure;
 use super::render::{Paint, clean, note, print};
 use super::{args, events, find};
 use crate::agent::{hook, landed_note, running};
-use crate::broker::{Broker, Stopper};
+use crate::broker::{Broker, Stopper, lock_exit};
 use crate::config::{self, EngineChoice, Env, Flags, LogFormat, StartPlan, Surroundings};
 use crate::journal::{Lock, Tenant};
 use crate::msg::Secret;
 use crate::pubsub::Topic;
 use crate::sys::disk::{create_private_dir, read_small};
 use crate::sys::signal::Stops;
+use crate::sys::sysexit::Sysexit;
 use crate::sys::trust::{self, Distrust};
 use crate::sys::{clock, limits, stdio, thread};
 use crate::wire::event::{BrokerEvent, Numbered};
@@ -46,11 +47,14 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
     };
     let stops = Stops::listen().map_err(|e| Failure::new(format!("cannot take signals: {e}")))?;
     if plan.require_state_dir && !plan.state_dir().is_dir() {
-        return Err(Failure::new(format!(
-            "the state folder {} is not there, and --require-state-dir says that it must be; mount its volume, or make the \
+        return Err(Failure::with(
+            Sysexit::CantCreate,
+            format!(
+                "the state folder {} is not there, and --require-state-dir says that it must be; mount its volume, or make the \
              folder for a first start",
-            plan.state_dir().display()
-        )));
+                plan.state_dir().display()
+            ),
+        ));
     }
     if let Some(above) = plan.state_dir_above() {
         voice.say(&format!(
@@ -67,17 +71,14 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
             // Asked here already, because the engine comes first and would complain about its own folder.
             drop(
                 Lock::take(Tenant::Broker, plan.state_dir(), std::process::id())
-                    .map_err(|e| Failure::new(e.to_string()))?,
+                    .map_err(|e| Failure::with(lock_exit(&e), e.to_string()))?,
             );
             let engine = engine::embedded(&plan, *listen)?;
             let (url, key) = (engine.url(), Secret::new(engine.workspace_key()));
             (Some(engine), url, key)
         }
     };
-    let broker = Broker::start(plan.settings(&url, &key)).map_err(|e| Failure {
-        code: e.exit_code(),
-        text: e.to_string(),
-    })?;
+    let broker = Broker::start(plan.settings(&url, &key))?;
     // Existing clients wait for exactly this line; one that closed its end early loses only the line.
     let _ = print(&format!(
         "[agent-relay] API listening on {}\n",
@@ -104,14 +105,11 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
         broker.wait();
         return Err(Failure::new(format!("cannot start a thread: {e}")));
     }
-    let code = broker.wait();
+    broker.wait();
     closer.close();
     drop(engine);
     voice.say("stopped");
-    match code {
-        0 => Ok(()),
-        code => Err(Failure::silent(code)),
-    }
+    Ok(())
 }
 
 /// `engine`.
@@ -177,7 +175,12 @@ fn own_program() -> io::Result<PathBuf> {
 /// them would decide what runs here.
 fn make_private(dir: &Path, names: &[&str], trusted: bool) -> Result<(), Failure> {
     let made = || {
-        create_private_dir(dir).map_err(|e| Failure::new(format!("{e}; pass another --state-dir")))
+        create_private_dir(dir).map_err(|e| {
+            Failure::with(
+                Sysexit::CantCreate,
+                format!("{e}; pass another --state-dir"),
+            )
+        })
     };
     if trusted {
         return made();
@@ -194,12 +197,13 @@ fn make_private(dir: &Path, names: &[&str], trusted: bool) -> Result<(), Failure
 
 fn distrusted(dir: &Path, why: &Distrust) -> Failure {
     let quoted = shell_words::quote(&dir.display().to_string()).into_owned();
-    Failure::new(format!(
+    let text = format!(
         "{why}: whoever can write there decides what runs here. Choose another folder with --state-dir; or, if you know \
          who wrote all that is in it, make it yours alone (chown -R {} {quoted}; chmod -R go-w {quoted}), or pass \
          --trust-state-dir",
         trust::me()
-    ))
+    );
+    Failure::with(Sysexit::CantCreate, text)
 }
 
 /// The engine that a variable or flag names may be this very folder's own, which nobody runs yet: `relay-broker env` gives

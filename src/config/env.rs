@@ -67,9 +67,9 @@ impl Env {
         }
         self.raw(name)
             .map(|value| {
-                value
-                    .into_string()
-                    .map_err(|_| ConfigError(format!("{name} is not UTF-8 text; set it again")))
+                value.into_string().map_err(|_| {
+                    ConfigError::setting(format!("{name} is not UTF-8 text; set it again"))
+                })
             })
             .transpose()
     }
@@ -158,7 +158,7 @@ impl Env {
         let read = read_bounded(&path, BUNDLE_BYTES).map_err(|e| format!("cannot be read: {e}"));
         let roots = read.and_then(|text| TrustedRoots::from_pem(text.as_bytes()));
         roots.map(Some).map_err(|why| {
-            ConfigError(format!(
+            ConfigError::setting(format!(
                 "{NAME} names {}, which {why}; name a PEM file with the certificates that vouch for the engine, or unset it \
                  to use the bundled ones",
                 path.display()
@@ -184,7 +184,7 @@ fn read_bounded(path: &Path, most: u64) -> std::io::Result<String> {
 
 pub(super) fn read_secret(path: &Path, what: &str) -> Result<String, ConfigError> {
     let text = read_bounded(path, VALUE_BYTES).map_err(|e| {
-        ConfigError(format!(
+        ConfigError::setting(format!(
             "{what} names {}, which cannot be read: {e}",
             path.display()
         ))
@@ -192,7 +192,7 @@ pub(super) fn read_secret(path: &Path, what: &str) -> Result<String, ConfigError
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {
-        return Err(ConfigError(format!(
+        return Err(ConfigError::setting(format!(
             "{what} names {}, which is empty; put the value into it",
             path.display()
         )));

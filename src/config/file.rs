@@ -91,7 +91,7 @@ pub fn read(
     let path = place.resolve(named.as_deref().unwrap_or(Path::new(NAME)))?;
     if named.is_none() {
         let chosen = |why| {
-            ConfigError(format!(
+            ConfigError::setting(format!(
                 "{why}, and it names programs to be run; if you mean it, say --config {NAME}"
             ))
         };
@@ -102,7 +102,7 @@ pub fn read(
         Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => {
             Ok(Configured::default())
         }
-        Err(e) => Err(ConfigError(format!(
+        Err(e) => Err(ConfigError::setting(format!(
             "{} cannot be read: {e}",
             path.display()
         ))),
@@ -110,7 +110,7 @@ pub fn read(
 }
 
 fn parse(text: &str, path: &Path) -> Result<Configured, ConfigError> {
-    let wrong = |what: String| ConfigError(format!("{}: {what}", path.display()));
+    let wrong = |what: String| ConfigError::setting(format!("{}: {what}", path.display()));
     let file: File = toml::from_str(text).map_err(|e| wrong(sentence(text, &e)))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut configured = Configured::default();
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Configured, String> {
-        parse(text, Path::new("/p/relay-broker.toml")).map_err(|e| e.0)
+        parse(text, Path::new("/p/relay-broker.toml")).map_err(|e| e.text)
     }
 
     #[test]

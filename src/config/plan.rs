@@ -253,9 +253,12 @@ pub fn check_key(origin: &str, key: &str) -> Result<(), ConfigError> {
     if fine {
         return Ok(());
     }
-    Err(ConfigError(format!(
-        "{origin} is not a workspace key: one starts with rk_ and has no blanks; copy it again"
-    )))
+    Err(ConfigError::of(
+        origin,
+        format!(
+            "{origin} is not a workspace key: one starts with rk_ and has no blanks; copy it again"
+        ),
+    ))
 }
 
 /// Where the local API listens.
@@ -264,7 +267,7 @@ fn api_bind(flags: &Flags) -> Result<IpAddr, ConfigError> {
     if address.is_loopback() || flags.allow_plain_http {
         return Ok(address);
     }
-    Err(ConfigError(format!(
+    Err(ConfigError::usage(format!(
         "--api-bind {address} is beyond this machine, and the local API has no encryption of its own: whoever hears its key \
          types into every agent; leave it on 127.0.0.1 behind a TLS proxy or an SSH tunnel, or, on a trusted network, add \
          --allow-plain-http"
@@ -279,12 +282,15 @@ pub fn check_listen(origin: &str, address: SocketAddr, allowed: bool) -> Result<
     if address.ip().is_loopback() || allowed {
         return Ok(());
     }
-    Err(ConfigError(format!(
-        "{origin} {address} is beyond this machine, and the engine has no encryption of its own: tokens and messages \
+    Err(ConfigError::of(
+        origin,
+        format!(
+            "{origin} {address} is beyond this machine, and the engine has no encryption of its own: tokens and messages \
          would cross the network in plain text; listen on 127.0.0.1:{} behind a TLS proxy, or, on a trusted network, \
          add --allow-plain-http",
-        address.port()
-    )))
+            address.port()
+        ),
+    ))
 }
 
 fn engine_choice(flags: &Flags, env: &Env) -> Result<EngineChoice, ConfigError> {
@@ -295,10 +301,9 @@ fn engine_choice(flags: &Flags, env: &Env) -> Result<EngineChoice, ConfigError> 
     };
     let key = workspace_key(flags, env)?;
     match (url, key) {
-        (_, Some(_)) if flags.engine_listen.is_some() => Err(ConfigError(
+        (_, Some(_)) if flags.engine_listen.is_some() => Err(ConfigError::usage(
             "--engine-listen is for the engine inside this process, but a workspace key is given; \
-             drop one of the two"
-                .into(),
+             drop one of the two",
         )),
         (Some((origin, url)), Some(key)) => Ok(EngineChoice::Remote {
             url: check_url(origin, &url)?,
@@ -308,10 +313,13 @@ fn engine_choice(flags: &Flags, env: &Env) -> Result<EngineChoice, ConfigError> 
             url: HOSTED_ENGINE.to_owned(),
             key,
         }),
-        (Some((origin, _)), None) => Err(ConfigError(format!(
-            "{origin} names an engine but no workspace key is given; \
+        (Some((origin, _)), None) => Err(ConfigError::of(
+            origin,
+            format!(
+                "{origin} names an engine but no workspace key is given; \
              set RELAY_WORKSPACE_KEY (or RELAY_WORKSPACE_KEY_FILE), or pass --workspace-key-file"
-        ))),
+            ),
+        )),
         (None, None) => {
             if let Some(address) = flags.engine_listen {
                 check_listen("--engine-listen", address, flags.allow_plain_http)?;
@@ -327,14 +335,20 @@ fn check_url(origin: &str, url: &str) -> Result<String, ConfigError> {
     let url = url.trim().trim_end_matches('/');
     if url.contains('@') {
         // What stands before it may be a password, so the value is not shown.
-        return Err(ConfigError(format!(
-            "{origin} must be a URL without a name or password in it; the key goes into --workspace-key"
-        )));
+        return Err(ConfigError::of(
+            origin,
+            format!(
+                "{origin} must be a URL without a name or password in it; the key goes into --workspace-key"
+            ),
+        ));
     }
     if !is_base_url(url) {
-        return Err(ConfigError(format!(
-            "{origin} must be a URL such as https://cast.agentrelay.com or http://127.0.0.1:8787, not {url:?}"
-        )));
+        return Err(ConfigError::of(
+            origin,
+            format!(
+                "{origin} must be a URL such as https://cast.agentrelay.com or http://127.0.0.1:8787, not {url:?}"
+            ),
+        ));
     }
     Ok(url.to_owned())
 }
@@ -375,7 +389,7 @@ fn agents(given: &[String]) -> Result<Vec<SpawnRequest>, ConfigError> {
     for text in given {
         let agent = agent(text)?;
         if agents.iter().any(|other| other.name == agent.name) {
-            return Err(ConfigError(format!(
+            return Err(ConfigError::usage(format!(
                 "--agent names {:?} twice; names are unique",
                 agent.name
             )));
@@ -388,21 +402,21 @@ fn agents(given: &[String]) -> Result<Vec<SpawnRequest>, ConfigError> {
 /// `NAME=CMD`.
 fn agent(text: &str) -> Result<SpawnRequest, ConfigError> {
     let (name, command) = text.split_once('=').ok_or_else(|| {
-        ConfigError(format!(
+        ConfigError::usage(format!(
             "--agent {text:?} is not NAME=CMD; for example --agent ada='claude'"
         ))
     })?;
-    let name = AgentName::check(name).map_err(|e| ConfigError(format!("--agent: {e}")))?;
+    let name = AgentName::check(name).map_err(|e| ConfigError::usage(format!("--agent: {e}")))?;
     match shell_words::split(command) {
         Ok(words) if !words.is_empty() => Ok(SpawnRequest {
             name: name.as_str().to_owned(),
             cli: Some(command.to_owned()),
             ..SpawnRequest::default()
         }),
-        Ok(_) => Err(ConfigError(format!(
+        Ok(_) => Err(ConfigError::usage(format!(
             "--agent {name} has no command; write --agent {name}='COMMAND'"
         ))),
-        Err(_) => Err(ConfigError(format!(
+        Err(_) => Err(ConfigError::usage(format!(
             "--agent {name}: the command {command:?} has an open quote; close it"
         ))),
     }

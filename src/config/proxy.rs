@@ -37,7 +37,7 @@ pub(super) fn proxy_for(url: &str, env: &Env) -> Result<Option<Proxy>, ConfigErr
         return Ok(None);
     }
     parse(value.trim()).map(Some).ok_or_else(|| {
-        ConfigError(format!(
+        ConfigError::setting(format!(
             "{name} must be the URL of an HTTP proxy, such as http://proxy.example:3128; set it so, or list the \
              engine's host in NO_PROXY"
         ))
@@ -212,8 +212,8 @@ mod tests {
             (name == "HTTPS_PROXY").then(|| "socks5://ann:secret@proxy.example".into())
         });
         let error = proxy_for("https://cast.example", &env).expect_err("not HTTP");
-        assert!(error.0.contains("HTTPS_PROXY"), "{error}");
-        assert!(!error.0.contains("secret"), "{error}");
+        assert!(error.text.contains("HTTPS_PROXY"), "{error}");
+        assert!(!error.text.contains("secret"), "{error}");
         for elsewhere in [
             "proxy.example:99999",
             "http://ann:secret@proxy.example:port",

@@ -22,7 +22,7 @@ impl Surroundings {
         match &self.cwd {
             Some(cwd) => Ok(cwd.join(path)),
             None if path.is_absolute() => Ok(path.to_owned()),
-            None => Err(ConfigError(format!(
+            None => Err(ConfigError::usage(format!(
                 "{} cannot be found, because the working directory is gone; go to another one, or write the path in full \
                  (--state-dir for the state folder)",
                 path.display()

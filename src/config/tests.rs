@@ -59,7 +59,7 @@ fn a_url_alone_is_refused_and_the_variable_to_set_is_named() {
         ..Flags::default()
     };
     let error = plan(&flags, &env(&[]), &place()).expect_err("no key");
-    assert!(error.0.contains("--engine") && error.0.contains("RELAY_WORKSPACE_KEY"));
+    assert!(error.text.contains("--engine") && error.text.contains("RELAY_WORKSPACE_KEY"));
 }
 
 #[test]
@@ -90,10 +90,14 @@ fn an_address_that_leads_elsewhere_than_it_says_is_refused_and_a_password_in_it_
         "engine.example",
     ] {
         let error = chosen(url).expect_err(url);
-        assert!(error.0.contains("--engine must be a URL"), "{}", error.0);
+        assert!(
+            error.text.contains("--engine must be a URL"),
+            "{}",
+            error.text
+        );
     }
     let error = chosen("http://ann:secret@engine.example").expect_err("a login");
-    assert!(!error.0.contains("secret"), "{}", error.0);
+    assert!(!error.text.contains("secret"), "{}", error.text);
 }
 
 #[test]
@@ -139,15 +143,19 @@ fn a_file_wins_over_the_value_and_loses_its_newline() {
         Ok(Some(("RELAY_WORKSPACE_KEY", "rk_from_file".to_owned())))
     );
     let gone = vars.workspace_key().expect_err("no such file");
-    assert!(gone.0.starts_with("RELAY_WORKSPACE_KEY_FILE names "));
+    assert!(gone.text.starts_with("RELAY_WORKSPACE_KEY_FILE names "));
 }
 
 #[test]
 fn a_wrong_key_is_refused_without_being_shown() {
     let vars = env(&[("RELAY_API_KEY", "sk_secret")]);
     let error = plan(&Flags::default(), &vars, &place()).expect_err("not rk_");
-    assert!(error.0.starts_with("RELAY_API_KEY is not a workspace key"));
-    assert!(!error.0.contains("sk_secret"));
+    assert!(
+        error
+            .text
+            .starts_with("RELAY_API_KEY is not a workspace key")
+    );
+    assert!(!error.text.contains("sk_secret"));
 }
 
 #[test]
@@ -218,13 +226,13 @@ fn without_a_working_directory_full_paths_serve_and_others_are_refused_with_the_
         (Path::new("/s"), "project")
     );
     let error = plan(&Flags::default(), &env(&[]), &nowhere).expect_err("no place");
-    assert!(error.0.contains("--state-dir"), "{error}");
+    assert!(error.text.contains("--state-dir"), "{error}");
     let flags = Flags {
         config: Some("mine.toml".into()),
         ..flags
     };
     let error = plan(&flags, &env(&[]), &nowhere).expect_err("no place");
-    assert!(error.0.contains("mine.toml"), "{error}");
+    assert!(error.text.contains("mine.toml"), "{error}");
 }
 
 #[test]
@@ -263,7 +271,7 @@ fn agents_on_the_command_line_are_checked_before_anything_starts() {
         (&["ada=cat", "ada=cat"], "twice"),
     ] {
         let error = with(bad).expect_err("refused");
-        assert!(error.0.contains(word), "{bad:?}: {error}");
+        assert!(error.text.contains(word), "{bad:?}: {error}");
     }
 }
 
@@ -308,7 +316,7 @@ fn an_engine_without_encryption_stays_on_this_machine_unless_the_risk_is_named()
         let flags = listening(address, allowed);
         match plan(&flags, &env(&[]), &place()) {
             Ok(plan) => assert!(fine && plan.allow_plain_http == allowed, "{address}"),
-            Err(ConfigError(words)) => {
+            Err(ConfigError { text: words, .. }) => {
                 assert!(!fine, "{address}: {words}");
                 assert!(words.contains("--allow-plain-http") && words.contains("127.0.0.1:8787"));
             }
@@ -334,7 +342,7 @@ fn the_local_api_stays_on_this_machine_unless_the_risk_is_named() {
         };
         match plan(&flags, &env(&[]), &place()) {
             Ok(_) => assert!(fine, "{address}"),
-            Err(ConfigError(words)) => {
+            Err(ConfigError { text: words, .. }) => {
                 assert!(!fine, "{address}: {words}");
                 assert!(words.contains("--api-bind") && words.contains("--allow-plain-http"));
             }

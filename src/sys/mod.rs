@@ -13,6 +13,7 @@ pub mod session;
 pub mod signal;
 pub mod socket;
 pub mod stdio;
+pub mod sysexit;
 pub mod thread;
 pub mod trust;
 pub mod wake;

@@ -110,6 +110,13 @@ impl Queue {
         }
     }
 
+    /// Takes a line however many wait: waits for room, and then until it is written, for a time each.
+    fn insist(&self, line: Vec<u8>, limit: Duration) {
+        self.bytes.fetch_add(line.len(), Ordering::AcqRel);
+        let _ = self.items.send_timeout(Item::Line(line), limit);
+        self.flush(limit);
+    }
+
     /// Waits until everything so far is written, for a time.
     fn flush(&self, limit: Duration) {
         let (mark, written) = bounded(0);
@@ -165,6 +172,15 @@ pub fn complain(lines: &[u8]) {
             // If even that is closed there is nobody to tell.
             let _ = error().write_all(lines);
         }
+    }
+}
+
+/// As [`complain`] for what must arrive, such as the reason of an end: it is not lost because others fill the queue, and
+/// waits for a reader, at most `limit` for room and as long again to be written.
+pub fn insist(lines: &[u8], limit: Duration) {
+    match ERROR.get() {
+        Some(queue) => queue.insist(lines.to_vec(), limit),
+        None => complain(lines),
     }
 }
 
@@ -230,6 +246,28 @@ mod tests {
         queue.flush(Duration::from_secs(10));
         drop(queue);
         drop(writer);
+    }
+
+    #[test]
+    fn the_reason_of_an_end_arrives_behind_a_full_queue() {
+        let (from, to) = pipe();
+        let (queue, items) = Queue::new();
+        let queue = Arc::new(queue);
+        let kept = queue.clone();
+        std::thread::spawn(move || {
+            kept.write_all(&items, &mut Patient(to), &|_| String::new());
+        });
+        let line = [&[b'x'; 199][..], b"\n"].concat();
+        for _ in 0..LINES * 2 {
+            queue.line(line.clone());
+        }
+        let speaker = std::thread::spawn(move || {
+            queue.insist(b"the reason\n".to_vec(), Duration::from_secs(60));
+        });
+        let reader = io::BufReader::new(Patient(from));
+        let found = io::BufRead::lines(reader).map_while(Result::ok);
+        assert!(found.into_iter().any(|line| line == "the reason"));
+        speaker.join().expect("no panic");
     }
 
     #[test]

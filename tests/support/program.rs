@@ -107,6 +107,11 @@ impl Process {
         self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 
+    /// The exit code, once it has ended by itself.
+    pub fn code(&mut self) -> Option<i32> {
+        self.child.try_wait().ok().flatten()?.code()
+    }
+
     /// The hard way.
     pub fn kill9(mut self) {
         let _ = self.child.kill();

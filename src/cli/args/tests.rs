@@ -1,4 +1,5 @@
 use super::*;
+use crate::sys::sysexit::Sysexit;
 
 fn words(text: &str) -> Result<Cli, Failure> {
     let words = shell_words::split(text).expect("quotes");
@@ -95,7 +96,7 @@ fn a_usage_error_is_one_line_with_a_way_out() {
         ),
     ] {
         let failure = words(line).expect_err("refused");
-        assert_eq!(failure.code, 2, "{line}");
+        assert_eq!(failure.code, Sysexit::Usage, "{line}");
         assert!(failure.text.contains(word), "{line}: {}", failure.text);
         assert!(!failure.text.contains('\n'), "{line}: {}", failure.text);
     }
@@ -139,6 +140,12 @@ fn nobody_is_led_from_one_word_to_another_that_stops_something() {
 
 #[test]
 fn asking_for_help_is_no_failure() {
-    assert_eq!(words("up --help").expect_err("shown").code, 0);
-    assert_eq!(words("--version").expect_err("shown").code, 0);
+    assert_eq!(
+        words("up --help").expect_err("shown").code,
+        Sysexit::Success
+    );
+    assert_eq!(
+        words("--version").expect_err("shown").code,
+        Sysexit::Success
+    );
 }

@@ -24,6 +24,7 @@ mod linking; // the link to an engine, whatever it sends and however it breaks
 mod misbehaving; // the engine as a test double of others
 mod names; // one meaning for each name
 mod papers; // what is said in Markdown and comments is so
+mod probing; // whether it works, and whether it can be given work
 mod proving; // what programs say of the messages they took
 mod restarting; // whatever dies, it goes on where it was
 mod returning; // agents and messages that come back

@@ -39,6 +39,10 @@ pub struct ApiContext {
     pub pid: u32,
     /// How far the broker is.
     pub life: Arc<BrokerLife>,
+    /// The names of the agents that start with the broker.
+    pub declared: Vec<String>,
+    /// How long the engine may be away before the broker counts as not ready.
+    pub ready_grace: Duration,
 }
 
 /// Facts about this broker that clients ask for.
@@ -60,7 +64,7 @@ pub struct SessionFacts {
 /// How far a broker is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokerStage {
-    /// Only `/health` is answered.
+    /// Only `/health`, `/livez` and `/readyz` are answered.
     Starting,
     /// Everything is.
     Running,

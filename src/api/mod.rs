@@ -7,6 +7,7 @@ mod attach;
 mod auth;
 mod context;
 mod fleet;
+mod probes;
 mod render;
 mod routes;
 mod server;

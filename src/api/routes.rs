@@ -16,6 +16,8 @@ use crate::wire::local::{SendRequest, SpawnRequest, TEXT_MAX};
 #[allow(missing_docs)]
 pub(crate) enum Endpoint {
     Health,
+    Livez,
+    Readyz,
     Session,
     Renew,
     Config,
@@ -56,6 +58,8 @@ pub(crate) enum Endpoint {
 /// Method, path, meaning. `{name}` stands for one segment.
 const ROUTES: &[(&str, &str, Endpoint)] = &[
     ("GET", "/health", Endpoint::Health),
+    ("GET", "/livez", Endpoint::Livez),
+    ("GET", "/readyz", Endpoint::Readyz),
     ("GET", "/api/session", Endpoint::Session),
     ("POST", "/api/session/renew", Endpoint::Renew),
     ("GET", "/api/config", Endpoint::Config),
@@ -103,6 +107,13 @@ const ROUTES: &[(&str, &str, Endpoint)] = &[
         Endpoint::Unsubscribe,
     ),
 ];
+
+impl Endpoint {
+    /// Whether anybody may ask, key or not, however far the broker is.
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, Self::Health | Self::Livez | Self::Readyz)
+    }
+}
 
 /// What a request's method and path come to.
 #[derive(Debug, PartialEq, Eq)]

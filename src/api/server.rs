@@ -10,7 +10,7 @@ use super::context::{ApiContext, BrokerStage};
 use super::render::{ApiError, ok, reply, unauthorized, wrong_method};
 use super::routes::{self, Endpoint, RouteMatch};
 use super::state::{Api, LONG, SHORT};
-use super::{attach, auth, fleet, status, stream};
+use super::{attach, auth, fleet, probes, status, stream};
 use crate::msg::{ApiCall, Reply};
 use crate::net::callers::check_caller;
 use crate::net::{Handler, HandlerOutcome, Request, Response, Server, ServerLimits};
@@ -88,7 +88,7 @@ fn screen(api: &Api, request: &Request, found: &RouteMatch) -> Option<Response> 
         RouteMatch::Here(endpoint, _) => Some(*endpoint),
         _ => None,
     };
-    if here == Some(Endpoint::Health) {
+    if here.is_some_and(Endpoint::is_open) {
         return None;
     }
     let stage = api.context.life.get();
@@ -120,6 +120,8 @@ fn answer(
     let agent = || routes::agent(name);
     let response = match endpoint {
         Endpoint::Health => status::health(api),
+        Endpoint::Livez => probes::livez(api, request),
+        Endpoint::Readyz => probes::readyz(api, request),
         Endpoint::Session => status::session(api),
         Endpoint::Renew => status::renewed(api),
         Endpoint::Config => status::config(api),

@@ -111,6 +111,7 @@ fn remembered(api: &Api, why: String) -> Status {
             dead_letter_count: 0,
             auth: Value::Null,
             node_connected: false,
+            node_lost_secs: None,
             node_delivery: NodeDelivery::default(),
             status: String::new(),
             degraded_reason: None,

@@ -1,10 +1,12 @@
 //! The API with a made-up dispatcher: calls without a socket, streams (in `streams.rs`) over loopback.
 
 mod calls;
+mod probes;
 
 mod streams;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -70,6 +72,8 @@ fn world() -> World {
         stop: Box::new(move || stop.send(()).expect("the test lives")),
         pid: std::process::id(),
         life,
+        declared: vec!["w1".into()],
+        ready_grace: Duration::from_secs(60),
     };
     World {
         api: Arc::new(Api::new(context)),

@@ -64,6 +64,8 @@ pub struct NodeSettings {
     pub exe: PathBuf,
     /// Between hang-up and kill of an agent.
     pub grace: Duration,
+    /// How long the engine may be away before the broker counts as not ready.
+    pub ready_grace: Duration,
     /// How much mail may wait for one agent, and how long.
     pub limits: Limits,
 }

@@ -346,6 +346,7 @@ impl Assembly {
         ip: IpAddr,
     ) -> api::ApiContext {
         let stop = stopper.clone();
+        let node = &self.settings.node;
         api::ApiContext {
             ask: calls::ask(inbox),
             events: shared.events,
@@ -365,6 +366,8 @@ impl Assembly {
             stop: Box::new(move || stop.stop()),
             pid: std::process::id(),
             life: stopper.life.clone(),
+            declared: node.agents.iter().map(|a| a.name.clone()).collect(),
+            ready_grace: node.ready_grace,
         }
     }
 }

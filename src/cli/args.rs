@@ -144,8 +144,12 @@ pub enum Command {
     #[command(after_help = "Example: eval \"$(relay-broker env)\"")]
     Env(Listing),
     /// Whether the running broker is well: exit code 0 or 1
-    #[command(after_help = "Example: relay-broker health || echo unwell")]
-    Health(Listing),
+    #[command(
+        after_help = "Example: relay-broker health --live || echo 'start it again'\n\n\
+                      --live asks whether the process works, whatever the engine and the agents do;\n\
+                      --ready whether the engine is linked and the agents of --agent run"
+    )]
+    Health(HealthArgs),
     /// Show the whole way of a message, and a crash that loses nothing, in a few seconds
     #[command(
         after_help = "Example: relay-broker demo\n         relay-broker demo --json | jq .step"
@@ -159,6 +163,20 @@ pub enum Command {
 /// A listing.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Listing {
+    /// JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `health`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct HealthArgs {
+    /// Whether the process works: for whoever would start it again
+    #[arg(long, conflicts_with = "ready")]
+    pub live: bool,
+    /// Whether it can be given work: for whoever would send it some
+    #[arg(long)]
+    pub ready: bool,
     /// JSON instead of text
     #[arg(long)]
     pub json: bool,

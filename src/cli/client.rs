@@ -127,6 +127,26 @@ impl Client {
             .map_err(|e| Failure::new(format!("the broker's answer is not JSON: {e}")))
     }
 
+    /// `GET` of a probe, which answers 503 with the same body where something is wrong: whether all is well, and the body.
+    ///
+    /// # Errors
+    /// When the broker does not answer, or not in that way.
+    pub fn probe(&self, path: &str) -> Result<(bool, Value), Failure> {
+        let call = self.agent.get(format!("{}{path}", self.url));
+        let call = call.header("accept", "application/json");
+        let mut response = call.call().map_err(|e| match e {
+            ureq::Error::Timeout(_) => self.late(),
+            e => self.silent(&e.to_string()),
+        })?;
+        let status = response.status().as_u16();
+        let body = response.body_mut().read_to_string();
+        let body = body.map_err(|e| self.silent(&e.to_string()))?;
+        match serde_json::from_str(&body) {
+            Ok(answer) if [200, 503].contains(&status) => Ok((status == 200, answer)),
+            _ => Err(Failure::new(refusal(status, &body))),
+        }
+    }
+
     fn late(&self) -> Failure {
         Failure::new(format!(
             "the broker (process {}) at {} is there and does not answer in time; it may have taken the request all the \

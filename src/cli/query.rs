@@ -17,7 +17,6 @@ use crate::msg::Size;
 use crate::net::http::encode;
 use crate::screen::Screen;
 use crate::sys::session::alive;
-use crate::sys::sysexit::Sysexit;
 use crate::wire::local;
 
 /// Longer than the grace that agents get by default, and then some.
@@ -497,34 +496,4 @@ pub fn env(c: &Context, json: bool) -> Result<(), Failure> {
         shell_words::quote(&file.engine_url),
         shell_words::quote(&file.workspace_key),
     ))
-}
-
-/// `health`.
-pub fn health(c: &Context, json: bool) -> Result<(), Failure> {
-    let client: Client = c.client()?;
-    let answer = client.get("/health")?;
-    let well = answer["status"] == "ok";
-    if json {
-        print_json(&answer)?;
-        return if well {
-            Ok(())
-        } else {
-            Err(Failure::silent(Sysexit::Failure))
-        };
-    }
-    if well {
-        let link = if answer["nodeConnected"] == Value::Bool(false) {
-            " (not connected to the engine)"
-        } else {
-            ""
-        };
-        return print(&format!("ok{link}\n"));
-    }
-    let why = answer["degradedReason"]
-        .as_str()
-        .unwrap_or("no reason given");
-    Err(Failure::new(format!(
-        "the broker is unwell: {}; see `relay-broker status`",
-        clean(why)
-    )))
 }

@@ -4,7 +4,7 @@ use super::args::{Cli, Command};
 use super::context::Context;
 use super::failure::Failure;
 use super::render::Paint;
-use super::{attach, demo, demo_agent, events, fleet, journal, query, send, up, wait};
+use super::{attach, demo, demo_agent, events, fleet, health, journal, query, send, up, wait};
 use crate::config::Env;
 use crate::domain::DeliveryMode;
 
@@ -45,6 +45,6 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Journal(args) => journal::journal(c, &args),
         Command::Snapshot(args) => query::snapshot(c, &args),
         Command::Env(args) => query::env(c, args.json),
-        Command::Health(args) => query::health(c, args.json),
+        Command::Health(args) => health::health(c, args),
     }
 }

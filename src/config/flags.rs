@@ -68,6 +68,9 @@ pub struct Flags {
     /// Between hang-up and kill of an agent
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     pub grace: Option<Duration>,
+    /// How long the engine may be away before `/readyz` fails
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub ready_grace: Option<Duration>,
     /// Most engine messages that wait for one agent; more stay with the engine until half are read [default: 1024]
     #[arg(long, value_name = "N")]
     pub max_pending: Option<NonZeroUsize>,

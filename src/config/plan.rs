@@ -131,10 +131,13 @@ fn pinned_id(flags: &Flags, env: &Env) -> Result<Option<String>, ConfigError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
     let begins = id.starts_with(|c: char| c.is_ascii_alphanumeric());
     if !begins || id.len() > NODE_ID_MOST || !id.chars().all(fits) {
-        return Err(ConfigError(format!(
-            "{from} is {id:?}; a node id has 1 to {NODE_ID_MOST} ASCII letters, digits, `-`, `_`, `.` or `:`, \
+        return Err(ConfigError::of(
+            from,
+            format!(
+                "{from} is {id:?}; a node id has 1 to {NODE_ID_MOST} ASCII letters, digits, `-`, `_`, `.` or `:`, \
              and begins with a letter or digit"
-        )));
+            ),
+        ));
     }
     Ok(Some(id))
 }
@@ -193,6 +196,7 @@ pub fn plan(flags: &Flags, env: &Env, place: &Surroundings) -> Result<StartPlan,
         strict_journal: flags.strict_journal,
         exe: place.exe.clone(),
         grace: flags.grace.unwrap_or(Duration::from_secs(5)),
+        ready_grace: flags.ready_grace.unwrap_or(Duration::from_secs(60)),
         limits: limits(flags),
     };
     Ok(StartPlan {

@@ -173,10 +173,12 @@ fn a_node_id_that_is_no_plain_word_is_refused_with_what_is_allowed() {
             node_id: Some(wrong.to_owned()),
             ..Flags::default()
         };
-        let by_flag = plan(&flags, &env(&[]), &place()).expect_err(wrong).0;
+        let by_flag = plan(&flags, &env(&[]), &place()).expect_err(wrong).text;
         assert!(by_flag.starts_with("--node-id is "), "{by_flag}");
         let vars = env(&[("RELAY_NODE_ID", wrong)]);
-        let error = plan(&Flags::default(), &vars, &place()).expect_err(wrong).0;
+        let error = plan(&Flags::default(), &vars, &place())
+            .expect_err(wrong)
+            .text;
         assert!(error.starts_with("RELAY_NODE_ID is "), "{error}");
         assert!(
             error.contains("letters, digits, `-`, `_`, `.` or `:`"),

@@ -103,6 +103,11 @@ impl ApiViews<'_> {
                 }],
             }),
             node_connected: registered,
+            node_lost_secs: self
+                .control
+                .0
+                .lost_at()
+                .map(|at| now.mono.since(at).as_secs()),
             node_delivery: local::NodeDelivery {
                 token_present: self.control.0.is_enrolled(),
                 connected: registered,

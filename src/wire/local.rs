@@ -246,6 +246,10 @@ pub struct Status {
     pub dead_letter_count: u64,
     pub auth: Value,
     pub node_connected: bool,
+    /// How long the link to the engine has been gone that was there before; absent while it is there, and before the first
+    /// (ours).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_lost_secs: Option<u64>,
     pub node_delivery: NodeDelivery,
     /// `ok`, or `degraded` with `degraded_reason` (ours).
     pub status: String,

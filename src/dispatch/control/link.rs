@@ -14,6 +14,8 @@ pub(super) struct Link {
     pub(super) why_down: Option<String>,
     /// The engine took our registration on this link.
     pub(super) registered: bool,
+    /// When it stopped being so, if it ever was and is not now.
+    pub(super) lost_at: Option<Mono>,
     /// A node token is at hand.
     pub(super) enrolled: bool,
     /// When the engine last sent anything.
@@ -61,9 +63,18 @@ impl Link {
         self.next_heartbeat.is_some()
     }
 
+    /// The engine has not taken our registration on the link that begins now.
+    pub(super) fn unregister(&mut self, now: Mono) {
+        if std::mem::take(&mut self.registered) {
+            self.lost_at = Some(now);
+        }
+    }
+
     /// Nothing that belonged to this link alone is left. What the engine was found to be stays known.
-    pub(super) fn broke(&mut self, why: &str) {
+    pub(super) fn broke(&mut self, now: Mono, why: &str) {
+        self.unregister(now);
         *self = Self {
+            lost_at: self.lost_at,
             why_down: Some(why.to_owned()),
             enrolled: self.enrolled,
             last_frame: self.last_frame,

@@ -127,6 +127,11 @@ impl Control {
         self.link.registered
     }
 
+    /// Since when that is no longer so, if it was before.
+    pub(super) fn lost_at(&self) -> Option<Mono> {
+        self.link.lost_at
+    }
+
     /// When the engine last sent anything.
     pub(super) fn last_frame(&self) -> Option<Mono> {
         self.link.last_frame
@@ -147,7 +152,7 @@ impl Control {
     pub(super) fn link_up(&mut self, step: &mut ControlStep) {
         self.link.up = true;
         self.link.why_down = None;
-        self.link.registered = false;
+        self.link.unregister(step.now.mono);
         step.notice(Notice::LinkUp);
         self.begin_registration(step);
         step.publish(BrokerEvent::NodeLink {
@@ -159,7 +164,7 @@ impl Control {
     pub(super) fn link_lost(&mut self, step: &mut ControlStep, why: &str) {
         let was_up = self.link.up;
         let news = self.link.why_down.as_deref() != Some(why);
-        self.link.broke(why);
+        self.link.broke(step.now.mono, why);
         step.notice(Notice::LinkLost);
         if was_up {
             step.count().link_losses += 1;

@@ -139,6 +139,7 @@ impl Control {
         }
         self.link.why_down = None;
         let first = !std::mem::replace(&mut self.link.registered, true);
+        self.link.lost_at = None;
         if !std::mem::replace(&mut self.link.registration.told, true) {
             let event = BrokerEvent::NodeRegistered {
                 node_id: self.node_id.to_string(),

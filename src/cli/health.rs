@@ -1,0 +1,78 @@
+//! `health`: the running broker's own word on how it is, as an exit code.
+
+use serde_json::Value;
+
+use super::args::HealthArgs;
+use super::client::Client;
+use super::context::Context;
+use super::failure::Failure;
+use super::render::print_json;
+use super::render::{clean, print};
+use crate::sys::sysexit::Sysexit;
+
+/// `health`.
+///
+/// # Errors
+/// When the broker is not well, or there is none.
+pub fn health(c: &Context, args: HealthArgs) -> Result<(), Failure> {
+    match (args.live, args.ready) {
+        (true, _) => probe(c, "/livez", ("alive", "does not work"), args.json),
+        (_, true) => probe(c, "/readyz", ("ready", "is not ready"), args.json),
+        _ => whole(c, args.json),
+    }
+}
+
+/// One of the two questions of supervisors: the words for yes and for no.
+fn probe(c: &Context, path: &str, (yes, no): (&str, &str), json: bool) -> Result<(), Failure> {
+    let (fine, answer) = c.client()?.probe(path)?;
+    if json {
+        print_json(&answer)?;
+        return match fine {
+            true => Ok(()),
+            false => Err(Failure::silent(Sysexit::Failure)),
+        };
+    }
+    if fine {
+        return print(&format!("{yes}\n"));
+    }
+    let checks = answer["checks"].as_array().cloned().unwrap_or_default();
+    let told = |check: &Value| {
+        let why = check["reason"].as_str()?;
+        Some(format!("{}: {}", check["name"].as_str()?, clean(why)))
+    };
+    let told: Vec<String> = checks.iter().filter_map(told).collect();
+    Err(Failure::new(format!(
+        "the broker {no}: {}",
+        told.join("; ")
+    )))
+}
+
+/// What `GET /health` tells.
+fn whole(c: &Context, json: bool) -> Result<(), Failure> {
+    let client: Client = c.client()?;
+    let answer = client.get("/health")?;
+    let well = answer["status"] == "ok";
+    if json {
+        print_json(&answer)?;
+        return if well {
+            Ok(())
+        } else {
+            Err(Failure::silent(Sysexit::Failure))
+        };
+    }
+    if well {
+        let link = if answer["nodeConnected"] == Value::Bool(false) {
+            " (not connected to the engine)"
+        } else {
+            ""
+        };
+        return print(&format!("ok{link}\n"));
+    }
+    let why = answer["degradedReason"]
+        .as_str()
+        .unwrap_or("no reason given");
+    Err(Failure::new(format!(
+        "the broker is unwell: {}; see `relay-broker status`",
+        clean(why)
+    )))
+}

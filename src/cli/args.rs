@@ -9,6 +9,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::failure::Failure;
 use crate::config::Flags;
 
+mod demo;
+mod shells;
+
+pub use demo::{Demo, DemoAgent};
+pub use shells::{CompletionShell, Completions, Manual};
+
 /// How many letters a slip of the fingers gets wrong: one more, one less, another, or two that changed places.
 const SLIP: usize = 2;
 
@@ -155,9 +161,16 @@ pub enum Command {
         after_help = "Example: relay-broker demo\n         relay-broker demo --json | jq .step"
     )]
     Demo(Demo),
+    /// Print what a shell needs to complete commands and flags
+    #[command(after_help = "Example: source <(relay-broker completions bash)\n\
+                      \u{20}        relay-broker completions fish >~/.config/fish/completions/relay-broker.fish")]
+    Completions(Completions),
     /// The agent of `demo`.
     #[command(name = "__demo-agent", hide = true)]
     DemoAgent(DemoAgent),
+    /// Writes the manual pages.
+    #[command(name = "__man", hide = true)]
+    Manual(Manual),
 }
 
 /// A listing.
@@ -447,34 +460,6 @@ pub struct EngineArgs {
         help_heading = "For tests"
     )]
     pub behave: Vec<String>,
-}
-
-/// `demo`.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct Demo {
-    /// Keep the folder it works in
-    #[arg(long)]
-    pub keep: bool,
-    /// One JSON object a line instead of text
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `__demo-agent`.
-#[derive(Clone, Debug, Args)]
-pub struct DemoAgent {
-    /// Its own name.
-    #[arg(long)]
-    pub name: String,
-    /// Whom it answers.
-    #[arg(long)]
-    pub peer: String,
-    /// Every line it reads is appended here.
-    #[arg(long)]
-    pub receipts: PathBuf,
-    /// Ends its being busy.
-    #[arg(long)]
-    pub wake: PathBuf,
 }
 
 /// Command line to command.

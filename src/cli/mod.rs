@@ -20,6 +20,7 @@ mod events;
 mod failure;
 mod find;
 mod fleet;
+mod generate;
 mod health;
 mod journal;
 mod query;

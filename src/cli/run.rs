@@ -4,7 +4,9 @@ use super::args::{Cli, Command};
 use super::context::Context;
 use super::failure::Failure;
 use super::render::Paint;
-use super::{attach, demo, demo_agent, events, fleet, health, journal, query, send, up, wait};
+use super::{
+    attach, demo, demo_agent, events, fleet, generate, health, journal, query, send, up, wait,
+};
 use crate::config::Env;
 use crate::domain::DeliveryMode;
 
@@ -45,6 +47,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Journal(args) => journal::journal(c, &args),
         Command::Snapshot(args) => query::snapshot(c, &args),
         Command::Env(args) => query::env(c, args.json),
+        Command::Completions(args) => generate::completions(args.shell),
+        Command::Manual(args) => generate::manual(&args.folder),
         Command::Health(args) => health::health(c, args),
     }
 }

@@ -117,9 +117,15 @@ impl Env {
             .and_then(|text| text.into_string().ok())
     }
 
-    /// Where temporary folders go.
+    /// Where temporary folders go: `TMPDIR`, else `/tmp`, else the working directory, for an image that holds nothing but
+    /// the program.
     pub fn temp_dir(&self) -> PathBuf {
-        self.path("TMPDIR").unwrap_or_else(|| "/tmp".into())
+        let usual = PathBuf::from("/tmp");
+        let here = || match usual.is_dir() {
+            true => usual.clone(),
+            false => std::env::current_dir().unwrap_or(usual.clone()),
+        };
+        self.path("TMPDIR").unwrap_or_else(here)
     }
 
     /// `RELAY_BROKER_STATE_DIR`.

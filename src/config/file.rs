@@ -254,6 +254,48 @@ mod tests {
         assert!(all.rows.get("slow").is_some_and(|row| row.composer));
     }
 
+    /// The example that is shipped, with all that is set in it in force: a mark directly before a word or a bracket.
+    fn example() -> String {
+        let text = include_str!("../../packaging/relay-broker.toml");
+        let set = |line: &str| {
+            let words = line.strip_prefix('#')?;
+            let first = words.chars().next()?;
+            (first == '[' || first.is_ascii_lowercase()).then(|| words.to_owned())
+        };
+        let lines = text
+            .lines()
+            .map(|line| set(line).unwrap_or(line.to_owned()));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The keys of a table, as its refusal of another lists them.
+    fn keys(table: &str) -> Vec<String> {
+        let why = parsed(&format!("{table}\nno_such_key = 1")).expect_err("no such key");
+        let (_, listed) = why.split_once("expected ").expect("a list of keys");
+        let quoted = listed.split('`').skip(1).step_by(2);
+        quoted.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_shipped_example_sets_every_key_and_all_of_it_is_accepted() {
+        let all = parsed(&example()).expect("accepted");
+        assert!(all.harnesses.contains_key("reviewer") && all.actions.contains_key("deploy"));
+        assert_eq!(
+            parsed(include_str!("../../packaging/relay-broker.toml")),
+            Ok(Configured::default()),
+            "and as it is shipped nothing is in force"
+        );
+        let example: toml::Table = example().parse().expect("TOML");
+        for kind in keys("") {
+            let tables = example[&kind].as_table().expect("a table of tables");
+            for (name, table) in tables {
+                for key in keys(&format!("[{kind}.{name}]")) {
+                    assert!(table.get(&key).is_some(), "[{kind}.{name}] {key}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn what_cannot_be_meant_is_named_with_file_and_line() {
         for (text, says) in [

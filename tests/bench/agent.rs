@@ -14,11 +14,40 @@ use crate::now_ns;
 /// What surrounds a message's number in its text.
 const MARK: &str = "@@";
 
+/// What surrounds the number of bytes that an agent is to print.
+const FLOOD: &str = "%%";
+
 /// The text of message `n`, about as long as people's and agents' messages are.
 pub fn text(n: usize) -> String {
     format!(
         "the build is green again and the branch may be merged now, see the notes {MARK}{n}{MARK}"
     )
+}
+
+/// The text that has an agent print so many bytes.
+pub fn order(bytes: usize) -> String {
+    format!("print {FLOOD}{bytes}{FLOOD} bytes")
+}
+
+/// Prints so many bytes, in lines with colours, as a busy program does; how long the terminal took to take them.
+fn flood(output: &mut impl Write, bytes: usize) -> io::Result<u64> {
+    let line = b"\x1b[32mok\x1b[0m  the quick brown fox jumps over the lazy dog, again and again and again\r\n";
+    let lines = line.repeat(50);
+    let begun = now_ns();
+    for _ in 0..bytes.div_ceil(lines.len()) {
+        output.write_all(&lines)?;
+    }
+    output.flush()?;
+    Ok(now_ns() - begun)
+}
+
+/// How long the last flood took, once it is over; the note of it is taken away.
+pub fn flood_took(log: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(log).ok()?;
+    let note = text.lines().find_map(|line| line.strip_prefix(FLOOD))?;
+    let took = note.parse().ok()?;
+    std::fs::write(log, "").ok()?;
+    Some(took)
 }
 
 /// Runs until its terminal is closed. In `raw` mode it takes byte by byte and echoes itself, as full-screen programs do;
@@ -50,6 +79,10 @@ pub fn run(log: &Path, raw: bool) -> io::Result<()> {
                 continue;
             }
             let text = String::from_utf8_lossy(&line);
+            if let Some(bytes) = text.split(FLOOD).nth(1) {
+                let took = flood(&mut output, bytes.parse().unwrap_or_default())?;
+                log.write_all(format!("{FLOOD}{took}\n").as_bytes())?;
+            }
             if let Some(n) = text.split(MARK).nth(1) {
                 log.write_all(format!("{n} {at}\n").as_bytes())?;
             }

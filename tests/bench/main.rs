@@ -4,6 +4,7 @@
 
 mod agent;
 mod api;
+mod beside;
 mod disk;
 mod engine;
 mod node;
@@ -45,7 +46,9 @@ Usage: scripts/bench [--json] [--dir DIR] [--delay MS | --no-delay]
   --json      one JSON object instead of tables
   --dir DIR   where the state folders are made [default: in the target folder]
   --delay MS  how much the second run adds to each fdatasync [default: 10]
-  --no-delay  only the first run";
+  --no-delay  only the first run
+  --beside PROGRAM
+              another build of the program instead, each in turn: what it takes of what this one takes";
 
 fn main() -> io::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -65,6 +68,7 @@ struct Options {
     json: bool,
     dir: PathBuf,
     delay: Option<Duration>,
+    beside: Option<PathBuf>,
 }
 
 fn options(words: &[&str]) -> Result<Options, String> {
@@ -72,6 +76,7 @@ fn options(words: &[&str]) -> Result<Options, String> {
         json: false,
         dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
         delay: Some(Duration::from_millis(10)),
+        beside: None,
     };
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -81,6 +86,7 @@ fn options(words: &[&str]) -> Result<Options, String> {
             "--json" => options.json = true,
             "--no-delay" => options.delay = None,
             "--dir" => options.dir = words.next().ok_or(HELP)?.into(),
+            "--beside" => options.beside = Some(words.next().ok_or(HELP)?.into()),
             "--delay" => {
                 let millis = words.next().and_then(|text| text.parse().ok());
                 options.delay = Some(Duration::from_millis(millis.ok_or(HELP)?));
@@ -103,6 +109,12 @@ fn measure(words: &[&str]) -> io::Result<()> {
         .dir
         .join(format!("relay-broker-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
+    if let Some(other) = &options.beside {
+        let table = beside::table(&folder, other);
+        let _ = std::fs::remove_dir_all(&folder);
+        print!("{}", table?);
+        return Ok(());
+    }
     let measured = runs(&folder, options.delay);
     let _ = std::fs::remove_dir_all(&folder);
     let runs = measured?;
@@ -132,7 +144,7 @@ fn run(folder: &Path, delay: Option<&Delay>) -> io::Result<Run> {
     let mut disk = Disk::open(&folder.join("fdatasync"), delay)?;
     let starts = if delay.is_none() { COLD_STARTS } else { 0 };
     let cold_start = (0..starts)
-        .map(|n| node::cold_start(&folder.join(format!("cold-{n}"))))
+        .map(|n| node::cold_start(node::built(), &folder.join(format!("cold-{n}"))))
         .collect::<io::Result<_>>()?;
     let answers = match delay {
         None => api::answers(&folder.join("slow"), ANSWERS)?,

@@ -17,6 +17,11 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Messages for each agent before anything is measured.
 const WARM_UP: usize = 20;
 
+/// The program that cargo has built for this run.
+pub fn built() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_relay-broker"))
+}
+
 /// Which agents.
 #[derive(Clone, Copy)]
 pub struct Agents {
@@ -45,10 +50,20 @@ pub struct Node {
 impl Node {
     /// Starts it in a new folder; every agent has acknowledged some messages when this returns.
     pub fn start(dir: &Path, delay: Option<&Delay>, agents: Agents) -> io::Result<Node> {
+        Self::start_of(built(), dir, delay, agents)
+    }
+
+    /// The same with another program.
+    pub fn start_of(
+        broker: &Path,
+        dir: &Path,
+        delay: Option<&Delay>,
+        agents: Agents,
+    ) -> io::Result<Node> {
         std::fs::create_dir_all(dir)?;
         let engine = Engine::start()?;
         let program = std::env::current_exe()?;
-        let mut command = command(dir, &engine)?;
+        let mut command = command(broker, dir, &engine)?;
         let names: Vec<String> = (0..agents.count).map(|n| format!("a{n}")).collect();
         for name in &names {
             let program = program.to_string_lossy();
@@ -103,8 +118,36 @@ impl Node {
         Ok(Bursts { rates, cpu_us })
     }
 
+    /// The bytes of memory that the broker has touched and that are its own; `None` where the system does not say.
+    pub fn resident(&self) -> Option<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.broker.id())).ok()?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"))?;
+        let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kib * 1024)
+    }
+
+    /// How long the first agent takes to print `bytes` bytes, in nanoseconds: it waits while the broker does not read.
+    pub fn flood(&mut self, bytes: usize) -> io::Result<u64> {
+        let log = log(&self.dir, "a0");
+        let frame = self.next_saying("a0", &agent::order(bytes));
+        self.engine.send(&frame)?;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(took) = agent::flood_took(&log) {
+                self.until_acked()?;
+                return Ok(took);
+            }
+            if Instant::now() > end {
+                return Err(self.stuck("an agent's output is not taken"));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// What all threads of the broker have run; `None` where the system does not say.
-    fn cpu_ns(&self) -> Option<u64> {
+    pub fn cpu_ns(&self) -> Option<u64> {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.broker.id())).ok()?;
         let ran = threads.flatten().filter_map(|thread| {
             let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
@@ -125,10 +168,15 @@ impl Node {
     }
 
     fn next(&mut self, name: &str) -> Vec<u8> {
+        let number = self.sent.get(name).copied().unwrap_or_default() + 1;
+        let text = agent::text(usize::try_from(number).unwrap_or(usize::MAX));
+        self.next_saying(name, &text)
+    }
+
+    fn next_saying(&mut self, name: &str, text: &str) -> Vec<u8> {
         let seq = self.sent.entry(name.to_owned()).or_default();
         *seq += 1;
-        let number = usize::try_from(*seq).unwrap_or(usize::MAX);
-        deliver(name, *seq, &agent::text(number))
+        deliver(name, *seq, text)
     }
 
     /// Waits until everything sent is acknowledged; when the last acknowledgement came.
@@ -160,10 +208,10 @@ impl Drop for Node {
 }
 
 /// Nanoseconds from the program's start in an empty folder, enrolment included, until the engine has its `node.register`.
-pub fn cold_start(dir: &Path) -> io::Result<u64> {
+pub fn cold_start(broker: &Path, dir: &Path) -> io::Result<u64> {
     std::fs::create_dir_all(dir)?;
     let engine = Engine::start()?;
-    let mut command = command(dir, &engine)?;
+    let mut command = command(broker, dir, &engine)?;
     let begun = now_ns();
     let mut broker = command.spawn()?;
     let registered = engine.registered.recv_timeout(PATIENCE);
@@ -173,8 +221,8 @@ pub fn cold_start(dir: &Path) -> io::Result<u64> {
     Ok(registered - begun)
 }
 
-fn command(dir: &Path, engine: &Engine) -> io::Result<Command> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_relay-broker"));
+fn command(broker: &Path, dir: &Path, engine: &Engine) -> io::Result<Command> {
+    let mut command = Command::new(broker);
     command
         .args(["up", "--api-port", "0", "--state-dir"])
         .arg(dir.join("state"))

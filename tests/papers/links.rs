@@ -47,7 +47,15 @@ fn objection(paper: &Paper, target: &str) -> Option<String> {
 
 /// Files that are named in code marks, such as `src/lib.rs`.
 fn paths(paper: &Paper) -> Vec<(usize, String)> {
-    let ours = ["src/", "tests/", "docs/", "scripts/", "fixtures/", ".ci/"];
+    let ours = [
+        "src/",
+        "tests/",
+        "docs/",
+        "scripts/",
+        "fixtures/",
+        "packaging/",
+        ".ci/",
+    ];
     let code = paper.code().into_iter();
     let named = code.filter(|code| code.language.is_none());
     let words = named.filter_map(|code| {

@@ -1,7 +1,7 @@
 //! The broker's mind: everything that can happen to it comes in here as an [`Event`], and everything it does leaves as an
 //! [`Effect`] once the records behind it are durable. Pure: it never blocks, fails, asks the time or touches a file.
 //!
-//! Four parts, each with a state that no other can name: `mail` has what is on its way to agents, `agents` who runs,
+//! Four parts, each with a `state` that no other can name: `mail` has what is on its way to agents, `agents` who runs,
 //! `control` this node at the engine, `actions` what the engine has done here. The [`Dispatcher`] hands each event to the
 //! part that it is about (`routes`). A part gets a `step` with it: it reads the ledger, writes records, speaks, and asks its
 //! peers `questions`. What it wants of them it leaves as a `notice`, which is handed round once it is done. A new kind of
@@ -14,6 +14,7 @@ mod actions;
 mod agents;
 mod calls;
 mod control;
+mod engine_version;
 mod mail;
 mod node_config;
 mod notice;
@@ -26,8 +27,7 @@ mod step;
 mod tests;
 
 pub use control::VERSION;
-pub use mail::Limits;
-pub use node_config::NodeConfig;
+pub use node_config::{Limits, NodeConfig};
 pub use step::Out;
 
 use self::actions::{ActionPeers, ActionStep, Actions};

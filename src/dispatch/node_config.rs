@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::mail::Limits;
 use crate::ids::{AgentName, NodeId};
 use crate::msg::{ActionSpec, Harness};
 use crate::wire::local;
@@ -43,4 +42,37 @@ pub struct NodeConfig {
     pub damage: Option<String>,
     /// Agents whose programs outlived an earlier broker, and what became of them.
     pub outlived: Vec<(AgentName, String)>,
+}
+
+/// Bounds of one agent's mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Messages of the engine; its own cap is 1,000 ([engine-protocol 4.6](crate::docs::engine_protocol#4.6)).
+    pub engine: usize,
+    /// Messages of this machine; one more is refused ([local-api 4.3](crate::docs::local_api#4.3)).
+    pub local: usize,
+    /// Bytes of messages, for those of the engine and those of this machine each. A single message is always taken.
+    pub bytes: usize,
+    /// Bytes of messages for all agents together; beyond it an agent gets one more only when nothing waits for it.
+    pub total_bytes: usize,
+    /// How long mail waits for an agent that is not here, while a broker runs; `None` for ever.
+    pub ttl: Option<Duration>,
+    /// How long mail is held back from an agent that is here and cannot take it; `None` for ever.
+    pub blocked: Option<Duration>,
+}
+
+/// Bytes in a MiB.
+pub(super) const MIB: usize = 1024 * 1024;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            engine: 1024,
+            local: 256,
+            bytes: 8 * MIB,
+            total_bytes: 32 * MIB,
+            ttl: Some(Duration::from_secs(3600)),
+            blocked: None,
+        }
+    }
 }

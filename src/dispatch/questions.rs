@@ -1,7 +1,7 @@
 //! What parts may ask of each other. Questions change nothing; a part that wants something done leaves a
 //! [`super::notice::Notice`].
 
-use super::control::EngineVersion;
+use super::engine_version::EngineVersion;
 use super::node_config::NodeConfig;
 use crate::ids::{AgentId, AgentName, NodeId};
 use crate::msg::{Refusal, Secret};

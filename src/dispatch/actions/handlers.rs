@@ -1,11 +1,12 @@
 //! Actions that a program of the operator's serves, one process per invocation: how many run at once, who waits, and
 //! what comes of it. The process itself is an edge's business.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{ActionStep, Actions};
+use super::invocations::as_object;
+use super::state::{ActionStep, Actions};
 use crate::domain::Outcome;
 use crate::ids::InvocationId;
 use crate::ledger::Record;
@@ -14,25 +15,6 @@ use crate::msg::{Effect, HandlerRun};
 /// How many invocations wait for one action; the engine keeps as many for a node
 /// ([engine-protocol 5.3](crate::docs::engine_protocol#5.3)). One more is refused.
 const WAITING: usize = 100;
-
-/// What runs and waits.
-#[derive(Debug, Default)]
-pub(super) struct Handlers {
-    running: BTreeMap<String, BTreeSet<InvocationId>>,
-    waiting: BTreeMap<String, VecDeque<(InvocationId, Value)>>,
-}
-
-impl Handlers {
-    fn free_place(&self, action: &str, places: usize) -> bool {
-        self.running.get(action).map_or(0, BTreeSet::len) < places
-    }
-
-    fn action_of(&self, id: &InvocationId) -> Option<String> {
-        let mut runs = self.running.iter();
-        runs.find(|(_, ids)| ids.contains(id))
-            .map(|(action, _)| action.clone())
-    }
-}
 
 impl Actions {
     /// Takes an invocation of a configured action. Durable before its program starts, so that a repetition that comes
@@ -117,12 +99,4 @@ fn environment(step: &ActionStep, action: &str, id: &InvocationId) -> BTreeMap<S
     add("RELAY_BASE_URL", &step.config().engine_url);
     add("RELAY_BROKER_STATE_DIR", &step.config().state_dir);
     env
-}
-
-/// Clients read an output only if it is an object or null ([engine-protocol 2.7](crate::docs::engine_protocol#2.7)).
-pub(super) fn as_object(output: Value) -> Value {
-    match output {
-        Value::Null | Value::Object(_) => output,
-        value => json!({ "value": value }),
-    }
 }

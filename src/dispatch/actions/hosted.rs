@@ -4,7 +4,7 @@
 
 use serde_json::json;
 
-use super::{ActionStep, Actions};
+use super::state::{ActionStep, Actions};
 use crate::dispatch::notice::Notice;
 use crate::domain::{Mode, Outcome};
 use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq};

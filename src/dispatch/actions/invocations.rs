@@ -1,9 +1,9 @@
 //! Actions the engine asks of this node, answered once per invocation: a repetition gets the same answer, and one that is
 //! still running is not started again ([engine-protocol 5.3](crate::docs::engine_protocol#5.3)).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{ActionStep, Actions};
+use super::state::{ActionStep, Actions};
 use crate::dispatch::notice::Notice;
 use crate::domain::Outcome;
 use crate::ids::{AgentName, InvocationId};
@@ -198,4 +198,12 @@ fn spawn_request(invoke: &ActionInvoke, name: &AgentName) -> Option<SpawnRequest
         }),
         ..SpawnRequest::default()
     })
+}
+
+/// Clients read an output only if it is an object or null ([engine-protocol 2.7](crate::docs::engine_protocol#2.7)).
+pub(super) fn as_object(output: Value) -> Value {
+    match output {
+        Value::Null | Value::Object(_) => output,
+        value => json!({ "value": value }),
+    }
 }

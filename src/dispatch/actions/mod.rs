@@ -4,39 +4,16 @@
 mod handlers;
 mod hosted;
 mod invocations;
+mod sidecar_calls;
 mod sidecars;
+mod state;
 
-use std::collections::{BTreeSet, VecDeque};
+pub(super) use state::{ActionPeers, ActionStep, Actions};
 
-use self::handlers::Handlers;
-use self::sidecars::Sidecars;
 use super::node_config::NodeConfig;
-use super::questions::{ActionQuestions, AgentQuestions, ControlQuestions};
-use super::step::PartStep;
-use crate::ids::InvocationId;
+use super::questions::ActionQuestions;
 use crate::time::Mono;
 use crate::wire::up::Capability;
-
-/// Whom actions may ask.
-#[derive(Clone, Copy)]
-pub(super) struct ActionPeers<'a> {
-    pub(super) agents: &'a dyn AgentQuestions,
-    pub(super) control: &'a dyn ControlQuestions,
-}
-
-/// A step of this part.
-pub(super) type ActionStep<'a> = PartStep<'a, ActionPeers<'a>>;
-
-/// What the engine has this node do.
-#[derive(Default)]
-pub(super) struct Actions {
-    /// Invocations that run in this very life.
-    invocations: BTreeSet<InvocationId>,
-    /// Which were answered since the last link began.
-    answers: VecDeque<InvocationId>,
-    handlers: Handlers,
-    sidecars: Sidecars,
-}
 
 impl ActionQuestions for Actions {
     fn is_idle(&self) -> bool {

@@ -1,8 +1,6 @@
 //! One agent: what lasts from the wish for it to its end, and what one run of its program has. A restart makes another
 //! [`RunState`], so nothing of the run before is left in the next.
 
-use super::release::Releaser;
-use super::renewal::Renewal;
 use crate::ids::{AgentId, AgentName, InvocationId, JobId, Run, Ticket};
 use crate::msg::{AgentSpec, Secret, SpawnSource};
 use crate::time::{Mono, Now, Wall, soonest};
@@ -93,6 +91,24 @@ pub(super) struct Program {
     pub(super) settles: Option<Mono>,
 }
 
+/// Who waits for a release.
+#[derive(Clone, Debug)]
+pub(super) enum Releaser {
+    Caller(Ticket),
+    Invocation(InvocationId),
+}
+
+/// What is known of an identity that is asked for anew.
+#[derive(Debug, Default)]
+pub(super) struct Renewal {
+    /// The request that waits for an answer.
+    pub(super) request: Option<String>,
+    /// Why, in the engine's word.
+    pub(super) code: Option<String>,
+    /// How often on this link.
+    pub(super) tries: u8,
+}
+
 impl RunState {
     /// The run that follows another of the same agent, some time from now.
     pub(super) fn again(id: Run, until: Mono) -> Self {
@@ -117,6 +133,12 @@ impl Program {
             pictures: Vec::new(),
             settles: None,
         }
+    }
+}
+
+impl Renewal {
+    pub(super) fn is_under_way(&self) -> bool {
+        self.request.is_some()
     }
 }
 

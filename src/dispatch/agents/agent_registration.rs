@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::agent::{Asking, LocalAgent, RunPhase};
-use super::{AgentStep, Agents};
-use crate::dispatch::control::EngineVersion;
+use super::state::{AgentStep, Agents};
+use crate::dispatch::engine_version::EngineVersion;
 use crate::dispatch::notice::Notice;
 use crate::dispatch::rest_jobs::RestJob;
 use crate::ids::{AgentId, AgentName, JobId, MsgId, Run, Seq};

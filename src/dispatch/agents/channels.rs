@@ -1,7 +1,7 @@
 //! Channels that an agent listens to: joined and left at the engine, and remembered for the agent's restarts.
 
 use super::restart::remember;
-use super::{AgentStep, Agents};
+use super::state::{AgentStep, Agents};
 use crate::dispatch::questions::AgentQuestions;
 use crate::dispatch::rest_jobs::RestJob;
 use crate::ids::AgentName;

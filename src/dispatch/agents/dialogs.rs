@@ -1,7 +1,7 @@
 //! Dialogs that stand in agents' terminals: told to whoever may answer them, and shown for as long as they stand.
 
 use super::agent::LocalAgent;
-use super::{AgentStep, Agents};
+use super::state::{AgentStep, Agents};
 use crate::ids::AgentName;
 use crate::wire::event::{BrokerEvent, Dialog, Policy};
 

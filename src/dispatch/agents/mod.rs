@@ -11,44 +11,25 @@ mod renewal;
 mod restart;
 mod roster;
 mod spawn;
+mod state;
+mod stopping;
 mod views;
 
 pub(super) use channels::channels_done;
 pub(super) use restart::life_ended;
+pub(super) use state::{AgentPeers, AgentStep, Agents, AgentsView};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use self::agent::{LocalAgent, RunPhase};
 use super::notice::{Notice, Refused};
-use super::questions::{ActionQuestions, AgentQuestions, ControlQuestions, MailQuestions};
-use super::step::{PartStep, PartView};
+use super::questions::AgentQuestions;
 use crate::ids::{AgentId, AgentName, Run};
 use crate::msg::{AgentCommand, Effect, Refusal, RefusalKind, Secret};
 use crate::time::{Mono, Wall};
 use crate::wire::down::{EngineReply, ErrorFrame};
 use crate::wire::up::InventoryMember;
-
-/// Whom agents may ask.
-#[derive(Clone, Copy)]
-pub(super) struct AgentPeers<'a> {
-    pub(super) mail: &'a dyn MailQuestions,
-    pub(super) control: &'a dyn ControlQuestions,
-    pub(super) actions: &'a dyn ActionQuestions,
-}
-
-/// A step of this part.
-pub(super) type AgentStep<'a> = PartStep<'a, AgentPeers<'a>>;
-/// A look of this part.
-pub(super) type AgentsView<'a> = PartView<'a, AgentPeers<'a>>;
-
-/// Who runs here, or is about to.
-pub(super) struct Agents {
-    all: BTreeMap<AgentName, LocalAgent>,
-    next_run: Run,
-    /// Who ended while there was no link.
-    farewells: BTreeMap<AgentName, AgentId>,
-}
 
 impl AgentQuestions for Agents {
     fn is_here(&self, name: &AgentName) -> bool {

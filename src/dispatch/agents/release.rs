@@ -1,24 +1,17 @@
 //! Releases: the end of a life by somebody's wish. What waited for the agent becomes dead letters, the engine has its
 //! acknowledgement, and the next agent of the name finds nothing of the one before.
 
-use super::agent::RunPhase;
+use super::agent::{Releaser, RunPhase};
 use super::agent_registration::identity_over;
 use super::restart::life_over;
-use super::roster::hang_up;
-use super::{AgentStep, Agents};
+use super::state::{AgentStep, Agents};
+use super::stopping::hang_up;
 use crate::dispatch::notice::{End, Notice};
 use crate::dispatch::questions::AgentQuestions;
 use crate::domain::{DeliveryMode, Outcome};
 use crate::ids::{AgentName, InvocationId, Ticket};
 use crate::msg::{Answer, Refusal, RefusalKind, Reply};
 use crate::wire::event::BrokerEvent;
-
-/// Who waits for a release.
-#[derive(Clone, Debug)]
-pub(super) enum Releaser {
-    Caller(Ticket),
-    Invocation(InvocationId),
-}
 
 impl Agents {
     /// Somebody wants an agent ended, or what one left put away.

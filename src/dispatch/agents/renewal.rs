@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::agent::LocalAgent;
+use super::agent::{LocalAgent, Renewal};
 use super::agent_registration::text;
-use super::roster::hang_up;
-use super::{AgentStep, Agents};
+use super::state::{AgentStep, Agents};
+use super::stopping::hang_up;
 use crate::dispatch::notice::{Notice, Refused};
 use crate::ids::{AgentId, AgentName};
 use crate::ledger::Record;
@@ -16,23 +16,6 @@ use crate::wire::up::Up;
 
 /// How often an identity is asked for anew on one link.
 const RENEWALS: u8 = 2;
-
-/// What is known of an identity that is asked for anew.
-#[derive(Debug, Default)]
-pub(super) struct Renewal {
-    /// The request that waits for an answer.
-    request: Option<String>,
-    /// Why, in the engine's word.
-    code: Option<String>,
-    /// How often on this link.
-    tries: u8,
-}
-
-impl Renewal {
-    pub(super) fn is_under_way(&self) -> bool {
-        self.request.is_some()
-    }
-}
 
 impl LocalAgent {
     fn may_be_renewed(&self) -> bool {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::agent::{Asking, LocalAgent, RunPhase, RunState};
-use super::{AgentStep, Agents};
+use super::state::{AgentStep, Agents};
 use crate::dispatch::notice::{End, Notice};
 use crate::ids::AgentName;
 use crate::ledger::{Departed, Record};

@@ -6,7 +6,7 @@ use super::agent::{LocalAgent, Program, RunPhase};
 use super::agent_registration::identity_over;
 use super::release::{answer_releasers, held_warning};
 use super::restart::life_over;
-use super::{AgentStep, Agents};
+use super::state::{AgentStep, Agents};
 use crate::dispatch::notice::{End, Notice};
 use crate::dispatch::questions::AgentQuestions;
 use crate::domain::Outcome;
@@ -243,47 +243,6 @@ impl Agents {
             }
             _ => Some(Err(self.unknown(name))),
         }
-    }
-
-    /// For the orderly end. A second order shortens the grace of the first.
-    pub(in crate::dispatch) fn stop_all(&mut self, step: &mut AgentStep, grace: Duration) {
-        let names: Vec<_> = self.all.keys().cloned().collect();
-        for name in names {
-            let Some(agent) = self.all.get_mut(&name) else {
-                continue;
-            };
-            match &agent.run.phase {
-                RunPhase::Registering(_) => {
-                    let why = "the broker is stopping";
-                    self.spawn_failed(step, &name, &Refusal::new(RefusalKind::Stopping, why));
-                }
-                RunPhase::Cooling { .. } => {
-                    // Its life goes on with the next broker.
-                    self.all.remove(&name);
-                    step.notice(Notice::AgentGone(name));
-                }
-                RunPhase::Running(_) => {
-                    agent.released = true;
-                    hang_up(step, &name, agent, grace);
-                }
-                RunPhase::Starting => {}
-            }
-        }
-    }
-}
-
-/// Has a program that runs end within `grace`.
-pub(super) fn hang_up(
-    step: &mut AgentStep,
-    name: &AgentName,
-    agent: &mut LocalAgent,
-    grace: Duration,
-) {
-    let run = agent.run.id;
-    if let Some(program) = agent.program_mut() {
-        program.leaving = true;
-        step.order(name.clone(), run, AgentCommand::Stop { grace });
-        step.notice(Notice::AgentLeaving(name.clone()));
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use super::agent::{Asking, LocalAgent, RunPhase, RunState};
+use super::agent::{Asking, LocalAgent, Renewal, RunPhase, RunState};
 use super::agent_registration::{identity_over, patience};
 use super::release::answer_releasers;
-use super::renewal::Renewal;
 use super::restart::life_over;
-use super::{AgentStep, Agents, AgentsView};
+use super::state::{AgentStep, Agents, AgentsView};
 use crate::dispatch::notice::{End, Notice};
 use crate::domain::Outcome;
 use crate::ids::{AgentName, Ticket};

@@ -1,7 +1,7 @@
 //! Agents as the local API shows them.
 
 use super::channels::channels_of;
-use super::{Agents, AgentsView};
+use super::state::{Agents, AgentsView};
 use crate::dispatch::step::millis;
 use crate::ids::AgentName;
 use crate::ledger::Departed;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Control, ControlStep, ControlView};
+use super::state::{Control, ControlStep, ControlView};
 use crate::msg::Effect;
 use crate::wire::up::{Capability, NodeHeartbeat, Up};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Control, ControlStep};
+use super::state::{Control, ControlStep};
 use crate::dispatch::notice::Notice;
 use crate::time::{Mono, soonest};
 use crate::wire::up::{InventorySync, Up};

@@ -1,8 +1,12 @@
 //! The link to the engine, as far as this node's place in its roster depends on it.
 
-use super::engine_version::EngineVersion;
-use super::location_conflict::Lists;
-use super::node_registration::NodeRegistration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::dispatch::engine_version::EngineVersion;
+use crate::dispatch::notice::Refused;
+use crate::ids::AgentName;
 use crate::time::{Mono, soonest};
 
 /// The link as the dispatcher sees it.
@@ -84,5 +88,63 @@ impl Link {
             renamed: self.renamed,
             ..Self::default()
         };
+    }
+}
+
+/// The registration on the link that is up.
+#[derive(Debug, Default)]
+pub(super) struct NodeRegistration {
+    /// What waits for an answer.
+    pub(super) request: Option<String>,
+    /// The last request carried the cursor capability, and so must each heartbeat.
+    pub(super) with_cursor: bool,
+    /// It named this process, so that the engine knows it again on the next link.
+    pub(super) with_provider: bool,
+    /// How often another instance was in our place.
+    pub(super) conflicts: u32,
+    /// Names of capabilities that somebody else has, so that they are left out.
+    pub(super) claimed: BTreeSet<String>,
+    /// When to do something about a request without an answer, or a refusal.
+    pub(super) again_at: Option<Mono>,
+    /// Subscribers know of it.
+    pub(super) told: bool,
+    /// One was refused although the engine had taken one before. When the next is taken, the engine may have forgotten who is
+    /// ready for mail, and a list that came before it said nothing.
+    pub(super) list_owed: bool,
+}
+
+impl NodeRegistration {
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.again_at
+    }
+}
+
+/// The lists of agents that the engine has yet to answer.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    /// The last complete one.
+    pub(super) whole: Option<String>,
+    /// How many agents were on it.
+    pub(super) size: usize,
+    /// A count of those that were taken has been too small for no reason, so it means something else here.
+    pub(super) miscounts: bool,
+    /// Lists of one agent each, to find out which is refused.
+    pub(super) single: BTreeMap<String, AgentName>,
+    pub(super) refused: Vec<Refused>,
+    /// How often that was done since a complete one was taken.
+    pub(super) searches: u8,
+}
+
+impl Lists {
+    /// A complete list is on its way.
+    pub(super) fn sent(&mut self, id: &str, size: usize) {
+        self.whole = Some(id.to_owned());
+        self.size = size;
+    }
+
+    /// A name that nobody has is passed over without a word, and only missing from the count (`reconcileInventory`).
+    pub(super) fn passed_over(&self, answer: &Value) -> bool {
+        let taken = answer["rebound_agents"].as_u64();
+        !self.miscounts && taken.is_some_and(|taken| taken < self.size as u64)
     }
 }

@@ -4,11 +4,9 @@
 //! another node is ended here, because it would hear of nothing and two would do the work of one; one whose identity the
 //! engine does not know is registered anew, and ended when that is refused.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
-use super::{Control, ControlStep};
+use super::state::{Control, ControlStep};
 use crate::dispatch::notice::{Notice, Refused};
 use crate::dispatch::rest_jobs::RestJob;
 use crate::ids::AgentName;
@@ -21,36 +19,6 @@ use crate::wire::up::{InventoryMember, InventorySync, Up};
 const NO_CODE: &str = "node_control_failed";
 /// How often in a row all agents are listed one by one.
 const SEARCHES: u8 = 3;
-
-/// The lists of agents that the engine has yet to answer.
-#[derive(Debug, Default)]
-pub(super) struct Lists {
-    /// The last complete one.
-    whole: Option<String>,
-    /// How many agents were on it.
-    size: usize,
-    /// A count of those that were taken has been too small for no reason, so it means something else here.
-    miscounts: bool,
-    /// Lists of one agent each, to find out which is refused.
-    single: BTreeMap<String, AgentName>,
-    refused: Vec<Refused>,
-    /// How often that was done since a complete one was taken.
-    searches: u8,
-}
-
-impl Lists {
-    /// A complete list is on its way.
-    pub(super) fn sent(&mut self, id: &str, size: usize) {
-        self.whole = Some(id.to_owned());
-        self.size = size;
-    }
-
-    /// A name that nobody has is passed over without a word, and only missing from the count (`reconcileInventory`).
-    fn passed_over(&self, answer: &Value) -> bool {
-        let taken = answer["rebound_agents"].as_u64();
-        !self.miscounts && taken.is_some_and(|taken| taken < self.size as u64)
-    }
-}
 
 /// A location conflict is told with a code of its own, by a hosted variant only in words
 /// ([engine-protocol 3.10](crate::docs::engine_protocol#3.10)).

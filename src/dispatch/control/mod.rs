@@ -1,50 +1,29 @@
 //! This node at the engine: the link, the node's registration, heartbeats and lists of agents, and the orderly goodbye.
 
-mod engine_version;
 mod heartbeat;
 mod inventory;
 mod link;
 mod location_conflict;
 mod node_registration;
+mod state;
 mod stopping;
 
 pub use heartbeat::VERSION;
+pub(super) use state::{Control, ControlPeers, ControlStep, ControlView};
 
 #[cfg(test)]
 pub(super) use {heartbeat::HEARTBEAT, inventory::QUIET};
 
-pub(super) use engine_version::EngineVersion;
-
 use self::link::Link;
-use self::stopping::Stop;
+use self::state::Stop;
+use super::engine_version::EngineVersion;
 use super::node_config::NodeConfig;
 use super::notice::Notice;
-use super::questions::{ActionQuestions, AgentQuestions, ControlQuestions};
-use super::step::{PartStep, PartView};
+use super::questions::ControlQuestions;
 use crate::ids::NodeId;
 use crate::msg::Effect;
 use crate::time::{Mono, soonest};
 use crate::wire::event::BrokerEvent;
-
-/// Whom control may ask.
-#[derive(Clone, Copy)]
-pub(super) struct ControlPeers<'a> {
-    pub(super) agents: &'a dyn AgentQuestions,
-    pub(super) actions: &'a dyn ActionQuestions,
-}
-
-/// A step of this part.
-pub(super) type ControlStep<'a> = PartStep<'a, ControlPeers<'a>>;
-/// A look of this part.
-pub(super) type ControlView<'a> = PartView<'a, ControlPeers<'a>>;
-
-/// This node at the engine.
-pub(super) struct Control {
-    node_name: String,
-    node_id: NodeId,
-    link: Link,
-    stop: Stop,
-}
 
 impl ControlQuestions for Control {
     fn is_up(&self) -> bool {

@@ -1,18 +1,17 @@
 //! This node's place in the engine's roster: its registration on each link, what the answer tells of the engine's age, and
 //! what to do when there is none or it is a no.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::engine_version::EngineVersion;
 use super::heartbeat::VERSION;
+use super::link::NodeRegistration;
 use super::location_conflict::recognised;
-use super::{Control, ControlStep, ControlView};
+use super::state::{Control, ControlStep, ControlView};
+use crate::dispatch::engine_version::EngineVersion;
 use crate::dispatch::notice::Notice;
 use crate::msg::{Effect, LinkCommand};
-use crate::time::Mono;
 use crate::wire::down::{EngineReply, ErrorFrame};
 use crate::wire::event::BrokerEvent;
 use crate::wire::up::{Capability, NodeRegister, Provider, Up};
@@ -29,34 +28,6 @@ const INSTANCE_TRIES: u32 = 20;
 const PROVIDER: &str = "default";
 /// Asks the engine to tell us its cursors and to send mail again per agent, not all of it with each registration.
 const CURSOR: &str = "relay:delivery-cursor-v1";
-
-/// The registration on the link that is up.
-#[derive(Debug, Default)]
-pub(super) struct NodeRegistration {
-    /// What waits for an answer.
-    request: Option<String>,
-    /// The last request carried the cursor capability, and so must each heartbeat.
-    with_cursor: bool,
-    /// It named this process, so that the engine knows it again on the next link.
-    with_provider: bool,
-    /// How often another instance was in our place.
-    conflicts: u32,
-    /// Names of capabilities that somebody else has, so that they are left out.
-    claimed: BTreeSet<String>,
-    /// When to do something about a request without an answer, or a refusal.
-    again_at: Option<Mono>,
-    /// Subscribers know of it.
-    told: bool,
-    /// One was refused although the engine had taken one before. When the next is taken, the engine may have forgotten who is
-    /// ready for mail, and a list that came before it said nothing.
-    list_owed: bool,
-}
-
-impl NodeRegistration {
-    pub(super) fn deadline(&self) -> Option<Mono> {
-        self.again_at
-    }
-}
 
 impl Control {
     /// The first words on a new link.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Control, ControlStep};
+use super::state::{Control, ControlStep};
 use crate::dispatch::notice::Notice;
 use crate::msg::{Effect, ExitReason, LinkCommand};
 use crate::time::Mono;
@@ -11,25 +11,6 @@ use crate::wire::up::{NodeDeregister, Up};
 
 /// Between killing what is left of the agents and leaving.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
-
-/// How far it has come.
-#[derive(Debug, Default)]
-pub(super) struct Stop {
-    deadline: Option<Mono>,
-    /// The deadline passed once; agents that are left have been killed.
-    hurried: bool,
-    exited: bool,
-}
-
-impl Stop {
-    pub(super) fn is_under_way(&self) -> bool {
-        self.deadline.is_some()
-    }
-
-    pub(super) fn deadline(&self) -> Option<Mono> {
-        self.deadline.filter(|_| !self.exited)
-    }
-}
 
 impl Control {
     /// Starts the orderly end, or hurries it.

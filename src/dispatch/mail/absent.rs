@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Mail, MailStep, MailView};
+use super::state::{Mail, MailStep, MailView};
 use crate::dispatch::rest_jobs::RestJob;
 use crate::domain::Mode;
 use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Ticket};

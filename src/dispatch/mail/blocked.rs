@@ -3,20 +3,13 @@
 
 use std::time::Duration;
 
-use super::{Mail, MailStep};
+use super::desk::Block;
+use super::state::{Mail, MailStep};
 use crate::ids::{AgentName, DeliveryId};
 use crate::msg::AgentCommand;
-use crate::time::Mono;
 
 /// How often a thread is asked to forget a message. It does not as long as the message's text is in the terminal.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
-
-/// Since when an agent takes no messages, and when the one in flight is given up.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Block {
-    since: Option<Mono>,
-    pub(super) give_up_at: Option<Mono>,
-}
 
 impl Mail {
     /// The message in flight is held back. All that wait behind it have waited as long, so the block counts, not each

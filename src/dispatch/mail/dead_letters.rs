@@ -1,7 +1,8 @@
 //! Deliveries that were given up, and their second chance.
 
-use super::limits::{MIB, Side};
-use super::{Mail, MailStep, MailView};
+use super::limits::Side;
+use super::state::{Mail, MailStep, MailView};
+use crate::dispatch::node_config::MIB;
 use crate::dispatch::notice::{End, Notice};
 use crate::ids::{AgentId, AgentName, DeliveryId};
 use crate::ledger::{Dead, Delivery, Origin, Record, dead_letters};

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::blocked::Block;
-use super::desk::MailDesk;
+use super::desk::{Block, MailDesk};
 use super::line::injection;
-use super::{Mail, MailStep, urgent};
+use super::state::{Mail, MailStep};
+use super::urgent;
 use crate::domain::{DeliveryMode, Mode, Proof};
 use crate::ids::{AgentName, DeliveryId, MsgId};
 use crate::ledger::{Delivery, Origin, Pending, Record};

@@ -3,8 +3,6 @@
 use std::collections::VecDeque;
 
 use super::backoff::Backoff;
-use super::blocked::Block;
-use super::urgent::Yielding;
 use crate::ids::{DeliveryId, MsgId, Run};
 use crate::time::{Mono, soonest};
 
@@ -94,5 +92,33 @@ impl MailDesk {
     pub(super) fn begins(&mut self, id: &DeliveryId) -> Option<MsgId> {
         let at = self.took.iter().position(|(took, _)| took == id)?;
         self.took.remove(at).map(|(_, event_id)| event_id)
+    }
+}
+
+/// Since when an agent takes no messages, and when the one in flight is given up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Block {
+    pub(super) since: Option<Mono>,
+    pub(super) give_up_at: Option<Mono>,
+}
+
+/// How far the message in flight makes way for one that interrupts.
+#[derive(Debug, Default)]
+pub(super) struct Yielding {
+    /// The agent's thread was asked to give it back.
+    pub(super) asked: bool,
+    /// The one that it gave back: the attempt that is written down was none, and stands for the next.
+    pub(super) untyped: Option<DeliveryId>,
+}
+
+impl Yielding {
+    /// The thread is done with the message in flight, however.
+    pub(super) fn is_over(&mut self) {
+        self.asked = false;
+    }
+
+    /// Whether an attempt at this message is written down that never began.
+    pub(super) fn stands_for(&mut self, id: &DeliveryId) -> bool {
+        self.untyped.take_if(|untyped| untyped == id).is_some()
     }
 }

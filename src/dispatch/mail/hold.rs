@@ -1,6 +1,6 @@
 //! What waits for an agent, shown, held and released.
 
-use super::{Mail, MailStep, MailView};
+use super::state::{Mail, MailStep, MailView};
 use crate::domain::DeliveryMode;
 use crate::ids::AgentName;
 use crate::ledger::{Pending, Record};

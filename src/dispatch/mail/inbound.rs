@@ -1,7 +1,7 @@
 //! Frames with mail: judged, put in order, accepted. Nothing here types or acknowledges what is not finished.
 
 use super::limits::Side;
-use super::{Mail, MailStep, MailView};
+use super::state::{Mail, MailStep, MailView};
 use crate::ids::{AgentId, AgentName, DeliveryId, Seq};
 use crate::ledger::{Delivery, Origin, Record, Verdict};
 use crate::wire::down::Deliver;

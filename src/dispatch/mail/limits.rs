@@ -1,34 +1,12 @@
 //! How much may wait. The engine's mail beyond the limit is not taken and so stays the engine's; it is asked for again when
 //! half of what waited is gone.
 
-use std::time::Duration;
-
-use super::{Mail, MailStep, MailView};
+use super::state::{Mail, MailStep, MailView};
 use crate::dispatch::notice::Notice;
 use crate::ids::{AgentId, AgentName, Seq};
 use crate::msg::{Effect, LinkCommand};
 use crate::wire::down::Deliver;
 use crate::wire::event::BrokerEvent;
-
-/// Bounds of one agent's mailbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Messages of the engine; its own cap is 1,000 ([engine-protocol 4.6](crate::docs::engine_protocol#4.6)).
-    pub engine: usize,
-    /// Messages of this machine; one more is refused ([local-api 4.3](crate::docs::local_api#4.3)).
-    pub local: usize,
-    /// Bytes of messages, for those of the engine and those of this machine each. A single message is always taken.
-    pub bytes: usize,
-    /// Bytes of messages for all agents together; beyond it an agent gets one more only when nothing waits for it.
-    pub total_bytes: usize,
-    /// How long mail waits for an agent that is not here, while a broker runs; `None` for ever.
-    pub ttl: Option<Duration>,
-    /// How long mail is held back from an agent that is here and cannot take it; `None` for ever.
-    pub blocked: Option<Duration>,
-}
-
-/// Bytes in a MiB.
-pub(super) const MIB: usize = 1024 * 1024;
 
 /// Who would have to take a message back that finds no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,19 +15,6 @@ pub(super) enum Side {
     Engine,
     /// Its sender on this machine is refused.
     Local,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            engine: 1024,
-            local: 256,
-            bytes: 8 * MIB,
-            total_bytes: 32 * MIB,
-            ttl: Some(Duration::from_secs(3600)),
-            blocked: None,
-        }
-    }
 }
 
 impl Mail {

@@ -7,6 +7,7 @@ mod blocked;
 mod dead_letters;
 mod delivery;
 mod desk;
+mod gap;
 mod hold;
 mod inbound;
 mod limits;
@@ -15,59 +16,20 @@ mod oversize;
 mod send;
 mod sequence;
 mod settle;
+mod state;
 mod urgent;
 
-pub use limits::Limits;
-
 pub(super) use send::post_answered;
-
-use std::collections::BTreeMap;
+pub(super) use state::{Mail, MailPeers, MailStep, MailView};
 
 use self::desk::MailDesk;
-use self::sequence::Gap;
+use self::gap::Gap;
 use super::notice::End;
-use super::questions::{ActionQuestions, AgentQuestions, ControlQuestions, MailQuestions};
-use super::step::{PartStep, PartView};
+use super::questions::MailQuestions;
 use crate::domain::DeliveryMode;
 use crate::ids::{AgentId, AgentName, DeliveryId, Run, Seq};
 use crate::ledger::{Origin, Pending};
 use crate::time::{Mono, soonest};
-
-/// Whom mail may ask.
-#[derive(Clone, Copy)]
-pub(super) struct MailPeers<'a> {
-    pub(super) agents: &'a dyn AgentQuestions,
-    pub(super) control: &'a dyn ControlQuestions,
-    pub(super) actions: &'a dyn ActionQuestions,
-}
-
-/// A step of this part.
-pub(super) type MailStep<'a> = PartStep<'a, MailPeers<'a>>;
-/// A look of this part.
-pub(super) type MailView<'a> = PartView<'a, MailPeers<'a>>;
-
-/// What is on its way to agents, besides what the ledger knows.
-#[derive(Default)]
-pub(super) struct Mail {
-    /// Of every agent that is here.
-    desks: BTreeMap<AgentName, MailDesk>,
-    gaps: BTreeMap<AgentId, Gap>,
-    /// Whose missing mail was asked for by a new link, and how far it had come by then.
-    asked_anew: BTreeMap<AgentId, Seq>,
-    /// For whom too much waits, so that the engine's mail is left to the engine.
-    full: BTreeMap<AgentId, AgentName>,
-    /// What the engine calls agents that go by another name here, by their ids.
-    called: BTreeMap<AgentId, AgentName>,
-    /// Of whom nothing was taken in yet: the first number that was left to the engine on this link.
-    left: BTreeMap<AgentId, Seq>,
-    /// Of agents that are not here, from when on the waiting of their mail is not written down yet.
-    absent_since: BTreeMap<AgentName, Mono>,
-    /// When to see whether mail has waited too long for an agent that is not here.
-    absent_check: Option<Mono>,
-    /// The engine has shown that it sends nothing again when it is given the list of agents, as those from 8.2 on do for
-    /// agents that are ready already ([engine-protocol 4.4](crate::docs::engine_protocol#4.4)).
-    lists_replay_nothing: bool,
-}
 
 impl MailQuestions for Mail {
     fn stalled(&self, name: &AgentName) -> Option<&str> {

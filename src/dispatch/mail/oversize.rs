@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::{Mail, MailStep};
+use super::state::{Mail, MailStep};
 use crate::wire::down::Deliver;
 
 /// What becomes of a message that is too large.

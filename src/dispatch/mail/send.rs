@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::limits::Side;
-use super::{Mail, MailStep};
+use super::state::{Mail, MailStep};
 use crate::dispatch::rest_jobs::{RestJob, sentence};
 use crate::domain::Mode;
 use crate::ids::{AgentName, DeliveryId, MsgId, Ticket};

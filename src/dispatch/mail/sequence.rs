@@ -1,14 +1,13 @@
 //! Frames that come before their turn: kept until what is missing has come, asked for, or stepped over.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Mail, MailStep};
+use super::gap::Gap;
+use super::state::{Mail, MailStep};
 use crate::dispatch::notice::Notice;
-use crate::ids::{AgentId, Seq};
+use crate::ids::AgentId;
 use crate::ledger::Verdict;
 use crate::msg::{Effect, LinkCommand};
-use crate::time::Mono;
 use crate::wire::down::Deliver;
 
 /// How long the missing frames may take to come after we asked for them.
@@ -20,47 +19,6 @@ const REPLAY_PATIENCE: Duration = Duration::from_millis(250);
 const GAP_KEEP: usize = 1024;
 /// How many bytes of words all frames behind gaps may hold together. Those beyond are treated alike.
 const GAP_BYTES: usize = 32 * 1024 * 1024;
-
-/// Frames that came before their turn.
-#[derive(Debug, Default)]
-pub(super) struct Gap {
-    early: BTreeMap<Seq, Deliver>,
-    /// How much they say, in bytes.
-    bytes: usize,
-    /// More came than are kept.
-    overflowed: bool,
-    /// When to ask in another way; not before it was asked for.
-    give_up_at: Option<Mono>,
-    /// The request by which the engine was asked for what is missing, until it answers.
-    asked: Option<String>,
-    /// It has answered: what it sends from now on is the replay.
-    answered: bool,
-}
-
-impl Gap {
-    fn insert(&mut self, frame: Deliver) {
-        self.bytes += frame.bytes;
-        if let Some(copy) = self.early.insert(frame.seq, frame) {
-            self.bytes -= copy.bytes;
-        }
-    }
-
-    pub(super) fn deadline(&self) -> Option<Mono> {
-        self.give_up_at
-    }
-
-    /// Counted anew from what is there.
-    #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
-        self.early.values().map(|frame| frame.bytes).sum()
-    }
-
-    fn pop(&mut self) -> Option<Deliver> {
-        let (_, frame) = self.early.pop_first()?;
-        self.bytes -= frame.bytes;
-        Some(frame)
-    }
-}
 
 impl Mail {
     /// Numbers are missing. They may still come with a replay, and taking this frame now would make them look stale, and

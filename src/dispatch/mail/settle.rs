@@ -1,6 +1,6 @@
 //! The end of a delivery that arrived, and what the engine is told of finished mail.
 
-use super::{Mail, MailStep};
+use super::state::{Mail, MailStep};
 use crate::dispatch::notice::Notice;
 use crate::domain::Proof;
 use crate::ids::{AgentId, AgentName, DeliveryId, Seq};

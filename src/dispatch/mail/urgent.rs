@@ -2,32 +2,11 @@
 //! is typed makes way for it.
 
 use super::desk::MailDesk;
-use super::{Mail, MailStep};
+use super::state::{Mail, MailStep};
 use crate::domain::{DeliveryMode, Mode};
 use crate::ids::{AgentName, DeliveryId};
 use crate::ledger::{Ledger, Pending};
 use crate::msg::AgentCommand;
-
-/// How far the message in flight makes way for one that interrupts.
-#[derive(Debug, Default)]
-pub(super) struct Yielding {
-    /// The agent's thread was asked to give it back.
-    asked: bool,
-    /// The one that it gave back: the attempt that is written down was none, and stands for the next.
-    untyped: Option<DeliveryId>,
-}
-
-impl Yielding {
-    /// The thread is done with the message in flight, however.
-    pub(super) fn is_over(&mut self) {
-        self.asked = false;
-    }
-
-    /// Whether an attempt at this message is written down that never began.
-    pub(super) fn stands_for(&mut self, id: &DeliveryId) -> bool {
-        self.untyped.take_if(|untyped| untyped == id).is_some()
-    }
-}
 
 /// The message whose turn it is. What is parked goes out in the order in which it came.
 pub(super) fn next<'a>(ledger: &'a Ledger, name: &AgentName) -> Option<&'a Pending> {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// How old the engine is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::dispatch) enum EngineVersion {
+pub(super) enum EngineVersion {
     /// Before 6.0, or not known yet: it is sent only what every engine understands.
     #[default]
     Any,

@@ -1,0 +1,29 @@
+//! What this part keeps, and whom it may ask.
+
+use std::collections::BTreeMap;
+
+use super::agent::LocalAgent;
+use crate::dispatch::questions::{ActionQuestions, ControlQuestions, MailQuestions};
+use crate::dispatch::step::{PartStep, PartView};
+use crate::ids::{AgentId, AgentName, Run};
+
+/// Whom agents may ask.
+#[derive(Clone, Copy)]
+pub(in crate::dispatch) struct AgentPeers<'a> {
+    pub(in crate::dispatch) mail: &'a dyn MailQuestions,
+    pub(in crate::dispatch) control: &'a dyn ControlQuestions,
+    pub(in crate::dispatch) actions: &'a dyn ActionQuestions,
+}
+
+/// A step of this part.
+pub(in crate::dispatch) type AgentStep<'a> = PartStep<'a, AgentPeers<'a>>;
+/// A look of this part.
+pub(in crate::dispatch) type AgentsView<'a> = PartView<'a, AgentPeers<'a>>;
+
+/// Who runs here, or is about to.
+pub(in crate::dispatch) struct Agents {
+    pub(super) all: BTreeMap<AgentName, LocalAgent>,
+    pub(super) next_run: Run,
+    /// Who ended while there was no link.
+    pub(super) farewells: BTreeMap<AgentName, AgentId>,
+}

@@ -1,0 +1,46 @@
+//! What this part keeps besides what the ledger knows, and whom it may ask.
+
+use std::collections::BTreeMap;
+
+use super::desk::MailDesk;
+use super::gap::Gap;
+use crate::dispatch::questions::{ActionQuestions, AgentQuestions, ControlQuestions};
+use crate::dispatch::step::{PartStep, PartView};
+use crate::ids::{AgentId, AgentName, Seq};
+use crate::time::Mono;
+
+/// Whom mail may ask.
+#[derive(Clone, Copy)]
+pub(in crate::dispatch) struct MailPeers<'a> {
+    pub(in crate::dispatch) agents: &'a dyn AgentQuestions,
+    pub(in crate::dispatch) control: &'a dyn ControlQuestions,
+    pub(in crate::dispatch) actions: &'a dyn ActionQuestions,
+}
+
+/// A step of this part.
+pub(in crate::dispatch) type MailStep<'a> = PartStep<'a, MailPeers<'a>>;
+/// A look of this part.
+pub(in crate::dispatch) type MailView<'a> = PartView<'a, MailPeers<'a>>;
+
+/// What is on its way to agents, besides what the ledger knows.
+#[derive(Default)]
+pub(in crate::dispatch) struct Mail {
+    /// Of every agent that is here.
+    pub(super) desks: BTreeMap<AgentName, MailDesk>,
+    pub(super) gaps: BTreeMap<AgentId, Gap>,
+    /// Whose missing mail was asked for by a new link, and how far it had come by then.
+    pub(super) asked_anew: BTreeMap<AgentId, Seq>,
+    /// For whom too much waits, so that the engine's mail is left to the engine.
+    pub(super) full: BTreeMap<AgentId, AgentName>,
+    /// What the engine calls agents that go by another name here, by their ids.
+    pub(super) called: BTreeMap<AgentId, AgentName>,
+    /// Of whom nothing was taken in yet: the first number that was left to the engine on this link.
+    pub(super) left: BTreeMap<AgentId, Seq>,
+    /// Of agents that are not here, from when on the waiting of their mail is not written down yet.
+    pub(super) absent_since: BTreeMap<AgentName, Mono>,
+    /// When to see whether mail has waited too long for an agent that is not here.
+    pub(super) absent_check: Option<Mono>,
+    /// The engine has shown that it sends nothing again when it is given the list of agents, as those from 8.2 on do for
+    /// agents that are ready already ([engine-protocol 4.4](crate::docs::engine_protocol#4.4)).
+    pub(super) lists_replay_nothing: bool,
+}

@@ -136,15 +136,15 @@ pub enum AgentReport {
     Failed(DeliveryId, String),
     /// A dialog stands in the terminal, which shows these rows.
     Blocked(Dialog, Vec<String>),
-    /// It is gone.
+    /// The dialog does not stand there any more.
     Unblocked(Dialog),
     /// The operator's policy pressed these keys in a dialog.
     Answered {
-        /// Which.
+        /// The kind of dialog.
         dialog: Dialog,
-        /// The answer.
+        /// What the operator wants done about such dialogs.
         policy: Policy,
-        /// By name.
+        /// What was pressed, by the names of keys.
         keys: String,
     },
     /// The picture somebody asked for.
@@ -153,7 +153,7 @@ pub enum AgentReport {
     Working,
     /// No output for the agent's threshold.
     Idle {
-        /// How long already.
+        /// How long there has been no output.
         silent: Duration,
     },
     /// The process ended and its terminal is drained; the thread is gone.
@@ -292,7 +292,7 @@ pub struct Treatment {
 pub struct Harness {
     /// The program.
     pub command: String,
-    /// Its first arguments.
+    /// The program's first arguments.
     pub args: Vec<String>,
     /// Added to its environment.
     pub env: BTreeMap<String, String>,
@@ -305,15 +305,15 @@ pub struct Harness {
 pub struct ActionSpec {
     /// Program and arguments.
     pub command: Vec<String>,
-    /// Its working directory.
+    /// The working directory; the broker's own when absent.
     pub cwd: Option<String>,
-    /// Added to its environment.
+    /// Added to the program's environment.
     pub env: BTreeMap<String, String>,
-    /// After this it is killed.
+    /// How long one run may take until it is killed.
     pub timeout: Duration,
-    /// How many run at once.
+    /// How many runs there may be at once.
     pub concurrency: usize,
-    /// How many bytes it may print.
+    /// How many bytes one run may print.
     pub output_max: usize,
 }
 
@@ -330,12 +330,12 @@ pub struct HandlerRun {
     pub env: BTreeMap<String, String>,
 }
 
-/// Profiles and columns of a terminal.
+/// Rows and columns of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
-    /// Height.
+    /// How many rows a screen has.
     pub rows: u16,
-    /// Width.
+    /// How many columns a row has.
     pub cols: u16,
 }
 
@@ -389,27 +389,27 @@ pub struct Injection {
 pub enum RestCall {
     /// Post a message as `from`: a token of a local agent, or the broker's own identity when `None`.
     Post {
-        /// Whose voice.
+        /// The token of who speaks.
         from: Option<Secret>,
         /// Agent name or `#channel`.
         to: String,
         /// The words.
         text: String,
-        /// How urgently.
+        /// Whether the message interrupts its reader.
         mode: Mode,
         /// Makes a repeated call harmless.
         idempotency_key: String,
     },
     /// `agent.register`'s counterpart over HTTP: join the given channels with this agent's token.
     Join {
-        /// Whose voice.
+        /// The agent's token.
         token: Secret,
         /// Created when missing.
         channels: Vec<String>,
     },
     /// Leave the given channels, in that agent's voice.
     Leave {
-        /// Whose voice.
+        /// The agent's token.
         token: Secret,
         /// Those that do not exist count as left.
         channels: Vec<String>,
@@ -445,7 +445,7 @@ pub enum RestCall {
     Invocation {
         /// As the engine stores it: `spawn` also for `spawn:x`.
         action: String,
-        /// Which.
+        /// The invocation that is looked at.
         id: InvocationId,
     },
 }
@@ -485,9 +485,9 @@ pub enum RestDone {
     Posted(Posted),
     /// What the engine keeps.
     Waiting(Vec<WaitingRow>),
-    /// Joined.
+    /// The agent is in the channels.
     Joined,
-    /// Left.
+    /// The agent is not in the channels any more.
     Left,
     /// The roster.
     Nodes(Vec<RosterEntry>),

@@ -1,6 +1,7 @@
-//! The direct lines between an agent's thread and whoever is attached to it. Terminal bytes skip the dispatcher both ways:
-//! an attached client looks the line up here, reads from its topic and writes to its thread, which alone decides how
-//! typing and injection take turns. The lock is a leaf: held to look up or replace a line, never across IO.
+//! The registry of running agents: a handle for each, by which whoever is attached reaches its thread. Terminal bytes skip
+//! the dispatcher both ways: an attached client looks the handle up here, reads from its topic and writes to its thread,
+//! which alone decides how typing and injection take turns. The lock is a leaf: held to look up or replace a handle, never
+//! across IO.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -44,14 +45,14 @@ pub struct Chunk {
     pub offset: u64,
 }
 
-/// One agent's line.
+/// How one agent's thread is reached.
 #[derive(Clone)]
 pub struct AgentHandle {
     /// Which life of the name.
     pub run: Run,
     /// To its thread.
     pub input: Sender<AgentInput>,
-    /// Its output.
+    /// The output of its program.
     pub output: Arc<Topic<Chunk>>,
     /// Who is attached.
     pub seats: Arc<Seats>,
@@ -171,7 +172,7 @@ impl Taken {
     }
 }
 
-/// The lines to connected programs that serve actions.
+/// The ways to connected programs that serve actions.
 #[derive(Default)]
 pub struct SidecarRegistry {
     last: AtomicU64,
@@ -179,54 +180,54 @@ pub struct SidecarRegistry {
 }
 
 impl SidecarRegistry {
-    /// Puts a line up, under a number of its own.
-    pub fn open(&self, line: Sender<SidecarPush>) -> SidecarId {
+    /// Registers a connection, under a number of its own.
+    pub fn open(&self, sender: Sender<SidecarPush>) -> SidecarId {
         let id = SidecarId(self.last.fetch_add(1, Ordering::Relaxed) + 1);
-        self.open.write().insert(id, line);
+        self.open.write().insert(id, sender);
         id
     }
 
-    /// Takes it down.
+    /// Removes it.
     pub fn close(&self, id: SidecarId) {
         self.open.write().remove(&id);
     }
 
-    /// Whether the line is still up.
+    /// Whether it is still registered.
     pub fn is_open(&self, id: SidecarId) -> bool {
         self.open.read().contains_key(&id)
     }
 
-    /// Sends without waiting. A program that does not read what it is sent loses its line, and so its connection.
+    /// Sends without waiting. A program that does not read what it is sent loses its place here, and so its connection.
     pub fn push(&self, id: SidecarId, push: SidecarPush) {
-        let line = self.open.read().get(&id).cloned();
-        if line.is_some_and(|line| line.try_send(push).is_err()) {
+        let sender = self.open.read().get(&id).cloned();
+        if sender.is_some_and(|sender| sender.try_send(push).is_err()) {
             self.close(id);
         }
     }
 }
 
-/// All lines by name.
+/// The handles of all running agents, by name.
 #[derive(Default)]
 pub struct Registry(RwLock<HashMap<AgentName, AgentHandle>>);
 
 impl Registry {
-    /// The line of a running agent.
+    /// The handle of a running agent.
     pub fn get(&self, name: &AgentName) -> Option<AgentHandle> {
         self.0.read().get(name).cloned()
     }
 
-    /// Puts a line up, replacing one of an earlier life.
-    pub fn put(&self, name: AgentName, line: AgentHandle) {
-        self.0.write().insert(name, line);
+    /// Registers an agent, replacing one of an earlier life.
+    pub fn put(&self, name: AgentName, handle: AgentHandle) {
+        self.0.write().insert(name, handle);
     }
 
-    /// Takes the line of that life down; a later life's stays.
+    /// Removes the agent of that life; one of a later life stays.
     pub fn remove(&self, name: &AgentName, run: Run) {
-        let mut lines = self.0.write();
-        if lines.get(name).is_some_and(|line| line.run == run)
-            && let Some(line) = lines.remove(name)
+        let mut handles = self.0.write();
+        if handles.get(name).is_some_and(|handle| handle.run == run)
+            && let Some(handle) = handles.remove(name)
         {
-            line.output.close();
+            handle.output.close();
         }
     }
 }

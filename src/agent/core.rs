@@ -1,4 +1,4 @@
-//! One agent's mind: is it ready, how is a message typed into its terminal, has it arrived. Pure: it is told what came
+//! One agent's core: is it ready, how is a message typed into its terminal, has it arrived. Pure: it is told what came
 //! out of the terminal and what the terminal's settings are, and says what to write. It owns the screen and the order
 //! in which messages, answers to terminal queries and people's keys take turns; it never presses Enter on a text it
 //! does not see, and never types a text twice. Driven by `agent::actor`, or by a simulation.

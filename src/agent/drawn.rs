@@ -8,7 +8,7 @@ use crate::agent::prompt;
 use crate::agent::verify::{MessageTail, is_long, plain};
 use crate::screen::{Nearby, Screen};
 
-/// Profiles above the cursor in which a wrapped tail may begin.
+/// Rows above the cursor in which a wrapped tail may begin.
 pub const ABOVE: u16 = 6;
 /// How far from its opening bracket a placeholder names what it stands for.
 const NAMED_WITHIN: usize = 40;

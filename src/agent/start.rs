@@ -43,7 +43,7 @@ pub fn start(
 ) -> io::Result<(AgentHandle, Handle)> {
     let (sender, input) = mailbox(AGENT_QUEUE)?;
     let output = Arc::new(Topic::new(0).weighing(|chunk: &Chunk| chunk.bytes.len()));
-    let line = AgentHandle {
+    let agent = AgentHandle {
         run,
         input: sender.clone(),
         output: output.clone(),
@@ -68,5 +68,5 @@ pub fn start(
     };
     let exe = grounds.exe.to_owned();
     let handle = thread::start(name, STACK_KIB, move || actor::run(job, &exe))?;
-    Ok((line, handle))
+    Ok((agent, handle))
 }

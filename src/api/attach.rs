@@ -50,8 +50,8 @@ struct View {
 
 impl View {
     /// Listens first and looks then: what is written in between is in both, and cut off by its offset.
-    fn open(api: &Api, name: &AgentName, line: &AgentHandle) -> Result<Self, ApiError> {
-        let output = line.output.subscribe(None).map_err(|e| {
+    fn open(api: &Api, name: &AgentName, handle: &AgentHandle) -> Result<Self, ApiError> {
+        let output = handle.output.subscribe(None).map_err(|e| {
             ApiError::new(503, "no_descriptors", format!("cannot attach: {e}")).retryable()
         })?;
         let call = ApiCall::Snapshot {
@@ -88,7 +88,7 @@ enum ViewEnd {
 /// An attached client's own rights and place, given up when it is dropped.
 struct Seat {
     name: AgentName,
-    line: AgentHandle,
+    handle: AgentHandle,
     number: u64,
     /// Whether it may type.
     drives: bool,
@@ -101,7 +101,7 @@ struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.line.seats.leave(self.number, &self.line.input);
+        self.handle.seats.leave(self.number, &self.handle.input);
     }
 }
 
@@ -111,7 +111,7 @@ pub(crate) fn attach(
     name: Option<&str>,
     request: &Request,
 ) -> Result<HandlerOutcome, ApiError> {
-    let (name, line) = terminal::line(api, name)?;
+    let (name, handle) = terminal::lookup(api, name)?;
     let drives = match request.query("mode") {
         None | Some("drive") => true,
         Some("view") => false,
@@ -129,8 +129,8 @@ pub(crate) fn attach(
         drives,
         size,
     };
-    let mut seat = Seat::take(name, line, visitor)?;
-    let view = View::open(api, &seat.name, &seat.line)?;
+    let mut seat = Seat::take(name, handle, visitor)?;
+    let view = View::open(api, &seat.name, &seat.handle)?;
     let api = api.clone();
     let what = format!("an attachment to {}", seat.name);
     Ok(upgrade(what, move |link| {
@@ -150,7 +150,7 @@ fn follow(
             ViewEnd::Gone => break,
             // Another life under the same name is not the terminal that was asked for.
             ViewEnd::Lagged if !seat.is_current(api) => break,
-            ViewEnd::Lagged => match View::open(api, &seat.name, &seat.line) {
+            ViewEnd::Lagged => match View::open(api, &seat.name, &seat.handle) {
                 Ok(fresh) => view = fresh,
                 Err(e) if e.code == "agent_not_found" => break,
                 Err(e) => {
@@ -230,18 +230,18 @@ fn after(chunk: &Chunk, offset: u64) -> &[u8] {
 impl Seat {
     /// Whether the agent is still the one attached to.
     fn is_current(&self, api: &Api) -> bool {
-        let line = api.context.registry.get(&self.name);
-        line.is_some_and(|line| line.run == self.line.run)
+        let handle = api.context.registry.get(&self.name);
+        handle.is_some_and(|handle| handle.run == self.handle.run)
     }
 
     /// Seats a client, and makes its terminal fit.
-    fn take(name: AgentName, line: AgentHandle, visitor: Visitor) -> Result<Self, ApiError> {
+    fn take(name: AgentName, handle: AgentHandle, visitor: Visitor) -> Result<Self, ApiError> {
         let drives = visitor.drives;
-        let taken = line.seats.take(visitor, &line.input);
+        let taken = handle.seats.take(visitor, &handle.input);
         let (number, others) = taken.map_err(terminal::refused)?;
         Ok(Self {
             name,
-            line,
+            handle,
             number,
             drives,
             others,
@@ -264,7 +264,10 @@ impl Seat {
                 if let Ok(Order::Resize { rows, cols }) = serde_json::from_str(&text)
                     && let Ok(size) = routes::size(rows, cols)
                 {
-                    let _ = self.line.seats.resize(self.number, size, &self.line.input);
+                    let _ = self
+                        .handle
+                        .seats
+                        .resize(self.number, size, &self.handle.input);
                 }
             }
             _ => {}
@@ -275,7 +278,10 @@ impl Seat {
     /// too and the loop will notice there.
     fn press(&self, bytes: Vec<u8>) {
         if !bytes.is_empty() {
-            let _ = self.line.input.send(AgentInput::Type { bytes, done: None });
+            let _ = self
+                .handle
+                .input
+                .send(AgentInput::Type { bytes, done: None });
         }
     }
 
@@ -301,12 +307,12 @@ pub(crate) fn resize(
     request: &Request,
 ) -> Result<serde_json::Value, ApiError> {
     let size = routes::resize(request)?;
-    let (name, line) = terminal::line(api, name)?;
+    let (name, handle) = terminal::lookup(api, name)?;
     let Some(Size { rows, cols }) = size else {
         // Whoever is attached gives a size up by leaving, so there is nothing to give up here.
         return Ok(json!({"name": name, "applied": true, "released": true, "resized": false}));
     };
-    terminal::resize(&line, Size { rows, cols })?;
+    terminal::resize(&handle, Size { rows, cols })?;
     Ok(
         json!({"name": name, "rows": rows, "cols": cols, "applied": true, "released": false, "resized": true}),
     )

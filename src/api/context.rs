@@ -35,7 +35,7 @@ pub struct ApiContext {
     pub allowed_hosts: Vec<String>,
     /// Asks the broker to leave; returns at once.
     pub stop: Box<dyn Fn() + Send + Sync>,
-    /// Of the broker.
+    /// The broker's process id.
     pub pid: u32,
     /// How far the broker is.
     pub life: Arc<BrokerLife>,
@@ -47,7 +47,7 @@ pub struct ApiContext {
 
 /// Facts about this broker that clients ask for.
 pub struct SessionFacts {
-    /// Of this program.
+    /// The version of this program.
     pub version: String,
     /// Opens the workspace.
     pub workspace_key: Secret,

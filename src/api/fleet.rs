@@ -14,7 +14,7 @@ use tungstenite::Message;
 use super::render::{ApiError, reply};
 use super::state::{Api, LONG, SHORT};
 use super::stream::{Beat, broken, code, need_socket, upgrade};
-use super::terminal::{line, type_bytes};
+use super::terminal::{lookup, type_bytes};
 use super::{routes, status};
 use crate::domain::Outcome;
 use crate::ids::{InvocationId, SidecarId};
@@ -34,12 +34,12 @@ pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<HandlerOutcome,
     need_socket(request)?;
     let api = api.clone();
     Ok(upgrade("a sidecar".into(), move |link| {
-        let (line, pushes) = mailbox(PUSHES).map_err(broken)?;
-        let id = api.context.sidecars.open(line.clone());
+        let (sender, pushes) = mailbox(PUSHES).map_err(broken)?;
+        let id = api.context.sidecars.open(sender.clone());
         let seat = Seat {
             api: api.clone(),
             id,
-            line,
+            sender,
             slow: Arc::default(),
         };
         let ended = seat.follow(link, &pushes);
@@ -58,7 +58,7 @@ pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<HandlerOutcome,
 struct Seat {
     api: Arc<Api>,
     id: SidecarId,
-    line: Sender<SidecarPush>,
+    sender: Sender<SidecarPush>,
     slow: Arc<AtomicUsize>,
 }
 
@@ -187,9 +187,9 @@ impl Seat {
             }
             "send_input" => {
                 let name = text(&payload, "name")?;
-                let (_, line) = line(&self.api, Some(&name))?;
+                let (_, handle) = lookup(&self.api, Some(&name))?;
                 let bytes = text(&payload, "data")?.into_bytes();
-                let count = type_bytes(&line, bytes, self.api.input_limit)?;
+                let count = type_bytes(&handle, bytes, self.api.input_limit)?;
                 Ok(Done::Now(json!({"name": name, "bytes_written": count})))
             }
             "subscribe_channels" | "unsubscribe_channels" => {
@@ -231,7 +231,7 @@ impl Seat {
             self.slow.fetch_sub(1, Ordering::AcqRel);
             return Err(busy());
         }
-        let (api, line, slow) = (self.api.clone(), self.line.clone(), self.slow.clone());
+        let (api, sender, slow) = (self.api.clone(), self.sender.clone(), self.slow.clone());
         let request_id = request_id.clone();
         let started = thread::start("api:sidecar", 128, move || {
             let text = match api.ask(call, LONG) {
@@ -240,7 +240,7 @@ impl Seat {
             };
             slow.fetch_sub(1, Ordering::AcqRel);
             // A program that is gone needs no answer.
-            let _ = line.try_send(SidecarPush::Answer(text));
+            let _ = sender.try_send(SidecarPush::Answer(text));
         });
         match started {
             Ok(_) => Ok(Done::Later),

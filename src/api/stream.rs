@@ -13,7 +13,7 @@ use tungstenite::Message;
 
 use super::render::{ApiError, finish};
 use super::state::Api;
-use super::terminal::{line, type_bytes};
+use super::terminal::{lookup, type_bytes};
 use super::{routes, terminal};
 use crate::ids::AgentName;
 use crate::net::{HandlerOutcome, LinkError, Request, Response, Socket, WebSocketLink};
@@ -224,18 +224,18 @@ pub(crate) fn input(
     name: Option<&str>,
     request: &Request,
 ) -> Result<HandlerOutcome, ApiError> {
-    let (name, line) = line(api, name)?;
+    let (name, handle) = lookup(api, name)?;
     need_socket(request)?;
     let limit = api.input_limit;
     Ok(upgrade(format!("an input stream of {name}"), move |link| {
-        take_input(link, &name, &line, limit)
+        take_input(link, &name, &handle, limit)
     }))
 }
 
 fn take_input(
     link: &mut WebSocketLink<TcpStream>,
     name: &AgentName,
-    line: &AgentHandle,
+    handle: &AgentHandle,
     limit: Duration,
 ) -> Result<(), LinkError> {
     say(link, &json!({"type": "pty_input_ready", "name": name}))?;
@@ -251,7 +251,7 @@ fn take_input(
                 _ => continue,
             };
             // Waiting here keeps the answers in order; meanwhile the socket holds what comes.
-            match terminal::type_bytes(line, bytes, limit) {
+            match terminal::type_bytes(handle, bytes, limit) {
                 Ok(count) => say(
                     link,
                     &json!({"type": "pty_input_ack", "name": name, "bytes_written": count}),
@@ -298,8 +298,8 @@ pub(crate) fn input_once(
     request: &Request,
 ) -> Result<Value, ApiError> {
     let bytes = routes::input(request)?;
-    let (name, line) = line(api, name)?;
-    let count = type_bytes(&line, bytes, api.input_limit)?;
+    let (name, handle) = lookup(api, name)?;
+    let count = type_bytes(&handle, bytes, api.input_limit)?;
     Ok(json!({"name": name, "bytes_written": count}))
 }
 

@@ -11,11 +11,11 @@ use crate::ids::AgentName;
 use crate::msg::Size;
 use crate::registry::{AgentHandle, AgentInput};
 
-/// The line of a running agent named in a path.
-pub(crate) fn line(api: &Api, name: Option<&str>) -> Result<(AgentName, AgentHandle), ApiError> {
+/// The running agent that a path names: its name, and how its thread is reached.
+pub(crate) fn lookup(api: &Api, name: Option<&str>) -> Result<(AgentName, AgentHandle), ApiError> {
     let name = routes::agent(name)?;
     match api.context.registry.get(&name) {
-        Some(line) => Ok((name, line)),
+        Some(handle) => Ok((name, handle)),
         None => Err(ApiError::no_agent(name.as_str())),
     }
 }
@@ -25,7 +25,7 @@ pub(crate) fn line(api: &Api, name: Option<&str>) -> Result<(AgentName, AgentHan
 /// # Errors
 /// `worker_timeout` and `pty_write_queue_full` are failures of this one write; after any other there is no terminal.
 pub(crate) fn type_bytes(
-    line: &AgentHandle,
+    handle: &AgentHandle,
     bytes: Vec<u8>,
     limit: Duration,
 ) -> Result<usize, ApiError> {
@@ -34,7 +34,7 @@ pub(crate) fn type_bytes(
         bytes,
         done: Some(done),
     };
-    give(line, input)?;
+    give(handle, input)?;
     match written.recv_timeout(limit) {
         Ok(Ok(count)) => Ok(count),
         Ok(Err(why)) => Err(ApiError::new(
@@ -54,12 +54,12 @@ pub(crate) fn type_bytes(
 }
 
 /// Sets the terminal's own size.
-pub(crate) fn resize(line: &AgentHandle, size: Size) -> Result<(), ApiError> {
-    line.seats.set(size, &line.input).map_err(refused)
+pub(crate) fn resize(handle: &AgentHandle, size: Size) -> Result<(), ApiError> {
+    handle.seats.set(size, &handle.input).map_err(refused)
 }
 
-fn give(line: &AgentHandle, input: AgentInput) -> Result<(), ApiError> {
-    line.input.try_send(input).map_err(refused)
+fn give(handle: &AgentHandle, input: AgentInput) -> Result<(), ApiError> {
+    handle.input.try_send(input).map_err(refused)
 }
 
 /// Why an agent's thread was not given something.

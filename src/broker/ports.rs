@@ -1,4 +1,4 @@
-//! The dispatcher's ways out in a running broker: mailboxes of threads, tables of lines, a topic.
+//! The dispatcher's ways out in a running broker: mailboxes of threads, registries, a topic.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub(super) struct ThreadPorts {
 }
 
 impl ThreadPorts {
-    /// How an agent's thread reports. Its line comes down with the last report. Also gives the flag that says so.
+    /// How an agent's thread reports. It leaves the registry with the last report. Also gives the flag that says so.
     fn reporter(
         &self,
         name: &AgentName,
@@ -113,10 +113,10 @@ impl Ports for ThreadPorts {
         };
         let (reaper, events) = (self.reaper.clone(), self.events.clone());
         // The thread reports its own end, so nobody has to join it.
-        let (line, _thread) = agent::start(run, spec, grounds, reaper, report, events)
+        let (handle, _thread) = agent::start(run, spec, grounds, reaper, report, events)
             .map_err(|e| format!("cannot start agent '{name}': {}", limits::explain(&e)))?;
-        self.registry.put(name.clone(), line);
-        // It may have ended before its line was up.
+        self.registry.put(name.clone(), handle);
+        // It may have ended before it was registered.
         if over.load(Ordering::Acquire) {
             self.registry.remove(&name, run);
         }
@@ -129,10 +129,10 @@ impl Ports for ThreadPorts {
         run: Run,
         command: AgentCommand,
     ) -> Result<(), AgentCommand> {
-        let Some(line) = self.registry.get(name).filter(|line| line.run == run) else {
+        let Some(handle) = self.registry.get(name).filter(|handle| handle.run == run) else {
             return Ok(());
         };
-        match line.input.try_send_urgent(AgentInput::Command(command)) {
+        match handle.input.try_send_urgent(AgentInput::Command(command)) {
             Err(TrySendError::Full(AgentInput::Command(command))) => Err(command),
             _ => Ok(()),
         }

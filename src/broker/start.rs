@@ -72,8 +72,8 @@ impl Broker {
             started: clock::now(),
         };
         let outlived = outlived.into_iter().map(|s| (s.agent, s.fate)).collect();
-        let mind = assembly.wake(opened, outlived)?;
-        assembly.run(mind, listener, lock)
+        let dispatcher = assembly.wake(opened, outlived)?;
+        assembly.run(dispatcher, listener, lock)
     }
 }
 
@@ -132,15 +132,15 @@ fn api_key(settings: &NodeSettings) -> Result<Secret, StartError> {
 }
 
 /// The dispatcher with everything it remembers, and its first decisions.
-struct Mind {
+struct LoadedDispatcher {
     event_loop: EventLoop<Dispatcher, Journal<Record>>,
     /// The highest event number that may have been used.
     numbered: u64,
 }
 
-impl Mind {
+impl LoadedDispatcher {
     /// Starts the `dispatch` thread: first what was decided already, then whatever comes.
-    fn think(
+    fn start_thread(
         mut self,
         mut driver: DispatchDriver<ThreadPorts>,
         inbox: Receiver<DispatchInput>,
@@ -173,7 +173,7 @@ impl Assembly {
         &self,
         opened: Opened<Record>,
         outlived: Vec<(AgentName, String)>,
-    ) -> Result<Mind, StartError> {
+    ) -> Result<LoadedDispatcher, StartError> {
         let Opened {
             journal,
             records,
@@ -191,7 +191,7 @@ impl Assembly {
         let event_loop = EventLoop::begin(dispatcher, journal, self.started, open)
             .map_err(StartError::folder)?;
         failpoint::hit("open.durable");
-        Ok(Mind {
+        Ok(LoadedDispatcher {
             event_loop,
             numbered,
         })
@@ -244,13 +244,20 @@ impl Assembly {
     }
 
     /// Starts the threads and, last, the local API.
-    fn run(self, mind: Mind, listener: TcpListener, lock: Lock) -> Result<Broker, StartError> {
+    fn run(
+        self,
+        dispatcher: LoadedDispatcher,
+        listener: TcpListener,
+        lock: Lock,
+    ) -> Result<Broker, StartError> {
         let addr = listener.local_addr().map_err(StartError::because)?;
         let (inbox, events_in) = bounded(INBOX);
-        let shared = self.shared(mind.numbered);
+        let shared = self.shared(dispatcher.numbered);
         let (ports, uplink) = self.ports(&shared, &inbox)?;
         let driver = DispatchDriver::new(ports, shared.published.clone());
-        let dispatch = mind.think(driver, events_in).map_err(no_thread)?;
+        let dispatch = dispatcher
+            .start_thread(driver, events_in)
+            .map_err(no_thread)?;
 
         let stopper = Stopper {
             inbox: inbox.clone(),

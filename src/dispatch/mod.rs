@@ -1,4 +1,4 @@
-//! The broker's mind: everything that can happen to it comes in here as an [`Event`], and everything it does leaves as an
+//! The broker's core: everything that can happen to it comes in here as an [`Event`], and everything it does leaves as an
 //! [`Effect`] once the records behind it are durable. Pure: it never blocks, fails, asks the time or touches a file.
 //!
 //! Four parts, each with a `state` that no other can name: `mail` has what is on its way to agents, `agents` who runs,
@@ -43,7 +43,7 @@ use crate::machine::Machine;
 use crate::msg::{ApiCall, Effect, Event, Reply};
 use crate::time::{Mono, Now, soonest};
 
-/// The broker's mind. Routes, and decides nothing itself.
+/// The broker's core. Routes, and decides nothing itself.
 pub struct Dispatcher {
     common: Common,
     mail: Mail,

@@ -1,4 +1,4 @@
-//! The engine's mind: the state it owns, and how it is set up. What happens to it is in `machine`.
+//! The engine's core: the state it owns, and how it is set up. What happens to it is in `machine`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

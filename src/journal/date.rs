@@ -1,5 +1,5 @@
 //! When a record was decided, as the first member of its line: `{"at_ms":1782640800123,"t":"opened",…}`. It is put there and
-//! taken out again as text, so that no record needs to know of it. Registry of older journals have none, and a record that is
+//! taken out again as text, so that no record needs to know of it. Lines of older journals have none, and a record that is
 //! no object keeps none. Pure: bytes in, bytes out.
 
 use std::borrow::Cow;

@@ -14,16 +14,16 @@ pub enum ApiCall {
     Spawn(Box<local::SpawnRequest>, SpawnSource),
     /// Stop an agent.
     Release {
-        /// Whom.
+        /// The agent that is to end.
         name: AgentName,
         /// Why, for the log.
         reason: Option<String>,
     },
     /// Have an agent listen to channels, or no longer.
     Channels {
-        /// Whom.
+        /// The agent that is to listen.
         name: AgentName,
-        /// Which, with or without `#`.
+        /// Names of channels, with or without `#`.
         channels: Vec<String>,
         /// Whether it is to listen.
         listens: bool,
@@ -38,11 +38,11 @@ pub enum ApiCall {
     Flush(AgentName),
     /// How messages reach the agent.
     Mode(AgentName),
-    /// Change it.
+    /// Change how messages reach the agent.
     SetMode(AgentName, DeliveryMode),
-    /// A picture of its terminal.
+    /// A picture of an agent's terminal.
     Snapshot {
-        /// Whose.
+        /// The agent in the terminal.
         name: AgentName,
         /// With colours, as base64.
         ansi: bool,
@@ -51,7 +51,7 @@ pub enum ApiCall {
     Status,
     /// Deliveries that were given up.
     DeadLetters,
-    /// Give them another chance: one, or all.
+    /// Give dead letters another chance: one, or all.
     Redeliver(Option<DeliveryId>),
     /// The workspace's nodes, as the engine knows them.
     Nodes,
@@ -64,11 +64,11 @@ pub enum ApiCall {
         /// For whoever serves it.
         input: Value,
     },
-    /// How that stands.
+    /// How an invocation stands.
     Invocation {
         /// As the engine stores it: `spawn` also for `spawn:x`.
         action: String,
-        /// Which.
+        /// The invocation that is looked at.
         id: InvocationId,
     },
     /// From a connected program that serves actions.

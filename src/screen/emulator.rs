@@ -129,7 +129,7 @@ impl Screen {
         self.offset
     }
 
-    /// Profiles and columns.
+    /// Rows and columns.
     pub fn size(&self) -> Size {
         self.size
     }

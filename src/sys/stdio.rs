@@ -1,5 +1,5 @@
 //! Standard input, output and error, as others leave them to us: perhaps non-blocking, because a parent shares them, and
-//! perhaps read by nobody. [`Patient`] waits where the stream says "not now". Registry for standard error can be queued
+//! perhaps read by nobody. [`Patient`] waits where the stream says "not now". Lines for standard error can be queued
 //! ([`queue`]), so that a reader who stopped reading stops a thread that does nothing else.
 
 use std::io::{self, Read, Write};
@@ -82,7 +82,7 @@ enum Item {
     Mark(#[allow(dead_code)] Sender<()>),
 }
 
-/// Registry on their way to a stream, and what became of those for which there was no room.
+/// Lines on their way to a stream, and what became of those for which there was no room.
 struct Queue {
     items: Sender<Item>,
     bytes: AtomicUsize,

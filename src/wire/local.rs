@@ -75,7 +75,7 @@ pub struct AgentList {
 /// An agent that is not here any more, in `GET /api/spawned`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DepartedView {
-    /// Its name.
+    /// The agent's name.
     pub name: AgentName,
     /// How it ended, for people.
     pub reason: String,
@@ -219,7 +219,7 @@ pub struct Redelivered {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct RedeliveredLetter {
-    /// Its new id.
+    /// The id under which the message waits again.
     pub delivery_id: DeliveryId,
     pub worker_name: AgentName,
     pub event_id: MsgId,
@@ -410,7 +410,7 @@ pub struct ConnectionFile {
     pub port: u16,
     /// Key of the local API.
     pub api_key: String,
-    /// Of the broker.
+    /// The broker's process id.
     pub pid: u32,
     /// The engine's base URL (ours).
     #[serde(default)]

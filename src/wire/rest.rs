@@ -79,7 +79,7 @@ pub struct WorkspaceInfo {
 /// `POST /v1/workspaces`, answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CreatedWorkspace {
-    /// Its id.
+    /// The workspace's id.
     pub workspace_id: WorkspaceId,
     /// The workspace key.
     pub api_key: String,
@@ -91,7 +91,7 @@ pub struct RegisteredAgent {
     /// Absent from the answer to `rotate-token`.
     #[serde(default)]
     pub id: Option<AgentId>,
-    /// Its name.
+    /// The agent's name.
     #[serde(default)]
     pub name: String,
     /// Acts as that agent.
@@ -111,9 +111,9 @@ pub struct RetakenAgent {
 /// `GET /v1/agents/:name` and `GET /v1/agent`, as far as they say whose the name is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AgentFacts {
-    /// Its identity.
+    /// The agent's identity.
     pub id: AgentId,
-    /// Its name.
+    /// The agent's name.
     #[serde(default)]
     pub name: Option<String>,
     /// `offline`, `released`, or one of several words for being there.
@@ -130,9 +130,9 @@ pub struct AgentFacts {
 /// A row of `GET /v1/nodes/:name/agents`: an agent whose place this is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeAgent {
-    /// Its identity.
+    /// The agent's identity.
     pub agent_id: AgentId,
-    /// Its name.
+    /// The agent's name.
     #[serde(default)]
     pub agent_name: Option<String>,
 }
@@ -178,7 +178,7 @@ pub struct WaitingRow {
     pub target: String,
     /// The words.
     pub text: String,
-    /// How urgently.
+    /// Whether the message interrupts its reader.
     #[serde(with = "super::spelling::ModeWord")]
     pub mode: crate::domain::Mode,
     /// When it was posted.
@@ -307,7 +307,7 @@ fn capability(value: Value) -> Option<NamedCapability> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reader {
-    /// Its name.
+    /// The reader's name.
     pub agent_name: String,
     /// When, in the engine's time.
     pub read_at: Option<String>,
@@ -316,7 +316,7 @@ pub struct Reader {
 /// An invocation of an action, as the engine shows it ([engine-protocol 2.7](crate::docs::engine_protocol#2.7)).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InvocationStatus {
-    /// Its id.
+    /// The invocation's id.
     pub invocation_id: InvocationId,
     /// Of the action: `spawn` also for `spawn:x`.
     #[serde(default)]

@@ -222,7 +222,7 @@ pub struct AgentDeregister {
     /// Later engines reply when it is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Whom.
+    /// The identity that is given back.
     pub agent_id: AgentId,
     /// For logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -242,7 +242,7 @@ pub struct DeliveryAck {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "ActionResultKeys")]
 pub struct ActionResult {
-    /// Which run.
+    /// The invocation that is answered.
     pub invocation_id: InvocationId,
     /// What came of it.
     #[serde(flatten, with = "OutcomeKey")]
@@ -294,7 +294,7 @@ pub struct InventorySync {
 pub struct InventoryMember {
     /// The engine's id of it.
     pub agent_id: AgentId,
-    /// Its name.
+    /// The agent's name.
     pub name: AgentName,
     /// The spawn it was born of, which counts as completed with this list.
     #[serde(default, skip_serializing_if = "Option::is_none")]

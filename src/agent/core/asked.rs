@@ -1,4 +1,4 @@
-//! The part of an agent's mind that notices what its program asks, and answers it where the operator's policy says so.
+//! The part of an agent's core that notices what its program asks, and answers it where the operator's policy says so.
 
 use super::{AgentCore, Effects, State};
 use crate::agent::dialog::{self, SeenDialog};

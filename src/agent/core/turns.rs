@@ -1,4 +1,4 @@
-//! The part of an agent's mind that knows of turns: whether the program works, how it is interrupted, and when it
+//! The part of an agent's core that knows of turns: whether the program works, how it is interrupted, and when it
 //! begins to act on what it was told.
 
 use std::time::Duration;

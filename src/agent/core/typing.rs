@@ -1,4 +1,4 @@
-//! The part of an agent's mind that takes one message from the queue to its end: at the gate, as a draft, and after Enter.
+//! The part of an agent's core that takes one message from the queue to its end: at the gate, as a draft, and after Enter.
 //! Each function is a state's, and returns the next.
 
 use std::borrow::Cow;

@@ -31,7 +31,11 @@ impl Agents {
         code: Option<String>,
     ) -> bool {
         let id = step.request_id("agent_register");
-        let Some(agent) = self.all.get_mut(name).filter(|m| m.may_be_renewed()) else {
+        let Some(agent) = self
+            .all
+            .get_mut(name)
+            .filter(|agent| agent.may_be_renewed())
+        else {
             return false;
         };
         agent.renewal.tries += 1;
@@ -50,7 +54,7 @@ impl Agents {
 
     fn renewing(&self, request: &str) -> Option<AgentName> {
         let mut all = self.all.iter();
-        let found = all.find(|(_, m)| m.renewal.request.as_deref() == Some(request));
+        let found = all.find(|(_, agent)| agent.renewal.request.as_deref() == Some(request));
         found.map(|(name, _)| name.clone())
     }
 

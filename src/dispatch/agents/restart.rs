@@ -95,7 +95,7 @@ impl Agents {
         }
     }
 
-    /// A program has ended, or could not be started, without anybody's wish. Says whether it is started again; the member
+    /// A program has ended, or could not be started, without anybody's wish. Says whether it is started again; the agent
     /// is gone from the roster otherwise.
     pub(super) fn life_goes_on(
         &mut self,

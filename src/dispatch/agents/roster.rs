@@ -118,14 +118,14 @@ impl Agents {
             let output = serde_json::json!({ "spawned": true, "name": name.as_str() });
             step.notice(Notice::InvocationOver(id.clone(), Outcome::Output(output)));
         }
-        if let (Some(ticket), Some(member)) = (caller, self.all.get(name)) {
+        if let (Some(ticket), Some(agent)) = (caller, self.all.get(name)) {
             let spawned = local::Spawned {
                 success: true,
                 name: name.clone(),
                 runtime: "pty".into(),
-                model: member.request.model.clone(),
-                session_id: member.session_ref(),
-                pid: member.pid(),
+                model: agent.request.model.clone(),
+                session_id: agent.session_ref(),
+                pid: agent.pid(),
                 pre_registered: true,
                 warning: held_warning(step, name),
             };

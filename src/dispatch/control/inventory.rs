@@ -62,7 +62,7 @@ impl Control {
         until.unwrap_or(now)
     }
 
-    /// An owed list goes when no more orders are expected, unless one is still open then. The last thing of each turn.
+    /// An owed list goes when no more orders are expected, unless one is still open then. The last thing of each step.
     pub(in crate::dispatch) fn time_list(&mut self, step: &mut ControlStep) {
         let idle = step.peers.actions.is_idle();
         self.link.orders_until = Some(self.quiet_at(step)).filter(|at| *at > step.now.mono);

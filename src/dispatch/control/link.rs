@@ -40,7 +40,7 @@ pub(super) struct Link {
     pub(super) inventory_by: Option<Mono>,
     /// Until when more orders may come behind the last one, its answer, or a registration.
     pub(super) orders_until: Option<Mono>,
-    /// Something that the engine asked for ran here when the last turn ended.
+    /// Something that the engine asked for ran here when the last step ended.
     pub(super) busy: bool,
     /// Lists of agents on their way.
     pub(super) lists: Lists,

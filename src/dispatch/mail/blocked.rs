@@ -69,7 +69,7 @@ impl Mail {
         if self.made_way(step, name, id) {
             return;
         }
-        let why = self.desks.get(name).and_then(|m| m.stalled.clone());
+        let why = self.desks.get(name).and_then(|desk| desk.stalled.clone());
         if self.free(name, id).is_none() {
             return;
         }

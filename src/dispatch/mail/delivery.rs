@@ -63,8 +63,8 @@ impl Mail {
         };
         let (name, event_id) = (delivery.agent.clone(), delivery.msg_id.clone());
         step.publish(event);
-        let desk = self.desks.get(&name).filter(|m| m.stalled.is_some());
-        let first = desk.and_then(|m| step.ledger().mail().get(m.in_flight.as_ref()?));
+        let desk = self.desks.get(&name).filter(|desk| desk.stalled.is_some());
+        let first = desk.and_then(|desk| step.ledger().mail().get(desk.in_flight.as_ref()?));
         if let Some(first) = first.filter(|_| !parked)
             && step.ledger().mail().waiting(&name) <= BLOCKED_TOLD
         {

@@ -140,7 +140,7 @@ pub struct Manifest {
     pub max_agents: Option<u64>,
     /// Free words for placement.
     pub tags: Vec<String>,
-    /// Of its program.
+    /// The version of the program.
     pub version: Option<String>,
 }
 
@@ -162,11 +162,11 @@ pub struct ManifestCapability {
 pub struct Supervision {
     /// Program and arguments.
     pub argv: Vec<String>,
-    /// Its working directory.
+    /// The program's working directory.
     pub cwd: Option<String>,
     /// Added to its environment.
     pub env: BTreeMap<String, String>,
-    /// How often.
+    /// How often, and how soon, the program is started again.
     #[serde(alias = "restartPolicy")]
     pub restart_policy: Option<RestartPolicy>,
 }
@@ -179,7 +179,7 @@ pub struct HarnessConfig {
     pub runtime: Option<String>,
     /// The program.
     pub command: Option<String>,
-    /// Its arguments.
+    /// The program's arguments.
     pub args: Vec<String>,
     /// Working directory.
     pub cwd: Option<String>,

@@ -19,7 +19,7 @@ struct Style {
     redraws: bool,
     /// What an empty input line shows, pale.
     hint: &'static str,
-    /// Profiles below the input line.
+    /// Rows below the input line.
     footer: usize,
     /// How it draws a text of more than 400 letters.
     folds: &'static str,

@@ -4,6 +4,7 @@
 //! does not see, and never types a text twice. Driven by `agent::actor`, or by a simulation.
 
 mod asked;
+mod put_back;
 mod turns;
 mod typing;
 

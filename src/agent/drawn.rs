@@ -157,7 +157,7 @@ fn copies(nearby: &Nearby, key: &MessageTail) -> (usize, Option<usize>) {
 }
 
 /// `[Pasted text #1 +40 lines]`, `[paste #1 3089 chars]`, …: how composers draw a long paste.
-fn placeholders(text: &str) -> BTreeMap<String, usize> {
+pub fn placeholders(text: &str) -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
     for (at, _) in text.match_indices('[') {
         let name = text[at..].split_inclusive([']', '\n']).next().unwrap_or("");

@@ -23,6 +23,7 @@ mod proof;
 pub mod pty;
 mod ready;
 pub mod repl;
+mod restored;
 pub mod running;
 mod start;
 mod transcript;

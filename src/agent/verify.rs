@@ -228,7 +228,8 @@ fn is_seen(c: char) -> bool {
     !c.is_whitespace() && !c.is_control() && !is_frame(c) && c.width() != Some(0)
 }
 
-fn is_frame(c: char) -> bool {
+/// Whether it is drawn as a part of a box.
+pub fn is_frame(c: char) -> bool {
     ('\u{2500}'..='\u{257f}').contains(&c)
 }
 

@@ -2,6 +2,7 @@
 
 mod drawn; // drafts of every shape
 mod hostile; // bodies made of trouble
+mod put_back; // words that a program puts back into its input line
 mod swallowed; // texts that vanish
 mod terminals; // who has the terminal, and with which settings
 mod withdrawing; // messages to be forgotten
@@ -102,6 +103,12 @@ struct Composer {
     /// What stands below its input line, and what does after each Escape that it reads.
     footer: &'static str,
     after_escape: VecDeque<&'static str>,
+    /// What it puts back into its input line at an Escape, and draws only with the next that it reads.
+    puts_back: String,
+    /// Ctrl-U takes away one row, or the end of the row above where it is empty.
+    kills_rows: bool,
+    /// Nothing stands between what was submitted and the input line.
+    bare: bool,
     /// It writes down what is submitted.
     keeps_history: bool,
     /// What it says of itself when something is submitted.
@@ -112,12 +119,17 @@ impl Composer {
     fn draw(&self) -> Vec<u8> {
         let mut text = String::from("\x1b[2J\x1b[H");
         for line in &self.submitted {
-            text += &format!("❯ {line}\r\n\r\n");
+            text += &format!("❯ {line}\r\n{}", if self.bare { "" } else { "\r\n" });
         }
         if self.dialog {
             text += "Do you want to proceed?\r\n❯ 1. Yes\r\n  2. No\x1b[1A\x1b[3G";
         } else {
-            text += &format!("────────\r\n❯ {}", self.draft.replace('\n', "\r\n  "));
+            let rule = if self.bare {
+                ""
+            } else {
+                "────────\r\n"
+            };
+            text += &format!("{rule}❯ {}", self.draft.replace('\n', "\r\n  "));
             if !self.footer.is_empty() {
                 text += &format!("\x1b7\r\n{}\x1b8", self.footer);
             }
@@ -135,7 +147,9 @@ impl Program for Composer {
             && let Some(footer) = self.after_escape.pop_front()
         {
             self.footer = footer;
-            return self.draw();
+            let shown = self.draw();
+            self.draft += &std::mem::take(&mut self.puts_back);
+            return shown;
         }
         for byte in bytes {
             self.in_paste.push(*byte);
@@ -169,6 +183,13 @@ impl Program for Composer {
                             .push(std::mem::replace(&mut self.draft, next));
                     }
                     0x13 => self.stash = std::mem::take(&mut self.draft),
+                    0x15 if self.kills_rows => {
+                        let begin = self.draft.rfind('\n').map_or(0, |at| at + 1);
+                        match begin == self.draft.len() {
+                            true => drop(self.draft.pop()),
+                            false => self.draft.truncate(begin),
+                        }
+                    }
                     0x15 => self.draft.clear(),
                     0x7f => drop(self.draft.pop()),
                     _ => self.draft.push(char::from(*byte)),

@@ -7,10 +7,8 @@ use super::{Advance, AgentCore, Effects, State, TtyState, Unstarted};
 use crate::agent::activity::{self, Activity, OnScreen};
 use crate::agent::draft::check::Check;
 use crate::agent::draft::{DRAWN_WITHIN, Draft, DraftStage};
-use crate::agent::drawn::ABOVE;
 use crate::agent::interrupt::{Interrupt, InterruptStep, InterruptView};
 use crate::agent::proof::MessageHead;
-use crate::agent::verify::MessageTail;
 use crate::domain::Proof;
 use crate::ids::DeliveryId;
 use crate::msg::AgentReport;
@@ -18,20 +16,12 @@ use crate::time::Mono;
 
 /// How many messages are remembered until their turns begin.
 const UNSTARTED: usize = 16;
-/// How many messages are remembered by their words.
-const LANDED: usize = 8;
 /// How many of the last rows are searched for the words of a program that works: where Escape may be for something
 /// else, and where it was pressed.
 const BUSY_ROWS: usize = 4;
 const SHOWN_ROWS: usize = 12;
-/// Between keys that take a text away which the program has put back, and the next look; and how often they are tried.
-const PUT_AWAY: Duration = Duration::from_millis(100);
-const TAKEN_AWAY: u8 = 4;
 /// How soon a program that rests begins with what it took.
 const BEGINS_WITHIN: Duration = Duration::from_secs(1);
-/// What takes a line away wherever lines are edited; and the same for the line above.
-const KILL_LINE: &[u8] = b"\x15";
-const JOIN_AND_KILL: &[u8] = b"\x7f\x15";
 /// A program that says it rests, and draws so long after, does not rest: the sign is an old one.
 const SIGN_AGES: Duration = Duration::from_secs(1);
 /// How many turns that a program begins by itself after Escape are interrupted as well.
@@ -161,60 +151,13 @@ impl AgentCore {
         self.measure(draft, stalled, out)
     }
 
-    /// Words of ours that the program has put back are taken away, if that loses nothing.
-    fn clear_way(
-        &mut self,
-        now: Mono,
-        mut draft: Box<Draft>,
-        stalled: bool,
-        out: &mut Effects,
-    ) -> Advance {
-        let keys = self.put_back(&draft);
-        let told = match self.profile.composer {
-            true => !self.waits_to_begin(),
-            // What was submitted while it worked may never have been told to anybody.
-            false => draft.showed_work && self.took_at_rest,
-        };
-        match keys {
-            Some(keys) if told && draft.cleared < TAKEN_AWAY => {
-                self.write(keys, out);
-                draft.cleared += 1;
-                draft.stage = DraftStage::Paused {
-                    until: now + PUT_AWAY,
-                };
-                Advance::Go(State::Injecting(draft))
-            }
-            keys => {
-                draft.behind = keys.is_some() && !self.profile.composer;
-                self.measure(draft, stalled, out)
-            }
-        }
-    }
-
-    /// Once the program has read what was pressed, it gets time to draw something else.
-    pub(super) fn paused(
-        &mut self,
-        now: Mono,
-        facts: TtyState,
-        until: Mono,
-        mut draft: Box<Draft>,
-        stalled: bool,
-        out: &mut Effects,
-    ) -> Advance {
-        let until = match facts.unread {
-            Some(true) => until.max(now + PUT_AWAY),
-            _ => until,
-        };
-        draft.wake = Some(until);
-        if now < until {
-            draft.stage = DraftStage::Paused { until };
-            return super::typing::stay(draft, stalled);
-        }
-        self.clear_way(now, draft, stalled, out)
-    }
-
     /// From here on the terminal's settings decide.
-    fn measure(&mut self, mut draft: Box<Draft>, stalled: bool, out: &mut Effects) -> Advance {
+    pub(super) fn measure(
+        &mut self,
+        mut draft: Box<Draft>,
+        stalled: bool,
+        out: &mut Effects,
+    ) -> Advance {
         draft.stage = DraftStage::Measuring;
         draft.wake = None;
         self.look(out);
@@ -222,7 +165,7 @@ impl AgentCore {
     }
 
     /// The turn of the message that landed last is not known to have begun.
-    fn waits_to_begin(&self) -> bool {
+    pub(super) fn waits_to_begin(&self) -> bool {
         let last = self.landed_last.as_ref().map(|(id, _)| id);
         self.unstarted
             .iter()
@@ -233,22 +176,6 @@ impl AgentCore {
     pub(super) fn is_about_to_work(&self, now: Mono) -> bool {
         let landed_at = self.landed_last.as_ref().map(|(_, at)| *at);
         self.waits_to_begin() && landed_at.is_some_and(|at| now < at + BEGINS_WITHIN)
-    }
-
-    /// Keys that take the last message away, where a program has put that back into its input line because it was
-    /// interrupted: the next would be glued to it.
-    fn put_back(&self, draft: &Draft) -> Option<Vec<u8>> {
-        let text = self.landed.back().filter(|_| draft.steer)?;
-        let more = text.lines().count().saturating_sub(1);
-        let keys = match (self.profile.clears, self.profile.composer) {
-            (Some(keys), _) => keys.repeat(more + 1),
-            (None, true) => return None,
-            (None, false) => [KILL_LINE, &JOIN_AND_KILL.repeat(more)].concat(),
-        };
-        let key = MessageTail::of(text)?;
-        let here = self.screen.nearby(ABOVE, ABOVE);
-        let stands = key.ends_rows(&here.rows[..here.cursor_row], &here.left);
-        stands.then_some(keys)
     }
 
     pub(super) fn landed(
@@ -276,18 +203,6 @@ impl AgentCore {
             None => {}
         }
         Advance::Go(State::Ready)
-    }
-
-    fn remember(&mut self, text: String) {
-        let most = match (self.profile.clears, self.profile.composer) {
-            (Some(_), _) => LANDED,
-            (None, true) => return,
-            (None, false) => 1,
-        };
-        if self.landed.len() >= most {
-            self.landed.pop_front();
-        }
-        self.landed.push_back(text);
     }
 
     fn await_turn(&mut self, id: &DeliveryId, head: &Option<MessageHead>, during: Option<u64>) {

@@ -305,7 +305,10 @@ impl AgentCore {
             Focus::Empty | Focus::Draft | Focus::Home => false,
         };
         if let Some(enter) = facts.enter.filter(|_| verdict.enter && !elsewhere) {
-            return self.press_enter(now, enter, draft, verdict.drawn, out);
+            return match self.in_front(&mut draft) {
+                Some(keys) => self.take_away(now, keys, draft, out),
+                None => self.press_enter(now, enter, draft, verdict.drawn, out),
+            };
         }
         if std::mem::take(&mut draft.insisted) && facts.unread != Some(true) && !foreign {
             return self.go_on(now, facts, draft, out);

@@ -22,7 +22,7 @@ fn is_unseen(c: char) -> bool {
 }
 
 /// May be drawn as a picture. Generous: what hangs on it is only that a selector or a joiner beside it stays.
-fn is_picture(c: char) -> bool {
+pub fn is_picture(c: char) -> bool {
     matches!(c,
         '©' | '®' | '\u{203c}' | '\u{2049}' | '\u{2122}' | '\u{2139}' | '\u{2190}'..='\u{21ff}' | '\u{2300}'..='\u{23ff}'
         | '\u{24c2}' | '\u{25a0}'..='\u{27bf}' | '\u{2900}'..='\u{297f}' | '\u{2b00}'..='\u{2bff}' | '\u{3030}' | '\u{303d}'

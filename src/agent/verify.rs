@@ -9,6 +9,7 @@ use std::time::Duration;
 use unicode_width::UnicodeWidthChar;
 
 use crate::agent::utf8::Pieces;
+use crate::screen::first_parts;
 use crate::time::Mono;
 
 /// Letters of a message's end that are looked for anywhere near the cursor. With a short message this includes the
@@ -202,7 +203,7 @@ impl MessageTail {
 /// draw for controls, such as `^I` or `<200d>`. A message that has such drawings in it loses them as well, so both sides are
 /// alike.
 pub fn plain(text: &str) -> String {
-    let seen: Vec<char> = text.chars().filter(|c| is_seen(*c)).collect();
+    let seen: Vec<char> = shown(text, |c| !is_frame(c)).chars().collect();
     let mut plain = String::with_capacity(seen.len());
     let mut rest = &seen[..];
     while let [first, more @ ..] = rest {
@@ -219,13 +220,19 @@ pub fn plain(text: &str) -> String {
 
 /// As [`plain`], with frames and what may be the drawing of a control: a message may have nothing else.
 fn with_frames(text: &str) -> String {
-    let seen = |c: &char| is_frame(*c) || is_seen(*c);
-    text.chars().filter(seen).collect()
+    shown(text, |_| true)
 }
 
-/// A cell of the screen has room for a few accents only, so those of no width do not count.
-fn is_seen(c: char) -> bool {
-    !c.is_whitespace() && !c.is_control() && !is_frame(c) && c.width() != Some(0)
+/// What of a text is seen, of joined pictures the first part, in whichever rows they stand. A cell of the screen has room for
+/// a few accents only, so those of no width do not count.
+fn shown(text: &str, counts: impl Fn(char) -> bool) -> String {
+    let blank = |c: char| c.is_whitespace() || c.is_control();
+    let words: String = text.chars().filter(|c| !blank(*c) && counts(*c)).collect();
+    let words = first_parts(&words);
+    words
+        .chars()
+        .filter(|c| is_frame(*c) || c.width() != Some(0))
+        .collect()
 }
 
 /// Whether it is drawn as a part of a box.

@@ -6,6 +6,7 @@ use std::num::NonZeroU16;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::cursor::SavedCursor;
+use super::joined::JoinedPictures;
 use super::modes::Modes;
 use super::scanner::Scanner;
 use super::settings::TerminalSettings;
@@ -29,6 +30,7 @@ pub enum Told {
 pub struct Screen {
     pub(super) parser: vt100::Parser,
     pub(super) scanner: Scanner,
+    joined: JoinedPictures,
     pub(super) settings: TerminalSettings,
     /// The saved cursor of each page.
     pub(super) saved: [Option<SavedCursor>; 2],
@@ -49,6 +51,7 @@ impl Screen {
         Self {
             parser: parser(size),
             scanner: Scanner::default(),
+            joined: JoinedPictures::default(),
             settings: TerminalSettings::default(),
             saved: [None, None],
             begun: Vec::new(),
@@ -83,10 +86,11 @@ impl Screen {
 
     pub(super) fn draw(&mut self, bytes: &[u8]) {
         let modes = self.modes();
+        let bytes = self.joined.first_parts(bytes);
         let parser = &mut self.parser;
         // By way of `Write`, which is compiled where the emulator is, for speed. It takes everything.
         // The emulator is replaced after a panic, so nothing half-changed is ever looked at again.
-        if catch_unwind(AssertUnwindSafe(|| parser.write_all(bytes))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| parser.write_all(&bytes))).is_err() {
             self.start_over(modes);
         }
     }

@@ -5,6 +5,7 @@
 mod answers;
 mod cursor;
 mod emulator;
+mod joined;
 pub mod keys;
 mod modes;
 mod picture;
@@ -14,6 +15,7 @@ mod scanner;
 mod settings;
 
 pub use emulator::{Screen, Told};
+pub use joined::first_parts;
 pub use modes::Modes;
 pub use picture::{Cells, Nearby};
 pub use questions::Unasked;

@@ -12,6 +12,9 @@ use crate::screen::{Nearby, Screen};
 pub const ABOVE: u16 = 6;
 /// How far from its opening bracket a placeholder names what it stands for.
 const NAMED_WITHIN: usize = 40;
+/// What an input line begins with has at most so many letters, and ends in one of these.
+const SIGN: usize = 20;
+const SIGN_ENDS: [char; 9] = ['>', ':', '$', '#', '%', '❯', '›', '»', '→'];
 /// So many marks are more than an input line's own.
 const LEAST_MARKS: usize = 3;
 
@@ -34,6 +37,8 @@ pub enum Drawn {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Before {
     was: Nearby,
+    /// What the input line begins with, if that has letters: some programs begin each row of a draft so.
+    sign: Option<String>,
     /// How often the message's end stood there already, and how many rows from the cursor the nearest was.
     copies: (usize, Option<usize>),
     placeholders: BTreeMap<String, usize>,
@@ -45,11 +50,14 @@ impl Before {
     /// Remembers how it was before `text`, which `key` finds, is typed.
     pub fn of(screen: &Screen, key: &MessageTail, text: &str) -> Self {
         let was = screen.nearby(rows_above(key), ABOVE);
+        let sign = sign_of(&was.left);
+        let far = without(sign.as_deref(), screen.nearby(u16::MAX, u16::MAX));
         Self {
             // What stands farther off may come near without being drawn anew.
-            copies: copies(&screen.nearby(u16::MAX, u16::MAX), key),
+            copies: copies(&far, key),
             placeholders: placeholders(&was.rows.join("\n")),
             letters: is_long(text).then(|| key.letters_of(text)),
+            sign,
             was,
         }
     }
@@ -57,21 +65,23 @@ impl Before {
     /// Whether the message is drawn now, and was not before.
     pub fn compare(&self, screen: &Screen, key: &MessageTail) -> Drawn {
         let now = screen.nearby(rows_above(key), ABOVE);
+        let stood = self.stood_left_of_cursor(&now);
+        let placeholder = self.is_placeholder(&now, key);
+        let changed = now.rows[now.cursor_row] != self.was.rows[self.was.cursor_row];
+        let stood_above = self.stood_above(&now);
+        let now = without(self.sign.as_deref(), now);
         let (above, row) = (&now.rows[..now.cursor_row], &now.rows[now.cursor_row]);
-        if key.ends_rows(above, &now.left) && !self.stood_left_of_cursor(&now) {
+        if key.ends_rows(above, &now.left) && !stood {
             return Drawn::Cursor;
         }
         let here = now.rows[now.cursor_row.saturating_sub(1)..=now.cursor_row].join("\n");
-        if key.ends_rows(above, row) && *row != self.was.rows[self.was.cursor_row]
-            || self.is_placeholder(&now, key)
-            || self.new_placeholder(&here)
-        {
+        if key.ends_rows(above, row) && changed || placeholder || self.new_placeholder(&here) {
             return Drawn::Row;
         }
         if let [higher @ .., last] = above
             && plain(&now.left).is_empty()
             && key.ends_rows(higher, last)
-            && !self.stood_above(&now)
+            && !stood_above
         {
             return Drawn::Filled;
         }
@@ -83,7 +93,7 @@ impl Before {
 
     /// Whether the message's end, or a placeholder that was not there before, stands anywhere on the screen.
     pub fn is_anywhere(&self, screen: &Screen, key: &MessageTail) -> bool {
-        let now = screen.nearby(u16::MAX, u16::MAX);
+        let now = without(self.sign.as_deref(), screen.nearby(u16::MAX, u16::MAX));
         copies(&now, key).0 > self.copies.0 || self.new_placeholder(&now.rows.join("\n"))
     }
 
@@ -142,6 +152,27 @@ impl Before {
             new.to_lowercase().contains("past") || new.contains(|c: char| c.is_ascii_digit());
         opened && names && !prompt::is_option(new) && !letters.contains(&key.letters_of(new))
     }
+}
+
+/// The first word of an input line that is its sign, such as `ask>`.
+fn sign_of(left: &str) -> Option<String> {
+    let word = left.split_whitespace().next()?;
+    let letters = word.chars().any(char::is_alphanumeric);
+    let is_sign = letters && word.ends_with(SIGN_ENDS) && word.chars().count() <= SIGN;
+    (is_sign && left.starts_with(word)).then(|| word.to_owned())
+}
+
+/// The rows without the sign that they begin with.
+fn without(sign: Option<&str>, mut rows: Nearby) -> Nearby {
+    let Some(sign) = sign else {
+        return rows;
+    };
+    for row in rows.rows.iter_mut().chain([&mut rows.left]) {
+        if row.starts_with(sign) {
+            row.drain(..sign.len());
+        }
+    }
+    rows
 }
 
 /// In how many rows above the cursor's a message's end may stand.

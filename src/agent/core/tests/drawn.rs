@@ -46,7 +46,7 @@ const CLAUDE: Style = Style {
     footer: 2,
     ..ECHO
 };
-const STYLES: [Style; 9] = [
+const STYLES: [Style; 10] = [
     Style { mark: "", ..ECHO },
     ECHO,
     Style {
@@ -77,6 +77,12 @@ const STYLES: [Style; 9] = [
         ..CLAUDE
     },
     Style { row: "", ..CLAUDE },
+    Style {
+        row: "",
+        mark: "ask> ",
+        indent: "ask> ",
+        ..CLAUDE
+    },
 ];
 const ROWS: u16 = 12;
 

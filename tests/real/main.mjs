@@ -125,7 +125,7 @@ function verdict(cli, message, told, messages) {
   if (turn.split('Relay message from').length > 2) return 'doubled';
   if (!ENVELOPE.test(turn.trimStart())) return 'glued';
   const body = turn.trimStart().replace(ENVELOPE, '');
-  return comparable(body) === comparable(resolved(cli, cleaned(message.text))) ? 'exact' : 'changed';
+  return comparable(cli, body) === comparable(cli, resolved(cli, cleaned(message.text))) ? 'exact' : 'changed';
 }
 
 function good(row) {

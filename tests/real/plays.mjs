@@ -2,7 +2,7 @@
 // themselves; those are judged by what the model was told.
 import fs from 'node:fs';
 
-import { KNOWN } from './clis.mjs';
+import { CLIS, KNOWN } from './clis.mjs';
 import { command } from './models.mjs';
 import { SHAPES } from './shapes.mjs';
 import { PATIENCE, later } from './world.mjs';
@@ -102,6 +102,9 @@ async function steer(world, { runs }) {
   return troubles;
 }
 
+// aider is interrupted by Ctrl-C alone, which ends most programs that read lines.
+steer.only = CLIS.filter((cli) => cli !== 'aider');
+
 /** The same while others wait, in the program or for it: it is heard at once, and they are heard too. */
 async function overtake(world, { runs }) {
   await world.ready();
@@ -161,6 +164,9 @@ async function draft(world, { runs }) {
   }
 }
 
+// Where the input line is not known, a message may go behind the words in it.
+draft.only = KNOWN;
+
 /** Behind a line that a person has left half typed: Claude Code can put it aside and bring it back, others are waited for. */
 async function left(world) {
   await world.ready();
@@ -180,6 +186,8 @@ async function left(world) {
   if (!await world.models.until((turns) => turns.some((turn) => turn.trim() === 'left half typed'), 5000)) troubles.push('the line is gone');
   return troubles;
 }
+
+left.only = KNOWN;
 
 /** While a question whether a command may run stands open; a person answers it. */
 async function dialog(world, { runs }) {

@@ -65,7 +65,11 @@ export function cleaned(text) {
 /** What a CLI itself makes of a text that it took: Gemini CLI looks for files wherever it reads an `@`, and writes their names in full. */
 export const resolved = (cli, text) => (cli === 'gemini' ? text.replace(/@READ$/, '@README.md') : text);
 
-/** How a text compares: Claude Code turns tabs into blanks and composes letters, and blanks at the end are the disarming. */
-export function comparable(text) {
-  return text.normalize('NFC').replaceAll('\t', '    ').trimEnd();
+/**
+ * How a text compares: Claude Code turns tabs into blanks and composes letters, and blanks at the end are the disarming. aider
+ * reads lines while it does not ask for any, and a message is one line then.
+ */
+export function comparable(cli, text) {
+  const composed = text.normalize('NFC').replaceAll('\t', '    ').trimEnd();
+  return cli === 'aider' ? composed.replace(/\s+/g, ' ') : composed;
 }

@@ -53,6 +53,9 @@ impl Dispatcher {
             Down::ContextUpdate(news) if news.event == "delivery.failed" => {
                 self.mail(now, out, |mail, step| mail.engine_gave_up(step, &news.data));
             }
+            Down::ContextUpdate(news) if news.topic == "presence" => {
+                self.control(now, out, |c, step| c.presence(step, &news.data));
+            }
             // News for screens, and a ping that wants no answer (engine-protocol 3.1, 3.5).
             Down::ContextUpdate(_) | Down::Ping => {}
         }

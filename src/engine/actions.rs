@@ -185,7 +185,7 @@ impl Step<'_> {
             .iter()
             .filter_map(|id| w.invocations.get(id))
             .filter(|o| o.is_spawn && o.id != i.id && o.node.as_ref() == Some(&node.id))
-            .filter(|o| !self.has_registered(w, o))
+            .filter(|o| self.core.behaviour().place_until_result || !self.has_registered(w, o))
             .count();
         Some(Candidate {
             node: node.id.clone(),
@@ -197,6 +197,18 @@ impl Step<'_> {
             max: node.providers.get(&provider).map_or(0, |p| p.max_agents),
             provider,
         })
+    }
+
+    /// How many places of a node are kept for spawns, other than the one that an agent of that name, or for that
+    /// invocation, is the end of ([engine-protocol 5.2](crate::docs::engine_protocol#5.2)).
+    pub fn places_kept(&self, ws: Id, node: &str, but: (&str, Option<&str>)) -> u64 {
+        let Some(w) = self.core.state.workspaces.get(&ws) else {
+            return 0;
+        };
+        let open = w.open.iter().filter_map(|id| w.invocations.get(id));
+        let here = open.filter(|i| i.is_spawn && i.node.as_deref() == Some(node));
+        let others = here.filter(|i| but.1 != Some(&i.id) && i.input["name"] != but.0);
+        others.count() as u64
     }
 
     /// Whether the agent a spawn is about is on the node already, so that it counts there.

@@ -143,8 +143,8 @@ impl Step<'_> {
         }
     }
 
-    /// Whether a provider may take one more agent.
-    pub fn has_room(&self, ws: Id, node: &str, provider: &str) -> bool {
+    /// Whether a provider may take one more agent, beside so many places that are kept.
+    pub fn has_room(&self, ws: Id, node: &str, provider: &str, kept: u64) -> bool {
         let max = self
             .node(ws, node)
             .and_then(|n| n.providers.get(provider))
@@ -154,6 +154,6 @@ impl Step<'_> {
             .live
             .get(ws, node, provider)
             .map_or(0, |a| a.active);
-        max == 0 || active < max
+        max == 0 || active + kept < max
     }
 }

@@ -64,6 +64,18 @@ pub enum NodeLookup {
     IdThenName,
 }
 
+/// What it does to an agent that a node runs when the agent signs off over HTTP
+/// ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignOff {
+    /// Nothing: the node goes on running it.
+    Presence,
+    /// It is taken from the node if it asks for that.
+    OnRequest,
+    /// It is taken from the node.
+    Always,
+}
+
 /// What a client can notice of the engine's age. [`Behaviour::TOLERANT`] is the union of all of them, and all
 /// that a build without the feature `faults` can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +130,14 @@ pub struct Behaviour {
     pub contract: bool,
     /// The reply to a bind over HTTP names the acknowledged cursor.
     pub bind_tells_cursor: bool,
+    /// What an agent's own signing off does.
+    pub sign_off: SignOff,
+    /// Nodes that run agents hear which agents come and go.
+    pub tells_presence: bool,
+    /// A spawn keeps a place of its node until its result is there, besides the one of its agent.
+    pub place_until_result: bool,
+    /// `agent.register` leaves the places that are kept for spawns to them.
+    pub leaves_kept_places: bool,
     /// How long a node may take over an action before it is sent again.
     pub dispatch: Duration,
 }
@@ -149,6 +169,10 @@ impl Behaviour {
         deregister_replies: true,
         contract: false,
         bind_tells_cursor: false,
+        sign_off: SignOff::Presence,
+        tells_presence: false,
+        place_until_result: false,
+        leaves_kept_places: false,
         dispatch: limits::DISPATCH,
     };
 }
@@ -189,6 +213,14 @@ impl Behaviour {
             deregister_replies: from(UpstreamVersion::V9_0),
             contract: from(UpstreamVersion::V9_0),
             bind_tells_cursor: from(UpstreamVersion::V9_0),
+            sign_off: if from(UpstreamVersion::V8_2) {
+                SignOff::OnRequest
+            } else {
+                SignOff::Always
+            },
+            tells_presence: true,
+            place_until_result: true,
+            leaves_kept_places: from(UpstreamVersion::V9_0),
             dispatch: limits::DISPATCH_UPSTREAM,
         }
     }

@@ -317,6 +317,36 @@ impl<'a> Step<'a> {
                 || json!({"type": kind, "agent": {"name": name}, "status": status}),
             );
         }
+        self.tell_nodes(ws, name, status);
+    }
+
+    /// News for every node that runs agents: one came or went ([engine-protocol 3.5](crate::docs::engine_protocol#3.5)).
+    fn tell_nodes(&mut self, ws: Id, name: &str, status: &str) {
+        let subject = self.core.state.workspaces.get(&ws);
+        let Some(subject) = subject.and_then(|w| w.agent_named(name)).map(|a| a.id) else {
+            return;
+        };
+        if !self.core.behaviour().tells_presence {
+            return;
+        }
+        let here = self.core.live.all().filter(|(w, ..)| *w == ws);
+        let nodes: Vec<(ConnId, Vec<AgentId>)> = here
+            .map(|(.., a)| {
+                let listed = a.ready.iter().filter(|(_, ready)| ready.listed);
+                let ids = listed.map(|(id, _)| AgentId::new(id.to_string()));
+                (a.conn, ids.collect())
+            })
+            .collect();
+        for (conn, agent_ids) in nodes.into_iter().filter(|(_, ids)| !ids.is_empty()) {
+            let frame = Down::ContextUpdate(ContextUpdate {
+                topic: "presence".into(),
+                event: format!("agent.status.{status}"),
+                channel_id: None,
+                agent_ids: Some(agent_ids),
+                data: json!({"agent_id": subject.to_string(), "agent_name": name, "status": status}),
+            });
+            self.push(conn, &frame);
+        }
     }
 }
 

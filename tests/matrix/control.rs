@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -160,8 +161,9 @@ pub fn an_agent_that_is_somebody_elses_by_now_mutes_no_other(age: Option<&'stati
     }
 }
 
-/// A program that serves `spawn:codex` by asking its broker for the agent, as fleets do (local-api 6.1).
-fn serve_spawns(node: &Node) {
+/// A program that serves `spawn:codex` by asking its broker for the agent, as fleets do (local-api 6.1), once a file is
+/// there.
+fn serve_spawns(node: &Node, gate: Option<String>) {
     let url = format!("{}/api/fleet/ws", node.api.replace("http", "ws"));
     let mut request = url.into_client_request().expect("a request");
     let key = node.key.parse().expect("a header");
@@ -187,6 +189,10 @@ fn serve_spawns(node: &Node) {
     }
     std::thread::spawn(move || {
         while let Some(frame) = hear(&mut socket) {
+            if let Some(gate) = gate.as_ref().filter(|_| frame["type"] == "invoke_handler") {
+                std::fs::write(format!("{gate}.asked"), "").expect("room");
+                until("the gate", || Path::new(gate).exists().then_some(()));
+            }
             answer(&mut socket, &frame);
         }
     });
@@ -237,7 +243,7 @@ fn answer(socket: &mut Socket, frame: &Value) {
 pub fn a_fleet_of_programs_that_serve_spawns_starts_each_agent_once(age: Option<&'static str>) {
     let world = World::of(age);
     let nodes = [world.node("one"), world.node("two")];
-    nodes.iter().for_each(serve_spawns);
+    nodes.iter().for_each(|node| serve_spawns(node, None));
     until("the engine to know of both", || {
         let offering = world.get("/v1/nodes?capability=spawn%3Acodex");
         (offering.as_array().map(Vec::len) == Some(2)).then_some(())
@@ -264,4 +270,90 @@ pub fn a_fleet_of_programs_that_serve_spawns_starts_each_agent_once(age: Option<
         let moved = node.events("worker_error");
         assert!(moved.is_empty(), "{moved:?}");
     }
+}
+
+/// An agent's program may tell the engine that it leaves, and stay: some engines take it from its node then, and keep its
+/// mail to themselves until the node says that it runs.
+pub fn an_agent_that_signs_off_by_itself_keeps_its_mail(age: Option<&'static str>) {
+    let world = World::of(age);
+    let one = world.node("one");
+    let boss = world.engine.register("boss");
+    let (good, left) = (world.keeper(&one, "good"), world.keeper(&one, "left"));
+    for agent in ["good", "left"] {
+        world.engine.dm(&boss, agent, "@@before@@");
+    }
+    until("its mail", || (left.words() == ["before"]).then_some(()));
+    let url = format!("{}/v1/agents/disconnect", world.engine.url);
+    let leaves = json!({"deregister": true});
+    let (status, body) = http("POST", &url, &left.token(), Some(leaves));
+    assert_eq!(status, 200, "{body}");
+    until("its place at the node", || {
+        let here = world.get("/v1/nodes/one/agents");
+        let mut here = here.as_array().into_iter().flatten();
+        here.any(|row| row["agent_name"] == "left" && row["status"] == "active")
+            .then_some(())
+    });
+    for agent in ["good", "left"] {
+        world.engine.dm(&boss, agent, "@@after@@");
+    }
+    for seen in [&good, &left] {
+        until("mail again", || {
+            (seen.words() == ["before", "after"]).then_some(())
+        });
+    }
+    assert!(one.events("worker_error").is_empty());
+}
+
+/// A place that an engine keeps for a spawn, while somebody wants one here: from 8.5 on it is the spawn's, before that who
+/// comes first has it. Nobody is sent a second spawn for it, and it is free once the agent has gone.
+pub fn the_last_place_of_a_node_goes_to_one_agent_and_is_free_again(age: Option<&'static str>) {
+    let world = World::of(age);
+    let one = world.node("one");
+    let gate = world.path("gate");
+    serve_spawns(&one, Some(gate.clone()));
+    let lead = world.engine.register("lead");
+    for n in 0..3 {
+        one.spawn(&format!("w{n}"), &["cat"]);
+    }
+    let counts = |agents: u64| {
+        until("the engine to count them", || {
+            let offering = world.get("/v1/nodes?capability=spawn%3Acodex");
+            (offering[0]["active_agents"] == agents).then_some(())
+        });
+    };
+    counts(3);
+    let wish = |name: &str| json!({"name": name, "cli": "codex"});
+    let (status, ordered) = world.invoke(&lead, "spawn", wish("ordered"));
+    assert_eq!(status, 201, "{ordered}");
+    let asked = format!("{gate}.asked");
+    until("the order", || Path::new(&asked).exists().then_some(()));
+    let (status, body) = world.invoke(&lead, "spawn", wish("late"));
+    assert_eq!(
+        (status, &body["error"]["code"]),
+        (503, &json!("handler_unavailable"))
+    );
+    let url = format!("{}/api/spawn", one.api);
+    let local = json!({"name": "local", "cli": "cat"});
+    let (status, body) = http("POST", &url, &one.key, Some(local));
+    std::fs::write(&gate, "").expect("room");
+    let over = world.ended("spawn", &ordered);
+    if age == Some("9.0") {
+        assert_eq!(
+            (status, &body["code"]),
+            (429, &json!("queue_full")),
+            "{body}"
+        );
+        assert_eq!(over["status"], "completed", "{over}");
+    } else {
+        assert!(status < 300, "{body}");
+        assert_eq!(over["status"], "failed", "{over}");
+    }
+    counts(4);
+    let url = format!("{}/api/spawned/w0", one.api);
+    let (status, body) = http("DELETE", &url, &one.key, None);
+    assert!(status < 300, "{body}");
+    counts(3);
+    let output = world.spawned(&lead, wish("again"));
+    assert_eq!(output["spawned"], true, "{output}");
+    one.ready("again");
 }

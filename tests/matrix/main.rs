@@ -59,6 +59,8 @@ on_every_engine! { control:
     slow_work_is_done_once_while_agents_come_and_go
     an_agent_that_is_somebody_elses_by_now_mutes_no_other
     a_fleet_of_programs_that_serve_spawns_starts_each_agent_once
+    an_agent_that_signs_off_by_itself_keeps_its_mail
+    the_last_place_of_a_node_goes_to_one_agent_and_is_free_again
 }
 
 on_every_engine! { rejections:

@@ -48,6 +48,12 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// The token that the program was given.
+    pub fn token(&self) -> String {
+        let path = format!("{}.token", self.path);
+        until("its token", || lines(&path).pop())
+    }
+
     /// What stood between `@@` in each line.
     pub fn words(&self) -> Vec<String> {
         let words = lines(&self.path).into_iter();
@@ -248,7 +254,8 @@ impl World {
     /// An agent on that node that keeps what it reads.
     pub fn keeper(&self, node: &Node, agent: &str) -> Seen {
         let path = self.path(&format!("{agent}.txt"));
-        node.spawn(agent, &["sh", "-c", &format!("exec cat >> {path}")]);
+        let script = format!("echo \"$RELAY_AGENT_TOKEN\" > {path}.token; exec cat >> {path}");
+        node.spawn(agent, &["sh", "-c", &script]);
         Seen {
             agent: agent.to_owned(),
             path,

@@ -51,6 +51,7 @@ impl Control {
         let now = step.now.mono;
         if self.link.next_heartbeat.is_some_and(|at| at <= now) {
             self.link.beats += 1;
+            self.link.relisted = false;
             if self.link.beats.is_multiple_of(INVENTORY_EVERY) {
                 self.inventory(step);
             }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::state::{Control, ControlStep};
 use crate::dispatch::notice::Notice;
 use crate::time::{Mono, soonest};
@@ -90,6 +92,19 @@ impl Control {
         if self.link.inventory_owed {
             let by = step.now.mono + LIST_WAITS;
             self.link.inventory_by.get_or_insert(by);
+        }
+    }
+
+    /// The engine thinks that an agent is gone. Where it runs here it has signed off by itself, and no mail comes for it
+    /// until a list names it ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)). One list between two heartbeats, so
+    /// that nobody who signs off again and again has us send nothing else.
+    pub(in crate::dispatch) fn presence(&mut self, step: &mut ControlStep, news: &Value) {
+        let gone = news["status"] == "offline";
+        let listed = step.peers.agents.listed();
+        let runs = |id: &Value| listed.iter().any(|member| id == member.agent_id.as_str());
+        if gone && !self.link.relisted && runs(&news["agent_id"]) {
+            self.link.relisted = true;
+            self.inventory_needed(step);
         }
     }
 

@@ -34,6 +34,8 @@ pub(super) struct Link {
     pub(super) beats: u32,
     /// A list of agents is owed.
     pub(super) inventory_owed: bool,
+    /// One went since the last heartbeat because the engine thought somebody gone who runs here.
+    pub(super) relisted: bool,
     /// When it goes, unless something that the engine asked for runs here.
     pub(super) inventory_at: Option<Mono>,
     /// When it goes whatever runs here, because mail waits for it.

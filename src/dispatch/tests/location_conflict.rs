@@ -16,6 +16,31 @@ fn names(list: &InventorySync) -> Vec<&str> {
     list.agents.iter().map(|a| a.name.as_str()).collect()
 }
 
+/// An agent that signs itself off at the engine goes on running, so the engine hears that it is here: once between two
+/// heartbeats, and not of others.
+#[test]
+fn an_agent_that_the_engine_thinks_gone_is_listed_again() {
+    let (mut w, _) = World::with_agent("w1");
+    w.pass(QUIET);
+    w.done();
+    let id = w.d.agents.listed()[0].agent_id.clone();
+    let news = |w: &mut World, id: &str, status: &str| {
+        w.frame(
+            json!({"v": 1, "type": "context.update", "topic": "presence", "event": format!("agent.status.{status}"),
+            "channel_id": null, "agent_ids": [id], "data": {"agent_id": id, "agent_name": "w1", "status": status}}),
+        );
+        w.pass(QUIET);
+        lists(&w.done()).len()
+    };
+    assert_eq!(news(&mut w, "4711", "offline"), 0, "somebody elsewhere");
+    assert_eq!(news(&mut w, id.as_str(), "active"), 0);
+    assert_eq!(news(&mut w, id.as_str(), "offline"), 1);
+    assert_eq!(news(&mut w, id.as_str(), "offline"), 0, "said a moment ago");
+    w.pass(HEARTBEAT);
+    w.done();
+    assert_eq!(news(&mut w, id.as_str(), "offline"), 1);
+}
+
 fn refuse(w: &mut World, list: &InventorySync) {
     refuse_with(w, list, "agent_location_conflict", "no");
 }

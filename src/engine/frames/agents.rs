@@ -117,7 +117,11 @@ impl Step<'_> {
         }
         let known = known.map(|a| a.id);
         let counted = at_home && self.is_ready_here(here, known);
-        if !counted && !self.has_room(ws, &here.node, &here.provider) {
+        let kept = match self.core.behaviour().leaves_kept_places {
+            true => self.places_kept(ws, &here.node, (name, claim.invocation)),
+            false => 0,
+        };
+        if !counted && !self.has_room(ws, &here.node, &here.provider, kept) {
             return failure(
                 "node_capacity_exceeded",
                 "The node runs as many agents as it may",

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::call::{Call, Caller, HttpAnswer, HttpRefusal, invalid, nothing, refuse};
 use crate::engine::agents::NewAgent;
+use crate::engine::behaviour::SignOff;
 use crate::engine::directory::{Agent, Workspace};
 use crate::engine::id::Id;
 use crate::engine::record::{AgentChanged, EngineRecord};
@@ -258,6 +259,15 @@ pub fn disconnect(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
         t.core.live.is_online(ws, agent, t.now.mono),
     );
     t.core.live.forget(ws, id);
+    let leaves = match t.core.behaviour().sign_off {
+        SignOff::Presence => false,
+        SignOff::OnRequest => call.body.get("deregister") == Some(&json!(true)),
+        SignOff::Always => true,
+    };
+    if leaves && !t.agent(ws, id).ok_or_else(gone)?.is_direct() {
+        t.unbind_agent(ws, id);
+        return Ok((200, json!({})));
+    }
     let agent = t.agent(ws, id).ok_or_else(gone)?;
     if was && !t.core.live.is_online(ws, agent, t.now.mono) {
         t.announce_presence(ws, &name, false);

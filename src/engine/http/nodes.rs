@@ -352,7 +352,7 @@ pub fn bind(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     };
     drop(connected);
     if !here {
-        if !t.has_room(ws, &node, &provider) {
+        if !t.has_room(ws, &node, &provider, 0) {
             return Err(refuse(
                 409,
                 "node_capacity_exceeded",

@@ -478,3 +478,85 @@ fn before_6_a_node_may_not_speak_for_its_agents() {
         assert_eq!(status, if age == V5_0 { 401 } else { 201 });
     }
 }
+
+/// Who lives on the node, active or not.
+fn bound(w: &mut World) -> Vec<String> {
+    let rows = w.ok("GET", "/v1/nodes/box/agents", KEY, none());
+    let rows = rows.as_array().into_iter().flatten();
+    let names = rows.filter_map(|row| row["agent_name"].as_str());
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn before_6_2_an_agent_that_signs_off_leaves_its_node_and_later_if_it_asks_for_that() {
+    for age in EACH {
+        let (mut w, _, conn) = with_box(age);
+        let (_, other) = w.hosted(conn, "other");
+        let (token, id) = w.hosted(conn, "w1");
+        let both = json!({"type": "inventory.sync", "id": "s", "agents": [
+            {"agent_id": other, "name": "other"}, {"agent_id": id, "name": "w1"}]});
+        w.send(conn, both.clone());
+        w.heard(conn);
+        w.ok("POST", "/v1/agents/disconnect", &token, none());
+        let stays = age >= V8_2;
+        assert_eq!(bound(&mut w).contains(&"w1".to_owned()), stays, "{age:?}");
+        w.ok(
+            "POST",
+            "/v1/agents/disconnect",
+            &token,
+            json!({"deregister": true}),
+        );
+        assert_eq!(bound(&mut w), ["other"], "{age:?}");
+        let news = w.heard(conn).pop().expect("news");
+        assert_eq!(
+            (&news["type"], &news["topic"]),
+            (&json!("context.update"), &json!("presence"))
+        );
+        assert_eq!(
+            news["data"],
+            json!({"agent_id": id, "agent_name": "w1", "status": "offline"})
+        );
+        assert_eq!(news["agent_ids"], json!([other]));
+        w.send(conn, both);
+        assert_eq!(bound(&mut w), ["other", "w1"], "{age:?}");
+    }
+}
+
+#[test]
+fn from_8_5_the_place_that_a_spawn_keeps_is_its_own() {
+    for age in EACH {
+        let (mut w, _, conn) = with_box(age);
+        let (lead, _) = w.agent("lead");
+        w.send(
+            conn,
+            json!({"type": "node.heartbeat", "load": 0.0, "active_agents": 0, "handlers_live": true, "max_agents": 1}),
+        );
+        let spawn = |name: &str| json!({"input": {"name": name, "cli": "x"}});
+        let path = "/v1/actions/spawn/invoke";
+        let kept = w.ok("POST", path, &lead, spawn("kept"));
+        w.heard(conn);
+        let full = w.refused("POST", path, &lead, spawn("late"));
+        assert_eq!(full, (503, "handler_unavailable".into()), "{age:?}");
+        w.send(
+            conn,
+            json!({"type": "agent.register", "id": "a", "name": "local"}),
+        );
+        let taken = w
+            .heard(conn)
+            .into_iter()
+            .find(|f| f["id"] == "a")
+            .expect("answered");
+        assert_eq!(taken["ok"], json!(age < V9_0), "{age:?}: {taken}");
+        let id = &kept["invocation_id"];
+        w.send(
+            conn,
+            json!({"type": "agent.register", "id": "b", "name": "kept", "invocation_id": id}),
+        );
+        let last = w
+            .heard(conn)
+            .into_iter()
+            .find(|f| f["id"] == "b")
+            .expect("answered");
+        assert_eq!(last["ok"], json!(age >= V9_0), "{age:?}: {last}");
+    }
+}

@@ -474,7 +474,7 @@ impl AgentCore {
             }
             return self.landed(now, &check, proof, note, out);
         }
-        let ask_at = check.asks_at().filter(|_| history);
+        let ask_at = check.asks_at(now).filter(|_| history);
         check.draft.wake = soonest(verdict.wake, ask_at);
         if verdict.press_again {
             let mark = self.write(vec![b'\r'], out);

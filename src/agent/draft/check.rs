@@ -205,11 +205,11 @@ impl Check {
         due
     }
 
-    /// When to look into it next; `None` once that has been in vain for long.
-    pub fn asks_at(&self) -> Option<Mono> {
-        let entered_at = self.entered_at?;
+    /// When to look into it next; `None` once that has been in vain for long, however late this is asked.
+    pub fn asks_at(&self, now: Mono) -> Option<Mono> {
+        let until = self.entered_at? + ASK_UNTIL;
         let at = self.asked_at? + ASK_AGAIN;
-        (at < entered_at + ASK_UNTIL).then_some(at)
+        (at < until && now < until).then_some(at)
     }
 
     /// `facts` must be newer than Enter. With `hope` a proof of the program's own is waited for.

@@ -43,6 +43,25 @@ fn a_program_that_keeps_no_history_is_believed_by_its_screen_and_soon_not_asked_
 }
 
 #[test]
+fn a_history_that_says_nothing_keeps_no_thread_awake_that_comes_late() {
+    for late in 1..10 {
+        let mut world = known();
+        world.program.swallow = 99;
+        world.inject(TEXT, Mode::Wait);
+        world.run(5000);
+        for _ in 0..1000 {
+            let Some(due) = world.core.deadline() else {
+                break;
+            };
+            world.now = world.now.max(due) + Duration::from_millis(late);
+            world.event(Event::Tick);
+        }
+        let due = world.core.deadline();
+        assert!(due.is_none_or(|at| at > world.now), "{late} ms late");
+    }
+}
+
+#[test]
 fn a_history_proves_nothing_while_the_text_still_stands_in_the_input_line() {
     let mut world = known();
     world.program.swallow = 1;

@@ -69,7 +69,7 @@
 //! | 5 | `machine.rs`: `persist`; `journal/writer.rs`: `commit` | both records are on disk; until then nothing below happens |
 //! | 6 | `broker/driver.rs`: `perform`, `order`; `broker/ports.rs`: `order`, `publish` | the order goes to the agent's thread, the events to whoever listens |
 //! | 7 | `agent/actor.rs`: `orders`; `agent/core/typing.rs`: `injecting`, `at_gate`; `agent/gate.rs`: `ask` | may it be typed now? A dialog, a person's words and a password prompt say no |
-//! | 8 | `agent/inject.rs`: `framed`; `agent/actor.rs`: `flush` | the line is framed and written to the terminal |
+//! | 8 | `agent/inject.rs`: `framed`; `agent/driver.rs`: `flush` | the line is framed and written to the terminal |
 //! | 9 | `agent/core/typing.rs`: `typing`, `press_enter`; `agent/draft.rs`: `may_enter` | Enter, once the text stands in the input line |
 //!
 //! And back, from her terminal to the engine:
@@ -77,7 +77,7 @@
 //! | step | file and functions | what happens |
 //! |---|---|---|
 //! | 10 | `agent/core/typing.rs`: `verifying`; `agent/draft/check.rs`: `judge` | it left the input line, was echoed, was read, or the program itself says so |
-//! | 11 | `agent/actor.rs`: `one`; `agent/landed_note.rs`: `landed` | the agent's thread notes that it landed, and reports it |
+//! | 11 | `agent/actor.rs`: `report`; `agent/landed_note.rs`: `landed` | the agent's thread notes that it landed, and reports it |
 //! | 12 | `dispatch/routes.rs`: `agent`; `dispatch/mail/delivery.rs`: `landed`; `dispatch/mail/settle.rs`: `settle`, `acknowledge` | records `Settled`; wants the longest unbroken run acknowledged, and the next message typed |
 //! | 13 | `machine.rs`: `persist` | `Settled` is on disk |
 //! | 14 | `dispatch/outbox.rs`: `arrange`; `broker/driver.rs`: `perform`; `broker/ports.rs`: `send` | one `delivery.ack` for an agent and batch, before any goodbye; events tell `send --wait` and everybody else |

@@ -1,6 +1,5 @@
-//! An agent's one thread: it makes the process, then sleeps in one `poll` over the terminal and its mailbox, feeds the
-//! core and does what it says. It never waits for the program: what a full terminal does not take stays queued here.
-//! Decides nothing about messages.
+//! An agent's one thread: it makes the process, then sleeps in one `poll` over the terminal and its mailbox, and feeds the
+//! loop that drives the core, whose ways out it is. It never waits for the program. Decides nothing about messages.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
@@ -12,17 +11,19 @@ use std::time::Duration;
 use crossbeam_channel::TryRecvError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::agent::core::{AgentCore, Effect, Ending, Event};
+use crate::agent::core::{AgentCore, Ending, Event};
+use crate::agent::driver::{AgentLoop, AgentPorts};
 use crate::agent::hook::Hook;
 use crate::agent::landed_note::LandedNote;
-use crate::agent::profile::Profile;
+use crate::agent::profile::{Profile, Source};
+use crate::agent::proof::MessageHead;
 use crate::agent::pty::{Birth, PtyRead, StartReport, Terminal};
 use crate::agent::running::Running;
 use crate::agent::transcript::Transcript;
+use crate::agent::tty_state::TtyState;
 use crate::agent::utf8::Pieces;
 use crate::ids::AgentName;
-use crate::machine::{Machine, Out};
-use crate::msg::{AgentCommand, AgentReport, AgentSpec, How};
+use crate::msg::{AgentCommand, AgentReport, AgentSpec, How, Size};
 use crate::pubsub::Topic;
 use crate::registry::{AGENT_QUEUE, AgentInput, Chunk};
 use crate::sys::reap::Reaper;
@@ -87,13 +88,14 @@ pub fn run(mut job: Job, exe: &Path) {
     drop(status);
     let mut actor = Actor::new(job, terminal, hook, ended);
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| actor.live(backlog))) {
-        actor.terminal.signal(Ending::Kill);
+        let ports = actor.agent.ports();
+        ports.signal(Ending::Kill);
         let what = panic
             .downcast_ref::<&str>()
             .map(|s| (*s).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_default();
-        (actor.report)(AgentReport::Exited(How {
+        (ports.report)(AgentReport::Exited(How {
             note: Some(format!("the broker's thread for this agent failed: {what}")),
             ..How::default()
         }));
@@ -173,52 +175,125 @@ struct ActorWake {
     hook: bool,
 }
 
-struct Actor {
-    name: AgentName,
-    core: AgentCore,
+/// The core's ways out: the program's terminal, its history, the dispatcher, and whoever types.
+struct ActorPorts {
     terminal: Terminal,
-    input: Receiver<AgentInput>,
     mark: Option<LandedNote>,
-    hook: Option<Hook>,
     history: Option<Transcript>,
     report: Box<dyn Fn(AgentReport) + Send>,
+    typists: HashMap<u64, crossbeam_channel::Sender<Result<usize, String>>>,
+    /// The terminal hung up: nothing more to read or write.
+    hung_up: bool,
+}
+
+impl AgentPorts for ActorPorts {
+    fn tty_state(&mut self) -> TtyState {
+        self.terminal.facts()
+    }
+
+    fn awaited(&mut self) -> Option<bool> {
+        self.terminal.awaited()
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        if self.hung_up {
+            return 0;
+        }
+        loop {
+            match self.terminal.write(bytes) {
+                Ok(0) => return 0,
+                Ok(n) => {
+                    failpoint::hit("agent.wrote");
+                    return n;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return 0,
+            }
+        }
+    }
+
+    fn resize(&mut self, size: Size) {
+        self.terminal.resize(size);
+    }
+
+    fn signal(&mut self, ending: Ending) {
+        self.terminal.signal(ending);
+    }
+
+    fn note_history(&mut self, source: Source) {
+        // Not before: a launcher becomes the program some time after its start.
+        let pid = self.terminal.pid();
+        self.history
+            .get_or_insert_with(|| Transcript::of(source, pid))
+            .note();
+    }
+
+    fn is_in_history(&mut self, head: &MessageHead, may_be_placeholder: bool) -> bool {
+        let history = self.history.as_ref();
+        history.is_some_and(|history| history.has(head, may_be_placeholder))
+    }
+
+    fn report(&mut self, report: AgentReport) {
+        let landed = matches!(report, AgentReport::Landed(..));
+        if let (AgentReport::Landed(id, proof, _), Some(mark)) = (&report, &self.mark) {
+            failpoint::hit("agent.landed");
+            mark.landed(id, *proof);
+            failpoint::hit("agent.noted");
+        }
+        (self.report)(report);
+        if landed {
+            failpoint::hit("agent.reported");
+        }
+    }
+
+    fn pressed(&mut self, number: u64, result: Result<usize, String>) {
+        if let Some(done) = self.typists.remove(&number) {
+            let _ = done.try_send(result);
+        }
+    }
+}
+
+struct Actor {
+    name: AgentName,
+    agent: AgentLoop<ActorPorts>,
+    input: Receiver<AgentInput>,
+    hook: Option<Hook>,
     output: Arc<Topic<Chunk>>,
     events: Arc<Topic<Arc<str>>>,
     pieces: Pieces,
-    out: Out<(), Effect>,
-    /// What the terminal has not taken yet. The core bounds it: one message, a few keys, fewer answers.
-    unwritten: VecDeque<u8>,
-    typists: HashMap<u64, crossbeam_channel::Sender<Result<usize, String>>>,
     typed: u64,
     ended: Arc<OnceLock<How>>,
-    /// The terminal hung up: nothing more to read or write.
-    hung_up: bool,
     /// The mailbox was not emptied, so that the terminal gets its turn.
     more_orders: bool,
 }
 
 impl Actor {
     fn new(job: Job, terminal: Terminal, hook: Option<Hook>, ended: Arc<OnceLock<How>>) -> Self {
-        Self {
-            name: job.spec.name.clone(),
-            hook,
-            history: None,
-            core: AgentCore::new(&job.spec, job.profile, clock::now().mono),
+        let core = AgentCore::new(&job.spec, job.profile, clock::now().mono);
+        let ports = ActorPorts {
             terminal,
-            input: job.input,
             mark: job.mark,
+            history: None,
             report: job.report,
+            typists: HashMap::new(),
+            hung_up: false,
+        };
+        Self {
+            name: job.spec.name,
+            agent: AgentLoop::new(core, ports),
+            input: job.input,
+            hook,
             output: job.output,
             events: job.events,
             pieces: Pieces::default(),
-            out: Out::default(),
-            unwritten: VecDeque::new(),
-            typists: HashMap::new(),
             typed: 0,
             ended,
-            hung_up: false,
             more_orders: false,
         }
+    }
+
+    fn feed(&mut self, event: Event) {
+        self.agent.take(clock::now(), event);
     }
 
     fn live(&mut self, backlog: VecDeque<AgentInput>) {
@@ -226,13 +301,13 @@ impl Actor {
         for input in backlog {
             self.take(input);
         }
-        self.perform();
+        let mut until = self.agent.settle(clock::now);
         while self.ended.get().is_none() {
             let ActorWake {
                 terminal,
                 mailbox,
                 hook,
-            } = self.wait();
+            } = self.wait(until);
             if mailbox {
                 self.orders();
             }
@@ -242,39 +317,35 @@ impl Actor {
             if terminal {
                 self.pump(&mut buffer);
             }
-            let now = clock::now();
-            if self.core.deadline().is_some_and(|at| at <= now.mono) {
-                self.core.step(now, Event::Tick, &mut self.out);
-            }
-            self.perform();
+            until = self.agent.settle(clock::now);
         }
         self.die(&mut buffer);
     }
 
     /// Sleeps until something happens: output, room, an order, or the core's deadline.
-    fn wait(&self) -> ActorWake {
-        let timeout = if self.more_orders {
-            Some(Duration::ZERO)
-        } else {
-            let deadline = self.core.deadline();
-            deadline.map(|at| at.since(clock::now().mono))
+    fn wait(&mut self, until: Option<Mono>) -> ActorWake {
+        let timeout = match self.more_orders {
+            true => Some(Duration::ZERO),
+            false => until.map(|at| at.since(clock::now().mono)),
         };
         let timeout = timeout.map(timespec);
         let mut interest = PollFlags::IN;
-        if !self.unwritten.is_empty() {
+        if self.agent.has_unwritten() {
             interest |= PollFlags::OUT;
         }
         let hook = match &self.hook {
             Some(hook) => PollFd::new(hook, PollFlags::IN),
             None => PollFd::new(&self.input, PollFlags::empty()),
         };
+        let ports = self.agent.ports();
+        let hung_up = ports.hung_up;
         let mut fds = [
             PollFd::new(&self.input, PollFlags::IN),
             hook,
-            PollFd::new(&self.terminal, interest),
+            PollFd::new(&ports.terminal, interest),
         ];
         // A terminal that hung up stays "ready" for ever.
-        let watched = if self.hung_up { 2 } else { 3 };
+        let watched = if hung_up { 2 } else { 3 };
         match poll(&mut fds[..watched], timeout.as_ref()) {
             Ok(_) => ActorWake {
                 terminal: fds[2]
@@ -285,7 +356,7 @@ impl Actor {
             },
             // Interrupted, or out of memory for a moment: look at everything.
             Err(_) => ActorWake {
-                terminal: !self.hung_up,
+                terminal: !hung_up,
                 mailbox: true,
                 hook: true,
             },
@@ -298,8 +369,7 @@ impl Actor {
             let Some(prompt) = self.hook.as_mut().and_then(Hook::told) else {
                 return;
             };
-            self.core
-                .step(clock::now(), Event::Prompted(prompt), &mut self.out);
+            self.feed(Event::Prompted(prompt));
         }
     }
 
@@ -327,24 +397,25 @@ impl Actor {
             AgentInput::Type { bytes, done } => {
                 self.typed += 1;
                 if let Some(done) = done {
-                    self.typists.insert(self.typed, done);
+                    self.agent.ports().typists.insert(self.typed, done);
                 }
                 Event::Keys(self.typed, bytes)
             }
             // The slot says how, and cannot overflow.
             AgentInput::Exited => return,
         };
-        self.core.step(clock::now(), event, &mut self.out);
+        self.feed(event);
     }
 
     /// Reads what is there, but no more than a round's worth.
     fn pump(&mut self, buffer: &mut [u8]) -> bool {
         let mut filled = 0;
         let (mut more, mut flushed) = (true, false);
+        let ports = self.agent.ports();
         while more && filled < buffer.len() {
-            match self.terminal.read(&mut buffer[filled..]) {
+            match ports.terminal.read(&mut buffer[filled..]) {
                 Ok(PtyRead::End) => {
-                    self.hung_up = true;
+                    ports.hung_up = true;
                     more = false;
                 }
                 Ok(PtyRead::Output(n)) => filled += n,
@@ -356,18 +427,19 @@ impl Actor {
         }
         if filled > 0 {
             let bytes = &buffer[..filled];
-            self.core.saw(clock::now().mono, bytes, &mut self.out);
             self.tell(bytes);
+            self.feed(Event::Output(bytes.to_vec()));
         }
         if flushed {
-            self.core.step(clock::now(), Event::Flushed, &mut self.out);
+            self.feed(Event::Flushed);
         }
+        self.agent.settle(clock::now);
         more
     }
 
     /// Output goes to whoever listens; nobody keeps it.
     fn tell(&mut self, bytes: &[u8]) {
-        let offset = self.core.screen().offset();
+        let offset = self.agent.core().screen().offset() + bytes.len() as u64;
         if self.output.heard() {
             let chunk = Chunk {
                 bytes: bytes.into(),
@@ -403,100 +475,10 @@ impl Actor {
         }
     }
 
-    /// Does what the core wants, until it wants nothing more and the terminal takes nothing more.
-    fn perform(&mut self) {
-        loop {
-            let mut todo: VecDeque<Effect> = self.out.effects.drain(..).collect();
-            while let Some(effect) = todo.pop_front() {
-                self.one(effect);
-                // A probe's answer comes before everything else, and so does what follows from it.
-                for effect in self.out.effects.drain(..).rev() {
-                    todo.push_front(effect);
-                }
-            }
-            if !self.flush() {
-                return;
-            }
-        }
-    }
-
-    fn one(&mut self, effect: Effect) {
-        match effect {
-            Effect::Write(bytes) => self.unwritten.extend(bytes),
-            Effect::Probe => {
-                let facts = self.terminal.facts();
-                self.core
-                    .step(clock::now(), Event::Tty(facts), &mut self.out);
-            }
-            Effect::Seek => {
-                let awaited = self.terminal.awaited();
-                self.core
-                    .step(clock::now(), Event::Awaited(awaited), &mut self.out);
-            }
-            Effect::NoteHistory(source) => {
-                // Not before: a launcher becomes the program some time after its start.
-                let pid = self.terminal.pid();
-                self.history
-                    .get_or_insert_with(|| Transcript::of(source, pid))
-                    .note();
-            }
-            Effect::AskHistory(head, long) => {
-                if self
-                    .history
-                    .as_ref()
-                    .is_some_and(|history| history.has(&head, long))
-                {
-                    self.core
-                        .step(clock::now(), Event::InHistory, &mut self.out);
-                }
-            }
-            Effect::Report(report) => {
-                let landed = matches!(report, AgentReport::Landed(..));
-                if let (AgentReport::Landed(id, proof, _), Some(mark)) = (&report, &self.mark) {
-                    failpoint::hit("agent.landed");
-                    mark.landed(id, *proof);
-                    failpoint::hit("agent.noted");
-                }
-                (self.report)(report);
-                if landed {
-                    failpoint::hit("agent.reported");
-                }
-            }
-            Effect::Keys(number, result) => {
-                if let Some(done) = self.typists.remove(&number) {
-                    let _ = done.try_send(result);
-                }
-            }
-            Effect::Resize(size) => self.terminal.resize(size),
-            Effect::Signal(ending) => self.terminal.signal(ending),
-        }
-    }
-
-    /// Writes what the terminal takes; says whether the core must hear of it.
-    fn flush(&mut self) -> bool {
-        let mut wrote = 0;
-        while !self.unwritten.is_empty() && !self.hung_up {
-            match self.terminal.write(self.unwritten.as_slices().0) {
-                Ok(0) => break,
-                Ok(n) => {
-                    failpoint::hit("agent.wrote");
-                    self.unwritten.drain(..n);
-                    wrote += n;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
-        if wrote > 0 {
-            self.core
-                .step(clock::now(), Event::Wrote(wrote), &mut self.out);
-        }
-        wrote > 0
-    }
-
     /// The process ended: its last words are heard, then its end is reported.
     fn die(&mut self, buffer: &mut [u8]) {
-        self.terminal.let_go();
+        self.agent.let_go();
+        self.agent.ports().terminal.let_go();
         let give_up: Mono = clock::now().mono + DRAIN;
         // All that the program itself wrote is readable by now, so silence is the end of it.
         while self.pump(buffer) {
@@ -508,24 +490,17 @@ impl Actor {
                 break;
             }
         }
-        let offset = self.core.screen().offset();
+        let offset = self.agent.core().screen().offset();
         let rest = self.pieces.finish();
         if self.events.heard() {
             self.publish(rest, offset);
         }
-        if self.core.stopping() {
+        if self.agent.core().stopping() {
             // It was to end with all its children, and those that ignore a hang-up are still there.
-            self.terminal.kill_session();
+            self.agent.ports().terminal.kill_session();
         }
         let how = self.ended.get().cloned().unwrap_or_default();
-        self.unwritten.clear();
-        self.core
-            .step(clock::now(), Event::Exited(how), &mut self.out);
-        for effect in std::mem::take(&mut self.out.effects) {
-            if let Effect::Report(report) = effect {
-                (self.report)(report);
-            }
-        }
+        self.agent.end(clock::now, how);
     }
 }
 

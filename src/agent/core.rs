@@ -236,8 +236,8 @@ impl AgentCore {
         self.stopping
     }
 
-    /// As [`Event::Output`], without a copy.
-    pub fn saw(&mut self, now: Mono, bytes: &[u8], out: &mut Effects) {
+    /// The program wrote something.
+    fn saw(&mut self, now: Mono, bytes: &[u8], out: &mut Effects) {
         self.screen.feed(bytes);
         let answers = self.screen.take_answers();
         if !answers.is_empty() && self.queued - self.written < BACKLOG as u64 {

@@ -11,6 +11,8 @@ use crate::time::{Mono, Now, Wall};
 const BATCH: usize = 1024;
 /// How long between tries while the log cannot be written.
 const RETRY: Duration = Duration::from_millis(500);
+/// The most steps of one call: a machine whose deadline does not move on must not keep its thread from everything else.
+const STEPS: usize = 1024;
 /// How long between signs of life while the log cannot be written.
 const PULSE: Duration = Duration::from_secs(10);
 
@@ -143,7 +145,7 @@ impl<M: Machine, L: Log<M::Record>> EventLoop<M, L> {
         clock: impl Fn() -> Now,
         driver: &mut D,
     ) -> Option<Mono> {
-        loop {
+        for _ in 0..STEPS {
             match self.step(clock(), driver) {
                 Progress::Durable(_) | Progress::Performed => {}
                 Progress::Waiting(until) => return until,
@@ -151,6 +153,7 @@ impl<M: Machine, L: Log<M::Record>> EventLoop<M, L> {
                 Progress::Ended => return None,
             }
         }
+        Some(clock().mono)
     }
 
     /// The machine, for looking.
@@ -431,6 +434,43 @@ mod tests {
         event_loop.take(at(0), 7, &mut driver);
         assert_eq!(event_loop.step(at(0), &mut driver), Progress::Ended);
         assert!(driver.performed.is_empty());
+    }
+
+    /// Wants to be called at a time that has passed, for ever.
+    struct Restless;
+
+    impl Machine for Restless {
+        type Event = u64;
+        type Record = u64;
+        type Effect = u64;
+        fn step(&mut self, _: Now, _: u64, _: &mut Out<u64, u64>) {}
+        fn replay(&mut self, _: &u64) {}
+        fn snapshot(&self) -> Option<u64> {
+            None
+        }
+        fn deadline(&self) -> Option<Mono> {
+            Some(Mono(0))
+        }
+    }
+
+    impl Driver<Restless> for () {
+        type Inbound = u64;
+        fn accept(&mut self, inbound: u64) -> u64 {
+            inbound
+        }
+        fn tick(&self) -> u64 {
+            0
+        }
+        fn perform(&mut self, _: Wall, _: u64, _: &mut Vec<u64>) -> ControlFlow<()> {
+            ControlFlow::Continue(())
+        }
+        fn degraded(&mut self, _: Option<&str>) {}
+    }
+
+    #[test]
+    fn a_machine_that_never_rests_leaves_its_thread_time_for_everything_else() {
+        let mut event_loop = EventLoop::new(Restless, super::super::NoLog);
+        assert_eq!(event_loop.settle(|| at(7), &mut ()), Some(at(7).mono));
     }
 
     #[test]

@@ -1,29 +1,79 @@
-//! The agents' threads, as `agent::actor` runs them: one core and one terminal each. Reports go to the dispatcher's inbox;
-//! what was seen to land is noted beside the journal the moment it is seen.
+//! The agents' threads: the broker's own loop around one core each, with a model program behind its ports. Reports go to the
+//! dispatcher's inbox; what was seen to land is noted beside the journal the moment it is seen.
 
-use std::collections::VecDeque;
-
-use relay_broker::agent::core::{AgentCore, Effect, Ending, Event};
+use relay_broker::agent::core::{AgentCore, Ending, Event};
+use relay_broker::agent::driver::{AgentLoop, AgentPorts};
+use relay_broker::agent::profile::Source;
 use relay_broker::agent::profiles::Profiles;
+use relay_broker::agent::proof::MessageHead;
+use relay_broker::agent::tty_state::TtyState;
 use relay_broker::ids::{AgentName, Run};
-use relay_broker::machine::{Machine, Out};
-use relay_broker::msg::{self, AgentCommand, AgentReport, AgentSpec, How};
+use relay_broker::msg::{self, AgentCommand, AgentReport, AgentSpec, How, Size};
+use relay_broker::prng::Prng;
 use relay_broker::time::Mono;
 
 use crate::tui::Seat;
 use crate::world::{MS, What, World, tell};
 
+/// The other side of an agent's loop: a model program in its terminal, and a heap for reports.
+struct SimTerminal {
+    seat: Seat,
+    /// The world's, while the loop runs.
+    prng: Prng,
+    /// The world's time.
+    now: u64,
+    reports: Vec<AgentReport>,
+}
+
+impl AgentPorts for SimTerminal {
+    fn tty_state(&mut self) -> TtyState {
+        self.seat.facts()
+    }
+
+    fn awaited(&mut self) -> Option<bool> {
+        self.seat.awaited()
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        self.seat.write(bytes, self.now, &mut self.prng)
+    }
+
+    fn resize(&mut self, _: Size) {}
+
+    fn signal(&mut self, ending: Ending) {
+        self.seat.hang_up(self.now, ending == Ending::Kill);
+    }
+
+    fn note_history(&mut self, _: Source) {
+        self.seat.note_history();
+    }
+
+    fn is_in_history(&mut self, head: &MessageHead, _: bool) -> bool {
+        self.seat.history().iter().any(|text| head.is_in(text))
+    }
+
+    fn report(&mut self, report: AgentReport) {
+        self.reports.push(report);
+    }
+
+    fn pressed(&mut self, _: u64, _: Result<usize, String>) {}
+}
+
 /// One agent's thread.
 pub struct AgentThread {
     pub run: Run,
     spec: AgentSpec,
-    core: Option<AgentCore>,
-    pub seat: Option<Seat>,
-    unwritten: VecDeque<u8>,
+    /// Once the program runs.
+    agent: Option<AgentLoop<SimTerminal>>,
     backlog: Vec<AgentCommand>,
-    out: Out<(), Effect>,
     wakes_at: Option<u64>,
     acts_at: Option<u64>,
+}
+
+impl AgentThread {
+    fn seat(&mut self) -> Option<&mut Seat> {
+        self.agent.as_mut().map(|agent| &mut agent.ports().seat)
+    }
 }
 
 impl World {
@@ -41,11 +91,8 @@ impl World {
         let thread = AgentThread {
             run,
             spec,
-            core: None,
-            seat: None,
-            unwritten: VecDeque::new(),
+            agent: None,
             backlog: Vec::new(),
-            out: Out::default(),
             wakes_at: None,
             acts_at: None,
         };
@@ -72,12 +119,15 @@ impl World {
         if healed {
             seat.behave(now);
         }
-        thread.seat = Some(seat);
-        thread.core = Some(AgentCore::new(
-            &thread.spec,
-            Profiles::default().of(&thread.spec),
-            Mono(now),
-        ));
+        let profile = Profiles::default().of(&thread.spec);
+        let core = AgentCore::new(&thread.spec, profile, Mono(now));
+        let terminal = SimTerminal {
+            seat,
+            prng: Prng::new(0),
+            now,
+            reports: Vec::new(),
+        };
+        thread.agent = Some(AgentLoop::new(core, terminal));
         let backlog = std::mem::take(&mut thread.backlog);
         let pid = run.0 as u32 + 100;
         tell!(self, "{name} runs (run {run})");
@@ -105,7 +155,7 @@ impl World {
         let Some(thread) = self.thread(life, name, run) else {
             return;
         };
-        if thread.core.is_none() {
+        if thread.agent.is_none() {
             thread.backlog.push(command);
             return;
         }
@@ -116,9 +166,9 @@ impl World {
     fn feed(&mut self, life: u64, name: &AgentName, run: Run, event: Event) {
         let now = self.broker_now();
         if let Some(thread) = self.thread(life, name, run)
-            && let Some(core) = &mut thread.core
+            && let Some(agent) = &mut thread.agent
         {
-            core.step(now, event, &mut thread.out);
+            agent.take(now, event);
         }
     }
 
@@ -131,10 +181,6 @@ impl World {
             return;
         }
         thread.wakes_at = None;
-        let due = thread.core.as_ref().and_then(AgentCore::deadline);
-        if due.is_some_and(|at| at.0 <= now) {
-            self.feed(life, name, run, Event::Tick);
-        }
         self.settle(life, name, run);
     }
 
@@ -148,7 +194,7 @@ impl World {
             return;
         }
         thread.acts_at = None;
-        let Some(seat) = &mut thread.seat else {
+        let Some(seat) = thread.seat() else {
             return;
         };
         let acted = seat.act(now, &mut prng);
@@ -174,17 +220,16 @@ impl World {
 
     fn agent_died(&mut self, life: u64, name: &AgentName, run: Run, how: How) {
         tell!(self, "{name} ends: {how}");
-        self.feed(life, name, run, Event::Exited(how));
-        let thread = self
-            .broker
-            .as_mut()
-            .filter(|b| b.life == life)
-            .and_then(|b| b.agents.remove(name));
-        // Only reports matter now; the terminal is gone.
-        for effect in thread.map(|t| t.out.effects).unwrap_or_default() {
-            if let Effect::Report(report) = effect {
-                self.reports(name, run, report);
-            }
+        let now = self.broker_now();
+        let Some(broker) = self.broker.as_mut().filter(|b| b.life == life) else {
+            return;
+        };
+        let Some(mut agent) = broker.agents.remove(name).and_then(|t| t.agent) else {
+            return;
+        };
+        agent.end(|| now, how);
+        for report in std::mem::take(&mut agent.ports().reports) {
+            self.reports(name, run, report);
         }
     }
 
@@ -202,61 +247,37 @@ impl World {
         self.tell_broker(msg::Event::Agent(name.clone(), run, report));
     }
 
-    /// Does what the core wants until it wants nothing more and the terminal takes nothing more.
+    /// Lets the loop do what its core wants, and the program's terminal echo, until nothing more comes of it.
     fn settle(&mut self, life: u64, name: &AgentName, run: Run) {
         let now = self.broker_now();
-        let mut prng = self.prng.clone();
-        let mut reports = Vec::new();
+        let prng = self.prng.clone();
         let Some(thread) = self.thread(life, name, run) else {
             return;
         };
-        let (Some(core), Some(seat)) = (&mut thread.core, &mut thread.seat) else {
+        let Some(agent) = &mut thread.agent else {
             return;
         };
-        loop {
-            let mut todo: VecDeque<Effect> = thread.out.effects.drain(..).collect();
-            while let Some(effect) = todo.pop_front() {
-                match effect {
-                    Effect::Write(bytes) => thread.unwritten.extend(bytes),
-                    Effect::Probe => core.step(now, Event::Tty(seat.facts()), &mut thread.out),
-                    Effect::Seek => {
-                        core.step(now, Event::Awaited(seat.awaited()), &mut thread.out);
-                    }
-                    Effect::Report(report) => reports.push(report),
-                    Effect::Signal(ending) => seat.hang_up(now.mono.0, ending == Ending::Kill),
-                    Effect::NoteHistory(_) => seat.note_history(),
-                    Effect::AskHistory(head, _) => {
-                        if seat.history().iter().any(|text| head.is_in(text)) {
-                            core.step(now, Event::InHistory, &mut thread.out);
-                        }
-                    }
-                    Effect::Keys(..) | Effect::Resize(_) => {}
-                }
-                // A probe's answer comes before everything else, and so does what follows from it.
-                for effect in thread.out.effects.drain(..).rev() {
-                    todo.push_front(effect);
-                }
-            }
-            let bytes = thread.unwritten.make_contiguous();
-            let wrote = seat.write(bytes, now.mono.0, &mut prng);
-            if wrote > 0 {
-                thread.unwritten.drain(..wrote);
-                core.step(now, Event::Wrote(wrote), &mut thread.out);
-                continue;
-            }
+        (agent.ports().now, agent.ports().prng) = (now.mono.0, prng);
+        let until = loop {
+            let until = agent.settle(|| now);
+            let SimTerminal { seat, prng, .. } = agent.ports();
+            seat.look(now.mono.0, prng);
             let (output, flushed) = (seat.take_output(), seat.take_flushed());
             if output.is_empty() && !flushed {
-                break;
+                break until;
             }
             if !output.is_empty() {
-                core.saw(now.mono, &output, &mut thread.out);
+                agent.take(now, Event::Output(output));
             }
             if flushed {
-                core.step(now, Event::Flushed, &mut thread.out);
+                agent.take(now, Event::Flushed);
             }
-        }
-        let wake = core.deadline().map(|at| at.0.max(now.mono.0));
+        };
+        let wake = until.map(|at| at.0.max(now.mono.0));
+        let SimTerminal { seat, prng, .. } = agent.ports();
+        let prng = prng.clone();
         let act = seat.deadline().map(|at| at.max(now.mono.0));
+        let reports = std::mem::take(&mut agent.ports().reports);
         let wakes = (thread.wakes_at != wake).then_some(wake).flatten();
         let acts = (thread.acts_at != act).then_some(act).flatten();
         thread.wakes_at = wake;
@@ -275,8 +296,8 @@ impl World {
 
     /// The broker is gone, and so are the terminals. A program may still read what it was given before it sees that.
     pub fn agents_hang_up(&mut self, agents: Vec<(AgentName, AgentThread)>, all_at_once: bool) {
-        for (name, thread) in agents {
-            let Some(mut seat) = thread.seat else {
+        for (name, mut thread) in agents {
+            let Some(seat) = thread.seat() else {
                 continue;
             };
             if all_at_once || self.prng.below(2) == 0 {
@@ -302,7 +323,7 @@ impl World {
             return false;
         };
         let run = thread.run;
-        let Some(seat) = &mut thread.seat else {
+        let Some(seat) = thread.seat() else {
             return false;
         };
         work(seat);

@@ -258,7 +258,7 @@ impl Seat {
     }
 
     /// Plans the next read if there is something to read.
-    fn look(&mut self, now: u64, prng: &mut Prng) {
+    pub fn look(&mut self, now: u64, prng: &mut Prng) {
         if self.reads_at.is_some() || self.readable() == 0 || !self.started {
             return;
         }

@@ -269,40 +269,39 @@ impl<P: Program> World<P> {
     }
 
     fn event(&mut self, event: Event) {
-        let mut out = Out::default();
         let now = Now {
             mono: self.now,
             wall: Wall(0),
         };
-        self.core.step(now, event, &mut out);
-        let mut todo: VecDeque<Effect> = out.effects.into();
+        let mut events = VecDeque::from([event]);
         let mut wrote = 0;
-        while let Some(effect) = todo.pop_front() {
-            match effect {
-                Effect::Probe => {
-                    let mut facts = self.program.settings();
-                    facts.unread = self.observed.then_some(!self.unread.is_empty());
-                    self.answer(now, Event::Tty(facts), &mut todo);
-                }
-                Effect::Write(bytes) => {
-                    wrote += bytes.len();
-                    self.unread.extend_from_slice(&bytes);
-                    self.writes.push(bytes);
-                }
-                Effect::Seek => {
-                    let awaited = self.program.awaits();
-                    self.answer(now, Event::Awaited(awaited), &mut todo);
-                }
-                Effect::NoteHistory(_) => self.noted = self.program.history().len(),
-                Effect::AskHistory(head, _) => {
-                    let since = &self.program.history()[self.noted..];
-                    if since.iter().any(|text| head.is_in(text)) {
-                        self.answer(now, Event::InHistory, &mut todo);
+        while let Some(event) = events.pop_front() {
+            let mut out = Out::default();
+            self.core.step(now, event, &mut out);
+            for effect in out.effects {
+                match effect {
+                    Effect::Probe => {
+                        let mut facts = self.program.settings();
+                        facts.unread = self.observed.then_some(!self.unread.is_empty());
+                        events.push_back(Event::Tty(facts));
                     }
+                    Effect::Write(bytes) => {
+                        wrote += bytes.len();
+                        self.unread.extend_from_slice(&bytes);
+                        self.writes.push(bytes);
+                    }
+                    Effect::Seek => events.push_back(Event::Awaited(self.program.awaits())),
+                    Effect::NoteHistory(_) => self.noted = self.program.history().len(),
+                    Effect::AskHistory(head, _) => {
+                        let since = &self.program.history()[self.noted..];
+                        if since.iter().any(|text| head.is_in(text)) {
+                            events.push_back(Event::InHistory);
+                        }
+                    }
+                    Effect::Report(report) => self.reports.push((self.now, report)),
+                    Effect::Keys(number, result) => self.keys.push((number, result)),
+                    Effect::Resize(_) | Effect::Signal(_) => {}
                 }
-                Effect::Report(report) => self.reports.push((self.now, report)),
-                Effect::Keys(number, result) => self.keys.push((number, result)),
-                Effect::Resize(_) | Effect::Signal(_) => {}
             }
         }
         if self.full {
@@ -314,15 +313,6 @@ impl<P: Program> World<P> {
                 let echo = self.unread[self.unread.len() - wrote..].to_vec();
                 self.event(Event::Output(echo));
             }
-        }
-    }
-
-    /// An answer comes before everything else, and so does what follows from it.
-    fn answer(&mut self, now: Now, event: Event, todo: &mut VecDeque<Effect>) {
-        let mut out = Out::default();
-        self.core.step(now, event, &mut out);
-        for effect in out.effects.into_iter().rev() {
-            todo.push_front(effect);
         }
     }
 

@@ -77,11 +77,17 @@ impl NodeId {
 pub const AGENT_NAME_MAX: usize = 128;
 
 impl AgentName {
+    /// The name of the agent whom somebody means, perhaps with letters and accents written apart.
+    pub fn meant(text: &str) -> Self {
+        Self(words::composed(text.to_owned()))
+    }
+
     /// Takes a name from outside.
     ///
     /// # Errors
-    /// Says what is wrong with an empty name, one over [`AGENT_NAME_MAX`] bytes, one with control characters,
-    /// slashes or anything that nobody sees, and one that starts with `@` or `#` (these mark targets, not names).
+    /// Says what is wrong with an empty name, one over [`AGENT_NAME_MAX`] bytes, one with control characters, line ends,
+    /// slashes or anything that nobody sees, one whose letters and accents are written apart (not NFC: it would look like
+    /// another name), and one that starts with `@` or `#` (these mark targets, not names).
     pub fn check(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("the agent name is empty; give one, for example `worker-1`".into());
@@ -92,17 +98,26 @@ impl AgentName {
                 text.len()
             ));
         }
+        let ends_lines = |c| matches!(c, '\u{2028}' | '\u{2029}');
         if text
             .chars()
-            .any(|c| c.is_control() || c == '/' || c == '\\')
+            .any(|c| c.is_control() || ends_lines(c) || c == '/' || c == '\\')
         {
             return Err(format!(
-                "the agent name {text:?} has a slash or control character; use letters, digits, `-`, `_` or `.`"
+                "the agent name {text:?} has a slash, a line end or a control character; use letters, digits, `-`, `_` or `.`"
             ));
         }
         if words::visible(text) != text {
             return Err(format!(
                 "the agent name {text:?} has characters that nobody sees or that turn the direction of reading; leave them out"
+            ));
+        }
+        let composed = Self::meant(text);
+        if composed.0 != text {
+            return Err(format!(
+                "the agent name {text:?} has letters and accents written apart, so that it looks like another name; write it \
+                 {:?}",
+                composed.0
             ));
         }
         if text == "." || text == ".." {
@@ -195,6 +210,36 @@ mod tests {
         ] {
             let why = AgentName::check(name).expect_err("hidden letters");
             assert!(why.contains("nobody sees"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_only_looks_like_another_is_refused_with_the_spelling_to_use() {
+        for (apart, composed) in [
+            ("cafe\u{301}", "café"),
+            ("\u{1112}\u{1161}\u{11ab}", "한"),
+            ("\u{212b}ngstrom", "Ångstrom"),
+            ("a\u{323}\u{307}", "ạ\u{307}"),
+        ] {
+            assert_eq!(AgentName::check(composed), Ok(AgentName::new(composed)));
+            let why = AgentName::check(apart).expect_err("a look-alike");
+            assert_eq!(AgentName::meant(apart), AgentName::new(composed));
+            assert!(why.contains(&format!("write it {composed:?}")), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_one_line_without_keys_in_it() {
+        for name in [
+            "a\u{2028}da",
+            "ada\u{2029}",
+            "a\nda",
+            "a\u{85}da",
+            "a\u{9b}1mda",
+            "ada\u{7f}",
+        ] {
+            let why = AgentName::check(name).expect_err("no one line");
+            assert!(why.contains("a line end or a control character"), "{why}");
         }
     }
 }

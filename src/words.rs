@@ -147,8 +147,9 @@ pub fn sanitise(text: &str) -> String {
     composed(clean)
 }
 
-/// In the form in which programs show text (NFC), so that it is found again on the screen.
-fn composed(text: String) -> String {
+/// In the form in which programs show text (NFC), so that it is found again on the screen. Two texts of the same letters and
+/// accents have the same form, however they are written.
+pub fn composed(text: String) -> String {
     if text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes {
         return text;
     }

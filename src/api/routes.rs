@@ -169,7 +169,7 @@ const SIDE_MAX: u64 = 1000;
 /// An agent's name from a path. One that no agent can have is not found rather than invalid.
 pub(crate) fn agent(name: Option<&str>) -> Result<AgentName, ApiError> {
     let name = name.unwrap_or_default();
-    AgentName::check(name).map_err(|_| ApiError::no_agent(name))
+    AgentName::check(AgentName::meant(name).as_str()).map_err(|_| ApiError::no_agent(name))
 }
 
 /// A change of the channels that an agent listens to, of a body `{channels: […]}`.

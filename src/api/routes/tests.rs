@@ -33,6 +33,14 @@ fn every_route_is_found_by_its_own_method_and_path() {
 }
 
 #[test]
+fn an_agent_is_found_whichever_way_its_accents_are_written() {
+    for spelling in ["café", "cafe\u{301}"] {
+        assert_eq!(agent(Some(spelling)).ok(), Some(AgentName::new("café")));
+    }
+    assert!(agent(Some("ca\u{200b}fé")).is_err());
+}
+
+#[test]
 fn a_message_is_understood_in_every_dialect() {
     assert_eq!(sent(r##"{"to":"#g","message":"hi"}"##).text, "hi");
     assert_eq!(sent(r#"{"to":"a","text":"hi","body":"no"}"#).text, "hi");

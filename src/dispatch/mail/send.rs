@@ -206,11 +206,11 @@ fn local_agent(step: &MailStep, to: &str) -> Option<AgentName> {
         return None;
     }
     let bare = to.strip_prefix('@').unwrap_or(to);
-    let exact = AgentName::new(bare);
+    let exact = AgentName::meant(bare);
     if step.peers.agents.is_here(&exact) {
         return Some(exact);
     }
     let mut here = step.peers.agents.here().into_iter();
-    let alike = here.find(|(name, _)| name.as_str().eq_ignore_ascii_case(bare));
+    let alike = here.find(|(name, _)| name.as_str().eq_ignore_ascii_case(exact.as_str()));
     alike.map(|(name, _)| name.clone())
 }

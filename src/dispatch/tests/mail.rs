@@ -271,6 +271,21 @@ fn only_a_local_operator_can_have_words_typed_as_they_are() {
 }
 
 #[test]
+fn an_agent_gets_its_mail_whichever_way_the_accents_of_its_name_are_written() {
+    let (mut w, _) = World::with_agent("Café");
+    w.done();
+    let answer = w.call(ApiCall::Send(local::SendRequest {
+        to: "@cafe\u{301}".into(),
+        text: "hi".into(),
+        ..Default::default()
+    }));
+    assert!(
+        matches!(&answer, Some(Ok(Reply::Sent(s))) if s.local && s.targets == ["Café"]),
+        "{answer:?}"
+    );
+}
+
+#[test]
 fn too_many_local_messages_are_refused_and_nothing_is_evicted() {
     let (mut w, _) = World::with_agent("w1");
     let send = || {

@@ -34,6 +34,24 @@ fn a_message_can_be_sent_and_waited_for() {
 }
 
 #[test]
+fn a_stopped_broker_is_told_to_be_unwell_soon_and_how_it_goes_on() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &[]);
+    let pid = node.process.pid();
+    crate::support::signal(pid, "STOP");
+    let asked = [&["health"][..], &["health", "--live"]].map(|args| run(folder.path(), args));
+    crate::support::signal(pid, "CONT");
+    for (code, out, err) in asked {
+        assert_eq!((code, out.as_str()), (Some(1), ""));
+        for part in ["is there and does not answer within 4s", "SIGCONT"] {
+            assert!(err.contains(part), "{err}");
+        }
+    }
+    let well = || (run(folder.path(), &["health"]).1 == "ok\n").then_some(());
+    until("good health once it goes on", well);
+}
+
+#[test]
 fn held_messages_are_listed_and_typed_when_asked_for() {
     let folder = Scratch::new();
     let node = Node::up(folder.path(), &["--agent", "ada=cat"]);

@@ -20,6 +20,8 @@ use crate::wire::local::ConnectionFile;
 /// Upstream's limit for one call; spawning and releasing take the longest.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// For a call that changes nothing, and whose answer is of use only if it comes soon.
+const LOOK_LIMIT: Duration = Duration::from_secs(4);
 /// More than any event and any redrawn terminal.
 const BODY_LIMIT: u64 = 64 * 1024 * 1024;
 
@@ -65,6 +67,19 @@ impl Client {
     pub fn get(&self, path: &str) -> Result<Value, Failure> {
         let call = self.agent.get(format!("{}{path}", self.url));
         self.answer(call.header("x-api-key", &self.key).call())
+    }
+
+    /// `GET`, of something that a broker in good health says at once.
+    ///
+    /// # Errors
+    /// As [`Client::get`], after seconds.
+    pub fn look(&self, path: &str) -> Result<Value, Failure> {
+        let call = self.agent.get(format!("{}{path}", self.url));
+        let call = call.config().timeout_global(Some(LOOK_LIMIT)).build();
+        match call.header("x-api-key", &self.key).call() {
+            Err(ureq::Error::Timeout(_)) => Err(self.stuck()),
+            sent => self.answer(sent),
+        }
     }
 
     /// `GET`, read as a type.
@@ -134,8 +149,9 @@ impl Client {
     pub fn probe(&self, path: &str) -> Result<(bool, Value), Failure> {
         let call = self.agent.get(format!("{}{path}", self.url));
         let call = call.header("accept", "application/json");
+        let call = call.config().timeout_global(Some(LOOK_LIMIT)).build();
         let mut response = call.call().map_err(|e| match e {
-            ureq::Error::Timeout(_) => self.late(),
+            ureq::Error::Timeout(_) => self.stuck(),
             e => self.silent(&e.to_string()),
         })?;
         let status = response.status().as_u16();
@@ -151,6 +167,14 @@ impl Client {
         Failure::new(format!(
             "the broker (process {}) at {} is there and does not answer in time; it may have taken the request all the \
              same: look at `relay-broker events` or `relay-broker pending` before you repeat it",
+            self.pid, self.url
+        ))
+    }
+
+    fn stuck(&self) -> Failure {
+        Failure::new(format!(
+            "the broker (process {}) at {} is there and does not answer within {LOOK_LIMIT:?}: it may be stopped (SIGCONT lets \
+             it go on), or the machine may be overloaded",
             self.pid, self.url
         ))
     }

@@ -50,7 +50,7 @@ fn probe(c: &Context, path: &str, (yes, no): (&str, &str), json: bool) -> Result
 /// What `GET /health` tells.
 fn whole(c: &Context, json: bool) -> Result<(), Failure> {
     let client: Client = c.client()?;
-    let answer = client.get("/health")?;
+    let answer = client.look("/health")?;
     let well = answer["status"] == "ok";
     if json {
         print_json(&answer)?;

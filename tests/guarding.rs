@@ -30,17 +30,20 @@ fn give_away(path: &Path) -> bool {
         && inside.map(|e| e.path()).all(|p| give_away(&p))
 }
 
+/// The exit code of what does not start, and what it says.
+fn ended(at: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let _ = fs::remove_file(at.join("stderr.log"));
+    match Process::try_start(at, args) {
+        Ok(_) => panic!("it started"),
+        Err(end) => end,
+    }
+}
+
 /// What `up` says when it does not start.
 fn refusal(at: &Path, more: &[&str]) -> String {
-    let args = [&UP[..], more].concat();
-    let _ = fs::remove_file(at.join("stderr.log"));
-    match Process::try_start(at, &args) {
-        Ok(_) => panic!("it started"),
-        Err((code, words)) => {
-            assert_eq!(code, Some(73), "{words}");
-            words
-        }
-    }
+    let (code, words) = ended(at, &[&UP[..], more].concat());
+    assert_eq!(code, Some(73), "{words}");
+    words
 }
 
 fn starts(at: &Path, more: &[&str]) {
@@ -220,13 +223,13 @@ fn a_list_of_programs_that_somebody_else_left_here_is_not_run_unless_named() {
     fs::write(&list, "[harness.x]\ncommand = \"true\"\n").expect("room");
     mode(&list, 0o666);
     let args = [&UP[..], &["--config", "relay-broker.toml"]].concat();
-    let (code, _, words) = run(scratch.path(), &UP);
+    let (code, words) = ended(scratch.path(), &UP);
     assert_eq!(code, Some(78), "{words}");
     assert!(words.contains("--config relay-broker.toml"), "{words}");
     assert_eq!(Process::start(scratch.path(), &args).stop(), Some(0));
     mode(&list, 0o644);
     if chown(&list, Some(MALLORY), None).is_ok() {
-        let (_, _, words) = run(scratch.path(), &UP);
+        let (_, words) = ended(scratch.path(), &UP);
         assert!(words.contains("belongs to user 4711"), "{words}");
     }
 }

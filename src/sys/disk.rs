@@ -428,6 +428,7 @@ fn because(what: &str, error: io::Error) -> io::Error {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::sys::thread::tests::within;
 
     /// A folder that goes away with the value.
     pub(crate) struct Scratch(PathBuf);
@@ -477,22 +478,24 @@ pub(crate) mod tests {
 
     #[test]
     fn what_is_no_small_plain_file_is_refused_and_not_waited_for() {
-        let dir = Scratch::new();
-        let (pipe, long) = (dir.path().join("pipe"), dir.path().join("long"));
-        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
-        assert!(made.is_ok_and(|status| status.success()));
-        for other in [&pipe, dir.path(), Path::new("/dev/zero")] {
-            let why = read_small(other).expect_err("no file of ours").to_string();
-            assert!(why.contains("not a plain file"), "{why}");
-        }
-        let most = usize::try_from(SMALL).expect("a length");
-        fs::write(&long, vec![b'x'; most]).expect("room");
-        assert_eq!(read_small(&long).expect("short enough").len(), most);
-        fs::write(&long, vec![b'x'; most + 1]).expect("room");
-        for read in [read_small, read_private] {
-            let why = read(&long).expect_err("too long").to_string();
-            assert!(why.contains("longer than"), "{why}");
-        }
+        within("a pipe that nobody writes into is refused", || {
+            let dir = Scratch::new();
+            let (pipe, long) = (dir.path().join("pipe"), dir.path().join("long"));
+            let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+            assert!(made.is_ok_and(|status| status.success()));
+            for other in [&pipe, dir.path(), Path::new("/dev/zero")] {
+                let why = read_small(other).expect_err("no file of ours").to_string();
+                assert!(why.contains("not a plain file"), "{why}");
+            }
+            let most = usize::try_from(SMALL).expect("a length");
+            fs::write(&long, vec![b'x'; most]).expect("room");
+            assert_eq!(read_small(&long).expect("short enough").len(), most);
+            fs::write(&long, vec![b'x'; most + 1]).expect("room");
+            for read in [read_small, read_private] {
+                let why = read(&long).expect_err("too long").to_string();
+                assert!(why.contains("longer than"), "{why}");
+            }
+        });
     }
 
     #[test]

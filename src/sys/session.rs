@@ -175,29 +175,34 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_process_is_itself_and_no_other_and_those_of_a_session_are_found() {
-        let own = ProcessIdentity::of(std::process::id()).expect("we exist");
-        assert_eq!(ProcessIdentity::of(std::process::id()), Some(own.clone()));
-        // A session of its own: the one of whoever runs the tests may be outside of what a container can see.
-        let mut child = std::process::Command::new("setsid")
-            .arg("cat")
-            .stdin(std::process::Stdio::piped())
-            .spawn()
-            .expect("setsid");
-        let other = ProcessIdentity::of(child.id()).expect("it exists");
-        assert_ne!(own, other);
-        assert!(alive(child.id()));
-        let pid = Pid::from_child(&child);
-        let session = pid;
-        while !members(session).contains(&pid) {
-            std::thread::yield_now();
-        }
-        child.kill().expect("ours");
-        // Ended, although nobody has asked about it yet.
-        while alive(child.id()) {
-            std::thread::yield_now();
-        }
-        assert!(!members(session).contains(&pid));
-        child.wait().expect("ours");
-        assert_eq!(ProcessIdentity::of(child.id()), None);
+        crate::sys::thread::tests::within(
+            "a process is found in its session, and no more once it has ended",
+            || {
+                let own = ProcessIdentity::of(std::process::id()).expect("we exist");
+                assert_eq!(ProcessIdentity::of(std::process::id()), Some(own.clone()));
+                // A session of its own: the one of whoever runs the tests may be outside of what a container can see.
+                let mut child = std::process::Command::new("setsid")
+                    .arg("cat")
+                    .stdin(std::process::Stdio::piped())
+                    .spawn()
+                    .expect("setsid");
+                let other = ProcessIdentity::of(child.id()).expect("it exists");
+                assert_ne!(own, other);
+                assert!(alive(child.id()));
+                let pid = Pid::from_child(&child);
+                let session = pid;
+                while !members(session).contains(&pid) {
+                    std::thread::yield_now();
+                }
+                child.kill().expect("ours");
+                // Ended, although nobody has asked about it yet.
+                while alive(child.id()) {
+                    std::thread::yield_now();
+                }
+                assert!(!members(session).contains(&pid));
+                child.wait().expect("ours");
+                assert_eq!(ProcessIdentity::of(child.id()), None);
+            },
+        );
     }
 }

@@ -194,6 +194,7 @@ pub fn flush(limit: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::thread::tests::within;
     use std::sync::Arc;
 
     fn pipe() -> (std::os::fd::OwnedFd, std::os::fd::OwnedFd) {
@@ -202,50 +203,54 @@ mod tests {
 
     #[test]
     fn a_non_blocking_stream_is_waited_for_in_both_directions() {
-        let (from, to) = pipe();
-        rustix::io::ioctl_fionbio(&from, true).expect("ours");
-        rustix::io::ioctl_fionbio(&to, true).expect("ours");
-        // More than any pipe holds.
-        let much = vec![b'x'; 3 << 20];
-        let expected = much.clone();
-        let writer = std::thread::spawn(move || Patient(to).write_all(&much));
-        let mut read = Vec::new();
-        Patient(from).read_to_end(&mut read).expect("all of it");
-        writer.join().expect("no panic").expect("all of it");
-        assert!(read == expected);
+        within("all is read that was written", || {
+            let (from, to) = pipe();
+            rustix::io::ioctl_fionbio(&from, true).expect("ours");
+            rustix::io::ioctl_fionbio(&to, true).expect("ours");
+            // More than any pipe holds.
+            let much = vec![b'x'; 3 << 20];
+            let expected = much.clone();
+            let writer = std::thread::spawn(move || Patient(to).write_all(&much));
+            let mut read = Vec::new();
+            Patient(from).read_to_end(&mut read).expect("all of it");
+            writer.join().expect("no panic").expect("all of it");
+            assert!(read == expected);
+        });
     }
 
     #[test]
     fn lines_that_nobody_reads_hold_nobody_up_and_their_number_is_told_later() {
-        let (from, to) = pipe();
-        let (queue, items) = Queue::new();
-        let queue = Arc::new(queue);
-        let (offered, kept) = (LINES * 2, queue.clone());
-        let writer = std::thread::spawn(move || {
-            let lost = |count| format!("lost {count}\n");
-            kept.write_all(&items, &mut Patient(to), &lost);
-        });
-        let line = [&[b'x'; 199][..], b"\n"].concat();
-        for _ in 0..offered {
-            queue.line(line.clone());
-        }
-        queue.flush(Duration::from_millis(10));
-        let mut reader = io::BufReader::new(Patient(from));
-        let (mut read, mut told) = (0, None);
-        while told.is_none() {
-            let mut text = String::new();
-            io::BufRead::read_line(&mut reader, &mut text).expect("a line");
-            match text.strip_prefix("lost ") {
-                Some(count) => told = count.trim().parse::<usize>().ok(),
-                None => read += 1,
+        within("the number of lost lines is told", || {
+            let (from, to) = pipe();
+            let (queue, items) = Queue::new();
+            let queue = Arc::new(queue);
+            let (offered, kept) = (LINES * 2, queue.clone());
+            let writer = std::thread::spawn(move || {
+                let lost = |count| format!("lost {count}\n");
+                kept.write_all(&items, &mut Patient(to), &lost);
+            });
+            let line = [&[b'x'; 199][..], b"\n"].concat();
+            for _ in 0..offered {
+                queue.line(line.clone());
             }
-        }
-        assert!(read < offered, "a pipe holds less");
-        assert_eq!(told, Some(offered - read));
-        drop(reader);
-        queue.flush(Duration::from_secs(10));
-        drop(queue);
-        drop(writer);
+            queue.flush(Duration::from_millis(10));
+            let mut reader = io::BufReader::new(Patient(from));
+            let (mut read, mut told) = (0, None);
+            while told.is_none() {
+                let mut text = String::new();
+                io::BufRead::read_line(&mut reader, &mut text).expect("a line");
+                match text.strip_prefix("lost ") {
+                    Some(count) => told = count.trim().parse::<usize>().ok(),
+                    None => read += 1,
+                }
+            }
+            assert!(read < offered, "a pipe holds less");
+            assert_eq!(told, Some(offered - read));
+            drop(reader);
+            queue.flush(Duration::from_secs(10));
+            drop(queue);
+            drop(writer);
+        });
     }
 
     #[test]

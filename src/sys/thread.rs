@@ -137,3 +137,30 @@ fn tell_slow(events: usize, took: Duration) {
         log::warn!("a step of {events} events took {took:?}");
     }
 }
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// How long anything may take before a test says that it did not happen. Generous, because machines are shared.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// What the work comes to, done on a thread of its own.
+    ///
+    /// # Panics
+    /// With what did not happen, when the work has no end; and as the work panics.
+    pub fn within<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, over) = bounded(1);
+        let thread = std::thread::spawn(move || {
+            let _ = done.send(work());
+        });
+        match over.recv_timeout(PATIENCE) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Timeout) => panic!("did not happen within {PATIENCE:?}: {what}"),
+            Err(RecvTimeoutError::Disconnected) => match thread.join() {
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(()) => panic!("no result: {what}"),
+            },
+        }
+    }
+}

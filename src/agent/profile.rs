@@ -8,7 +8,7 @@ use crate::agent::known_dialogs::{CLAUDE, CODEX, GEMINI, KnownDialog, OPENCODE};
 use crate::agent::prompt::Prompt;
 use crate::wire::event::{Dialog, Policy};
 
-/// TtyState about one CLI.
+/// What is known of one program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// File name of the program.

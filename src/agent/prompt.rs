@@ -31,7 +31,7 @@ pub enum Focus {
 /// How far above the cursor the first row of a long draft is looked for.
 const ROWS: u16 = 12;
 
-/// Looks.
+/// What takes the next key, as far as the screen shows it.
 pub fn focus(screen: &Screen, prompt: Option<Prompt>) -> Focus {
     let Some(prompt) = prompt else {
         return Focus::Unknown;

@@ -22,7 +22,7 @@ use crate::wire::up::Up;
 
 /// What comes in for the dispatcher.
 pub enum Inbound<C> {
-    /// News.
+    /// Something happened.
     Event(Event),
     /// A call, and who waits for its answer.
     Call(ApiCall, C),

@@ -78,7 +78,7 @@ pub struct SentWords {
 pub struct Seen {
     /// When it reached us.
     pub at: Mono,
-    /// What.
+    /// What happened.
     pub event: BrokerEvent,
 }
 
@@ -96,7 +96,7 @@ pub struct DemoBroker {
     pub seen: Receiver<Seen>,
     /// Events that nobody has wanted yet.
     pub kept: RefCell<VecDeque<Seen>>,
-    /// Its agents' processes.
+    /// The processes of the broker's agents.
     pub agents: Vec<u32>,
 }
 

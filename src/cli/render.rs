@@ -28,7 +28,7 @@ impl Paint {
         Self(!env.no_color() && io::stderr().is_terminal())
     }
 
-    /// Never.
+    /// No colours, wherever the text goes.
     pub fn plain() -> Self {
         Self(false)
     }
@@ -51,12 +51,12 @@ impl Paint {
         self.wrap("2", text)
     }
 
-    /// Well.
+    /// What is well.
     pub fn good(self, text: &str) -> String {
         self.wrap("32", text)
     }
 
-    /// Not well.
+    /// What is not well.
     pub fn bad(self, text: &str) -> String {
         self.wrap("31", text)
     }

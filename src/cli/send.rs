@@ -145,7 +145,7 @@ enum SendStep {
     At(Stage),
     /// Over for this agent: well, or with a reason.
     Done(String, Result<String, String>),
-    /// Nothing.
+    /// The event is about something else.
     Other,
 }
 

@@ -22,9 +22,9 @@ pub enum SocketKind {
 pub enum Event {
     /// The workspace of the given key must exist: made under the name, or under a variant of it, if it does not.
     Ensure {
-        /// Its name when it has to be made.
+        /// The workspace's name when it has to be made.
         name: String,
-        /// Its key.
+        /// The workspace's key.
         key: String,
     },
     /// An HTTP request; answered by exactly one [`Effect::Answer`].
@@ -33,7 +33,7 @@ pub enum Event {
         ticket: Ticket,
         /// What is asked.
         call: HttpCall,
-        /// See the enum.
+        /// Fresh random bytes for tokens.
         entropy: [u8; 32],
     },
     /// An HTTP request whose sender shows a node's token besides its own
@@ -45,7 +45,7 @@ pub enum Event {
         call: HttpCall,
         /// The header `X-Relaycast-Node-Token`.
         proof: String,
-        /// See the enum.
+        /// Fresh random bytes for tokens.
         entropy: [u8; 32],
     },
     /// Faults from the start; nobody is answered.
@@ -53,52 +53,52 @@ pub enum Event {
     Order {
         /// What shall go wrong.
         orders: Box<Orders>,
-        /// See the enum.
+        /// Fresh random bytes for tokens.
         entropy: [u8; 32],
     },
     /// Somebody asks for a WebSocket; answered by [`Effect::Admit`], or by [`Effect::Answer`] with 401.
     SocketWanted {
         /// Whom to answer.
         ticket: Ticket,
-        /// Which route.
+        /// The route that is asked for.
         kind: SocketKind,
         /// From the query if not empty there, else from the header ([engine-protocol 1.2](crate::docs::engine_protocol#1.2)).
         token: Option<String>,
     },
     /// A text message came in.
     SocketFrame {
-        /// From where.
+        /// The connection that it came over.
         conn: ConnId,
         /// As received.
         text: String,
-        /// See the enum.
+        /// Fresh random bytes for tokens.
         entropy: [u8; 32],
     },
     /// So many pushed frames have reached the socket; without these reports only [`super::limits::CREDIT`]
     /// deliveries flow over one connection.
     SocketDrained {
-        /// Where.
+        /// The connection with that socket.
         conn: ConnId,
         /// How many since the last report.
         frames: u32,
     },
     /// The connection is over, whoever ended it.
     SocketClosed {
-        /// Which.
+        /// The connection's number.
         conn: ConnId,
     },
     /// The deadline has passed; also the first event of a life.
     Tick,
-    /// Leave.
+    /// The engine is to leave.
     Stop,
 }
 
 /// All output.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// HttpAnswer an HTTP request, or refuse a WebSocket.
+    /// Answer an HTTP request, or refuse a WebSocket.
     Answer {
-        /// Whom.
+        /// The request that is answered.
         ticket: Ticket,
         /// HTTP status.
         status: u16,
@@ -107,21 +107,21 @@ pub enum Effect {
     },
     /// Open the WebSocket; it goes by this number from now on.
     Admit {
-        /// Whom.
+        /// The request that is answered.
         ticket: Ticket,
-        /// Its number.
+        /// The connection's number.
         conn: ConnId,
     },
     /// Send a text message.
     Push {
-        /// Where.
+        /// The connection to send over.
         conn: ConnId,
-        /// As is.
+        /// The message as it is.
         text: String,
     },
     /// Close the connection.
     Close {
-        /// Which.
+        /// The connection's number.
         conn: ConnId,
         /// WebSocket close code.
         code: u16,

@@ -84,9 +84,9 @@ pub enum EngineError {
         "the engine cannot listen on {addr}: {error}; choose another port, or stop what uses this one"
     )]
     Listen {
-        /// Where.
+        /// The address that was asked for.
         addr: SocketAddr,
-        /// Why not.
+        /// What the operating system says.
         error: io::Error,
     },
     /// A test double would be within reach of strangers.

@@ -18,9 +18,9 @@ pub const KEPT_BYTES: usize = 16 * 1024 * 1024;
 pub struct Dead {
     /// What it was.
     pub pending: Pending,
-    /// Why.
+    /// Why it was given up, for people.
     pub reason: String,
-    /// When.
+    /// When it was given up.
     pub at: Wall,
 }
 

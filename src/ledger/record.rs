@@ -17,7 +17,7 @@ use crate::time::Wall;
 pub enum Record {
     /// A process opened the journal; attempts before this are in doubt.
     Opened {
-        /// When.
+        /// When the process opened it.
         at: Wall,
     },
     /// The engine gave this name that identity.
@@ -34,40 +34,40 @@ pub enum Record {
     },
     /// A frame was done with without a delivery: a notice, an unknown type, a copy of a message we have.
     Noted {
-        /// Whose sequence.
+        /// The identity in whose sequence the frame is numbered.
         agent_id: AgentId,
-        /// Which number; 0 outside the sequence.
+        /// The frame's number there; 0 outside the sequence.
         seq: Seq,
         /// So that a copy is known again.
         msg_id: MsgId,
     },
     /// So much longer has all mail of an agent waited that is not here.
     Waited {
-        /// Whose.
+        /// The agent that is not here.
         agent: AgentName,
-        /// Milliseconds.
+        /// How much longer, in milliseconds.
         ms: u64,
     },
-    /// Bytes of it may reach the terminal from here on.
+    /// Bytes of a delivery may reach the terminal from here on.
     Attempted {
-        /// Which.
+        /// The delivery's id.
         id: DeliveryId,
     },
-    /// It arrived, or was typed and nothing was seen (`Proof::None`).
+    /// A delivery arrived, or was typed and nothing was seen (`Proof::None`).
     Settled {
-        /// Which.
+        /// The delivery's id.
         id: DeliveryId,
-        /// How we know.
+        /// How that is known.
         #[serde(with = "StoredProof")]
         proof: Proof,
     },
-    /// It was given up.
+    /// A delivery was given up.
     DeadLettered {
-        /// Which.
+        /// The delivery's id.
         id: DeliveryId,
         /// Why, for people.
         reason: String,
-        /// When.
+        /// When it was given up.
         at: Wall,
     },
     /// A dead letter was given another chance, under a new id.
@@ -79,56 +79,56 @@ pub enum Record {
     },
     /// An agent's program runs: a life began.
     Spawned {
-        /// Whose.
+        /// The agent's name.
         agent: AgentName,
         /// How to start it again; without any token.
         request: Box<StoredSpawn>,
     },
     /// The broker is about to start the program again within the same life.
     Restarted {
-        /// Whose.
+        /// The agent's name.
         agent: AgentName,
         /// How many times in a row it has failed by now.
         failures: u32,
     },
     /// A life is over.
     Ended {
-        /// Whose.
+        /// The agent's name.
         agent: AgentName,
         /// By somebody's wish, so that mail that still comes has no reader to wait for.
         released: bool,
     },
     /// An agent's life ended without anybody's wish, and is remembered for people.
     Departed {
-        /// Whose.
+        /// The agent's name.
         agent: AgentName,
-        /// How.
+        /// How the life ended, and when.
         departed: Departed,
     },
     /// The agent's delivery mode changed.
     Held {
-        /// Whose.
+        /// The agent's name.
         agent: AgentName,
-        /// To what.
+        /// The mode from now on.
         #[serde(with = "StoredDeliveryMode")]
         mode: DeliveryMode,
     },
     /// An action's run began.
     Invoked {
-        /// Which.
+        /// The invocation's id.
         id: InvocationId,
     },
     /// An action's run ended; repetitions of it get the same answer.
     Answered {
-        /// Which.
+        /// The invocation's id.
         id: InvocationId,
-        /// How.
+        /// The answer.
         #[serde(with = "StoredOutcome")]
         outcome: Outcome,
     },
     /// Event numbers up to this one may have been used.
     Numbered {
-        /// The highest.
+        /// The highest number that is reserved.
         upto: u64,
     },
     /// Stands for everything before it.

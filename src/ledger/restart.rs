@@ -32,7 +32,7 @@ pub struct Departed {
     pub reason: String,
     /// Whether the broker was to start it again, and stopped trying.
     pub given_up: bool,
-    /// When.
+    /// When it ended.
     pub at: Wall,
     /// What ran, in one line.
     pub command: String,

@@ -21,7 +21,7 @@ const ACTS: [u16; 2] = [3, 1048];
 /// What a soft reset (DECSTR) switches back, of private modes and others.
 const SOFT: ([u16; 6], [u16; 2]) = ([1, 6, 7, 25, 66, 69], [2, 4]);
 
-/// KittyFlags of the kitty keyboard protocol on one page.
+/// Flags of the kitty keyboard protocol on one page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct KittyFlags {
     base: u16,

@@ -24,7 +24,7 @@ pub struct Orders {
     /// Every frame and answer comes so many milliseconds later.
     #[serde(default)]
     pub delay_ms: Option<u64>,
-    /// HttpAnswer the next tries to open a node socket with this status.
+    /// Answer the next tries to open a node socket with this status.
     #[serde(default)]
     pub refuse: Option<u16>,
     /// So many tries; one when left out, 0 takes the order back.

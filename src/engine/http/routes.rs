@@ -13,7 +13,7 @@ type RouteHandler = fn(&mut Step<'_>, &Call<'_>) -> HttpAnswer;
 /// Who may call a route ([engine-protocol 1.2](crate::docs::engine_protocol#1.2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Auth {
-    /// Anybody.
+    /// No key at all.
     None,
     /// The workspace key.
     Rk,

@@ -1,10 +1,12 @@
 //! What the assembly gives to the API: the ways to the dispatcher and to the agents' threads, the key, and how far the
 //! broker is.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use super::latencies::Latencies;
 use crate::msg::{Answer, ApiCall, Published, Secret};
 use crate::pubsub::{Latest, Topic};
 use crate::registry::{Registry, SidecarRegistry};
@@ -43,6 +45,12 @@ pub struct ApiContext {
     pub declared: Vec<String>,
     /// How long the engine may be away before the broker counts as not ready.
     pub ready_grace: Duration,
+    /// Opens `/metrics` and nothing else.
+    pub metrics_key: Option<Secret>,
+    /// The times that messages take.
+    pub latencies: Arc<Latencies>,
+    /// The folder of the journal.
+    pub journal_dir: PathBuf,
 }
 
 /// Facts about this broker that clients ask for.

@@ -6,7 +6,10 @@
 mod attach;
 mod auth;
 mod context;
+mod exposition;
 mod fleet;
+mod latencies;
+mod metrics;
 mod probes;
 mod render;
 mod routes;
@@ -19,4 +22,5 @@ mod terminal;
 mod tests;
 
 pub use context::{ApiContext, Ask, BrokerLife, BrokerStage, SessionFacts};
+pub use latencies::Latencies;
 pub use server::{ApiServer, start};

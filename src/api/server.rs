@@ -10,7 +10,7 @@ use super::context::{ApiContext, BrokerStage};
 use super::render::{ApiError, ok, reply, unauthorized, wrong_method};
 use super::routes::{self, Endpoint, RouteMatch};
 use super::state::{Api, LONG, SHORT};
-use super::{attach, auth, fleet, probes, status, stream};
+use super::{attach, auth, fleet, metrics, probes, status, stream};
 use crate::msg::{ApiCall, Reply};
 use crate::net::callers::check_caller;
 use crate::net::{Handler, HandlerOutcome, Request, Response, Server, ServerLimits};
@@ -57,7 +57,7 @@ impl Handler for ApiHandler {
     }
 
     fn knows(&self, head: &Request) -> bool {
-        auth::has_key(head, &self.0.context.api_key)
+        auth::has_key(head, &self.0.context.api_key) || has_metrics_key(&self.0, head)
     }
 }
 
@@ -96,7 +96,8 @@ fn screen(api: &Api, request: &Request, found: &RouteMatch) -> Option<Response> 
         // Existing clients look for exactly this status and are content with plain text.
         return Some(Response::text(503, "Broker is starting, please retry"));
     }
-    if !auth::has_key(request, &api.context.api_key) {
+    let reads_metrics = here == Some(Endpoint::Exposition) && has_metrics_key(api, request);
+    if !reads_metrics && !auth::has_key(request, &api.context.api_key) {
         return Some(unauthorized());
     }
     if stage == BrokerStage::Stopping && here != Some(Endpoint::Shutdown) {
@@ -111,6 +112,12 @@ fn screen(api: &Api, request: &Request, found: &RouteMatch) -> Option<Response> 
     None
 }
 
+/// Whether the request carries the key that opens `/metrics` alone.
+fn has_metrics_key(api: &Api, request: &Request) -> bool {
+    let key = api.context.metrics_key.as_ref();
+    key.is_some_and(|key| auth::has_key(request, key))
+}
+
 fn answer(
     api: &Arc<Api>,
     endpoint: Endpoint,
@@ -122,6 +129,7 @@ fn answer(
         Endpoint::Health => status::health(api),
         Endpoint::Livez => probes::livez(api, request),
         Endpoint::Readyz => probes::readyz(api, request),
+        Endpoint::Exposition => metrics::metrics(api, request)?,
         Endpoint::Session => status::session(api),
         Endpoint::Renew => status::renewed(api),
         Endpoint::Config => status::config(api),

@@ -79,7 +79,7 @@ pub(crate) fn config(api: &Api) -> Response {
 }
 
 /// Everything at a glance: from the dispatcher, or, while it cannot answer, what it said last.
-fn status(api: &Api, limit: Duration) -> Result<Status, ApiError> {
+pub(crate) fn status(api: &Api, limit: Duration) -> Result<Status, ApiError> {
     match (api.context.ask)(ApiCall::Status, limit) {
         Ok(Reply::Status(status)) => {
             *api.last_status.lock() = Some((*status).clone());

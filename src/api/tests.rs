@@ -74,6 +74,9 @@ fn world() -> World {
         life,
         declared: vec!["w1".into()],
         ready_grace: Duration::from_secs(60),
+        metrics_key: None,
+        latencies: Arc::default(),
+        journal_dir: "/no/such/folder".into(),
     };
     World {
         api: Arc::new(Api::new(context)),

@@ -10,6 +10,7 @@ mod ports;
 mod settings;
 mod start;
 mod start_error;
+mod stopwatch;
 
 pub use handle::{Broker, Stopper};
 pub use settings::{NodeSettings, Settings};

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_channel::{Sender, TrySendError};
 
 use super::driver::{Inbound, Ports};
+use super::stopwatch::Stopwatch;
 use crate::agent;
 use crate::agent::profiles::Profiles;
 use crate::handlers::HandlerRunner;
@@ -44,6 +45,7 @@ pub(super) struct ThreadPorts {
     pub registry: Arc<Registry>,
     pub sidecars: Arc<SidecarRegistry>,
     pub events: Arc<Topic<Arc<str>>>,
+    pub stopwatch: Stopwatch,
     pub reaper: Arc<Reaper>,
     pub exe: PathBuf,
     pub state_dir: PathBuf,
@@ -92,6 +94,7 @@ impl Ports for ThreadPorts {
     }
 
     fn send(&mut self, frame: Up) {
+        self.stopwatch.sent(&frame);
         self.uplink.send(LinkInput::Frame(frame));
     }
 
@@ -155,6 +158,7 @@ impl Ports for ThreadPorts {
     }
 
     fn publish(&mut self, seq: u64, at: Wall, event: BrokerEvent) {
+        self.stopwatch.told(at, &event);
         let text = serde_json::to_string(&Numbered {
             seq: Some(seq),
             timestamp: Some(at),

@@ -66,6 +66,8 @@ pub struct NodeSettings {
     pub grace: Duration,
     /// How long the engine may be away before the broker counts as not ready.
     pub ready_grace: Duration,
+    /// Opens `/metrics` and nothing else.
+    pub metrics_key: Option<Secret>,
     /// How much mail may wait for one agent, and how long.
     pub limits: Limits,
 }

@@ -14,6 +14,7 @@ use super::identity::{Identity, enroller, identify, node_token};
 use super::ports::{DispatchInput, ThreadPorts};
 use super::settings::{NodeSettings, Settings};
 use super::start_error::StartError;
+use super::stopwatch::Stopwatch;
 use super::{calls, connection};
 use crate::agent::{hook, landed_note, running};
 use crate::api;
@@ -70,6 +71,7 @@ impl Broker {
             identity,
             api_key,
             started: clock::now(),
+            latencies: Arc::default(),
         };
         let outlived = outlived.into_iter().map(|s| (s.agent, s.fate)).collect();
         let dispatcher = assembly.wake(opened, outlived)?;
@@ -158,6 +160,7 @@ struct Shared {
     sidecars: Arc<SidecarRegistry>,
     events: Arc<Topic<Arc<str>>>,
     published: Arc<Latest<Published>>,
+    latencies: Arc<api::Latencies>,
 }
 
 /// Everything that is known before the first thread runs.
@@ -166,6 +169,7 @@ struct Assembly {
     identity: Identity,
     api_key: Secret,
     started: Now,
+    latencies: Arc<api::Latencies>,
 }
 
 impl Assembly {
@@ -175,10 +179,11 @@ impl Assembly {
         outlived: Vec<(AgentName, String)>,
     ) -> Result<LoadedDispatcher, StartError> {
         let Opened {
-            journal,
+            mut journal,
             records,
             recovery,
         } = opened;
+        journal.measure(self.latencies.synced.clone());
         let config = self.node_config(recovery.degraded(), outlived);
         let mut dispatcher = Dispatcher::new(config, self.started);
         records.iter().for_each(|record| dispatcher.replay(record));
@@ -232,6 +237,7 @@ impl Assembly {
         Shared {
             registry: Arc::default(),
             sidecars: Arc::default(),
+            latencies: self.latencies.clone(),
             events: Arc::new(events.at_most(EVENTS_BYTES, |event| event.len())),
             published: Arc::new(Latest::new(Published {
                 node_id: self.identity.node_id.clone(),
@@ -314,6 +320,7 @@ impl Assembly {
             registry: shared.registry.clone(),
             sidecars: shared.sidecars.clone(),
             events: shared.events.clone(),
+            stopwatch: Stopwatch::new(shared.latencies.clone()),
             reaper,
             exe: node.exe.clone(),
             state_dir: node.state_dir.clone(),
@@ -375,6 +382,9 @@ impl Assembly {
             life: stopper.life.clone(),
             declared: node.agents.iter().map(|a| a.name.clone()).collect(),
             ready_grace: node.ready_grace,
+            metrics_key: node.metrics_key.clone(),
+            latencies: shared.latencies,
+            journal_dir: node.state_dir.join("journal"),
         }
     }
 }

@@ -71,6 +71,9 @@ pub struct Flags {
     /// How long the engine may be away before `/readyz` fails
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     pub ready_grace: Option<Duration>,
+    /// File with a key that opens `/metrics` and nothing else
+    #[arg(long, value_name = "FILE")]
+    pub metrics_key_file: Option<PathBuf>,
     /// Most engine messages that wait for one agent; more stay with the engine until half are read [default: 1024]
     #[arg(long, value_name = "N")]
     pub max_pending: Option<NonZeroUsize>,

@@ -196,6 +196,10 @@ pub fn plan(flags: &Flags, env: &Env, place: &Surroundings) -> Result<StartPlan,
         strict_journal: flags.strict_journal,
         exe: place.exe.clone(),
         grace: flags.grace.unwrap_or(Duration::from_secs(5)),
+        metrics_key: match &flags.metrics_key_file {
+            Some(path) => Some(Secret::new(read_secret(path, "--metrics-key-file")?)),
+            None => None,
+        },
         ready_grace: flags.ready_grace.unwrap_or(Duration::from_secs(60)),
         limits: limits(flags),
     };

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,7 +18,8 @@ use super::opening::{Damage, Emptied, OpenError, Recovery};
 use super::scan::{JournalFile, counts, damaged, decode, empty, missing, number_in, read_all};
 use crate::machine::{CommitError, Log};
 use crate::sys::disk::{self, Disk, RealDisk};
-use crate::sys::failpoint;
+use crate::sys::histogram::Histogram;
+use crate::sys::{clock, failpoint};
 use crate::time::Wall;
 
 /// A new file's name until it is whole.
@@ -71,6 +73,8 @@ pub struct Journal<R, D: Disk = RealDisk> {
     own: Vec<(PathBuf, D::File)>,
     /// When what is committed next was decided.
     date: Option<Wall>,
+    /// Where the time that a sync takes is counted, if anywhere.
+    syncs: Option<Arc<Histogram>>,
     records: PhantomData<fn(R) -> R>,
 }
 
@@ -154,6 +158,7 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
             stale,
             own: Vec::new(),
             date: None,
+            syncs: None,
             records: PhantomData,
         };
         match journal.begin(records.iter().map(|(at, record)| (*at, record))) {
@@ -169,6 +174,11 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Journal<R, D> {
             records: records.into_iter().map(|(_, record)| record).collect(),
             recovery,
         })
+    }
+
+    /// From now on the time that each sync of a commit takes is counted.
+    pub fn measure(&mut self, syncs: Arc<Histogram>) {
+        self.syncs = Some(syncs);
     }
 
     /// Writes a file that begins with these records as its whole history, makes it the current one, and removes what
@@ -344,7 +354,12 @@ impl<R: Serialize + DeserializeOwned, D: Disk> Log<R> for Journal<R, D> {
             return Err(CommitError(about(&current.path, &e)));
         }
         failpoint::hit("journal.appended");
-        if let Err(e) = self.disk.sync(&mut current.file) {
+        let begun = self.syncs.as_ref().map(|_| clock::now().mono);
+        let synced = self.disk.sync(&mut current.file);
+        if let (Some(syncs), Some(begun)) = (&self.syncs, begun) {
+            syncs.observe(clock::now().mono.since(begun));
+        }
+        if let Err(e) = synced {
             // The system may have dropped what it could not write, and call the next sync a success: nothing that is
             // said about this file can be believed any more.
             let why = about(&current.path, &e);

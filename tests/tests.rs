@@ -21,6 +21,7 @@ mod journalling; // a look into the journal
 mod journals; // journals of every kind of record, read as they were written
 mod layers; // who imports whom
 mod linking; // the link to an engine, whatever it sends and however it breaks
+mod logging; // where the log goes and what signals do about it
 mod measuring; // the numbers that monitoring reads
 mod misbehaving; // the engine as a test double of others
 mod names; // one meaning for each name

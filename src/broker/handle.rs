@@ -7,15 +7,17 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
+use super::calls;
 use super::connection;
 use super::driver::Inbound;
 use super::ports::DispatchInput;
 use crate::agent::running;
 use crate::api;
 use crate::journal::Lock;
-use crate::msg::{Event, Published};
+use crate::msg::{ApiCall, Event, Published, Reply};
 use crate::pubsub::{Latest, Topic};
 use crate::sys::{clock, thread};
+use crate::wire::local::Status;
 
 /// How long a hurried end may take.
 const HURRY: Duration = Duration::from_millis(500);
@@ -62,6 +64,20 @@ impl Stopper {
             .update(|published| published.leave_by = Some(deadline));
         let order = Inbound::Event(Event::Shutdown { deadline });
         let _ = self.inbox.send_timeout(order, Duration::from_secs(1));
+    }
+}
+
+impl Stopper {
+    /// Everything at a glance; why not, if the dispatcher does not answer in time.
+    ///
+    /// # Errors
+    /// The dispatcher's word, or that there was none.
+    pub fn status(&self, limit: Duration) -> Result<Box<Status>, String> {
+        match calls::ask(self.inbox.clone())(ApiCall::Status, limit) {
+            Ok(Reply::Status(status)) => Ok(status),
+            Ok(_) => Err("it answers another question".to_owned()),
+            Err(refusal) => Err(refusal.message),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::render::note;
+use super::log_lines::warn;
 
 /// Holds the address the embedded engine had last, so that SDK clients find it again.
 pub const LAST_ADDRESS: &str = "engine-address";
@@ -12,7 +12,7 @@ pub const ENGINE_DIR: &str = "engine";
 /// Warns of an address beyond this machine.
 pub fn warn_if_open(what: &str, address: SocketAddr) {
     if !address.ip().is_loopback() {
-        note(&format!(
+        warn(&format!(
             "relay-broker: note: {what} listens on {address}, beyond this machine, and without encryption; \
              put a TLS proxy in front of it or keep the network private"
         ));

@@ -23,6 +23,7 @@ mod fleet;
 mod generate;
 mod health;
 mod journal;
+mod log_lines;
 mod query;
 mod render;
 mod run;
@@ -73,7 +74,7 @@ fn finish(result: Result<(), Failure>) -> ExitCode {
         },
         Err(Failure { code, text }) => {
             if !text.is_empty() {
-                render::last_word(&format!("relay-broker: {}", text.replace('\n', " ")));
+                render::last_word(&log_lines::reason(&text.replace('\n', " ")));
             }
             code.into()
         }

@@ -91,9 +91,9 @@ pub fn note(line: &str) {
 /// How long the reason of an end may wait for whoever reads standard error slowly.
 const LAST_WORD: Duration = Duration::from_secs(10);
 
-/// One line on standard error that says why the program ends, and is on its way when this returns.
+/// A whole line on standard error that says why the program ends; it is on its way when this returns.
 pub fn last_word(line: &str) {
-    stdio::insist(format!("{line}\n").as_bytes(), LAST_WORD);
+    stdio::insist(line.as_bytes(), LAST_WORD);
 }
 
 /// Text from others made harmless for a terminal: control characters, turns of direction and what is seen by nobody become

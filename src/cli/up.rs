@@ -5,29 +5,31 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use serde_json::json;
+use std::time::Duration;
 
 use super::context::Context;
 use super::engine;
 use super::engine_folder::{ENGINE_DIR, LAST_ADDRESS, warn_if_open};
 use super::failure::Failure;
-use super::render::{Paint, clean, note, print};
+use super::log_lines::{self, Voice};
+use super::render::{Paint, print};
 use super::{args, events, find};
 use crate::agent::{hook, landed_note, running};
 use crate::broker::{Broker, Stopper, lock_exit};
-use crate::config::{self, EngineChoice, Env, Flags, LogFormat, StartPlan, Surroundings};
+use crate::config::{self, EngineChoice, Flags, LogFormat, StartPlan, Surroundings};
 use crate::journal::{Lock, Tenant};
 use crate::msg::Secret;
 use crate::pubsub::Topic;
 use crate::sys::disk::{create_private_dir, read_small};
-use crate::sys::signal::Stops;
+use crate::sys::signal::{SignalWish, Stops};
 use crate::sys::sysexit::Sysexit;
 use crate::sys::trust::{self, Distrust};
-use crate::sys::{clock, limits, stdio, thread};
+use crate::sys::{limits, thread};
 use crate::wire::event::{BrokerEvent, Numbered};
 
 const THREAD_KIB: usize = 256;
+/// How long the dispatcher may take to say how things stand.
+const DUMP_LIMIT: Duration = Duration::from_secs(2);
 
 /// `up`.
 pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
@@ -35,17 +37,20 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
     if matches!(plan.engine, EngineChoice::Embedded { .. }) {
         engine::check()?;
     }
-    start_log(&c.env, plan.log_format)?;
+    log_lines::start(
+        &c.env,
+        plan.log_format,
+        flags.log_level,
+        flags.log_file.clone(),
+    )?;
     limits::raise();
     #[cfg(debug_assertions)]
     if let Some(faults) = c.env.faults() {
         crate::sys::failpoint::arm(&faults).map_err(Failure::new)?;
     }
-    let voice = Voice {
-        paint: Paint::stderr(&c.env),
-        format: plan.log_format,
-    };
-    let stops = Stops::listen().map_err(|e| Failure::new(format!("cannot take signals: {e}")))?;
+    let voice = Voice::new(Paint::stderr(&c.env));
+    let stops =
+        Stops::listen_as_daemon().map_err(|e| Failure::new(format!("cannot take signals: {e}")))?;
     if plan.require_state_dir && !plan.state_dir().is_dir() {
         return Err(Failure::with(
             Sysexit::CantCreate,
@@ -115,12 +120,12 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
 /// `engine`.
 pub fn engine(c: &Context, args: &args::EngineArgs) -> Result<(), Failure> {
     engine::check()?;
-    start_log(&c.env, LogFormat::Text)?;
+    log_lines::start(&c.env, LogFormat::Text, None, None)?;
     limits::raise();
     config::check_listen("--listen", args.listen, args.allow_plain_http)?;
     engine::check_words(&args.behave)?;
     let mut stops =
-        Stops::listen().map_err(|e| Failure::new(format!("cannot take signals: {e}")))?;
+        Stops::listen_as_daemon().map_err(|e| Failure::new(format!("cannot take signals: {e}")))?;
     let place = place()?;
     let state_dir = c.state_dir.clone().or_else(|| c.env.state_dir());
     let dir = match &args.dir {
@@ -143,13 +148,13 @@ pub fn engine(c: &Context, args: &args::EngineArgs) -> Result<(), Failure> {
         "[relay-broker] engine listening on {}\n",
         engine.url()
     ));
-    note(&format!(
+    Voice::new(Paint::stderr(&c.env)).say(&format!(
         "on the machines that may use it, set RELAY_BASE_URL={} and RELAY_WORKSPACE_KEY_FILE to a copy of {}",
         engine.url(),
         dir.join("workspace-key").display()
     ));
     warn_if_open("the engine", args.listen);
-    let _ = stops.wait();
+    while let Some(SignalWish::Reopen | SignalWish::Dump) = stops.wish() {}
     drop(engine);
     Ok(())
 }
@@ -244,145 +249,55 @@ const STATE_NAMES: [&str; 12] = [
 /// What an engine's folder holds that is believed.
 const ENGINE_NAMES: [&str; 2] = ["workspace-key", "journal"];
 
-/// Stops at the first signal, hurries at the second.
+/// Stops at the first signal that asks for it, hurries at the second.
 fn obey(mut stops: Stops, stopper: &Stopper, voice: &Voice) {
     let mut first = true;
-    while stops.wait().is_some() {
-        if first {
-            voice.say("stopping; once more to hurry");
+    while let Some(wish) = stops.wish() {
+        match wish {
+            SignalWish::Reopen => voice.reopened(),
+            SignalWish::Dump => dump(stopper, voice),
+            SignalWish::Stop | SignalWish::DumpAndStop => {
+                if wish == SignalWish::DumpAndStop {
+                    dump(stopper, voice);
+                }
+                if first {
+                    voice.say("stopping; once more to hurry");
+                }
+                first = false;
+                stopper.stop();
+            }
         }
-        first = false;
-        stopper.stop();
     }
 }
 
-/// Log lines on standard error: warnings for people, more for services, `RUST_LOG` for whoever asks.
-fn start_log(env: &Env, format: LogFormat) -> Result<(), Failure> {
-    use io::{IsTerminal, Write};
-    stdio::queue(move |count| losses(format, count))
-        .map_err(|e| Failure::new(format!("cannot start a thread: {e}")))?;
-    let usual = if io::stderr().is_terminal() {
-        "warn"
-    } else {
-        "info"
+/// How things stand, for whoever asks by a signal because nothing else works.
+fn dump(stopper: &Stopper, voice: &Voice) {
+    let status = match stopper.status(DUMP_LIMIT) {
+        Ok(status) => status,
+        Err(why) => return voice.say(&format!("status: the dispatcher does not answer: {why}")),
     };
-    let mut builder = env_logger::Builder::new();
-    builder.parse_filters(&env.log_filter().unwrap_or_else(|| usual.to_owned()));
-    // These write whole requests at their finest levels, keys included.
-    for library in ["tungstenite", "ureq", "ureq_proto", "rustls"] {
-        builder.filter_module(library, log::LevelFilter::Info);
-    }
-    builder.format(move |out, record| {
-        let text = record.args().to_string();
-        let line = log_line(format, record.level(), record.target(), &text);
-        out.write_all(line.as_bytes())
-    });
-    builder.target(env_logger::Target::Pipe(Box::new(LogLines)));
-    // A second logger in one process is a programming mistake that costs only log lines.
-    let _ = builder.try_init();
-    // The usual hook would wait for whoever reads standard error, and the thread with it.
-    std::panic::set_hook(Box::new(|panic| {
-        let thread = std::thread::current();
-        let name = thread.name().unwrap_or("nameless");
-        log::error!(target: "panic", "thread {name} failed: {panic}");
-    }));
-    Ok(())
-}
-
-/// Where the logger's lines go, each in one write.
-struct LogLines;
-
-impl io::Write for LogLines {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        stdio::complain(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn losses(format: LogFormat, count: u64) -> String {
-    let text = format!("{count} lines before this are lost: nobody read standard error");
-    log_line(format, log::Level::Warn, "relay_broker::up", &text)
-}
-
-fn log_line(format: LogFormat, level: log::Level, target: &str, text: &str) -> String {
-    let at = clock::now().wall.iso();
-    match format {
-        LogFormat::Json => format!("{}\n", log_object(&at, level.as_str(), target, text)),
-        LogFormat::Text => format!("{at} {level:<5} {target}: {}\n", clean(text)),
-    }
-}
-
-fn log_object(at: &str, level: &str, target: &str, text: &str) -> serde_json::Value {
-    json!({"timestamp": at, "level": level.to_lowercase(), "target": target, "message": text})
-}
-
-/// What `up` tells its user, beside the log.
-#[derive(Clone, Copy)]
-struct Voice {
-    paint: Paint,
-    format: LogFormat,
-}
-
-impl Voice {
-    fn say(self, line: &str) {
-        match self.format {
-            LogFormat::Text => note(line),
-            LogFormat::Json => {
-                let at = clock::now().wall.iso();
-                note(&log_object(&at, "info", "relay_broker::up", line.trim()).to_string());
-            }
-        }
-    }
-
-    /// Two columns; programs get the second alone, which says it all.
-    fn fact(self, what: &str, text: &str) {
-        match self.format {
-            LogFormat::Text => {
-                self.say(&format!("{} {text}", self.paint.dim(&format!("{what:<8}"))))
-            }
-            LogFormat::Json => self.say(text),
-        }
-    }
-
-    fn welcome(self, plan: &StartPlan, url: &str, embedded: bool) {
-        let whose = if embedded {
-            " (inside this process)"
-        } else {
-            ""
-        };
-        let state = plan.state_dir().display();
-        if self.format == LogFormat::Json {
-            self.say(&format!(
-                "the engine is {url}{whose}, the state is kept in {state}"
-            ));
-            return;
-        }
-        self.fact("engine", &format!("{url}{whose}"));
-        self.fact("state", &state.to_string());
-        let agent = plan.agent_names().next().unwrap_or("NAME").to_owned();
-        let agent = shell_words::quote(&agent).into_owned();
-        if agent == "NAME" {
-            self.fact("start", "relay-broker spawn ada -- claude");
-        }
-        self.fact(
-            "attach",
-            &format!("relay-broker attach {agent}      (Ctrl-] leaves, the agent goes on)"),
-        );
-        self.fact("send", &format!("relay-broker send {agent} 'hello' --wait"));
-        self.fact("stop", "Ctrl-C here, or relay-broker stop");
-        if !plan.is_usual_place() {
-            self.fact(
-                "find",
-                &format!(
-                    "export RELAY_BROKER_STATE_DIR={} in other terminals",
-                    shell_words::quote(&plan.state_dir().display().to_string())
-                ),
-            );
-        }
+    let link = match status.node_connected {
+        true => "linked to the engine",
+        false => "no link to the engine",
+    };
+    voice.say(&format!(
+        "status: {}, {link}, {} agents, {} messages wait (the oldest for {} ms), {} dead letters{}",
+        status.status,
+        status.agent_count,
+        status.pending_delivery_count,
+        status.oldest_pending_ms.unwrap_or(0),
+        status.dead_letter_count,
+        status
+            .degraded_reason
+            .iter()
+            .fold(String::new(), |_, why| format!(": {why}")),
+    ));
+    for agent in &status.agents {
+        let pid = agent.pid.map_or("none".to_owned(), |pid| pid.to_string());
+        voice.say(&format!(
+            "status: agent {}: {}, {} messages wait, process {pid}",
+            agent.name, agent.phase, agent.pending_messages
+        ));
     }
 }
 
@@ -427,20 +342,4 @@ fn progress_line(voice: Voice, text: &str) -> Option<u64> {
     };
     voice.fact(what, &events::sentence(&event));
     seq
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_log_line_is_one_json_object() {
-        let line = log_object("2026-06-28T10:00:00.000Z", "WARN", "t", "a \"b\"\nc").to_string();
-        assert!(!line.contains('\n'));
-        let back: serde_json::Value = serde_json::from_str(&line).expect("json");
-        assert_eq!(
-            (&back["level"], &back["message"]),
-            (&json!("warn"), &json!("a \"b\"\nc"))
-        );
-    }
 }

@@ -110,6 +110,20 @@ impl Env {
             .and_then(|text| text.into_string().ok())
     }
 
+    /// Whether this stream is the journal of systemd, as `JOURNAL_STREAM` names it by device and inode.
+    pub fn is_journal(&self, stream: &impl std::os::fd::AsFd) -> bool {
+        let named = self.raw("JOURNAL_STREAM");
+        let named = named
+            .as_ref()
+            .and_then(|text| text.to_str()?.split_once(':'));
+        let Some((device, inode)) = named else {
+            return false;
+        };
+        rustix::fs::fstat(stream).is_ok_and(|found| {
+            device.parse() == Ok(found.st_dev) && inode.parse() == Ok(found.st_ino)
+        })
+    }
+
     /// The faults a crash test asks for (`RELAY_BROKER_FAULTS`); unknown to a release build.
     #[cfg(debug_assertions)]
     pub fn faults(&self) -> Option<String> {

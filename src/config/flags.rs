@@ -95,6 +95,12 @@ pub struct Flags {
     /// Log lines on stderr
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
+    /// How much is logged: error, warn, info, debug, trace or off [default: RUST_LOG; warn on a terminal, else info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<log::LevelFilter>,
+    /// Log into a file instead of stderr; SIGHUP opens it anew, for whoever rotates it
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
     /// Use the state folder although other users could write in it or replace it
     #[arg(long)]
     pub trust_state_dir: bool,

@@ -7,6 +7,19 @@ use std::sync::Arc;
 use signal_hook::consts as known;
 use signal_hook::iterator::Signals;
 
+/// What a daemon does about a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignalWish {
+    /// TERM, INT: leave.
+    Stop,
+    /// QUIT: say how things stand, and leave.
+    DumpAndStop,
+    /// USR1: say how things stand.
+    Dump,
+    /// HUP: open the log file anew. Never a reason to leave.
+    Reopen,
+}
+
 /// What asks a process to leave.
 const STOPS: [i32; 4] = [known::SIGTERM, known::SIGINT, known::SIGQUIT, known::SIGHUP];
 /// What would end the process by default although nobody means that: scripts that take us for another daemon, timers that
@@ -77,6 +90,28 @@ impl Stops {
             signal_hook::flag::register(signal, Arc::default())?;
         }
         Ok(Self(Signals::new(heeded(&STOPS))?))
+    }
+
+    /// As [`Stops::listen`] for a process that stays: a hang-up and USR1 are wishes too.
+    ///
+    /// # Errors
+    /// As [`Stops::listen`].
+    pub fn listen_as_daemon() -> io::Result<Self> {
+        let stops = Self::listen()?;
+        for signal in heeded(&[known::SIGUSR1]) {
+            stops.0.add_signal(signal)?;
+        }
+        Ok(stops)
+    }
+
+    /// Waits for the next one, as a daemon takes it; `None` once closed.
+    pub fn wish(&mut self) -> Option<SignalWish> {
+        Some(match self.wait()? {
+            known::SIGHUP => SignalWish::Reopen,
+            known::SIGUSR1 => SignalWish::Dump,
+            known::SIGQUIT => SignalWish::DumpAndStop,
+            _ => SignalWish::Stop,
+        })
     }
 
     /// A handle that ends the waiting from another thread.

@@ -2,10 +2,13 @@
 //! perhaps read by nobody. [`Patient`] waits where the stream says "not now". Lines for standard error can be queued
 //! ([`queue`]), so that a reader who stopped reading stops a thread that does nothing else.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -78,8 +81,56 @@ const BYTES: usize = 1024 * 1024;
 
 enum Item {
     Line(Vec<u8>),
+    /// Open the file anew, and say how that went.
+    Reopen(Sender<io::Result<()>>),
     /// Everything before it is written once this is dropped.
     Mark(#[allow(dead_code)] Sender<()>),
+}
+
+/// Where queued lines go.
+trait Outlet: Write {
+    /// Begins anew under the same name, because somebody has moved what was there; where there is no name it goes on.
+    fn reopen(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<T: AsFd> Outlet for Patient<T> {}
+
+/// A log file, its owner's alone.
+struct LogFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl LogFile {
+    fn open(path: PathBuf) -> io::Result<Self> {
+        let file = open_log(&path)?;
+        Ok(Self { path, file })
+    }
+}
+
+fn open_log(path: &Path) -> io::Result<File> {
+    let mut how = File::options();
+    how.append(true).create(true).mode(0o600);
+    how.open(path)
+}
+
+impl Write for LogFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Outlet for LogFile {
+    fn reopen(&mut self) -> io::Result<()> {
+        self.file = open_log(&self.path)?;
+        Ok(())
+    }
 }
 
 /// Lines on their way to a stream, and what became of those for which there was no room.
@@ -126,12 +177,18 @@ impl Queue {
     }
 
     /// Writes what comes, for ever. Losses are told when everything that was taken before them is written.
-    fn write_all(&self, items: &Receiver<Item>, to: &mut dyn Write, lost: &dyn Fn(u64) -> String) {
+    fn write_all(&self, items: &Receiver<Item>, to: &mut dyn Outlet, lost: &dyn Fn(u64) -> String) {
         for item in items {
-            if let Item::Line(line) = item {
-                // A stream that is broken is told nothing; there is nobody else to tell.
-                let _ = to.write_all(&line);
-                self.bytes.fetch_sub(line.len(), Ordering::AcqRel);
+            match item {
+                Item::Line(line) => {
+                    // A stream that is broken is told nothing; there is nobody else to tell.
+                    let _ = to.write_all(&line);
+                    self.bytes.fetch_sub(line.len(), Ordering::AcqRel);
+                }
+                Item::Reopen(asked) => {
+                    let _ = asked.send(to.reopen());
+                }
+                Item::Mark(_) => {}
             }
             if items.is_empty() {
                 let count = self.lost.swap(0, Ordering::AcqRel);
@@ -145,20 +202,31 @@ impl Queue {
 
 /// The queue of this process's standard error, once there is one.
 static ERROR: OnceLock<Queue> = OnceLock::new();
+/// Whether its lines go to a file instead.
+static TO_FILE: AtomicBool = AtomicBool::new(false);
 
-/// From now on lines for standard error are written by a thread of their own. `lost` makes the line that says how many
-/// there was no room for.
+/// From now on lines for standard error are written by a thread of their own, to `file` if there is one. `lost` makes the
+/// line that says how many there was no room for.
 ///
 /// # Errors
-/// When there is no thread to be had.
-pub fn queue(lost: impl Fn(u64) -> String + Send + 'static) -> io::Result<()> {
+/// When the file cannot be opened, or there is no thread to be had.
+pub fn queue(
+    file: Option<PathBuf>,
+    lost: impl Fn(u64) -> String + Send + 'static,
+) -> io::Result<()> {
+    let to_file = file.is_some();
+    let mut outlet: Box<dyn Outlet + Send> = match file {
+        Some(path) => Box::new(LogFile::open(path)?),
+        None => Box::new(error()),
+    };
     let (queue, items) = Queue::new();
     if ERROR.set(queue).is_err() {
         return Ok(());
     }
+    TO_FILE.store(to_file, Ordering::Release);
     thread::start("stderr", 128, move || {
         if let Some(queue) = ERROR.get() {
-            queue.write_all(&items, &mut error(), &lost);
+            queue.write_all(&items, &mut *outlet, &lost);
         }
     })
     .map(drop)
@@ -179,9 +247,41 @@ pub fn complain(lines: &[u8]) {
 /// waits for a reader, at most `limit` for room and as long again to be written.
 pub fn insist(lines: &[u8], limit: Duration) {
     match ERROR.get() {
-        Some(queue) => queue.insist(lines.to_vec(), limit),
+        Some(queue) => {
+            queue.insist(lines.to_vec(), limit);
+            if TO_FILE.load(Ordering::Acquire) {
+                speak_up(lines.to_vec(), limit);
+            }
+        }
         None => complain(lines),
     }
+}
+
+/// To standard error itself, which nobody may read.
+fn speak_up(lines: Vec<u8>, limit: Duration) {
+    let started = thread::start("last word", 64, move || {
+        let _ = error().write_all(&lines);
+    });
+    if let Ok(speaker) = started {
+        speaker.ends_within(limit);
+    }
+}
+
+/// Opens the log file anew, once what was queued before is written: somebody has moved it away. Without one nothing is done.
+///
+/// # Errors
+/// When there is no such file to be had; lines go on into the old one.
+pub fn reopen(limit: Duration) -> io::Result<()> {
+    let Some(queue) = ERROR.get() else {
+        return Ok(());
+    };
+    let (asked, done) = bounded(1);
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    queue
+        .items
+        .send_timeout(Item::Reopen(asked), limit)
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+    done.recv_timeout(limit).map_err(late)?
 }
 
 /// Gives what was queued so far the time to be written.

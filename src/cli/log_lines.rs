@@ -1,0 +1,290 @@
+//! The log of `up` and `engine`: how its lines look for people, for services, for systemd's journal and as JSON, and what
+//! `up` tells its user beside it. The lines are written by a thread of their own, so nobody waits for whoever reads them.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::failure::Failure;
+use super::render::{Paint, clean, note};
+use crate::config::{Env, LogFormat, StartPlan};
+use crate::sys::sysexit::Sysexit;
+use crate::sys::{clock, stdio};
+
+/// How long opening the log file anew may take, behind what is still to be written into the old one.
+const REOPEN_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a line is for whoever reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LogStyle {
+    format: LogFormat,
+    /// A person reads along, who needs no times beside what the broker tells.
+    terminal: bool,
+    /// The journal of systemd, which takes a line's priority from its beginning.
+    journal: bool,
+}
+
+/// How this process's lines look, once that is known.
+static STYLE: OnceLock<LogStyle> = OnceLock::new();
+
+fn style() -> LogStyle {
+    STYLE.get().copied().unwrap_or(LogStyle {
+        format: LogFormat::Text,
+        terminal: true,
+        journal: false,
+    })
+}
+
+/// Starts the log: warnings for people, more for services, `RUST_LOG` or `--log-level` for whoever asks.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn start(
+    env: &Env,
+    format: LogFormat,
+    level: Option<log::LevelFilter>,
+    file: Option<PathBuf>,
+) -> Result<(), Failure> {
+    use io::{IsTerminal, Write};
+    let terminal = file.is_none() && io::stderr().is_terminal();
+    let journal = file.is_none() && env.is_journal(&io::stderr());
+    let _ = STYLE.set(LogStyle {
+        format,
+        terminal,
+        journal,
+    });
+    let named = file.clone();
+    stdio::queue(file, losses).map_err(|e| match named {
+        Some(path) => Failure::with(
+            Sysexit::CantCreate,
+            format!(
+                "--log-file {}: {e}; name a file that can be written",
+                path.display()
+            ),
+        ),
+        None => Failure::new(format!("cannot start a thread: {e}")),
+    })?;
+    let usual = if terminal { "warn" } else { "info" };
+    let filter = match level {
+        Some(level) => level.to_string(),
+        None => env.log_filter().unwrap_or_else(|| usual.to_owned()),
+    };
+    let mut builder = env_logger::Builder::new();
+    builder.parse_filters(&filter);
+    // These write whole requests at their finest levels, keys included.
+    for library in ["tungstenite", "ureq", "ureq_proto", "rustls"] {
+        builder.filter_module(library, log::LevelFilter::Info);
+    }
+    builder.format(move |out, record| {
+        let text = record.args().to_string();
+        let line = log_line(record.level(), record.target(), &text);
+        out.write_all(line.as_bytes())
+    });
+    builder.target(env_logger::Target::Pipe(Box::new(LogLines)));
+    // A second logger in one process is a programming mistake that costs only log lines.
+    let _ = builder.try_init();
+    // The usual hook would wait for whoever reads standard error, and the thread with it.
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("nameless");
+        log::error!(target: "panic", "thread {name} failed: {panic}");
+    }));
+    Ok(())
+}
+
+/// Where the logger's lines go, each in one write.
+struct LogLines;
+
+impl io::Write for LogLines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        stdio::complain(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn losses(count: u64) -> String {
+    let text = format!("{count} lines before this are lost: nobody read standard error");
+    log_line(log::Level::Warn, "relay_broker::up", &text)
+}
+
+fn log_line(level: log::Level, target: &str, text: &str) -> String {
+    let at = clock::now().wall.iso();
+    styled(style(), &at, level, target, text)
+}
+
+fn styled(style: LogStyle, at: &str, level: log::Level, target: &str, text: &str) -> String {
+    let line = match style.format {
+        LogFormat::Json => log_object(at, level.as_str(), target, text).to_string(),
+        LogFormat::Text => format!("{at} {level:<5} {target}: {}", clean(text)),
+    };
+    match style.journal {
+        true => format!("<{}>{line}\n", priority(level)),
+        false => format!("{line}\n"),
+    }
+}
+
+/// As syslog and the journal number them.
+fn priority(level: log::Level) -> u8 {
+    match level {
+        log::Level::Error => 3,
+        log::Level::Warn => 4,
+        log::Level::Info => 6,
+        log::Level::Debug | log::Level::Trace => 7,
+    }
+}
+
+/// Tells what an operator should know, to people as it is and in a log as its lines are.
+pub fn warn(text: &str) {
+    match STYLE.get() {
+        Some(style) if !style.terminal || style.format == LogFormat::Json => {
+            stdio::complain(log_line(log::Level::Warn, "relay_broker", text).as_bytes());
+        }
+        _ => note(text),
+    }
+}
+
+/// The line that says why the program ends: for people as every command says it, in a log as the log's lines are.
+pub fn reason(text: &str) -> String {
+    let said = format!("relay-broker: {text}");
+    match STYLE.get() {
+        Some(style) if !style.terminal || style.format == LogFormat::Json => {
+            log_line(log::Level::Error, "relay_broker", &said)
+        }
+        _ => format!("{said}\n"),
+    }
+}
+
+fn log_object(at: &str, level: &str, target: &str, text: &str) -> serde_json::Value {
+    json!({"timestamp": at, "level": level.to_lowercase(), "target": target, "message": text})
+}
+
+/// What `up` tells its user, beside the log.
+#[derive(Clone, Copy)]
+pub struct Voice {
+    paint: Paint,
+    style: LogStyle,
+}
+
+impl Voice {
+    /// Speaks as the log's lines look, where it is no terminal.
+    pub fn new(paint: Paint) -> Self {
+        Self {
+            paint,
+            style: style(),
+        }
+    }
+
+    pub fn say(self, line: &str) {
+        match self.style {
+            LogStyle {
+                format: LogFormat::Text,
+                terminal: true,
+                ..
+            } => note(line),
+            _ => {
+                let line = log_line(log::Level::Info, "relay_broker::up", line.trim());
+                stdio::complain(line.as_bytes());
+            }
+        }
+    }
+
+    /// SIGHUP: the log file is opened anew. Nothing else is.
+    pub fn reopened(self) {
+        match stdio::reopen(REOPEN_LIMIT) {
+            Ok(()) => self.say("SIGHUP: the log file, if there is one, is opened anew; settings are read at a start"),
+            Err(e) => log::error!("the log file cannot be opened anew: {e}; the old one is written on"),
+        }
+    }
+
+    /// Two columns; programs get the second alone, which says it all.
+    pub fn fact(self, what: &str, text: &str) {
+        match self.style.format {
+            LogFormat::Text => {
+                self.say(&format!("{} {text}", self.paint.dim(&format!("{what:<8}"))))
+            }
+            LogFormat::Json => self.say(text),
+        }
+    }
+
+    pub fn welcome(self, plan: &StartPlan, url: &str, embedded: bool) {
+        let whose = if embedded {
+            " (inside this process)"
+        } else {
+            ""
+        };
+        let state = plan.state_dir().display();
+        if self.style.format == LogFormat::Json {
+            self.say(&format!(
+                "the engine is {url}{whose}, the state is kept in {state}"
+            ));
+            return;
+        }
+        self.fact("engine", &format!("{url}{whose}"));
+        self.fact("state", &state.to_string());
+        let agent = plan.agent_names().next().unwrap_or("NAME").to_owned();
+        let agent = shell_words::quote(&agent).into_owned();
+        if agent == "NAME" {
+            self.fact("start", "relay-broker spawn ada -- claude");
+        }
+        self.fact(
+            "attach",
+            &format!("relay-broker attach {agent}      (Ctrl-] leaves, the agent goes on)"),
+        );
+        self.fact("send", &format!("relay-broker send {agent} 'hello' --wait"));
+        self.fact("stop", "Ctrl-C here, or relay-broker stop");
+        if !plan.is_usual_place() {
+            self.fact(
+                "find",
+                &format!(
+                    "export RELAY_BROKER_STATE_DIR={} in other terminals",
+                    shell_words::quote(&plan.state_dir().display().to_string())
+                ),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_line_is_one_json_object() {
+        let line = log_object("2026-06-28T10:00:00.000Z", "WARN", "t", "a \"b\"\nc").to_string();
+        assert!(!line.contains('\n'));
+        let back: serde_json::Value = serde_json::from_str(&line).expect("json");
+        assert_eq!(
+            (&back["level"], &back["message"]),
+            (&json!("warn"), &json!("a \"b\"\nc"))
+        );
+    }
+
+    #[test]
+    fn a_line_for_the_journal_begins_with_its_priority_and_every_line_has_its_time() {
+        let text = LogStyle {
+            format: LogFormat::Text,
+            terminal: false,
+            journal: true,
+        };
+        let at = "2026-06-28T10:00:00.000Z";
+        assert_eq!(
+            styled(text, at, log::Level::Error, "t", "a\nb"),
+            format!("<3>{at} ERROR t: a·b\n")
+        );
+        let plain = LogStyle {
+            journal: false,
+            ..text
+        };
+        assert_eq!(
+            styled(plain, at, log::Level::Info, "t", "a"),
+            format!("{at} INFO  t: a\n")
+        );
+    }
+}

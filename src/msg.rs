@@ -16,7 +16,9 @@ use crate::time::Mono;
 use crate::wire::down::Down;
 use crate::wire::event::{BrokerEvent, Dialog, Policy};
 use crate::wire::local;
-use crate::wire::rest::{InvocationStatus, NodeAgent, Posted, Reader, RosterEntry, WaitingRow};
+use crate::wire::rest::{
+    InvocationStatus, LeftoverRow, NodeAgent, Posted, Reader, RosterEntry, WaitingRow,
+};
 use crate::wire::up::Up;
 
 mod call;
@@ -422,6 +424,20 @@ pub enum RestCall {
     Waiting(AgentName),
     /// An identity for an agent, and its place on this node: for when the link cannot do it.
     Identify(Box<Wanted>),
+    /// List the oldest mail that the engine has for an agent that was released here, whether or not it was sent before.
+    Leftovers {
+        /// Under which name; with the token, once that is known.
+        wanted: Box<Wanted>,
+        /// And no other one of that name.
+        agent_id: AgentId,
+    },
+    /// Acknowledge deliveries of an agent one by one.
+    Close {
+        /// Whose.
+        token: Secret,
+        /// Those that the engine does not know count as closed.
+        ids: Vec<DeliveryId>,
+    },
     /// Take an agent back that was registered for nothing.
     Forget {
         /// Under which name.
@@ -485,6 +501,12 @@ pub enum RestDone {
     Posted(Posted),
     /// What the engine keeps.
     Waiting(Vec<WaitingRow>),
+    /// What the engine has for a released agent, the oldest first, and the token to close it with.
+    Leftovers(Secret, Vec<LeftoverRow>),
+    /// There is no such agent any more, or it lives on another node, which has its mail.
+    NobodysMail,
+    /// Closed.
+    Closed,
     /// The agent is in the channels.
     Joined,
     /// The agent is not in the channels any more.

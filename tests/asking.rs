@@ -139,6 +139,11 @@ fn agents_come_and_go_by_command() {
     assert_eq!(ask(&["release", "eve"]).0, Some(0));
     let (code, _, err) = ask(&["release", "eve"]);
     assert_eq!((code, err.lines().count()), (Some(1), 1), "{err}");
+    assert!(
+        err.contains("'eve' runs on no node") && err.contains("relay-broker spawn eve"),
+        "{err}"
+    );
+    assert!(!err.contains("409"), "{err}");
 }
 
 #[test]
@@ -369,6 +374,12 @@ fn a_script_can_wait_for_what_an_agent_does() {
         )
     };
 
+    let (code, out, err) = wait("nobody", "exit", "30s");
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(
+        err.contains("no agent is named 'nobody'") && err.contains("ever ran on this broker"),
+        "{err}"
+    );
     let (code, _, err) = wait("ada", "ready", "100ms");
     assert_eq!(code, Some(1));
     assert!(
@@ -402,6 +413,7 @@ fn a_script_can_wait_for_what_an_agent_does() {
             "ada does not run on this broker\n"
         );
     });
+    assert_eq!(wait("ada", "exit", "30s").0, Some(0), "it did run here");
 }
 
 #[test]

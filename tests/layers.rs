@@ -49,6 +49,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("uplink::rest", 4),
     ("uplink::enrol", 4),
     ("uplink::identify", 4),
+    ("uplink::leftovers", 4),
     ("uplink::proxy", 4),
     ("uplink::roots", 4),
     ("identity", 4),

@@ -382,6 +382,47 @@ fn a_request_for_which_no_descriptor_is_left_is_answered_and_not_cut_off() {
     }
 }
 
+/// Opens the stream of events; `None` when there is no room for it. Fails when nobody says so within the time.
+fn stream_of_events(node: &Node, address: &str) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect(address).expect("a listener");
+    let patience = Some(std::time::Duration::from_secs(20));
+    stream.set_read_timeout(patience).expect("a socket");
+    let asked = format!(
+        "GET /ws HTTP/1.1\r\nHost: {address}\r\nX-API-Key: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        node.key
+    );
+    stream.write_all(asked.as_bytes()).expect("a socket");
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).expect("an answer in time");
+    let head = String::from_utf8_lossy(&head).into_owned();
+    assert!(head.ends_with("101") || head.ends_with("503"), "{head}");
+    head.ends_with("101").then_some(stream)
+}
+
+/// Streams stay, and nobody makes room for another: where not even one descriptor is left to accept with, only the one that
+/// is kept for that serves to say so. A stream takes two descriptors, so with one of these limits none is left.
+#[test]
+fn a_request_beside_those_who_keep_all_descriptors_is_told_so_at_once() {
+    for limit in [56, 57] {
+        let folder = Scratch::new();
+        let node = up_after(&folder, &format!("ulimit -n {limit}"));
+        let address = node.api.trim_start_matches("http://").to_owned();
+        let mut streams = Vec::new();
+        while let Some(stream) = stream_of_events(&node, &address) {
+            streams.push(stream);
+            assert!(streams.len() < 40, "{limit} are not enough for these");
+        }
+        for _ in 0..3 {
+            assert!(stream_of_events(&node, &address).is_none());
+        }
+        drop(streams);
+        until("room again", || {
+            (node.call("GET", "/api/status", None).0 == 200).then_some(())
+        });
+    }
+}
+
 #[test]
 fn agents_inherit_nothing_that_describes_what_the_broker_was_started_in() {
     let foreign = [

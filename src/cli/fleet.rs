@@ -166,12 +166,27 @@ pub fn release(c: &Context, name: &str) -> Result<(), Failure> {
             true => "no agents run here".to_owned(),
             false => format!("here: {}", names.join(", ")),
         };
-        run(&client, "release", &json!({ "name": name })).map_err(|elsewhere| {
-            let text = format!("no agent is named '{name}' ({here}); elsewhere: {elsewhere}");
-            Failure::new(clean(&text))
-        })?;
+        run(&client, "release", &json!({ "name": name }))
+            .map_err(|elsewhere| not_released(name, &here, &elsewhere))?;
     }
     print(&format!("{} is released\n", clean(name)))
+}
+
+/// What an engine says of an agent that no node has: it was released before, or has ended.
+const RUNS_NOWHERE: [&str; 2] = ["agent_not_node_bound", "agent_host_unavailable"];
+
+fn not_released(name: &str, here: &str, elsewhere: &Failure) -> Failure {
+    let nowhere = RUNS_NOWHERE
+        .iter()
+        .any(|code| elsewhere.text.contains(code));
+    let text = match nowhere {
+        true => format!(
+            "'{name}' runs on no node, so there is nothing to release ({here}); `relay-broker pending {name}` lists what \
+             waits for it, `relay-broker spawn {name} -- COMMAND` starts it again"
+        ),
+        false => format!("no agent is named '{name}' ({here}); elsewhere: {elsewhere}"),
+    };
+    Failure::new(clean(&text))
 }
 
 /// Has an action invoked and waits for its end.

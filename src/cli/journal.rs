@@ -58,6 +58,10 @@ fn words(record: &Record) -> String {
             released: true,
         } => format!("{agent} was released"),
         Record::Ended { agent, .. } => format!("{agent} ended"),
+        Record::Uncleared { agent, .. } => {
+            format!("what the engine has for {agent} is to be given up")
+        }
+        Record::Cleared { agent } => format!("the engine has nothing more for {agent}"),
         Record::Departed { agent, departed } => {
             let at = departed.at.iso();
             format!("{agent} is away since {at}: {}", departed.reason)

@@ -6,6 +6,7 @@ use super::client::{Client, Heard, typed};
 use super::context::Context;
 use super::failure::Failure;
 use super::render::{clean, note, print};
+use crate::net::http::encode;
 use crate::sys::clock;
 use crate::wire::local::{AgentList, AgentView};
 
@@ -16,6 +17,9 @@ pub fn wait(c: &Context, args: &args::Wait) -> Result<(), Failure> {
     // Opened before the first question, so nothing is missed between the two.
     let mut stream = client.events(client.newest()?)?;
     let mut agent = look(&client, &args.name)?;
+    if agent.is_none() && args.until == State::Exit {
+        was_here(&client, &args.name)?;
+    }
     if agent.is_none() && args.until != State::Exit {
         note(&format!(
             "relay-broker: {}; waiting on",
@@ -55,6 +59,25 @@ pub fn wait(c: &Context, args: &args::Wait) -> Result<(), Failure> {
 fn look(client: &Client, name: &str) -> Result<Option<AgentView>, Failure> {
     let list: AgentList = typed(client.get("/api/spawned")?)?;
     Ok(list.agents.into_iter().find(|a| a.name.as_str() == name))
+}
+
+/// Who is waited for in vain because the name is mistyped must not hear that all is done.
+fn was_here(client: &Client, name: &str) -> Result<(), Failure> {
+    let list: AgentList = typed(client.get("/api/spawned")?)?;
+    if list.departed.iter().any(|d| d.name.as_str() == name) {
+        return Ok(());
+    }
+    // The broker knows the name of everybody who has run here.
+    let known = client.get(&format!("/api/spawned/{}/pending", encode(name)));
+    known.map(drop).map_err(|unknown| {
+        Failure::with(
+            unknown.code,
+            format!(
+                "{}; nobody of that name ever ran on this broker",
+                unknown.text
+            ),
+        )
+    })
 }
 
 fn reached(wanted: State, agent: Option<&AgentView>) -> bool {

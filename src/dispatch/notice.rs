@@ -75,6 +75,9 @@ pub(super) enum Notice {
     // ---- from mail ----------------------------------------------------------------------------------------------
     /// Mail is missing that the engine has: it sends it again with the next list of agents.
     MailMissing,
+    /// Nothing of a released agent lies with the engine any more, so that the name may have another bearer.
+    /// With false it takes a while yet: the engine does not answer, or has much.
+    NameCleared(AgentName, bool),
     /// A message ended in an agent's terminal.
     Settled(AgentName),
     /// A message was given up, for this reason.

@@ -1,7 +1,7 @@
 //! HTTP calls to the engine that are under way.
 
 use crate::ids::{AgentName, Run, Ticket};
-use crate::msg::RestDone;
+use crate::msg::{RestDone, Secret};
 use crate::wire::up::InventoryMember;
 
 /// Why an HTTP call to the engine was made, and so who is waiting for it.
@@ -17,6 +17,13 @@ pub(super) enum RestJob {
     Readers(Ticket),
     /// What the engine keeps for an agent that is not here.
     Waiting(Ticket, AgentName),
+    /// What the engine has for a released agent is listed.
+    Leftovers(AgentName),
+    /// It is closed; whether there may be more, with the token to look with.
+    Closing {
+        name: AgentName,
+        more: Option<Secret>,
+    },
     /// An agent wants an identity, in this run.
     Identify { name: AgentName, run: Run },
     /// An action is invoked, or looked after.
@@ -47,6 +54,9 @@ pub(super) fn sentence(done: &RestDone) -> String {
         RestDone::Busy => "too many calls to the engine are waiting; try again".into(),
         RestDone::Posted(_)
         | RestDone::Waiting(_)
+        | RestDone::Leftovers(..)
+        | RestDone::NobodysMail
+        | RestDone::Closed
         | RestDone::Joined
         | RestDone::Left
         | RestDone::Nodes(_)

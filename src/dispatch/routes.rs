@@ -241,6 +241,14 @@ impl Dispatcher {
             RestJob::Waiting(ticket, name) => self.mail(now, out, |mail, step| {
                 mail.waiting_answered(step, ticket, &name, done);
             }),
+            RestJob::Leftovers(name) => {
+                self.mail(now, out, |m, step| m.leftovers_listed(step, &name, done));
+            }
+            RestJob::Closing { name, more } => {
+                self.mail(now, out, |m, step| {
+                    m.leftovers_closed(step, &name, more, &done)
+                });
+            }
             RestJob::Post { ticket, to } => {
                 self.mail(now, out, |_, step| post_answered(step, ticket, &to, done));
             }
@@ -302,6 +310,7 @@ impl Dispatcher {
                 self.control(now, out, |control, step| control.say_goodbye(step, reason));
             }
             Notice::RosterChanged => self.control(now, out, Control::announce),
+            Notice::NameCleared(n, all) => self.agents(now, out, |a, s| a.cleared(s, &n, all)),
             Notice::MailMissing => self.control(now, out, Control::inventory_needed),
             Notice::CapabilitiesChanged => self.control(now, out, Control::capabilities_changed),
             Notice::Answered => self.control(now, out, Control::expect_orders),

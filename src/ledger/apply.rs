@@ -30,6 +30,8 @@ pub struct Ledger {
     dead: DeadLetters,
     lives: Lives,
     modes: BTreeMap<AgentName, DeliveryMode>,
+    /// Who was released, and of whom the engine may still have mail.
+    uncleared: BTreeMap<AgentName, AgentId>,
     answers: BTreeMap<InvocationId, Option<Outcome>>,
     answer_order: VecDeque<InvocationId>,
     numbered: u64,
@@ -91,6 +93,12 @@ impl Ledger {
             Record::Spawned { agent, request } => self.lives.begin(agent, request),
             Record::Restarted { agent, failures } => self.lives.restart(agent, *failures),
             Record::Ended { agent, released } => self.lives.end(agent, *released),
+            Record::Uncleared { agent, agent_id } => {
+                self.uncleared.insert(agent.clone(), agent_id.clone());
+            }
+            Record::Cleared { agent } => {
+                self.uncleared.remove(agent);
+            }
             Record::Departed { agent, departed } => self.lives.depart(agent, departed),
             Record::Held {
                 agent,
@@ -182,6 +190,7 @@ impl Ledger {
             dead: self.dead.clone(),
             lives: self.lives.clone(),
             modes: modes.collect(),
+            uncleared: self.uncleared.clone(),
             answers: answers.collect(),
             numbered: self.numbered,
         }
@@ -202,6 +211,7 @@ impl Ledger {
             dead: image.dead,
             lives: image.lives,
             modes: modes.collect(),
+            uncleared: image.uncleared,
             numbered: image.numbered,
             ..Self::default()
         };
@@ -269,6 +279,16 @@ impl Ledger {
     /// How messages reach an agent.
     pub fn mode(&self, agent: &AgentName) -> DeliveryMode {
         self.modes.get(agent).copied().unwrap_or_default()
+    }
+
+    /// The identity that a name had whose bearer was released, while the engine may still have mail for it.
+    pub fn uncleared(&self, agent: &AgentName) -> Option<&AgentId> {
+        self.uncleared.get(agent)
+    }
+
+    /// All of these names.
+    pub fn all_uncleared(&self) -> impl Iterator<Item = &AgentName> {
+        self.uncleared.keys()
     }
 
     /// The answer to an invocation: `None` if never seen, `Some(None)` while it runs.

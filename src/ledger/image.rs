@@ -23,6 +23,8 @@ pub struct Image {
     #[serde(default)]
     pub(super) lives: Lives,
     pub(super) modes: BTreeMap<AgentName, DeliveryModeEntry>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) uncleared: BTreeMap<AgentName, AgentId>,
     pub(super) answers: Vec<(InvocationId, Option<OutcomeEntry>)>,
     pub(super) numbered: u64,
 }

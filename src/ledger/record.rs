@@ -98,6 +98,18 @@ pub enum Record {
         /// By somebody's wish, so that mail that still comes has no reader to wait for.
         released: bool,
     },
+    /// An agent was released, and what the engine still has for it is to be given up before anybody bears the name again.
+    Uncleared {
+        /// Whose.
+        agent: AgentName,
+        /// The identity that it had.
+        agent_id: AgentId,
+    },
+    /// Nothing of it lies with the engine any more.
+    Cleared {
+        /// Whose.
+        agent: AgentName,
+    },
     /// An agent's life ended without anybody's wish, and is remembered for people.
     Departed {
         /// The agent's name.

@@ -134,7 +134,15 @@ impl RestClient {
     /// does not make the agent this node's own: only being bound here does
     /// ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)).
     fn retake(&self, name: &str, wanted: Option<&Wanted>) -> Result<Taken, CallError> {
-        let facts = self.facts(name)?;
+        self.retake_known(self.facts(name)?, name, wanted)
+    }
+
+    fn retake_known(
+        &self,
+        facts: AgentFacts,
+        name: &str,
+        wanted: Option<&Wanted>,
+    ) -> Result<Taken, CallError> {
         if let Some(wanted) = wanted
             && let Some(node) = elsewhere(&facts, &wanted.node_id)
             && !self.is_ours(&facts.id, wanted)
@@ -169,6 +177,33 @@ impl RestClient {
             token: Secret::new(retaken.token),
             created: false,
         })
+    }
+
+    /// The token of an agent that this node had, and no other one of its name; `None` when there is none any more, or it
+    /// lives on another node.
+    ///
+    /// # Errors
+    /// As any call.
+    pub(super) fn token_of(
+        &self,
+        wanted: &Wanted,
+        agent_id: &AgentId,
+    ) -> Result<Option<Secret>, CallError> {
+        if let Some(token) = &wanted.token {
+            return Ok(Some(token.clone()));
+        }
+        let name = wanted.name.as_str();
+        let facts = match self.facts(name) {
+            Err(e) if e.code() == "agent_not_found" => return Ok(None),
+            facts => facts?,
+        };
+        if facts.id != *agent_id {
+            return Ok(None);
+        }
+        match self.retake_known(facts, name, Some(wanted)) {
+            Err(e) if e.code() == "agent_location_conflict" => Ok(None),
+            taken => taken.map(|taken| Some(taken.token)),
+        }
     }
 
     /// Deletes an agent that was made by its last registration. One that was there before that stays: engines before 8.2

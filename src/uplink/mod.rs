@@ -4,6 +4,7 @@ pub mod core;
 pub mod enrol;
 pub mod frame_faults;
 mod identify;
+mod leftovers;
 pub mod proxy;
 pub mod rest;
 pub mod roots;

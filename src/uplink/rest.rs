@@ -552,6 +552,8 @@ fn try_perform(client: &RestClient, own: &Own, call: RestCall) -> Result<RestDon
         RestCall::Nodes => client.nodes().map(RestDone::Nodes),
         RestCall::Readers(message) => client.readers(&message).map(RestDone::Readers),
         RestCall::Waiting(name) => client.waiting(&name).map(RestDone::Waiting),
+        RestCall::Leftovers { wanted, agent_id } => client.leftovers(&wanted, &agent_id),
+        RestCall::Close { token, ids } => client.close(&token, &ids).map(|()| RestDone::Closed),
         RestCall::Identify(wanted) => client.identify(&wanted).map(RestDone::Identified),
     }
 }

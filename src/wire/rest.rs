@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ids::{AgentId, DeliveryId, InvocationId, MsgId, NodeId, WorkspaceId};
+use crate::ids::{AgentId, DeliveryId, InvocationId, MsgId, NodeId, Seq, WorkspaceId};
 use crate::time::Wall;
 
 /// The envelope around every answer.
@@ -185,6 +185,66 @@ pub struct WaitingRow {
     pub posted_at_ms: Wall,
     /// How long it waits yet; null for ever.
     pub left_ms: Option<u64>,
+}
+
+/// How many of these rows are listed and closed at a time, so that other calls get their turn; engines give 200 at most.
+pub const LEFTOVERS_PAGE: usize = 100;
+
+/// One row of `GET /v1/deliveries`, as far as a dead letter needs it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeftoverRow {
+    /// The delivery's id.
+    pub id: DeliveryId,
+    /// The message's.
+    pub message_id: MsgId,
+    /// Its place in the agent's sequence.
+    #[serde(default)]
+    pub seq: Seq,
+    /// `steer` or `next-tool-call` for one that interrupts.
+    #[serde(default)]
+    pub mode: Option<String>,
+    /// `dm`, or how else it came to the agent.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Where it was said; the name where it is known, else the id.
+    #[serde(default)]
+    pub channel_id: Option<String>,
+    /// The words, unless the message is gone.
+    #[serde(default)]
+    pub message: Option<LeftoverWords>,
+}
+
+impl LeftoverRow {
+    /// Whether it was said to the agent alone.
+    pub fn is_direct(&self) -> bool {
+        self.reason.as_deref() == Some("dm")
+    }
+
+    /// Whether it was to interrupt.
+    pub fn interrupts(&self) -> bool {
+        matches!(self.mode.as_deref(), Some("steer" | "next-tool-call"))
+    }
+}
+
+/// The message of such a row.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LeftoverWords {
+    /// Who speaks.
+    pub agent_name: Option<String>,
+    /// The words.
+    pub text: Option<String>,
+    /// The thread, if any.
+    pub thread_id: Option<String>,
+}
+
+/// A channel as `GET /v1/channels` lists it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChannelFacts {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// One row of `GET /v1/nodes`, as far as people want to see it. Relays spell the keys in either case, leave some out and

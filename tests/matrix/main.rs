@@ -7,6 +7,7 @@ mod control; // odd links, slow work, foreign agents, fleets
 mod figures; // how long it takes to be there again
 mod frames; // what the nodes sent
 mod rejections; // agents that the engine does not take from a node's list
+mod releases; // mail that a release ends
 #[path = "../support/mod.rs"]
 mod support; // the program as child processes
 mod world; // an engine and its two nodes
@@ -67,6 +68,10 @@ on_every_engine! { rejections:
     an_agent_that_the_engine_has_on_another_node_ends_here_alone
     an_agent_that_another_provider_of_the_node_took_is_had_back_or_ended
     a_node_whose_socket_is_replaced_comes_back_with_all_of_its_agents
+}
+
+on_every_engine! { releases:
+    what_the_engine_has_for_an_agent_ends_with_its_release
 }
 
 on_every_engine! { play:

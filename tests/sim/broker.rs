@@ -412,6 +412,10 @@ impl World {
             Act::Order(name, run, command) => self.order(&name, run, command),
             Act::Answer(caller, answer) => self.answered(caller, answer),
             Act::Publish(number, event) => self.publish(number, &event),
+            Act::Rest(id, call) => {
+                let (life, after) = (self.lives, self.latency());
+                self.at(after, What::Rest(life, id, call));
+            }
         }
     }
 

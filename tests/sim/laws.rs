@@ -3,6 +3,7 @@
 //! dispatcher what it believes.
 
 mod end;
+mod releases;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -71,6 +72,9 @@ pub struct Laws {
     deleted: BTreeSet<AgentName>,
     /// Who is known to bear a name no more.
     gone: BTreeSet<AgentId>,
+    /// When messages were known to be the engine's, and when the last bearer of a name was released.
+    posted: BTreeMap<MsgId, u64>,
+    released: BTreeMap<AgentName, u64>,
     pub redelivered: u64,
     pub typed_twice: u64,
     /// The world's time, and how long mail waits for an agent that is not here.
@@ -162,6 +166,7 @@ impl Laws {
             released: true,
         } = record
         {
+            self.released.insert(agent.clone(), self.now);
             let waiting = self.durable.mail().waiting(agent);
             let held = self.durable.mode(agent) == DeliveryMode::ManualFlush;
             self.must(waiting == 0 && !held, || {
@@ -472,6 +477,10 @@ impl Laws {
 
     /// A terminal is given a message.
     pub fn injected(&mut self, id: &DeliveryId) {
+        let of_the_last = self.is_of_the_last_bearer(id);
+        self.must(!of_the_last, || {
+            format!("{id} is typed, which was there when the last bearer of the name was released")
+        });
         let attempts = self.durable.mail().get(id).map_or(0, |p| p.attempts);
         let Some(fate) = self.fates.get_mut(id) else {
             self.break_law(|| format!("{id} is typed and was never accepted"));

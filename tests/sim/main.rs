@@ -12,6 +12,7 @@ mod people;
 mod plays;
 mod ports;
 mod process;
+mod rest;
 mod screens;
 mod swarm;
 mod tui;

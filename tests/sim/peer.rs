@@ -165,7 +165,12 @@ impl World {
         }
     }
 
-    fn engine_at_once(&mut self, call: HttpCall) -> Value {
+    /// Whether the engine could answer at this instant; `None` while there is none.
+    pub fn engine_listens(&self) -> Option<bool> {
+        Some(self.engine.as_ref()?.process.is_idle())
+    }
+
+    pub fn engine_at_once(&mut self, call: HttpCall) -> Value {
         let (now, entropy) = (self.engine_now(), self.entropy());
         let Some(engine) = &mut self.engine else {
             return Value::Null;

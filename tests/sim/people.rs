@@ -2,7 +2,7 @@
 //! from the seed by the world's options, until the time comes when everything is made well.
 
 use relay_broker::domain::DeliveryMode;
-use relay_broker::ids::AgentName;
+use relay_broker::ids::{AgentName, MsgId};
 use relay_broker::msg::{Answer, ApiCall, Reply, SpawnSource};
 use relay_broker::wire::local::SendRequest;
 use serde_json::{Value, json};
@@ -409,6 +409,7 @@ impl World {
             Some((200..=299, body)) => {
                 let id = body["data"]["id"].as_str().unwrap_or_default().to_owned();
                 tell!(self, "message {index} is taken by the engine as {id}");
+                self.laws.posted(MsgId::new(&id));
                 self.messages[index].told = Told::Taken(id);
             }
             Some((404, _)) if self.healed && !self.laws.may_be_gone().is_empty() => {

@@ -27,6 +27,7 @@ pub enum Act {
     Spawn(Run, Box<AgentSpec>, bool),
     Order(AgentName, Run, AgentCommand),
     Publish(u64, Box<BrokerEvent>),
+    Rest(JobId, Box<RestCall>),
 }
 
 /// Who waits, and until when.
@@ -104,8 +105,13 @@ impl Ports for SimPorts {
         Ok(())
     }
 
-    /// Calls of the dispatcher to the engine are none of this simulation's business: none succeeds.
-    fn rest_job(&mut self, _: JobId, _: RestCall) -> Option<RestDone> {
+    /// What a release leaves with the engine is cleared. All other calls of the dispatcher to the engine are none of this
+    /// simulation's business: none succeeds.
+    fn rest_job(&mut self, id: JobId, call: RestCall) -> Option<RestDone> {
+        if matches!(call, RestCall::Leftovers { .. } | RestCall::Close { .. }) {
+            self.tape.did(Act::Rest(id, Box::new(call)));
+            return None;
+        }
         Some(RestDone::Failed {
             status: None,
             code: "unreachable".into(),

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use relay_broker::domain::Proof;
 use relay_broker::engine::HttpCall;
-use relay_broker::ids::{AgentName, DeliveryId, Run};
+use relay_broker::ids::{AgentName, DeliveryId, JobId, Run};
+use relay_broker::msg::{RestCall, RestDone};
 use relay_broker::prng::Prng;
 use relay_broker::time::{Mono, Now, Wall};
 use serde_json::Value;
@@ -38,6 +39,8 @@ pub enum What {
     EngineRuns(u64),
     HttpArrives(Asker, HttpCall),
     HttpDone(Asker, Option<(u16, Value)>),
+    Rest(u64, JobId, Box<RestCall>),
+    RestDone(u64, JobId, RestDone),
     Down(u64, ToNode),
     Up(u64, ToEngine),
     Step(Step),
@@ -272,6 +275,8 @@ impl World {
             What::EngineRuns(life) => self.engine_runs(life),
             What::HttpArrives(asker, call) => self.http_arrives(asker, call),
             What::HttpDone(asker, answer) => self.http_done(asker, answer),
+            What::Rest(life, id, call) => self.rest_arrives(life, id, call),
+            What::RestDone(life, id, done) => self.rest_done(life, id, done),
             What::Down(link, frame) => self.comes_down(link, frame),
             What::Up(link, frame) => self.comes_up(link, frame),
             What::Step(step) => self.people_do(step),

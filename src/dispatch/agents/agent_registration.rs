@@ -99,8 +99,7 @@ impl Agents {
             self.ask_by_http(step, name, false);
             return;
         }
-        // A name that is being given back is asked for when that is done.
-        if is_being_forgotten(step, name) {
+        if is_not_free(step, name) {
             return;
         }
         let known = step.ledger().bound(name).cloned();
@@ -314,6 +313,9 @@ impl Agents {
         let Some(agent) = self.all.get_mut(name) else {
             return;
         };
+        if is_not_free(step, name) {
+            return;
+        }
         let (run, token, session_ref) = (agent.run.id, agent.given_token(), agent.session_ref());
         let Some(asking) = agent.asking_mut() else {
             return;
@@ -431,7 +433,16 @@ impl Agents {
                 "the name {name} stays with the engine although nothing was started: {done:?}"
             );
         }
-        let waits = |agent: &LocalAgent| agent.asking().is_some_and(|a| a.request.is_none());
+        self.name_is_free(step, name);
+    }
+
+    /// The name is free: whoever waits for it asks for it.
+    pub(super) fn name_is_free(&mut self, step: &mut AgentStep, name: &AgentName) {
+        let waits = |agent: &LocalAgent| {
+            agent
+                .asking()
+                .is_some_and(|a| a.request.is_none() && a.job.is_none())
+        };
         if self.all.get(name).is_some_and(waits) {
             self.ask_for_identity(step, name);
         }
@@ -517,9 +528,11 @@ pub(super) fn identity_over(
     step.notice(Notice::IdentityOver(name.clone(), agent_id, newcomer));
 }
 
-/// Whether a name is being given back at the moment.
-fn is_being_forgotten(step: &AgentStep, name: &AgentName) -> bool {
+/// Whether a name is being given back at the moment, or the engine has mail of a bearer that was released. It is asked for
+/// when that is done.
+fn is_not_free(step: &AgentStep, name: &AgentName) -> bool {
     step.awaits(|job| matches!(job, RestJob::Forget(n) if n == name))
+        || step.ledger().uncleared(name).is_some()
 }
 
 /// Why the engine gives no identity, in our words.

@@ -94,6 +94,7 @@ impl Agents {
             all: BTreeMap::new(),
             next_run: Run(1),
             farewells: BTreeMap::new(),
+            releasers: BTreeMap::new(),
         }
     }
 

@@ -27,7 +27,8 @@ impl Agents {
                 return Some(Err(self.unknown(name)));
             }
             life_over(step, name, End::Released, None);
-            return Some(Ok(Reply::Released { name: name.clone() }));
+            self.released(step, name, &[Releaser::Caller(ticket)]);
+            return None;
         }
         log::info!("releasing {name}: {}", reason.unwrap_or("asked to"));
         self.begin_release(step, name, Releaser::Caller(ticket));
@@ -47,7 +48,7 @@ impl Agents {
             self.begin_release(step, name, Releaser::Invocation(id));
         } else if step.ledger().bound(name).is_some() || left_something(step, name) {
             life_over(step, name, End::Released, None);
-            answer_releasers(step, name, &[Releaser::Invocation(id)]);
+            self.released(step, name, &[Releaser::Invocation(id)]);
         } else {
             let why = format!("release_failed: no agent named '{name}' has run on this node");
             step.notice(Notice::InvocationOver(id, Outcome::Error(why)));
@@ -83,7 +84,47 @@ impl Agents {
             identity_over(step, name, agent_id, false);
         }
         step.publish(BrokerEvent::AgentReleased { name: name.clone() });
-        answer_releasers(step, name, &agent.releasing);
+        self.released(step, name, &agent.releasing);
+    }
+
+    /// Whoever wanted an agent released hears that it is. What comes for the name from then on is the next bearer's, so the
+    /// engine is to have nothing of the last by then; it is not waited for when it is away.
+    pub(super) fn released(&mut self, step: &mut AgentStep, name: &AgentName, who: &[Releaser]) {
+        let control = step.peers.control;
+        let owed = step.ledger().bound(name).is_some();
+        let waits = owed && control.is_open() && !control.is_stopping();
+        for releaser in who {
+            // The engine goes on with what it has only once it has its answer.
+            match releaser {
+                Releaser::Caller(_) if waits => {
+                    let releasers = self.releasers.entry(name.clone()).or_default();
+                    releasers.push(releaser.clone());
+                }
+                releaser => answer_releasers(step, name, std::slice::from_ref(releaser)),
+            }
+        }
+    }
+
+    /// The engine has nothing more for a name, or will not say so soon.
+    pub(in crate::dispatch) fn cleared(
+        &mut self,
+        step: &mut AgentStep,
+        name: &AgentName,
+        all: bool,
+    ) {
+        if let Some(who) = self.releasers.remove(name) {
+            answer_releasers(step, name, &who);
+        }
+        if all {
+            self.name_is_free(step, name);
+        }
+    }
+
+    /// The broker stops, and asks the engine for nothing more.
+    pub(super) fn all_clearing_over(&mut self, step: &mut AgentStep) {
+        for (name, who) in std::mem::take(&mut self.releasers) {
+            answer_releasers(step, &name, &who);
+        }
     }
 }
 

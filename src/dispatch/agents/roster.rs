@@ -222,7 +222,11 @@ impl Agents {
         if !stopping && !self.comes_back_at_once(step, name) {
             step.notice(Notice::RosterChanged);
         }
-        answer_releasers(step, name, &releasing);
+        match moved {
+            true => answer_releasers(step, name, &releasing),
+            false if releasing.is_empty() => {}
+            false => self.released(step, name, &releasing),
+        }
     }
 
     /// A picture of an agent's terminal. Its thread has the answer.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::agent::{Asking, LocalAgent, Renewal, RunPhase, RunState};
 use super::agent_registration::{identity_over, patience};
-use super::release::answer_releasers;
 use super::restart::life_over;
 use super::state::{AgentStep, Agents, AgentsView};
 use crate::dispatch::notice::{End, Notice};
@@ -131,7 +130,9 @@ impl Agents {
         };
         let agent_id = agent.agent_id.clone();
         let (newcomer, source) = (agent.run.newcomer, agent.run.source.clone());
-        answer_releasers(step, name, &agent.releasing);
+        if !agent.releasing.is_empty() {
+            self.released(step, name, &agent.releasing);
+        }
         refuse_spawn(
             step,
             agent.run.caller,

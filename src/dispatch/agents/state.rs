@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::agent::LocalAgent;
+use super::agent::{LocalAgent, Releaser};
 use crate::dispatch::questions::{ActionQuestions, ControlQuestions, MailQuestions};
 use crate::dispatch::step::{PartStep, PartView};
 use crate::ids::{AgentId, AgentName, Run};
@@ -26,4 +26,6 @@ pub(in crate::dispatch) struct Agents {
     pub(super) next_run: Run,
     /// Who ended while there was no link.
     pub(super) farewells: BTreeMap<AgentName, AgentId>,
+    /// Who is told that an agent is released once the engine has nothing more for it.
+    pub(super) releasers: BTreeMap<AgentName, Vec<Releaser>>,
 }

@@ -11,6 +11,7 @@ use crate::msg::{AgentCommand, Refusal, RefusalKind};
 impl Agents {
     /// For the orderly end. A second order shortens the grace of the first.
     pub(in crate::dispatch) fn stop_all(&mut self, step: &mut AgentStep, grace: Duration) {
+        self.all_clearing_over(step);
         let names: Vec<_> = self.all.keys().cloned().collect();
         for name in names {
             let Some(agent) = self.all.get_mut(&name) else {

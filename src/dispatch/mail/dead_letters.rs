@@ -80,7 +80,7 @@ impl Mail {
         if waiting.is_empty() {
             return;
         }
-        self.emit_dropped(step, name, waiting.len() as u64, end);
+        emit_dropped(step, name, &waiting, end);
         let mut finished: BTreeSet<AgentId> = BTreeSet::new();
         for id in waiting {
             if let Some(delivery) = self.give_up(step, &id, end.why())
@@ -94,24 +94,6 @@ impl Mail {
                 self.acknowledge(step, name, &agent_id);
             }
         }
-    }
-
-    fn emit_dropped(&mut self, step: &mut MailStep, name: &AgentName, count: u64, end: End) {
-        let mut senders: Vec<String> = Vec::new();
-        for pending in step.ledger().mail().of(name) {
-            let from = &pending.delivery.from;
-            if senders.len() < SENDERS_NAMED && !senders.contains(from) {
-                senders.push(from.clone());
-            }
-        }
-        let reason = format!("{}; `relay-broker dead` lists what waited", end.why());
-        let event = BrokerEvent::DeliveryDropped {
-            name: name.clone(),
-            count,
-            reason,
-            senders,
-        };
-        step.publish(event);
     }
 
     /// Only so many dead letters are kept, and none goes in silence.
@@ -221,4 +203,23 @@ impl Mail {
             event_id: old.msg_id,
         }
     }
+}
+
+/// Tells how many of an agent's messages are about to be given up at once, and whose they are.
+pub(super) fn emit_dropped(step: &mut MailStep, name: &AgentName, ids: &[DeliveryId], end: End) {
+    let mut senders: Vec<String> = Vec::new();
+    for pending in ids.iter().filter_map(|id| step.ledger().mail().get(id)) {
+        let from = &pending.delivery.from;
+        if senders.len() < SENDERS_NAMED && !senders.contains(from) {
+            senders.push(from.clone());
+        }
+    }
+    let reason = format!("{}; `relay-broker dead` lists what waited", end.why());
+    let event = BrokerEvent::DeliveryDropped {
+        name: name.clone(),
+        count: ids.len() as u64,
+        reason,
+        senders,
+    };
+    step.publish(event);
 }

@@ -186,6 +186,10 @@ fn no_reader(view: MailView, frame: &Deliver) -> Option<&'static str> {
     if frame.left_out {
         return Some(super::oversize::TOO_LARGE);
     }
+    if view.ledger().uncleared(&frame.agent) == Some(&frame.agent_id) {
+        // Who bears the name by now is not known to the engine yet.
+        return Some("the agent was released from this node");
+    }
     let identity = identity_of(view, &frame.agent);
     if identity.is_some_and(|id| *id != frame.agent_id) {
         return Some("it is for another agent of this name, whose id no agent of this node has");

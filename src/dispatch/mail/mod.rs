@@ -10,6 +10,7 @@ mod desk;
 mod gap;
 mod hold;
 mod inbound;
+mod leftovers;
 mod limits;
 mod line;
 mod oversize;
@@ -42,12 +43,15 @@ impl Mail {
         self.tick_desks(step);
         self.tick_gaps(step);
         self.tick_absent(step);
+        self.tick_leftovers(step);
     }
 
     pub(super) fn deadline(&self) -> Option<Mono> {
         let desks = self.desks.values().filter_map(MailDesk::deadline).min();
         let gaps = self.gaps.values().filter_map(Gap::deadline).min();
-        [desks, gaps].into_iter().fold(self.absent_check, soonest)
+        [desks, gaps, self.leftovers_at]
+            .into_iter()
+            .fold(self.absent_check, soonest)
     }
 
     // ---- the link -----------------------------------------------------------------------------------------------
@@ -72,6 +76,7 @@ impl Mail {
         for (name, agent_id) in done {
             self.acknowledge(step, &name, &agent_id);
         }
+        self.clear_leftovers(step);
     }
 
     // ---- agents come and go -------------------------------------------------------------------------------------
@@ -117,6 +122,9 @@ impl Mail {
         if end != End::Itself {
             self.clear(step, name, agent_id, end);
         }
+        if let Some(agent_id) = agent_id.filter(|_| end == End::Released) {
+            self.leave_with_engine(step, name, agent_id);
+        }
         let why = "the agent ended before its first task was seen to arrive";
         self.bury_those(step, name, why, |p| p.delivery.origin == Origin::Task);
         self.await_reader(step, name);
@@ -154,16 +162,21 @@ impl Mail {
         end: End,
     ) {
         if let Some(agent_id) = agent_id {
-            self.gaps.remove(agent_id);
-            self.asked_anew.remove(agent_id);
-            self.left.remove(agent_id);
-            self.called.remove(agent_id);
+            self.forget_early(agent_id);
         }
         self.full.retain(|_, of| of != name);
         self.bury_all(step, name, end);
         if step.ledger().mode(name) == DeliveryMode::ManualFlush {
             self.change_mode(step, name, DeliveryMode::AutoInject);
         }
+    }
+
+    /// What came too early, or was left to the engine.
+    fn forget_early(&mut self, agent_id: &AgentId) {
+        self.gaps.remove(agent_id);
+        self.asked_anew.remove(agent_id);
+        self.left.remove(agent_id);
+        self.called.remove(agent_id);
     }
 
     #[cfg(test)]

@@ -40,6 +40,8 @@ pub(in crate::dispatch) struct Mail {
     pub(super) absent_since: BTreeMap<AgentName, Mono>,
     /// When to see whether mail has waited too long for an agent that is not here.
     pub(super) absent_check: Option<Mono>,
+    /// When to try again to clear what released agents left with the engine.
+    pub(super) leftovers_at: Option<Mono>,
     /// The engine has shown that it sends nothing again when it is given the list of agents, as those from 8.2 on do for
     /// agents that are ready already ([engine-protocol 4.4](crate::docs::engine_protocol#4.4)).
     pub(super) lists_replay_nothing: bool,

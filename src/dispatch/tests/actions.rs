@@ -286,6 +286,7 @@ fn a_release_by_the_engine_tells_what_became_of_the_agent() {
     release(&mut w, "i1");
     assert!(answers(&w.sent()).is_empty(), "its program still runs");
     w.report("w1", run, AgentReport::Exited(How::default()));
+    w.engine_has_nothing();
     assert_eq!(answers(&w.sent()), [released()]);
     release(&mut w, "i1");
     assert_eq!(answers(&w.sent()), [released()], "repeated");

@@ -36,7 +36,7 @@ use crate::ledger::{Ledger, Record};
 use crate::machine::Machine;
 use crate::msg::{
     AgentCommand, AgentReport, Answer, ApiCall, Effect, Event, How, Identified, Injection,
-    LinkReport, RefusalKind, Reply, RestCall, RestDone, SpawnSource,
+    LinkReport, RefusalKind, Reply, RestCall, RestDone, Secret, SpawnSource,
 };
 use crate::time::{Mono, Now, Wall};
 use crate::wire::down::{ActionInvoke, Deliver, Down};
@@ -287,6 +287,21 @@ impl World {
             .expect("it asked the engine for an identity");
         self.frame(json!({"type":"reply","id":id,"ok":true,
             "data":{"agent_id":format!("id_{name}"),"token":"at_live_x","name":name}}));
+    }
+
+    /// The engine is asked what it has for an agent that was released, and says.
+    fn leftovers(&mut self, done: RestDone) {
+        let asked = self.effects.iter().rev().find_map(|e| match e {
+            Effect::RestJob(id, RestCall::Leftovers { .. }) => Some(*id),
+            _ => None,
+        });
+        let asked = asked.expect("it asked what the engine has");
+        self.tell(Event::RestJob(asked, done));
+    }
+
+    /// It has nothing.
+    fn engine_has_nothing(&mut self) {
+        self.leftovers(RestDone::Leftovers(Secret::new("at_live_y"), Vec::new()));
     }
 
     fn run_of(&self, name: &str) -> Run {

@@ -107,14 +107,19 @@ impl Step<'_> {
         let Some(conn) = self.core.live.get(ws, &node, &provider).map(|a| a.conn) else {
             return Placed::Waiting;
         };
+        self.core
+            .remind(self.now.mono, self.core.behaviour().dispatch);
+        self.dispatch(ws, id, node, conn)
+    }
+
+    /// An invocation goes to a node.
+    fn dispatch(&mut self, ws: Id, id: &str, node: String, conn: u64) -> Placed {
         self.record(EngineRecord::Dispatched(Dispatched {
             ws,
             invocation: id.to_owned(),
             node,
             at: self.now.wall,
         }));
-        self.core
-            .remind(self.now.mono, self.core.behaviour().dispatch);
         self.push_invoke(ws, id, conn);
         Placed::Sent
     }
@@ -127,14 +132,7 @@ impl Step<'_> {
         let Some((conn, node)) = handler else {
             return Placed::Nowhere;
         };
-        self.record(EngineRecord::Dispatched(Dispatched {
-            ws,
-            invocation: id.to_owned(),
-            node,
-            at: self.now.wall,
-        }));
-        self.push_invoke(ws, id, conn);
-        Placed::Sent
+        self.dispatch(ws, id, node, conn)
     }
 
     fn push_invoke(&mut self, ws: Id, id: &str, conn: u64) {

@@ -276,12 +276,14 @@ impl Workspace {
         self.channels.get(self.conversations.get(id)?)
     }
 
+    /// The node that has that name.
+    pub fn bearer(&self, name: &str) -> Option<&Node> {
+        self.nodes.values().find(|n| n.name == name)
+    }
+
     /// The node of that name, or of that id.
     pub fn node_named(&self, name: &str) -> Option<&Node> {
-        self.nodes
-            .values()
-            .find(|n| n.name == name)
-            .or_else(|| self.nodes.get(name))
+        self.bearer(name).or_else(|| self.nodes.get(name))
     }
 
     /// Agents that live on a node, in order of their names.

@@ -101,7 +101,9 @@ impl Step<'_> {
         let direct = stored.is_direct();
         // A direct node is named after its agent, whatever its client says.
         let name = if direct { &stored.name } else { &f.name }.clone();
-        if w.is_some_and(|w| w.nodes.values().any(|n| n.name == name && n.id != *node)) {
+        if w.and_then(|w| w.bearer(&name))
+            .is_some_and(|n| n.id != *node)
+        {
             return failure(
                 "node_name_conflict",
                 format!("The name \"{name}\" belongs to another node"),

@@ -237,13 +237,16 @@ fn renewed(t: &mut Step<'_>, ws: Id, id: Id) -> HttpAnswer {
     Ok((200, data))
 }
 
-pub fn heartbeat(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
+/// The calling agent: its workspace, id and name, and whether it is online.
+fn caller(t: &Step<'_>, call: &Call<'_>) -> Result<(Id, Id, String, bool), HttpRefusal> {
     let (ws, id) = (call.ws(), call.agent()?);
     let agent = t.agent(ws, id).ok_or_else(gone)?;
-    let (name, was) = (
-        agent.name.clone(),
-        t.core.live.is_online(ws, agent, t.now.mono),
-    );
+    let online = t.core.live.is_online(ws, agent, t.now.mono);
+    Ok((ws, id, agent.name.clone(), online))
+}
+
+pub fn heartbeat(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
+    let (ws, id, name, was) = caller(t, call)?;
     t.core.live.saw(ws, id, t.now);
     if !was {
         t.announce_presence(ws, &name, true);
@@ -252,12 +255,7 @@ pub fn heartbeat(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
 }
 
 pub fn disconnect(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
-    let (ws, id) = (call.ws(), call.agent()?);
-    let agent = t.agent(ws, id).ok_or_else(gone)?;
-    let (name, was) = (
-        agent.name.clone(),
-        t.core.live.is_online(ws, agent, t.now.mono),
-    );
+    let (ws, id, name, was) = caller(t, call)?;
     t.core.live.forget(ws, id);
     let leaves = match t.core.behaviour().sign_off {
         SignOff::Presence => false,

@@ -35,7 +35,7 @@ fn find<'t>(t: &'t Step<'_>, ws: Id, name: &str) -> Result<&'t Node, HttpRefusal
 /// its id, or without an id the one with its name. A name that another node has is refused where the id counts.
 fn meant(t: &Step<'_>, ws: Id, id: Option<&str>, name: &str) -> Result<Option<Node>, HttpRefusal> {
     let w = t.ws(ws)?;
-    let named = w.nodes.values().find(|n| n.name == name);
+    let named = w.bearer(name);
     let known = id.and_then(|id| w.nodes.get(id));
     let by_id = match t.core.behaviour().node_lookup {
         NodeLookup::Id => id.is_some(),

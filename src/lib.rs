@@ -4,8 +4,8 @@
 //! *engine*), starts agent programs in terminals, types each delivered message into its agent's terminal, sees that it
 //! arrived, acknowledges it, runs node actions, and serves a local API and command line.
 //!
-//! Three promises shape everything here: no message is lost or doubled, it costs next to nothing, and it is obvious what
-//! it is doing.
+//! Three promises shape everything here: no message is lost, and none is repeated unless a crash falls between its reading
+//! and the note of that, which is then said; it costs next to nothing; and it is obvious what it is doing.
 //!
 //! ## How it thinks
 //!
@@ -90,7 +90,7 @@
 //! | what happens | what follows | decided in |
 //! |---|---|---|
 //! | the frame, or the link, is lost before step 5 | nobody was told anything: the engine sends it again on the next link | `dispatch/control/mod.rs`: `link_open` |
-//! | *an acknowledgement is lost* (step 15) | the engine sends the message again; its number is behind the cursor, so it is acknowledged again and not typed | `dispatch/mail/inbound.rs`: `deliver`; `ledger/cursor.rs`: `judge` |
+//! | *an acknowledgement is lost* (step 15) | the next link begins with the acknowledgements of all agents here, before the list of them that makes the engine send; what comes again all the same is behind the cursor, so it is acknowledged again and not typed | `dispatch/mail/mod.rs`: `acknowledge_all`; `dispatch/mail/inbound.rs`: `deliver`; `ledger/cursor.rs`: `judge` |
 //! | the broker is killed between 5 and 11 | the next start replays the journal, finds it attempted and not settled, and types it again, marked | `broker/start.rs`: `wake`; `dispatch/mod.rs`: `replay`, `open` |
 //! | killed between 11 and 13 | the note says that it landed: it is settled at the start and not typed again | `agent/landed_note.rs`: `read_all`; `dispatch/mod.rs`: `open` |
 //! | the disk is full at 5 or 13 | nothing leaves; it is tried again until it works | `machine/event_loop.rs`: `retry` |
@@ -101,8 +101,8 @@
 //!
 //! | question | answer |
 //! |---|---|
-//! | who decides that a program is ready? | `agent/ready.rs`: `judge`, from its modes, its silence and what its profile (`agent/profiles.rs`) says of its input line; `dispatch/agents/roster.rs`: `ready` hears of it |
-//! | where is a dialog recognised? | `agent/dialog.rs`: `seen`, by the last rows of the screen; `look` says when it stands and whether the operator's policy answers it |
+//! | who decides that a program is ready? | `agent/ready.rs`: `judge`, from a marker it prints, its modes, its silence, whether it reads its terminal, and what its profile (`agent/profile.rs`; `agent/profiles.rs` picks it) says of its input line; `dispatch/agents/roster.rs`: `ready` hears of it |
+//! | where is a dialog recognised? | `agent/prompt.rs`: `focus` sees that something other than the input line has the keyboard; `agent/dialog.rs`: `seen` names it by the last rows of the screen, `look` says when it stands; `agent/core/asked.rs`: `answer_dialog` answers it where the operator's policy says so |
 //! | who presses Enter? | `agent/core/typing.rs`: `press_enter` for a text that is drawn, `verifying` again while it stands there, `type_lines` in line mode; there is no other timer |
 //! | what is acknowledged? | `dispatch/mail/settle.rs`: `acknowledge`: the longest unbroken run that is settled in the ledger |
 //! | when is a message given up? | `dispatch/mail/dead_letters.rs`: `bury`, with the reason |

@@ -1,5 +1,5 @@
 //! What is known about each agent CLI, as table rows. A program that is in no row gets the generic one. Which row
-//! an agent goes by is decided in `rows`.
+//! an agent goes by is decided in `profiles`.
 
 use std::borrow::Cow;
 use std::time::Duration;

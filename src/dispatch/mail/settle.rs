@@ -91,8 +91,8 @@ impl Mail {
         self.drained(step);
     }
 
-    /// Acknowledges the longest finished prefix. Without a link nothing is sent: the engine sends the frames again on the
-    /// next one, and is then answered from the ledger.
+    /// Acknowledges the longest finished prefix. Without a link nothing is sent: the next one begins with the
+    /// acknowledgements of all agents here, and what the engine sends again is answered from the ledger.
     pub(super) fn acknowledge(
         &mut self,
         step: &mut MailStep,

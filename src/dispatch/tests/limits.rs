@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn facts_with(limits: Limits) -> World {
+fn world_with(limits: Limits) -> World {
     let mut w = World::new();
     w.config().limits = limits;
     w.link_up();
@@ -17,7 +17,7 @@ fn count(effects: &[Effect], is: impl Fn(&BrokerEvent) -> bool) -> usize {
 /// D5: engine mail beyond the limit is deferred with an event, and not lost.
 #[test]
 fn engine_mail_beyond_the_limit_stays_the_engines_and_is_asked_for_when_half_is_read() {
-    let mut w = facts_with(Limits {
+    let mut w = world_with(Limits {
         engine: 4,
         ..Limits::default()
     });
@@ -82,7 +82,7 @@ fn mail_of_the_next(w: &mut World, seq: u64) {
 
 #[test]
 fn mail_of_a_new_bearer_of_the_name_is_asked_for_when_the_old_ones_mail_is_read() {
-    let mut w = facts_with(Limits {
+    let mut w = world_with(Limits {
         engine: 2,
         ..Limits::default()
     });
@@ -99,7 +99,7 @@ fn mail_of_a_new_bearer_of_the_name_is_asked_for_when_the_old_ones_mail_is_read(
 
 #[test]
 fn what_comes_while_the_first_mail_was_left_to_the_engine_is_not_taken_for_the_base() {
-    let mut w = facts_with(Limits {
+    let mut w = world_with(Limits {
         engine: 4,
         ..Limits::default()
     });
@@ -123,7 +123,7 @@ fn what_comes_while_the_first_mail_was_left_to_the_engine_is_not_taken_for_the_b
 
 #[test]
 fn an_engine_that_does_not_send_again_when_asked_gets_a_new_link() {
-    let mut w = facts_with(Limits {
+    let mut w = world_with(Limits {
         engine: 2,
         ..Limits::default()
     });
@@ -157,7 +157,7 @@ fn answer_list(w: &mut World) -> Vec<Effect> {
 
 #[test]
 fn an_engine_that_answers_and_sends_nothing_again_gets_a_new_link_soon_and_the_next_time_at_once() {
-    let mut w = facts_with(Limits {
+    let mut w = world_with(Limits {
         engine: 2,
         ..Limits::default()
     });
@@ -178,7 +178,7 @@ fn an_engine_that_answers_and_sends_nothing_again_gets_a_new_link_soon_and_the_n
 
 #[test]
 fn an_engine_that_sends_again_when_asked_keeps_its_link() {
-    let mut w = facts_with(Limits {
+    let mut w = world_with(Limits {
         engine: 2,
         ..Limits::default()
     });
@@ -197,7 +197,7 @@ fn an_engine_that_sends_again_when_asked_keeps_its_link() {
 
 #[test]
 fn a_result_that_comes_while_too_much_waits_is_a_dead_letter_because_it_never_comes_again() {
-    let mut w = facts_with(Limits {
+    let mut w = world_with(Limits {
         engine: 1,
         ..Limits::default()
     });
@@ -211,7 +211,7 @@ fn a_result_that_comes_while_too_much_waits_is_a_dead_letter_because_it_never_co
 /// D5: the event names count, reason and sender.
 #[test]
 fn a_local_send_beyond_the_limit_is_refused_with_429_and_an_event() {
-    let mut w = facts_with(Limits {
+    let mut w = world_with(Limits {
         local: 2,
         ..Limits::default()
     });
@@ -238,7 +238,7 @@ fn a_local_send_beyond_the_limit_is_refused_with_429_and_an_event() {
 
 #[test]
 fn what_is_refused_for_want_of_room_is_counted_be_it_a_message_or_an_agent() {
-    let mut w = facts_with(Limits {
+    let mut w = world_with(Limits {
         local: 1,
         ..Limits::default()
     });
@@ -263,7 +263,7 @@ fn what_is_refused_for_want_of_room_is_counted_be_it_a_message_or_an_agent() {
 
 #[test]
 fn mail_of_an_earlier_bearer_of_the_name_does_not_keep_the_new_ones_away_for_ever() {
-    let mut w = facts_with(Limits {
+    let mut w = world_with(Limits {
         engine: 4,
         ..Limits::default()
     });
@@ -308,7 +308,7 @@ fn heavy(w: &mut World, name: &str, seq: u64, bytes: usize) {
 }
 
 fn by_bytes(bytes: usize) -> World {
-    facts_with(Limits {
+    world_with(Limits {
         bytes,
         total_bytes: 2 * bytes,
         ..Limits::default()

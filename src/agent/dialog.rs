@@ -73,7 +73,10 @@ impl SeenDialog {
         match (policy, &self.known?.answer) {
             (Policy::Accept, DialogAnswer::Option(words, mark)) => choose(screen, words, *mark),
             (Policy::Deny, DialogAnswer::Escape) => Some(vec![0x1b]),
-            (Policy::Hold | Policy::Accept | Policy::Deny, _) => None,
+            (
+                Policy::Hold | Policy::Accept | Policy::Deny,
+                DialogAnswer::Option(..) | DialogAnswer::Escape,
+            ) => None,
         }
     }
 }

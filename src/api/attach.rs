@@ -261,16 +261,22 @@ impl Seat {
                 self.rest_due = waits.then(|| clock::now().mono + SEQUENCE);
             }
             Message::Text(text) => {
-                if let Ok(Order::Resize { rows, cols }) = serde_json::from_str(&text)
-                    && let Ok(size) = routes::size(rows, cols)
-                {
-                    let _ = self
-                        .handle
-                        .seats
-                        .resize(self.number, size, &self.handle.input);
+                if let Ok::<Order, _>(order) = serde_json::from_str(&text) {
+                    self.order(order);
                 }
             }
             _ => {}
+        }
+    }
+
+    fn order(&self, order: Order) {
+        match order {
+            Order::Resize { rows, cols } => {
+                if let Ok(size) = routes::size(rows, cols) {
+                    let handle = &self.handle;
+                    let _ = handle.seats.resize(self.number, size, &handle.input);
+                }
+            }
         }
     }
 

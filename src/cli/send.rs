@@ -37,7 +37,10 @@ pub fn send(c: &Context, args: &args::Send) -> Result<(), Failure> {
         text,
         from: args.from.clone(),
         thread_id: None,
-        mode: (args.mode == Urgency::Steer).then(|| "steer".to_owned()),
+        mode: match args.mode {
+            Urgency::Wait => None,
+            Urgency::Steer => Some("steer".to_owned()),
+        },
         raw: args.raw,
     };
     let begun = clock::now().mono;

@@ -100,7 +100,7 @@ pub(super) fn examine(bytes: &[u8], kind: &str) -> Result<Examined, Unreadable> 
         let (seen, frame) = look(bytes, at, place);
         let (header, lines) = match (judge(seen), frame) {
             (FrameJudgement::Accept | FrameJudgement::SetAside, Some(frame)) => frame,
-            _ => {
+            (FrameJudgement::Cut, _) | (_, None) => {
                 found.cut = (bytes.len() - at) as u64;
                 break;
             }

@@ -188,6 +188,7 @@ impl Queue {
                 Item::Reopen(asked) => {
                     let _ = asked.send(to.reopen());
                 }
+                // Dropped at the end of this turn, when losses are told too.
                 Item::Mark(_) => {}
             }
             if items.is_empty() {

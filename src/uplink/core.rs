@@ -213,7 +213,19 @@ impl UplinkCore {
                 self.advance(out);
             }
             // Whatever else comes belongs to a state that is over.
-            _ => {}
+            (
+                _,
+                Event::Start { .. }
+                | Event::Minted
+                | Event::MintFailed { .. }
+                | Event::Opened
+                | Event::OpenFailed { .. }
+                | Event::Heard { .. }
+                | Event::Closed { .. }
+                | Event::Replaced { .. }
+                | Event::Reconnect
+                | Event::Tick,
+            ) => {}
         }
     }
 

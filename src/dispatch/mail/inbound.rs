@@ -92,20 +92,22 @@ impl Mail {
     }
 
     pub(super) fn take_in(&mut self, step: &mut MailStep, frame: Deliver) {
-        let kind = fields::kind(&frame.payload);
-        if kind == PayloadKind::Message {
-            let obstacle = no_reader(step.view(), &frame);
-            if obstacle.is_some() || !self.defer(step, &frame) {
-                self.accept_frame(step, frame, obstacle);
+        match fields::kind(&frame.payload) {
+            PayloadKind::Message => {
+                let obstacle = no_reader(step.view(), &frame);
+                if obstacle.is_some() || !self.defer(step, &frame) {
+                    self.accept_frame(step, frame, obstacle);
+                }
+                return;
             }
-            return;
-        }
-        if kind == PayloadKind::Unknown {
-            let word = fields::kind_word(&frame.payload);
-            log::warn!(
-                "a frame of unknown type {word:?} for {} is acknowledged and not shown",
-                frame.agent
-            );
+            PayloadKind::Notice => {}
+            PayloadKind::Unknown => {
+                let word = fields::kind_word(&frame.payload);
+                log::warn!(
+                    "a frame of unknown type {word:?} for {} is acknowledged and not shown",
+                    frame.agent
+                );
+            }
         }
         // Outside the sequence there is nothing to remember: a notice that comes twice is shown neither time.
         if frame.seq != Seq(0) {

@@ -397,7 +397,7 @@ fn a_read_only_state_folder_is_refused_by_name_and_nothing_in_it_is_lost() {
     let mut args = vec!["up", "--engine", &alone.engine.url];
     args.extend(["--workspace-key", &alone.engine.key]);
     let (code, out, text) = run(folder.path(), &args);
-    assert_eq!((code, out.as_str()), (Some(1), ""), "{text}");
+    assert_eq!((code, out.as_str()), (Some(73), ""), "{text}");
     assert!(
         text.contains(".relay-broker") && text.contains("Read-only"),
         "{text}"

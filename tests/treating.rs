@@ -53,7 +53,7 @@ fn a_setting_that_cannot_be_meant_stops_the_start_and_is_named() {
     let (code, err) = Process::try_start(folder.path(), &["up"])
         .err()
         .expect("refused");
-    assert_eq!(code, Some(2));
+    assert_eq!(code, Some(78));
     assert!(
         err.contains("relay-broker.toml: [profile.mine] like = \"vim\""),
         "{err}"

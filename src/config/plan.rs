@@ -120,22 +120,21 @@ impl StartPlan {
     }
 }
 
-/// The id that the operator gives this node, from the flag or else the variable. Engines ask nothing of it, but it stands
-/// in the paths of calls, in lines for people, and as the name of the file that keeps the node's token.
+/// The id that the operator gives this node, from the flag or else the variable, word for word. Engines ask nothing of it;
+/// paths of calls and the name of the token's file spell it their own way, but a line for people could not.
 fn pinned_id(flags: &Flags, env: &Env) -> Result<Option<String>, ConfigError> {
     let (from, id) = match (&flags.node_id, env.text(NODE_ID)?) {
         (Some(id), _) => ("--node-id", id.clone()),
         (None, Some(id)) => (NODE_ID, id),
         (None, None) => return Ok(None),
     };
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
-    let begins = id.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if !begins || id.len() > NODE_ID_MOST || !id.chars().all(fits) {
+    let blank = id.trim().is_empty();
+    if blank || id.len() > NODE_ID_MOST || id.chars().any(char::is_control) {
         return Err(ConfigError::of(
             from,
             format!(
-                "{from} is {id:?}; a node id has 1 to {NODE_ID_MOST} ASCII letters, digits, `-`, `_`, `.` or `:`, \
-             and begins with a letter or digit"
+                "{from} is {id:?}; a node id has 1 to {NODE_ID_MOST} bytes, is not blank, and has no line ends or other \
+                 controls"
             ),
         ));
     }

@@ -159,16 +159,8 @@ fn a_wrong_key_is_refused_without_being_shown() {
 }
 
 #[test]
-fn a_node_id_that_is_no_plain_word_is_refused_with_what_is_allowed() {
-    for wrong in [
-        "../x y",
-        ".hidden",
-        "a/b",
-        "a b",
-        "a\nb",
-        "\u{e9}",
-        &"x".repeat(129),
-    ] {
+fn a_node_id_is_taken_word_for_word_unless_no_line_could_hold_it() {
+    for wrong in [" ", "a\nb", "a\u{1b}[2J", &"x".repeat(129)] {
         let flags = Flags {
             node_id: Some(wrong.to_owned()),
             ..Flags::default()
@@ -180,12 +172,15 @@ fn a_node_id_that_is_no_plain_word_is_refused_with_what_is_allowed() {
             .expect_err(wrong)
             .text;
         assert!(error.starts_with("RELAY_NODE_ID is "), "{error}");
-        assert!(
-            error.contains("letters, digits, `-`, `_`, `.` or `:`"),
-            "{error}"
-        );
+        assert!(error.contains("a node id has 1 to 128 bytes"), "{error}");
     }
-    for right in ["node_0a1b2c", "box-1.example.com:2", "7"] {
+    for right in [
+        "node_0a1b2c",
+        "box-1.example.com:2",
+        "7",
+        "../x y",
+        "The 3rd box/of Zo\u{eb}",
+    ] {
         let vars = env(&[("RELAY_NODE_ID", right)]);
         let plan = plan(&Flags::default(), &vars, &place()).expect(right);
         let settings = plan.settings("http://localhost", &Secret::new("rk_x"));

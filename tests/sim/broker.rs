@@ -28,6 +28,8 @@ use crate::world::{MS, SECOND, What, World, tell};
 
 /// How long a caller of the local API waits.
 const PATIENCE: u64 = 30 * SECOND;
+/// More steps than any world's broker takes without waiting for something.
+const STEPS_AT_ONCE: u32 = 10_000;
 
 /// A running broker.
 pub struct Broker {
@@ -267,7 +269,12 @@ impl World {
 
     /// Lets the loop step until it waits for something.
     fn broker_steps(&mut self, life: u64) {
-        loop {
+        for step in 0.. {
+            if step > STEPS_AT_ONCE {
+                return self
+                    .laws
+                    .break_law(|| "the broker steps without end in one moment".into());
+            }
             // In the middle of its next write, if it writes.
             let armed = self.chance(self.options.kill_in_write);
             if armed {

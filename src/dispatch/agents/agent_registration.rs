@@ -313,13 +313,15 @@ impl Agents {
         let Some(agent) = self.all.get_mut(name) else {
             return;
         };
-        if is_not_free(step, name) {
-            return;
-        }
         let (run, token, session_ref) = (agent.run.id, agent.given_token(), agent.session_ref());
         let Some(asking) = agent.asking_mut() else {
             return;
         };
+        if is_not_free(step, name) {
+            // Asked for when it is; a time that has come and stays would have the dispatcher tick without end.
+            asking.http_at = None;
+            return;
+        }
         let wanted = Wanted {
             name: name.clone(),
             session_ref,

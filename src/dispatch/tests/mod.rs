@@ -142,6 +142,11 @@ impl World {
         };
         if self.d.deadline().is_some_and(|at| at <= self.now.mono) {
             self.tell(Event::Tick);
+            let next = self.d.deadline();
+            assert!(
+                next.is_none_or(|at| at > self.now.mono),
+                "a tick leaves a time that has come, so that it would tick without end"
+            );
         }
     }
 

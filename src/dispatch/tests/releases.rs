@@ -379,6 +379,21 @@ fn nobody_bears_the_name_before_the_engine_has_nothing_of_the_last() {
 }
 
 #[test]
+fn a_spawn_that_waits_for_such_a_name_without_a_link_wakes_the_broker_now_and_then_only() {
+    let mut w = released_after_its_end();
+    w.tell(Event::Link(LinkReport::Lost("reset".into())));
+    w.call(ApiCall::Spawn(
+        Box::new(request("w1")),
+        SpawnSource::CommandLine,
+    ));
+    (0..60).for_each(|_| w.pass(Duration::from_secs(1)));
+    assert!(!is_asked_for(&w));
+    w.leftovers(have(Vec::new()));
+    w.link_up();
+    assert!(is_asked_for(&w));
+}
+
+#[test]
 fn what_is_more_than_a_page_is_looked_for_again() {
     let mut w = released_after_its_end();
     let page = |from: u64| (from..from + LEFTOVERS_PAGE as u64).map(row).collect();

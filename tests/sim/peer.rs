@@ -188,7 +188,12 @@ impl World {
                     answer = body.unwrap_or_default();
                 }
                 Deed::Did(effect) => self.engine_does(effect),
-                Deed::Decided(_) | Deed::Written | Deed::Died => {}
+                Deed::Died => {
+                    let how = self.crash_kind();
+                    self.kill_engine(how);
+                    return Value::Null;
+                }
+                Deed::Decided(_) | Deed::Written => {}
             }
         }
         answer

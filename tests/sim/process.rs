@@ -322,10 +322,17 @@ where
         )
     }
 
-    /// The same for this alone, before what waits and without waiting for the disk.
+    /// The same for this alone, before what waits and without waiting for the disk. Whoever dies in it does nothing more.
     pub fn at_once(&mut self, now: Now, inbound: V::Inbound) -> Vec<Deed<M::Record, A>> {
         self.event_loop.take(now, inbound, &mut self.driver);
-        while let Progress::Durable(_) = self.event_loop.step(now, &mut self.driver) {}
-        self.tape.take()
+        let mut deeds = Vec::new();
+        loop {
+            let progress = self.event_loop.step(now, &mut self.driver);
+            deeds.extend(self.tape.take());
+            let died = deeds.iter().any(|deed| matches!(deed, Deed::Died));
+            if died || !matches!(progress, Progress::Durable(_)) {
+                return deeds;
+            }
+        }
     }
 }

@@ -409,12 +409,17 @@ fn a_request_beside_those_who_keep_all_descriptors_is_told_so_at_once() {
         let node = up_after(&folder, &format!("ulimit -n {limit}"));
         let address = node.api.trim_start_matches("http://").to_owned();
         let mut streams = Vec::new();
-        while let Some(stream) = stream_of_events(&node, &address) {
-            streams.push(stream);
+        let mut refused_in_a_row = 0;
+        // The broker itself opens a file now and then: what it closes leaves room for one stream more.
+        while refused_in_a_row < 3 {
+            match stream_of_events(&node, &address) {
+                Some(stream) => {
+                    streams.push(stream);
+                    refused_in_a_row = 0;
+                }
+                None => refused_in_a_row += 1,
+            }
             assert!(streams.len() < 40, "{limit} are not enough for these");
-        }
-        for _ in 0..3 {
-            assert!(stream_of_events(&node, &address).is_none());
         }
         drop(streams);
         until("room again", || {

@@ -65,9 +65,7 @@ impl Stopper {
         let order = Inbound::Event(Event::Shutdown { deadline });
         let _ = self.inbox.send_timeout(order, Duration::from_secs(1));
     }
-}
 
-impl Stopper {
     /// Everything at a glance; why not, if the dispatcher does not answer in time.
     ///
     /// # Errors

@@ -68,6 +68,7 @@ impl Broker {
         hook::sweep(&settings.node.state_dir.join(hook::FOLDER));
         let assembly = Assembly {
             settings,
+            journal_dir,
             identity,
             api_key,
             started: clock::now(),
@@ -160,12 +161,12 @@ struct Shared {
     sidecars: Arc<SidecarRegistry>,
     events: Arc<Topic<Arc<str>>>,
     published: Arc<Latest<Published>>,
-    latencies: Arc<api::Latencies>,
 }
 
 /// Everything that is known before the first thread runs.
 struct Assembly {
     settings: Settings,
+    journal_dir: PathBuf,
     identity: Identity,
     api_key: Secret,
     started: Now,
@@ -237,7 +238,6 @@ impl Assembly {
         Shared {
             registry: Arc::default(),
             sidecars: Arc::default(),
-            latencies: self.latencies.clone(),
             events: Arc::new(events.at_most(EVENTS_BYTES, |event| event.len())),
             published: Arc::new(Latest::new(Published {
                 node_id: self.identity.node_id.clone(),
@@ -320,7 +320,7 @@ impl Assembly {
             registry: shared.registry.clone(),
             sidecars: shared.sidecars.clone(),
             events: shared.events.clone(),
-            stopwatch: Stopwatch::new(shared.latencies.clone()),
+            stopwatch: Stopwatch::new(self.latencies.clone()),
             reaper,
             exe: node.exe.clone(),
             state_dir: node.state_dir.clone(),
@@ -383,8 +383,8 @@ impl Assembly {
             declared: node.agents.iter().map(|a| a.name.clone()).collect(),
             ready_grace: node.ready_grace,
             metrics_key: node.metrics_key.clone(),
-            latencies: shared.latencies,
-            journal_dir: node.state_dir.join("journal"),
+            latencies: self.latencies,
+            journal_dir: self.journal_dir,
         }
     }
 }

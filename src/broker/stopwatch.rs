@@ -2,6 +2,7 @@
 //! dispatcher's thread; others only read the [`Latencies`].
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::api::Latencies;
 use crate::ids::{AgentName, DeliveryId};
@@ -9,7 +10,6 @@ use crate::sys::clock;
 use crate::time::{Mono, Wall};
 use crate::wire::event::BrokerEvent;
 use crate::wire::up::Up;
-use std::sync::Arc;
 
 /// Of how many messages that are under way the time is taken; what comes beyond is not measured.
 const MOST: usize = 8192;

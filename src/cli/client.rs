@@ -74,9 +74,7 @@ impl Client {
     /// # Errors
     /// As [`Client::get`], after seconds.
     pub fn look(&self, path: &str) -> Result<Value, Failure> {
-        let call = self.agent.get(format!("{}{path}", self.url));
-        let call = call.config().timeout_global(Some(LOOK_LIMIT)).build();
-        match call.header("x-api-key", &self.key).call() {
+        match self.soon(path).header("x-api-key", &self.key).call() {
             Err(ureq::Error::Timeout(_)) => Err(self.stuck()),
             sent => self.answer(sent),
         }
@@ -147,9 +145,7 @@ impl Client {
     /// # Errors
     /// When the broker does not answer, or not in that way.
     pub fn probe(&self, path: &str) -> Result<(bool, Value), Failure> {
-        let call = self.agent.get(format!("{}{path}", self.url));
-        let call = call.header("accept", "application/json");
-        let call = call.config().timeout_global(Some(LOOK_LIMIT)).build();
+        let call = self.soon(path).header("accept", "application/json");
         let mut response = call.call().map_err(|e| match e {
             ureq::Error::Timeout(_) => self.stuck(),
             e => self.silent(&e.to_string()),
@@ -169,6 +165,12 @@ impl Client {
              same: look at `relay-broker events` or `relay-broker pending` before you repeat it",
             self.pid, self.url
         ))
+    }
+
+    /// A `GET` that is answered within seconds or not at all.
+    fn soon(&self, path: &str) -> ureq::RequestBuilder<ureq::typestate::WithoutBody> {
+        let call = self.agent.get(format!("{}{path}", self.url));
+        call.config().timeout_global(Some(LOOK_LIMIT)).build()
     }
 
     fn stuck(&self) -> Failure {

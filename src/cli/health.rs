@@ -6,8 +6,7 @@ use super::args::HealthArgs;
 use super::client::Client;
 use super::context::Context;
 use super::failure::Failure;
-use super::render::print_json;
-use super::render::{clean, print};
+use super::render::{clean, print, print_json};
 use crate::sys::sysexit::Sysexit;
 
 /// `health`.
@@ -26,11 +25,7 @@ pub fn health(c: &Context, args: HealthArgs) -> Result<(), Failure> {
 fn probe(c: &Context, path: &str, (yes, no): (&str, &str), json: bool) -> Result<(), Failure> {
     let (fine, answer) = c.client()?.probe(path)?;
     if json {
-        print_json(&answer)?;
-        return match fine {
-            true => Ok(()),
-            false => Err(Failure::silent(Sysexit::Failure)),
-        };
+        return as_json(&answer, fine);
     }
     if fine {
         return print(&format!("{yes}\n"));
@@ -47,18 +42,22 @@ fn probe(c: &Context, path: &str, (yes, no): (&str, &str), json: bool) -> Result
     )))
 }
 
+/// The answer itself, and the exit code that says the same.
+fn as_json(answer: &Value, fine: bool) -> Result<(), Failure> {
+    print_json(answer)?;
+    match fine {
+        true => Ok(()),
+        false => Err(Failure::silent(Sysexit::Failure)),
+    }
+}
+
 /// What `GET /health` tells.
 fn whole(c: &Context, json: bool) -> Result<(), Failure> {
     let client: Client = c.client()?;
     let answer = client.look("/health")?;
     let well = answer["status"] == "ok";
     if json {
-        print_json(&answer)?;
-        return if well {
-            Ok(())
-        } else {
-            Err(Failure::silent(Sysexit::Failure))
-        };
+        return as_json(&answer, well);
     }
     if well {
         let link = if answer["nodeConnected"] == Value::Bool(false) {

@@ -27,6 +27,13 @@ struct LogStyle {
     journal: bool,
 }
 
+impl LogStyle {
+    /// Whether what is said is for people as it is, and no line of a log.
+    fn is_for_people(self) -> bool {
+        self.terminal && self.format == LogFormat::Text
+    }
+}
+
 /// How this process's lines look, once that is known.
 static STYLE: OnceLock<LogStyle> = OnceLock::new();
 
@@ -142,22 +149,18 @@ fn priority(level: log::Level) -> u8 {
 
 /// Tells what an operator should know, to people as it is and in a log as its lines are.
 pub fn warn(text: &str) {
-    match STYLE.get() {
-        Some(style) if !style.terminal || style.format == LogFormat::Json => {
-            stdio::complain(log_line(log::Level::Warn, "relay_broker", text).as_bytes());
-        }
-        _ => note(text),
+    match style().is_for_people() {
+        true => note(text),
+        false => stdio::complain(log_line(log::Level::Warn, "relay_broker", text).as_bytes()),
     }
 }
 
 /// The line that says why the program ends: for people as every command says it, in a log as the log's lines are.
 pub fn reason(text: &str) -> String {
     let said = format!("relay-broker: {text}");
-    match STYLE.get() {
-        Some(style) if !style.terminal || style.format == LogFormat::Json => {
-            log_line(log::Level::Error, "relay_broker", &said)
-        }
-        _ => format!("{said}\n"),
+    match style().is_for_people() {
+        true => format!("{said}\n"),
+        false => log_line(log::Level::Error, "relay_broker", &said),
     }
 }
 
@@ -182,13 +185,9 @@ impl Voice {
     }
 
     pub fn say(self, line: &str) {
-        match self.style {
-            LogStyle {
-                format: LogFormat::Text,
-                terminal: true,
-                ..
-            } => note(line),
-            _ => {
+        match self.style.is_for_people() {
+            true => note(line),
+            false => {
                 let line = log_line(log::Level::Info, "relay_broker::up", line.trim());
                 stdio::complain(line.as_bytes());
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::context::Context;
 use super::engine;
-use super::engine_folder::{ENGINE_DIR, LAST_ADDRESS, warn_if_open};
+use super::engine_folder::{ENGINE_DIR, LAST_ADDRESS, open_address, warn_if_open};
 use super::failure::Failure;
 use super::log_lines::{self, Voice};
 use super::render::{Paint, print};
@@ -51,24 +51,7 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
     let voice = Voice::new(Paint::stderr(&c.env));
     let stops =
         Stops::listen_as_daemon().map_err(|e| Failure::new(format!("cannot take signals: {e}")))?;
-    if plan.require_state_dir && !plan.state_dir().is_dir() {
-        return Err(Failure::with(
-            Sysexit::CantCreate,
-            format!(
-                "the state folder {} is not there, and --require-state-dir says that it must be; mount its volume, or make the \
-             folder for a first start",
-                plan.state_dir().display()
-            ),
-        ));
-    }
-    if let Some(above) = plan.state_dir_above() {
-        voice.say(&format!(
-            "note: there is a state folder {} above this one already; this starts another broker, with agents and mail of \
-             its own, in {}",
-            above.display(),
-            plan.state_dir().display()
-        ));
-    }
+    check_place(&plan, voice)?;
     make_private(plan.state_dir(), &STATE_NAMES, plan.trust_state_dir)?;
     let (engine, url, key) = match &own_engine(&plan).unwrap_or(plan.engine.clone()) {
         EngineChoice::Remote { url, key } => (None, url.clone(), key.clone()),
@@ -90,10 +73,7 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
         broker.api_url()
     ));
     if let Some(address) = plan.api_beyond_this_machine() {
-        voice.say(&format!(
-            "note: the local API listens on {address}, beyond this machine, and without encryption; put a TLS proxy in \
-             front of it or keep the network private"
-        ));
+        voice.say(&open_address("the local API", address));
     }
     voice.welcome(&plan, &url, engine.is_some());
     let topic = broker.events();
@@ -114,6 +94,29 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
     closer.close();
     drop(engine);
     voice.say("stopped");
+    Ok(())
+}
+
+/// Whether the state folder is where the operator thinks it is.
+fn check_place(plan: &StartPlan, voice: Voice) -> Result<(), Failure> {
+    if plan.require_state_dir && !plan.state_dir().is_dir() {
+        return Err(Failure::with(
+            Sysexit::CantCreate,
+            format!(
+                "the state folder {} is not there, and --require-state-dir says that it must be; mount its volume, or make the \
+             folder for a first start",
+                plan.state_dir().display()
+            ),
+        ));
+    }
+    if let Some(above) = plan.state_dir_above() {
+        voice.say(&format!(
+            "note: there is a state folder {} above this one already; this starts another broker, with agents and mail of \
+             its own, in {}",
+            above.display(),
+            plan.state_dir().display()
+        ));
+    }
     Ok(())
 }
 

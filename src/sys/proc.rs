@@ -225,7 +225,13 @@ pub fn variable(_pid: u32, _name: &str) -> Option<PathBuf> {
 pub fn resident_bytes(pid: u32) -> Option<u64> {
     // `status` says kilobytes, while `statm` says pages and leaves their size to be found out.
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    bytes_in(&status, "VmRSS:")
+}
+
+/// A figure of memory in what `/proc/PID/status` says.
+#[cfg(target_os = "linux")]
+pub(super) fn bytes_in(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|l| l.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

@@ -1,5 +1,8 @@
 //! What the operating system counts of this process, as monitoring expects it of every program.
 
+#[cfg(target_os = "linux")]
+use super::proc::bytes_in;
+
 /// This process in numbers. What the system does not tell is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ProcessFigures {
@@ -21,21 +24,18 @@ pub struct ProcessFigures {
 #[cfg(target_os = "linux")]
 pub fn own() -> ProcessFigures {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let number = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_whitespace().next()?.parse::<u64>().ok()
-    };
+    let threads = status.lines().find_map(|l| l.strip_prefix("Threads:"));
     let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     ProcessFigures {
         cpu_secs: cpu_secs(),
-        resident_bytes: number("VmRSS:").map(|kib| kib * 1024),
-        virtual_bytes: number("VmSize:").map(|kib| kib * 1024),
+        resident_bytes: bytes_in(&status, "VmRSS:"),
+        virtual_bytes: bytes_in(&status, "VmSize:"),
         // One of them is the folder that is being read.
         open_fds: std::fs::read_dir("/proc/self/fd")
             .ok()
             .map(|fds| fds.count().saturating_sub(1) as u64),
         max_fds: limits.current,
-        threads: number("Threads:"),
+        threads: threads.and_then(|count| count.trim().parse().ok()),
     }
 }
 

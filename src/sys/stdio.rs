@@ -277,12 +277,12 @@ pub fn reopen(limit: Duration) -> io::Result<()> {
         return Ok(());
     };
     let (asked, done) = bounded(1);
-    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let late = || io::Error::from(io::ErrorKind::TimedOut);
     queue
         .items
         .send_timeout(Item::Reopen(asked), limit)
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
-    done.recv_timeout(limit).map_err(late)?
+        .map_err(|_| late())?;
+    done.recv_timeout(limit).map_err(|_| late())?
 }
 
 /// Gives what was queued so far the time to be written.

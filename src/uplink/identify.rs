@@ -62,11 +62,7 @@ impl RestClient {
     /// The agent that a given token acts as. Registering it again would kill that token
     /// ([engine-protocol 3.4](crate::docs::engine_protocol#3.4)).
     fn bearer_of(&self, token: &Secret, wanted: &Wanted) -> Result<Taken, CallError> {
-        let with = With {
-            token,
-            key: None,
-            proof: None,
-        };
+        let with = With::bearer(token);
         let facts: AgentFacts = self.call("GET", "/v1/agent", with, None::<&()>)?;
         if let Some(other) = facts.name.filter(|name| name != wanted.name.as_str()) {
             return Err(CallError::Refused {

@@ -24,7 +24,8 @@ impl RestClient {
             return Ok(RestDone::NobodysMail);
         };
         let path = format!("/v1/deliveries?limit={LEFTOVERS_PAGE}");
-        let mut rows: Vec<LeftoverRow> = self.call("GET", &path, bearing(&token), None::<&()>)?;
+        let mut rows: Vec<LeftoverRow> =
+            self.call("GET", &path, With::bearer(&token), None::<&()>)?;
         self.name_channels(&mut rows);
         Ok(RestDone::Leftovers(token, rows))
     }
@@ -55,19 +56,11 @@ impl RestClient {
     pub(super) fn close(&self, token: &Secret, ids: &[DeliveryId]) -> Result<(), CallError> {
         for id in ids {
             let path = format!("/v1/deliveries/{}/ack", encode(id.as_str()));
-            match self.call::<Value>("POST", &path, bearing(token), Some(&json!({}))) {
+            match self.call::<Value>("POST", &path, With::bearer(token), Some(&json!({}))) {
                 Err(e) if e.code() == "delivery_not_found" => {}
                 closed => drop(closed?),
             }
         }
         Ok(())
-    }
-}
-
-fn bearing(token: &Secret) -> With<'_> {
-    With {
-        token,
-        key: None,
-        proof: None,
     }
 }

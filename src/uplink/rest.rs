@@ -92,6 +92,17 @@ pub(super) struct With<'a> {
     pub proof: Option<&'a Secret>,
 }
 
+impl<'a> With<'a> {
+    /// A bearer, and nothing else.
+    pub(super) fn bearer(token: &'a Secret) -> Self {
+        Self {
+            token,
+            key: None,
+            proof: None,
+        }
+    }
+}
+
 /// What a request for a node token carries besides its body.
 #[derive(Clone, Copy)]
 pub struct TokenProof<'a> {
@@ -157,11 +168,7 @@ impl RestClient {
 
     /// The workspace key as the bearer, and nothing else.
     pub(super) fn as_workspace(&self) -> With<'_> {
-        With {
-            token: &self.key,
-            key: None,
-            proof: None,
-        }
+        With::bearer(&self.key)
     }
 
     /// The engine's base URL.
@@ -320,11 +327,7 @@ impl RestClient {
         input: &serde_json::Value,
     ) -> Result<InvocationStatus, CallError> {
         let path = format!("/v1/actions/{}/invoke", encode(action));
-        let with = With {
-            token,
-            key: None,
-            proof: None,
-        };
+        let with = With::bearer(token);
         self.call("POST", &path, with, Some(&json!({ "input": input })))
     }
 
@@ -346,9 +349,8 @@ impl RestClient {
         key: &str,
     ) -> Result<Posted, CallError> {
         let with = With {
-            token,
             key: Some(key),
-            proof: None,
+            ..With::bearer(token)
         };
         match to.strip_prefix('#') {
             Some(channel) => {
@@ -366,11 +368,7 @@ impl RestClient {
 
     /// Create, ignore that it exists, join, ignore that one is in ([engine-protocol 2.4](crate::docs::engine_protocol#2.4)).
     fn join(&self, token: &Secret, channels: &[String]) -> Result<(), CallError> {
-        let with = With {
-            token,
-            key: None,
-            proof: None,
-        };
+        let with = With::bearer(token);
         for channel in channels {
             let channel = channel.trim_start_matches('#');
             let made: Result<serde_json::Value, _> = self.call(
@@ -389,11 +387,7 @@ impl RestClient {
     }
 
     fn leave(&self, token: &Secret, channels: &[String]) -> Result<(), CallError> {
-        let with = With {
-            token,
-            key: None,
-            proof: None,
-        };
+        let with = With::bearer(token);
         for channel in channels {
             let path = format!(
                 "/v1/channels/{}/leave",

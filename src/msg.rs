@@ -171,9 +171,9 @@ pub struct How {
     pub signal: Option<i32>,
     /// Anything else worth saying, for example a panic of our own thread.
     pub note: Option<String>,
-    /// The last lines that its terminal showed, on one line.
+    /// The last lines that its terminal showed.
     #[serde(default)]
-    pub last: Option<String>,
+    pub last: Vec<String>,
 }
 
 impl fmt::Display for How {

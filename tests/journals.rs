@@ -348,6 +348,7 @@ fn after_the_snapshot() -> Vec<Record> {
                 given_up: true,
                 at,
                 command: "claude".into(),
+                ..Departed::default()
             },
         },
         Record::Ended {

@@ -186,3 +186,60 @@ fn mail_beyond_the_limit_waits_at_the_engine_and_arrives_in_order_all_the_same()
     until("all hundred", || (kept(&file).len() == 100).then_some(()));
     assert_eq!(kept(&file), numbers("slow", 0..100));
 }
+
+#[test]
+fn an_agent_that_crashed_is_looked_into_afterwards_and_forgotten_by_a_release() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &[]);
+    spawn(&folder, &["ada", "--", "sh", "-c", "echo no key; exit 3"]);
+    until("its end", || node.agent("ada").is_none().then_some(()));
+    let list = |args: &[&str]| run(folder.path(), args).1;
+    let shown: Value = serde_json::from_str(&list(&["agents", "--json"])).expect("JSON");
+    assert_eq!(shown["agents"], json!([]), "it does not run");
+    let gone = &shown["departed"][0];
+    assert_eq!(
+        (&gone["name"], &gone["code"], &gone["signal"]),
+        (&json!("ada"), &json!(3), &Value::Null)
+    );
+    assert_eq!(gone["last_lines"], json!(["no key"]));
+    let status = list(&["status"]);
+    assert!(status.contains("ada ended at "), "{status}");
+    assert!(status.contains(": exit code 3 (sh -c "), "{status}");
+    assert!(status.contains("\n    no key\n"), "{status}");
+    assert_eq!(run(folder.path(), &["release", "ada"]).0, Some(0));
+    assert!(!list(&["status"]).contains("ada"));
+}
+
+#[test]
+fn an_agent_is_started_again_as_often_as_was_said_and_then_given_up() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &[]);
+    let often = [
+        "--restart",
+        "always",
+        "--max-restarts",
+        "4",
+        "--cooldown",
+        "0s",
+    ];
+    let program = ["--", "sh", "-c", "echo start >> ada.txt; exit 1"];
+    spawn(&folder, &[&["ada"], &often[..], &program].concat());
+    until("that it is given up", || {
+        node.events("agent_permanently_dead").pop()
+    });
+    assert_eq!(
+        lines(&folder, "ada.txt").len(),
+        5,
+        "once, and four times again"
+    );
+    let (_, out, _) = run(folder.path(), &["agents"]);
+    let told = "it ended (exit code 1) and was started again 4 times already";
+    assert!(
+        out.contains(&format!(": {told}")) && out.contains("ada was given up at "),
+        "{out}"
+    );
+    let flags = ["spawn", "bob", "--max-restarts", "4", "--", "cat"];
+    let (code, _, err) = run(folder.path(), &flags);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("add --restart on-failure"), "{err}");
+}

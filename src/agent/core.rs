@@ -410,15 +410,15 @@ impl AgentCore {
 
     /// The end of the screen, for people who must find out what has the focus.
     fn shown(&self) -> String {
-        match self.last_words() {
-            Some(words) => format!("the screen ends with: {words}"),
-            None => "the screen is empty".to_owned(),
+        let lines = self.last_words();
+        match lines.is_empty() {
+            false => format!("the screen ends with: {}", lines.join(" ⏎ ")),
+            true => "the screen is empty".to_owned(),
         }
     }
 
-    fn last_words(&self) -> Option<String> {
-        let lines = self.screen.last_lines(10);
-        (!lines.is_empty()).then(|| lines.join(" ⏎ "))
+    fn last_words(&self) -> Vec<String> {
+        self.screen.last_lines(10)
     }
 
     fn keys(&mut self, now: Mono, number: u64, bytes: Vec<u8>, out: &mut Effects) {

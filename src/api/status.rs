@@ -106,6 +106,7 @@ fn remembered(api: &Api, why: String) -> Status {
         Status {
             agent_count: 0,
             agents: Vec::new(),
+            departed: Vec::new(),
             pending_delivery_count: 0,
             pending_deliveries: Vec::new(),
             dead_letter_count: 0,

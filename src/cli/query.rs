@@ -42,7 +42,7 @@ pub fn spawn(c: &Context, args: &args::SpawnArgs) -> Result<(), Failure> {
         args: rest.to_vec(),
         cwd: Some(folder(args.cwd.as_deref())?),
         task: args.task.clone(),
-        restart_policy: restart_policy(args),
+        restart_policy: restart_policy(args)?,
         profile: args.profile.clone(),
         ..local::SpawnRequest::default()
     };
@@ -64,15 +64,21 @@ pub fn spawn(c: &Context, args: &args::SpawnArgs) -> Result<(), Failure> {
     ))
 }
 
-fn restart_policy(args: &args::SpawnArgs) -> Option<local::RestartPolicy> {
+fn restart_policy(args: &args::SpawnArgs) -> Result<Option<local::RestartPolicy>, Failure> {
     let when = match args.restart {
-        args::Restart::Never => return None,
+        args::Restart::Never if args.max_restarts.is_some() || args.cooldown.is_some() => {
+            return Err(Failure::usage(
+                "--max-restarts and --cooldown say how an agent is started again, and this one never is; add --restart \
+                 on-failure or --restart always",
+            ));
+        }
+        args::Restart::Never => return Ok(None),
         args::Restart::OnFailure => local::RestartWhen::OnFailure,
         args::Restart::Always => local::RestartWhen::Always,
     };
     let usual = local::RestartPolicy::default();
     let millis = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-    Some(local::RestartPolicy {
+    Ok(Some(local::RestartPolicy {
         when,
         max_restarts: args.max_restarts.unwrap_or(usual.max_restarts),
         // A number that was given holds also for a program that fails each time.
@@ -82,7 +88,7 @@ fn restart_policy(args: &args::SpawnArgs) -> Option<local::RestartPolicy> {
         },
         cooldown_ms: args.cooldown.map_or(usual.cooldown_ms, millis),
         ..usual
-    })
+    }))
 }
 
 /// An absolute path, because the broker's working directory is another one.
@@ -244,7 +250,19 @@ pub fn status(c: &Context, json: bool) -> Result<(), Failure> {
     for agent in s.agents.iter().filter(|agent| agent.phase == "blocked") {
         text.push_str(&blocked(&client, agent));
     }
+    for agent in &s.departed {
+        text.push_str(&format!("\n{}", departed_line(agent)));
+        text.push_str(&rows_text(&agent.last_lines));
+    }
     print(&text)
+}
+
+/// The last rows of a screen, set off from what is said about them.
+fn rows_text<T: AsRef<str>>(rows: &[T]) -> String {
+    let shown = rows[rows.len().saturating_sub(SHOWN)..].iter();
+    shown
+        .map(|row| format!("    {}\n", clean(row.as_ref())))
+        .collect()
 }
 
 /// What a blocked agent's screen ends with, for whoever must find out what it wants.
@@ -257,14 +275,13 @@ fn blocked(client: &Client, agent: &local::AgentView) -> String {
     let shot = client.get(&path).and_then(typed::<local::Snapshot>);
     let shown = shot.map(|shot| shot.screen).unwrap_or_default();
     let rows: Vec<&str> = shown.lines().filter(|row| !row.trim().is_empty()).collect();
-    let Some(last) = rows.len().checked_sub(1) else {
+    if rows.is_empty() {
         return format!("\n{name} is blocked, and its screen shows nothing\n");
-    };
-    let mut text = format!("\n{name} is blocked; its screen shows\n");
-    for row in &rows[last.saturating_sub(SHOWN - 1)..] {
-        text.push_str(&format!("    {}\n", clean(row)));
     }
-    text
+    format!(
+        "\n{name} is blocked; its screen shows\n{}",
+        rows_text(&rows)
+    )
 }
 
 /// `stop`: asks, then waits for the process to end.

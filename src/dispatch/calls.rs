@@ -82,6 +82,7 @@ impl ApiViews<'_> {
         local::Status {
             agent_count: agents.count(),
             agents: agents.views(view),
+            departed: agents.departed_views(view),
             pending_delivery_count: mail.len() as u64,
             pending_deliveries: pending
                 .into_iter()

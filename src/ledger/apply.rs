@@ -383,6 +383,9 @@ mod tests {
                     given_up: true,
                     at: Wall(3),
                     command: "sh".into(),
+                    code: Some(1),
+                    last_lines: vec!["$ exit 1".into()],
+                    ..Departed::default()
                 },
             },
             Record::Invoked {

@@ -26,7 +26,7 @@ pub struct Life {
 pub const DEPARTED_KEPT: usize = 100;
 
 /// An agent whose life ended without anybody's wish.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Departed {
     /// How it ended, for people.
     pub reason: String,
@@ -36,6 +36,15 @@ pub struct Departed {
     pub at: Wall,
     /// What ran, in one line.
     pub command: String,
+    /// Its exit code, if it exited by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// The number of the signal that killed it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// What its terminal showed last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_lines: Vec<String>,
 }
 
 /// All of them.

@@ -87,6 +87,15 @@ pub struct DepartedView {
     pub command: String,
     /// How many messages wait for it.
     pub pending_messages: u64,
+    /// Its exit code, if it exited by itself.
+    #[serde(default)]
+    pub code: Option<i32>,
+    /// The number of the signal that killed it, if one did.
+    #[serde(default)]
+    pub signal: Option<i32>,
+    /// What its terminal showed last, line by line.
+    #[serde(default)]
+    pub last_lines: Vec<String>,
 }
 
 /// `POST /api/send`.
@@ -240,6 +249,9 @@ pub struct SkippedLetter {
 pub struct Status {
     pub agent_count: u64,
     pub agents: Vec<AgentView>,
+    /// As in [`AgentList`] (ours).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub departed: Vec<DepartedView>,
     pub pending_delivery_count: u64,
     /// The oldest first, at most 100.
     pub pending_deliveries: Vec<PendingDelivery>,

@@ -31,6 +31,9 @@ fn agents(phase: Option<&str>, departed: &[&str]) -> Answer {
         at: String::new(),
         command: "cat".into(),
         pending_messages: 0,
+        code: Some(1),
+        signal: None,
+        last_lines: Vec::new(),
     };
     Ok(Reply::Agents(local::AgentList {
         agents: here,

@@ -15,6 +15,9 @@ use crate::wire::local::{RestartPolicy, RestartWhen, SpawnRequest};
 /// A program that ran this long has not failed to start.
 const STABLE: Duration = Duration::from_secs(60);
 
+/// How much of each line is remembered of what a terminal showed last, in characters.
+const LINE_KEPT: usize = 200;
+
 /// What comes after a program's end.
 enum Next {
     /// It is started again, after a while.
@@ -57,7 +60,7 @@ impl Agents {
                 continue;
             }
             let reason = "the broker ended, and the agent with it";
-            let departed = departed(step, &request, reason.into(), false);
+            let departed = departed(step, &request, reason.into(), false, &How::default());
             life_over(step, &name, End::Itself, departed);
             if outlived.iter().all(|(told, _)| *told != name) {
                 step.publish(gone(&name, reason.to_owned()));
@@ -128,7 +131,7 @@ impl Agents {
             }
             Next::Over(why) => {
                 let reason = why.clone().unwrap_or_else(|| how.to_string());
-                let departed = departed(step, &agent.request, reason, why.is_some());
+                let departed = departed(step, &agent.request, reason, why.is_some(), how);
                 life_over(step, &name, End::Itself, departed);
                 if let Some(reason) = why {
                     log::error!("agent {name} is given up: {reason}");
@@ -214,13 +217,18 @@ fn departed(
     request: &SpawnRequest,
     reason: String,
     given_up: bool,
+    how: &How,
 ) -> Option<Departed> {
     let program = request.cli.iter().chain(&request.args);
+    let clipped = |line: &String| line.chars().take(LINE_KEPT).collect();
     Some(Departed {
         reason,
         given_up,
         at: step.now.wall,
         command: program.cloned().collect::<Vec<_>>().join(" "),
+        code: how.code,
+        signal: how.signal,
+        last_lines: how.last.iter().map(clipped).collect(),
     })
 }
 

@@ -266,9 +266,9 @@ fn never_settled(step: &mut AgentStep, agent: &LocalAgent, how: &How) {
     let (Some(_), SpawnSource::Invocation(id)) = (settles, &agent.run.source) else {
         return;
     };
-    let word = match (&agent.releasing[..], &how.last) {
-        ([], Some(last)) => format!("spawn_failed: {how}: {last}"),
-        ([], None) => format!("spawn_failed: {how}"),
+    let word = match (&agent.releasing[..], &how.last[..]) {
+        ([], []) => format!("spawn_failed: {how}"),
+        ([], last) => format!("spawn_failed: {how}: {}", last.join(" ⏎ ")),
         _ => "spawn_released_before_ready".to_owned(),
     };
     step.notice(Notice::InvocationOver(id.clone(), Outcome::Error(word)));

@@ -59,6 +59,9 @@ impl Agents {
             at: d.at.iso(),
             command: d.command.clone(),
             pending_messages: ledger.mail().waiting(name) as u64,
+            code: d.code,
+            signal: d.signal,
+            last_lines: d.last_lines.clone(),
         };
         // One that is being started has its place among the others.
         let departed = ledger.lives().departed();

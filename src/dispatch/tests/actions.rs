@@ -307,7 +307,7 @@ fn a_program_that_ends_at_once_fails_its_spawn_with_its_status_and_last_words() 
     w.done();
     let how = How {
         code: Some(2),
-        last: Some("claude: unknown option --x".into()),
+        last: vec!["claude: unknown option --x".into()],
         ..How::default()
     };
     w.report("w1", run, AgentReport::Exited(how));

@@ -223,6 +223,30 @@ fn an_agent_that_ended_stays_in_the_list_until_it_is_started_again_or_released_a
 }
 
 #[test]
+fn whoever_looks_later_sees_how_an_agent_ended_and_what_it_showed_last() {
+    let mut w = World::new();
+    w.link_up();
+    let run = started(&mut w, "w1", None);
+    let how = How {
+        code: Some(3),
+        last: vec!["$ make".into(), "x".repeat(1000)],
+        ..How::default()
+    };
+    w.report("w1", run, AgentReport::Exited(how));
+    let mut w = World::after(w.journal);
+    let Some(Ok(Reply::Status(status))) = w.call(ApiCall::Status) else {
+        panic!("no status");
+    };
+    assert!(status.agents.is_empty(), "it does not run");
+    let [gone] = &status.departed[..] else {
+        panic!("{:?}", status.departed);
+    };
+    assert_eq!((gone.code, gone.signal), (Some(3), None));
+    assert_eq!(gone.last_lines[0], "$ make");
+    assert!(gone.last_lines[1].len() < 1000, "no more than is of use");
+}
+
+#[test]
 fn an_agent_that_ran_for_a_while_between_its_failures_has_a_limit_on_restarts_only() {
     let mut w = World::new();
     w.link_up();

@@ -1,7 +1,7 @@
 //! A running broker, and how it is asked to leave and waited for.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -46,13 +46,25 @@ pub struct Stopper {
     pub(super) asked: Arc<Mutex<bool>>,
     pub(super) published: Arc<Latest<Published>>,
     pub(super) life: Arc<api::BrokerLife>,
+    pub(super) told: Arc<OnceLock<WhenAsked>>,
 }
 
+/// Hears how long the end may take.
+type WhenAsked = Box<dyn Fn(Duration) + Send + Sync>;
+
 impl Stopper {
+    /// Has `hear` told, once, when somebody first asks, and how long the end may take. Only one can hear of it.
+    pub fn when_asked(&self, hear: impl Fn(Duration) + Send + Sync + 'static) {
+        let _ = self.told.set(Box::new(hear));
+    }
+
     /// The first call starts an orderly end, bounded by the agents' grace; a second one ends it at once.
     pub fn stop(&self) {
         self.life.set(api::BrokerStage::Stopping);
         let again = std::mem::replace(&mut *self.asked.lock(), true);
+        if let (false, Some(hear)) = (again, self.told.get()) {
+            hear(self.grace + STOP_SLACK);
+        }
         let now = clock::now().mono;
         let deadline = if again {
             now + HURRY

@@ -271,6 +271,7 @@ impl Assembly {
             asked: Arc::default(),
             published: shared.published.clone(),
             life: Arc::new(api::BrokerLife::new()),
+            told: Arc::default(),
         };
         let url = format!("http://{addr}");
         let dir = &self.settings.node.state_dir;

@@ -28,6 +28,8 @@ mod query;
 mod render;
 mod run;
 mod send;
+mod service;
+mod signals;
 mod tty;
 mod up;
 mod wait;

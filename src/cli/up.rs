@@ -5,7 +5,6 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::context::Context;
 use super::engine;
@@ -13,9 +12,11 @@ use super::engine_folder::{ENGINE_DIR, LAST_ADDRESS, open_address, warn_if_open}
 use super::failure::Failure;
 use super::log_lines::{self, Voice};
 use super::render::{Paint, print};
+use super::service::Supervisor;
+use super::signals::Obedience;
 use super::{args, events, find};
 use crate::agent::{hook, landed_note, running};
-use crate::broker::{Broker, Stopper, lock_exit};
+use crate::broker::{Broker, lock_exit};
 use crate::config::{self, EngineChoice, Flags, LogFormat, StartPlan, Surroundings};
 use crate::journal::{Lock, Tenant};
 use crate::msg::Secret;
@@ -28,8 +29,6 @@ use crate::sys::{limits, thread};
 use crate::wire::event::{BrokerEvent, Numbered};
 
 const THREAD_KIB: usize = 256;
-/// How long the dispatcher may take to say how things stand.
-const DUMP_LIMIT: Duration = Duration::from_secs(2);
 
 /// `up`.
 pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
@@ -51,6 +50,7 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
     let voice = Voice::new(Paint::stderr(&c.env));
     let stops =
         Stops::listen_as_daemon().map_err(|e| Failure::new(format!("cannot take signals: {e}")))?;
+    let supervisor = Supervisor::of(&c.env)?;
     check_place(&plan, voice)?;
     make_private(plan.state_dir(), &STATE_NAMES, plan.trust_state_dir)?;
     let (engine, url, key) = match &own_engine(&plan).unwrap_or(plan.engine.clone()) {
@@ -83,9 +83,14 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
         }
     });
     let closer = stops.closer();
-    let stopper = broker.stopper();
-    let signals = thread::start("signals", THREAD_KIB, move || obey(stops, &stopper, &voice));
-    if let Err(e) = watcher.and(signals) {
+    let obeying = Obedience {
+        stopper: broker.stopper(),
+        voice,
+        manager: supervisor.manager.clone(),
+    };
+    let signals = thread::start("signals", THREAD_KIB, move || obeying.obey(stops));
+    let reporter = supervisor.follow(&broker);
+    if let Err(e) = watcher.and(signals).map(drop).and(reporter) {
         broker.stopper().stop();
         broker.wait();
         return Err(Failure::new(format!("cannot start a thread: {e}")));
@@ -251,58 +256,6 @@ const STATE_NAMES: [&str; 12] = [
 ];
 /// What an engine's folder holds that is believed.
 const ENGINE_NAMES: [&str; 2] = ["workspace-key", "journal"];
-
-/// Stops at the first signal that asks for it, hurries at the second.
-fn obey(mut stops: Stops, stopper: &Stopper, voice: &Voice) {
-    let mut first = true;
-    while let Some(wish) = stops.wish() {
-        match wish {
-            SignalWish::Reopen => voice.reopened(),
-            SignalWish::Dump => dump(stopper, voice),
-            SignalWish::Stop | SignalWish::DumpAndStop => {
-                if wish == SignalWish::DumpAndStop {
-                    dump(stopper, voice);
-                }
-                if first {
-                    voice.say("stopping; once more to hurry");
-                }
-                first = false;
-                stopper.stop();
-            }
-        }
-    }
-}
-
-/// How things stand, for whoever asks by a signal because nothing else works.
-fn dump(stopper: &Stopper, voice: &Voice) {
-    let status = match stopper.status(DUMP_LIMIT) {
-        Ok(status) => status,
-        Err(why) => return voice.say(&format!("status: the dispatcher does not answer: {why}")),
-    };
-    let link = match status.node_connected {
-        true => "linked to the engine",
-        false => "no link to the engine",
-    };
-    voice.say(&format!(
-        "status: {}, {link}, {} agents, {} messages wait (the oldest for {} ms), {} dead letters{}",
-        status.status,
-        status.agent_count,
-        status.pending_delivery_count,
-        status.oldest_pending_ms.unwrap_or(0),
-        status.dead_letter_count,
-        status
-            .degraded_reason
-            .iter()
-            .fold(String::new(), |_, why| format!(": {why}")),
-    ));
-    for agent in &status.agents {
-        let pid = agent.pid.map_or("none".to_owned(), |pid| pid.to_string());
-        voice.say(&format!(
-            "status: agent {}: {}, {} messages wait, process {pid}",
-            agent.name, agent.phase, agent.pending_messages
-        ));
-    }
-}
 
 /// Follows the broker's own events for as long as it lives.
 fn progress(voice: Voice, topic: &Topic<Arc<str>>) -> io::Result<()> {

@@ -52,7 +52,7 @@ impl Env {
         Self(Box::new(lookup))
     }
 
-    fn raw(&self, name: &str) -> Option<OsString> {
+    pub(super) fn raw(&self, name: &str) -> Option<OsString> {
         (self.0)(name).filter(|value| !value.is_empty())
     }
 
@@ -147,16 +147,24 @@ impl Env {
         self.path("RELAY_BROKER_STATE_DIR")
     }
 
-    /// The workspace key, from the first of the names that existing clients set.
+    /// The workspace key and where it is from: the first of the names that existing clients set, else what a service manager
+    /// keeps for us as `workspace-key`.
     ///
     /// # Errors
     /// As [`Env::text`].
     pub fn workspace_key(&self) -> Result<Option<(&'static str, String)>, ConfigError> {
-        self.first(&[
+        let named = self.first(&[
             "AGENT_RELAY_WORKSPACE_KEY",
             "RELAY_WORKSPACE_KEY",
             "RELAY_API_KEY",
-        ])
+        ])?;
+        match named {
+            Some(named) => Ok(Some(named)),
+            None => {
+                let kept = self.credential("workspace-key")?;
+                Ok(kept.map(|key| ("the credential workspace-key", key)))
+            }
+        }
     }
 
     /// Where the machine seed and the node tokens of this user are kept.

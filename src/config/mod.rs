@@ -8,6 +8,7 @@ mod flags;
 mod plan;
 mod profiles;
 mod proxy;
+mod service;
 mod surroundings;
 #[cfg(test)]
 mod tests;

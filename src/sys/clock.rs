@@ -18,3 +18,10 @@ pub fn now() -> Now {
         wall: Wall(u64::try_from(millis).unwrap_or(u64::MAX)),
     }
 }
+
+/// The system's monotonic clock in microseconds, which other processes of the machine read alike; 0 where there is none.
+pub fn monotonic_micros() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+    u64::try_from(micros).unwrap_or(0)
+}

@@ -11,6 +11,7 @@ pub mod proc;
 pub mod process_figures;
 pub mod reading;
 pub mod reap;
+pub mod service_manager;
 pub mod session;
 pub mod signal;
 pub mod socket;

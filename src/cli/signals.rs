@@ -1,0 +1,88 @@
+//! What the signals do to a running `up`: it stops, in order or at once, says how things stand, or begins its log file anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::log_lines::Voice;
+use crate::broker::Stopper;
+use crate::sys::service_manager::{ServiceManager, ServiceState};
+use crate::sys::signal::{SignalWish, Stops};
+
+/// How long the dispatcher may take to say how things stand.
+const DUMP_LIMIT: Duration = Duration::from_secs(2);
+
+/// What the signals act upon.
+pub struct Obedience {
+    pub stopper: Stopper,
+    pub voice: Voice,
+    pub manager: Option<Arc<ServiceManager>>,
+}
+
+impl Obedience {
+    /// Stops at the first signal that asks for it, hurries at the second.
+    pub fn obey(self, mut stops: Stops) {
+        let mut first = true;
+        while let Some(wish) = stops.wish() {
+            match wish {
+                SignalWish::Reopen => self.reload(),
+                SignalWish::Dump => self.dump(),
+                SignalWish::Stop | SignalWish::DumpAndStop => {
+                    if wish == SignalWish::DumpAndStop {
+                        self.dump();
+                    }
+                    if first {
+                        self.voice.say("stopping; once more to hurry");
+                    }
+                    first = false;
+                    self.stopper.stop();
+                }
+            }
+        }
+    }
+
+    fn reload(&self) {
+        self.tell(ServiceState::Reloading);
+        self.voice.reopened();
+        self.tell(ServiceState::Ready);
+    }
+
+    fn tell(&self, state: ServiceState) {
+        if let Some(manager) = &self.manager {
+            manager.tell(&[state]);
+        }
+    }
+
+    /// How things stand, for whoever asks by a signal because nothing else works.
+    fn dump(&self) {
+        let voice = self.voice;
+        let status = match self.stopper.status(DUMP_LIMIT) {
+            Ok(status) => status,
+            Err(why) => {
+                return voice.say(&format!("status: the dispatcher does not answer: {why}"));
+            }
+        };
+        let link = match status.node_connected {
+            true => "linked to the engine",
+            false => "no link to the engine",
+        };
+        voice.say(&format!(
+            "status: {}, {link}, {} agents, {} messages wait (the oldest for {} ms), {} dead letters{}",
+            status.status,
+            status.agent_count,
+            status.pending_delivery_count,
+            status.oldest_pending_ms.unwrap_or(0),
+            status.dead_letter_count,
+            status
+                .degraded_reason
+                .iter()
+                .fold(String::new(), |_, why| format!(": {why}")),
+        ));
+        for agent in &status.agents {
+            let pid = agent.pid.map_or("none".to_owned(), |pid| pid.to_string());
+            voice.say(&format!(
+                "status: agent {}: {}, {} messages wait, process {pid}",
+                agent.name, agent.phase, agent.pending_messages
+            ));
+        }
+    }
+}

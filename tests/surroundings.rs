@@ -329,6 +329,33 @@ fn a_home_that_cannot_be_used_keeps_nobody_from_starting_and_the_node_stays_who_
     assert!(log.contains("XDG_DATA_HOME"), "{log}");
 }
 
+/// N8: and leaves nothing in one.
+#[test]
+fn a_named_state_folder_is_a_node_without_any_home_to_use() {
+    let folder = Scratch::new();
+    let readable = folder.path().join("readable");
+    std::fs::create_dir(&readable).expect("room");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o500);
+    std::fs::set_permissions(&readable, mode).expect("ours");
+    let named = ("RELAY_BROKER_STATE_DIR", ".relay-broker");
+    let identity = |home: &str| {
+        let node = Node::up_in(folder.path(), &[], &[named, ("HOME", home)]);
+        node.spawn("ada", &["cat"]);
+        let session = node.get("/api/session");
+        assert_eq!(node.process.stop(), Some(0));
+        (session["node_id"].clone(), session["node_token"].clone())
+    };
+    let first = identity("");
+    assert!(first.0.is_string() && first.1.is_string(), "{first:?}");
+    let readable = readable.to_str().expect("text");
+    for home in ["/dev/null", "/proc/nowhere", readable] {
+        assert_eq!(identity(home), first, "{home}");
+    }
+    assert_eq!(std::fs::read_dir(readable).expect("ours").count(), 0);
+    let log = std::fs::read_to_string(folder.path().join("stderr.log")).expect("a log");
+    assert!(!log.contains("XDG_DATA_HOME"), "{log}");
+}
+
 /// The limit is low by custom, and one agent needs several descriptors.
 #[test]
 fn a_low_soft_limit_of_descriptors_is_raised_for_the_broker_and_kept_for_agents() {

@@ -20,6 +20,19 @@ pub(super) struct Identity {
     /// As we derive it, or as it was pinned. The engine may know us under another.
     pub node_id: NodeId,
     pub enrolment: Enrolment,
+    /// The folder of the seed and the token.
+    dir: PathBuf,
+}
+
+/// Where this node's seed and token are kept: in the state folder if the operator named that, else with the user's.
+pub(super) fn identity_folder(node: &NodeSettings) -> Result<PathBuf, StartError> {
+    let (data, state) = (&node.data_dir, &node.state_dir);
+    let verbatim = node.node_token.is_some() && node.node_id.is_none();
+    match node.named_state_dir {
+        true => store::own_folder(data, state, verbatim),
+        false => store::folder(data, state),
+    }
+    .map_err(StartError::folder)
 }
 
 /// The folder stands for the node: two brokers can run in two folders of one machine, and each keeps its id.
@@ -37,7 +50,7 @@ fn folder_of(state_dir: &Path) -> Result<Vec<u8>, StartError> {
     Ok(folder.into_os_string().into_encoded_bytes())
 }
 
-pub(super) fn identify(settings: &Settings) -> Result<Identity, StartError> {
+pub(super) fn identify(settings: &Settings, dir: PathBuf) -> Result<Identity, StartError> {
     let (url, key) = (&settings.engine_url, settings.workspace_key.clone());
     let node = &settings.node;
     let client = RestClient::new(url, key, node.proxy.clone(), node.roots.clone());
@@ -58,37 +71,45 @@ pub(super) fn identify(settings: &Settings) -> Result<Identity, StartError> {
             id
         }
     };
-    let node_id = own_id(&settings.node, &workspace_id)?;
+    let node_id = own_id(node, &dir, &workspace_id)?;
     let scope = TokenScope {
         node_id: node_id.clone(),
         workspace_id: workspace_id.clone(),
         base_url: settings.engine_url.clone(),
     };
-    let enrolment = enroller(&settings.node, &client, scope)
-        .enrol()
-        .map_err(|no| {
-            let exit = match no.refused {
-                true => Sysexit::NoPermission,
-                false => Sysexit::Unavailable,
-            };
-            StartError::new(exit, no.why)
-        })?;
+    store::take_over_token(&dir, &node.state_dir, &node.data_dir, &scope);
+    let tokens = TokenFile {
+        dir: dir.clone(),
+        scope,
+    };
+    let enrolment = enroller(node, &client, tokens).enrol().map_err(|no| {
+        let exit = match no.refused {
+            true => Sysexit::NoPermission,
+            false => Sysexit::Unavailable,
+        };
+        StartError::new(exit, no.why)
+    })?;
     Ok(Identity {
         client,
         workspace_id,
         node_id,
         enrolment,
+        dir,
     })
 }
 
 /// The id this node asks for. A token that the operator gives belongs to one id, which cannot depend on the folder: the
 /// machine's seed itself, unless that is given too ([engine-protocol 7](crate::docs::engine_protocol#7)).
-fn own_id(settings: &NodeSettings, workspace_id: &WorkspaceId) -> Result<NodeId, StartError> {
+fn own_id(
+    settings: &NodeSettings,
+    dir: &Path,
+    workspace_id: &WorkspaceId,
+) -> Result<NodeId, StartError> {
     if let Some(id) = &settings.node_id {
         return Ok(NodeId::new(id.clone()));
     }
-    let seed = store::seed(&settings.data_dir).map_err(StartError::folder)?;
-    store::remember(&settings.state_dir, &settings.data_dir, &seed);
+    let seed = store::seed(dir).map_err(StartError::folder)?;
+    store::remember(&settings.state_dir, dir, &seed);
     if settings.node_token.is_some() {
         return Ok(NodeId::new(seed));
     }
@@ -99,16 +120,13 @@ fn own_id(settings: &NodeSettings, workspace_id: &WorkspaceId) -> Result<NodeId,
 pub(super) fn enroller(
     settings: &NodeSettings,
     client: &RestClient,
-    scope: TokenScope,
+    tokens: TokenFile,
 ) -> Enroller {
     Enroller::new(
         client.clone(),
-        scope.node_id.clone(),
+        tokens.scope.node_id.clone(),
         settings.name.clone(),
-        Box::new(TokenFile {
-            data_dir: settings.data_dir.clone(),
-            scope,
-        }),
+        Box::new(tokens),
         settings.node_token.clone(),
     )
 }
@@ -138,29 +156,32 @@ fn workspace_error(error: &CallError, url: &str) -> StartError {
 }
 
 impl Identity {
-    /// What our token is good for.
-    pub fn scope(&self) -> TokenScope {
-        TokenScope {
-            node_id: self.node_id.clone(),
-            workspace_id: self.workspace_id.clone(),
-            base_url: self.client.base().to_owned(),
+    /// Where our token is kept.
+    pub fn tokens(&self) -> TokenFile {
+        TokenFile {
+            dir: self.dir.clone(),
+            scope: TokenScope {
+                node_id: self.node_id.clone(),
+                workspace_id: self.workspace_id.clone(),
+                base_url: self.client.base().to_owned(),
+            },
         }
     }
 }
 
-/// The token cache of this node's user.
-struct TokenFile {
-    data_dir: PathBuf,
+/// The token of this node, in a file.
+pub(super) struct TokenFile {
+    dir: PathBuf,
     scope: TokenScope,
 }
 
 impl Tokens for TokenFile {
     fn kept(&self) -> Kept {
-        store::kept(&self.data_dir, &self.scope)
+        store::kept(&self.dir, &self.scope)
     }
 
     fn keep(&self, kept: &Kept) {
-        if let Err(e) = store::keep(&self.data_dir, &self.scope, kept) {
+        if let Err(e) = store::keep(&self.dir, &self.scope, kept) {
             log::warn!("{e}; the next start will enrol again");
         }
     }
@@ -172,10 +193,7 @@ pub(super) fn node_token(
     identity: &Identity,
 ) -> Box<dyn Fn() -> Option<Secret> + Send + Sync> {
     let pinned = settings.node_token.clone();
-    let file = TokenFile {
-        data_dir: settings.data_dir.clone(),
-        scope: identity.scope(),
-    };
+    let file = identity.tokens();
     Box::new(move || {
         let kept = || file.kept().enrolment.map(|enrolment| enrolment.token);
         pinned.clone().or_else(kept)

@@ -30,7 +30,9 @@ pub struct NodeSettings {
     pub name: String,
     /// Journal, lock, `connection.json`.
     pub state_dir: PathBuf,
-    /// Machine seed and node tokens, shared by all brokers of this user.
+    /// The state folder is one that the operator named, and so the place of the node's identity.
+    pub named_state_dir: bool,
+    /// Machine seed and node tokens, shared by all brokers of this user whose state folder nobody named.
     pub data_dir: PathBuf,
     /// The way to the engine, if not direct.
     pub proxy: Option<Proxy>,

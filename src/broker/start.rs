@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::driver::{DispatchDriver, Inbound};
 use super::handle::{Broker, Stopper};
-use super::identity::{Identity, enroller, identify, node_token};
+use super::identity::{Identity, enroller, identify, identity_folder, node_token};
 use super::ports::{DispatchInput, ThreadPorts};
 use super::settings::{NodeSettings, Settings};
 use super::start_error::StartError;
@@ -20,7 +20,6 @@ use crate::agent::{hook, landed_note, running};
 use crate::api;
 use crate::dispatch::{Dispatcher, NodeConfig};
 use crate::handlers::{HandlerRunner, News};
-use crate::identity::store;
 use crate::ids::AgentName;
 use crate::journal::{self, Journal, Lock, Opened, Recovery, Tenant};
 use crate::ledger::Record;
@@ -53,17 +52,16 @@ impl Broker {
     /// # Errors
     /// [`StartError`] says what is in the way: the folder is in use or unwritable, the journal is of a newer version, the
     /// port is taken, the engine refuses the key, or cannot be reached at the very first start.
-    pub fn start(mut settings: Settings) -> Result<Self, StartError> {
-        let node = &mut settings.node;
+    pub fn start(settings: Settings) -> Result<Self, StartError> {
+        let node = &settings.node;
         let (lock, journal_dir) = take_folder(&node.state_dir)?;
-        node.data_dir =
-            store::folder(&node.data_dir, &node.state_dir).map_err(StartError::folder)?;
+        let identity_dir = identity_folder(node)?;
         // Before anything can start others of their names.
         let outlived = running::end_survivors(&node.state_dir.join(running::FOLDER), node.grace);
         let listener = bind(node.api_bind, node.api_port)?;
         let opened = open_journal(&journal_dir, node.strict_journal)?;
         failpoint::hit("open.read");
-        let identity = identify(&settings)?;
+        let identity = identify(&settings, identity_dir)?;
         let api_key = api_key(&settings.node)?;
         hook::sweep(&settings.node.state_dir.join(hook::FOLDER));
         let assembly = Assembly {
@@ -331,9 +329,9 @@ impl Assembly {
     }
 
     fn uplink(&self, inbox: Sender<DispatchInput>) -> Result<(Uplink, thread::Handle), StartError> {
-        let (client, scope) = (&self.identity.client, self.identity.scope());
+        let client = &self.identity.client;
         let settings = UplinkSettings {
-            enroller: enroller(&self.settings.node, client, scope),
+            enroller: enroller(&self.settings.node, client, self.identity.tokens()),
             enrolment: self.identity.enrolment.clone(),
         };
         Uplink::start(settings, move |report| {

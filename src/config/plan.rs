@@ -146,12 +146,9 @@ fn pinned_id(flags: &Flags, env: &Env) -> Result<Option<String>, ConfigError> {
 /// # Errors
 /// On a value that cannot be meant; the sentence names the flag or variable.
 pub fn plan(flags: &Flags, env: &Env, place: &Surroundings) -> Result<StartPlan, ConfigError> {
-    let state_dir = flags
-        .state_dir
-        .clone()
-        .or_else(|| env.state_dir())
-        .unwrap_or_else(|| STATE_DIR.into());
-    let state_dir = place.resolve(&state_dir)?;
+    let named = flags.state_dir.clone().or_else(|| env.state_dir());
+    let named_state_dir = named.is_some();
+    let state_dir = place.resolve(&named.unwrap_or_else(|| STATE_DIR.into()))?;
     let name = match &flags.name {
         Some(name) if !name.trim().is_empty() => name.trim().to_owned(),
         _ => env
@@ -172,6 +169,7 @@ pub fn plan(flags: &Flags, env: &Env, place: &Surroundings) -> Result<StartPlan,
     let node = NodeSettings {
         name,
         data_dir: env.data_dir(&state_dir),
+        named_state_dir,
         state_dir,
         proxy: match &engine {
             EngineChoice::Remote { url, .. } => proxy::proxy_for(url, env)?,

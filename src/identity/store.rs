@@ -77,6 +77,64 @@ pub fn folder(data_dir: &Path, state_dir: &Path) -> Result<PathBuf, StoreError> 
     Ok(state_dir.to_owned())
 }
 
+/// Where the identity is kept of a state folder that the operator named: in there, so that the folder is the node, whatever
+/// HOME is, and HOME need not be there. One that an earlier start kept elsewhere is taken over. A new folder has a new seed
+/// and not the user's: folders of the same path, on machines that share a home or in containers of one image, would be one
+/// node.
+///
+/// A token that the operator gives without an id belongs to the user's seed, which is taken over then (`verbatim`).
+///
+/// # Errors
+/// [`StoreError`] names the file that should say who this node is, and cannot be read.
+pub fn own_folder(
+    data_dir: &Path,
+    state_dir: &Path,
+    verbatim: bool,
+) -> Result<PathBuf, StoreError> {
+    let own = state_dir.join(SEED);
+    if read_seed(&own)?.is_some() {
+        return Ok(state_dir.to_owned());
+    }
+    let earlier = match origin(state_dir)? {
+        Some(place) => Some((place.seed, place.folder)),
+        None if verbatim => read_seed(&data_dir.join(SEED))
+            .unwrap_or_default()
+            .map(|seed| (seed, data_dir.to_owned())),
+        None => None,
+    };
+    let Some((seed, from)) = earlier else {
+        return Ok(state_dir.to_owned());
+    };
+    if let Err(e) = place_once(&own, format!("{seed}\n").as_bytes()) {
+        // Such as on a full disk: what was good until now is good once more.
+        log::warn!("machine seed {}: {e}", own.display());
+        return folder(data_dir, state_dir);
+    }
+    log::info!(
+        "this node's identity is in {} from now on; it was in {}",
+        state_dir.display(),
+        from.display()
+    );
+    Ok(state_dir.to_owned())
+}
+
+/// Takes this very node's token over from where an earlier start kept it, once, because some engines give a new one for the
+/// old one only. A token of another id, such as that of a folder that this one was copied from, stays where it is.
+pub fn take_over_token(dir: &Path, state_dir: &Path, data_dir: &Path, scope: &TokenScope) {
+    if dir != state_dir || token_path(dir, &scope.node_id).exists() {
+        return;
+    }
+    let noted = origin(state_dir).ok().flatten().map(|place| place.folder);
+    let earlier = noted.iter().map(PathBuf::as_path).chain([data_dir]);
+    let found = earlier
+        .filter(|folder| *folder != dir && token_path(folder, &scope.node_id).exists())
+        .map(|folder| kept(folder, scope))
+        .find(|found| *found != Kept::default());
+    if let Some(Err(e)) = found.map(|found| keep(dir, scope, &found)) {
+        log::warn!("{e}; the node's token is not taken over");
+    }
+}
+
 /// Where the identity of a state folder's node is.
 #[derive(PartialEq, Serialize, Deserialize)]
 struct IdentityPlace {

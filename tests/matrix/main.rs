@@ -10,6 +10,7 @@ mod rejections; // agents that the engine does not take from a node's list
 mod releases; // mail that a release ends
 #[path = "../support/mod.rs"]
 mod support; // the program as child processes
+mod volume; // containers over one state folder
 mod world; // an engine and its two nodes
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,6 +73,11 @@ on_every_engine! { rejections:
 
 on_every_engine! { releases:
     what_the_engine_has_for_an_agent_ends_with_its_release
+}
+
+on_every_engine! { volume:
+    a_volume_is_one_node_whatever_home_is_and_loses_no_mail
+    volumes_that_share_a_home_are_a_node_each
 }
 
 on_every_engine! { play:

@@ -206,6 +206,13 @@ impl World {
         self.start(name, data, variables)
     }
 
+    /// A broker of that name under that home, and with more in its environment.
+    pub fn up_at_home(&self, name: &str, home: &str, variables: &[(&str, &str)]) -> Node {
+        let mut all = vec![("XDG_DATA_HOME", ""), ("HOME", home)];
+        all.extend(variables);
+        self.up(name, &all)
+    }
+
     /// A broker that reaches the engine at another address.
     pub fn up_through(&self, name: &str, url: &str) -> Node {
         let data = self.folder_of(name).join("data");

@@ -129,6 +129,83 @@ fn the_identity_of_a_state_folder_is_found_under_every_home() {
     assert_eq!(start(&one, &state), (state.clone(), other));
 }
 
+/// N8: also on engines that give a new token for the old one only.
+#[test]
+fn a_named_state_folder_takes_over_once_what_was_kept_under_a_home() {
+    let dir = Scratch::new();
+    let (home, state) = (dir.path().join("home"), dir.path().join("state"));
+    create_private_dir(&state).expect("room");
+    let seed = super::seed(&folder(&home, &state).expect("known")).expect("room");
+    remember(&state, &home, &seed);
+    keep(&home, &scope(), &enrolled("nt_live_1")).expect("room");
+    let other = TokenScope {
+        node_id: NodeId::new("node_of_another_folder"),
+        ..scope()
+    };
+    keep(&home, &other, &enrolled("nt_live_2")).expect("room");
+
+    assert_eq!(own_folder(&home, &state, false).expect("known"), state);
+    assert_eq!(super::seed(&state).expect("readable"), seed);
+    take_over_token(&state, &state, &home, &scope());
+    assert_eq!(kept(&state, &scope()), enrolled("nt_live_1"));
+    assert_eq!(kept(&state, &other), Kept::default(), "another node's");
+    assert_eq!(super::seed(&home).expect("kept"), seed);
+    assert_eq!(kept(&home, &scope()), enrolled("nt_live_1"));
+
+    keep(&state, &scope(), &Kept::default()).expect("room");
+    take_over_token(&state, &state, &home, &scope());
+    assert_eq!(kept(&state, &scope()), Kept::default(), "it was refused");
+    std::fs::remove_dir_all(&home).expect("ours");
+    for home in [&home, &dir.path().join("other"), &state] {
+        assert_eq!(own_folder(home, &state, false).expect("known"), state);
+        assert_eq!(folder(home, &state).expect("known"), state, "unnamed, too");
+    }
+    assert_eq!(super::seed(&state).expect("readable"), seed);
+}
+
+/// N6: as in containers of one image, or on machines that share a home.
+#[test]
+fn a_new_named_state_folder_has_nothing_of_a_home_and_leaves_nothing_there() {
+    let dir = Scratch::new();
+    let (home, none) = (dir.path().join("home"), dir.path().join("none"));
+    let theirs = super::seed(&home).expect("room");
+    keep(&home, &scope(), &enrolled("nt_live_1")).expect("room");
+    let mut seeds = vec![theirs.clone()];
+    for (name, home) in [("a", &home), ("b", &home), ("c", &none)] {
+        let state = dir.path().join(name);
+        create_private_dir(&state).expect("room");
+        assert_eq!(own_folder(home, &state, false).expect("known"), state);
+        seeds.push(super::seed(&state).expect("room"));
+    }
+    seeds.sort();
+    seeds.dedup();
+    assert_eq!(seeds.len(), 4);
+    assert!(!none.exists(), "nothing was begun");
+    // The operator's token without an id is the user's seed's.
+    let state = dir.path().join("d");
+    create_private_dir(&state).expect("room");
+    assert_eq!(own_folder(&home, &state, true).expect("known"), state);
+    assert_eq!(super::seed(&state).expect("readable"), theirs);
+    assert_eq!(own_folder(&none, &state, true).expect("known"), state);
+    assert_eq!(super::seed(&state).expect("readable"), theirs);
+}
+
+#[test]
+fn an_identity_that_cannot_be_taken_over_now_serves_where_it_is() {
+    let dir = Scratch::new();
+    let (home, state) = (dir.path().join("home"), dir.path().join("state"));
+    let seed = super::seed(&home).expect("room");
+    create_private_dir(&state).expect("room");
+    remember(&state, &home, &seed);
+    // As on a full disk.
+    let draft = state.join(format!("{SEED}.{}.new", std::process::id()));
+    create_private_dir(&draft).expect("room");
+    assert_eq!(own_folder(&home, &state, false).expect("known"), home);
+    std::fs::remove_dir(&draft).expect("ours");
+    assert_eq!(own_folder(&home, &state, false).expect("known"), state);
+    assert_eq!(super::seed(&state).expect("readable"), seed);
+}
+
 /// N7: where the identity is must not be guessed.
 #[test]
 fn a_broken_file_about_the_identity_is_an_error_that_names_it_and_stays_as_it_is() {
@@ -136,11 +213,16 @@ fn a_broken_file_about_the_identity_is_an_error_that_names_it_and_stays_as_it_is
     let path = dir.path().join(ORIGIN);
     std::fs::write(&path, "{\"folder\":").expect("room");
     let home = dir.path().join("home");
-    let error = folder(&home, dir.path()).expect_err("broken").to_string();
-    assert!(
-        error.contains(ORIGIN) && error.contains("remove it"),
-        "{error}"
-    );
+    for broken in [
+        folder(&home, dir.path()),
+        own_folder(&home, dir.path(), false),
+    ] {
+        let error = broken.expect_err("broken").to_string();
+        assert!(
+            error.contains(ORIGIN) && error.contains("remove it"),
+            "{error}"
+        );
+    }
     assert_eq!(std::fs::read(&path).expect("kept"), b"{\"folder\":");
     assert!(!home.exists(), "nothing was begun");
 }

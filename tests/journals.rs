@@ -235,6 +235,7 @@ fn settled() -> Vec<Record> {
         Record::Spawned {
             agent: ada.clone(),
             request: Box::new(request().into()),
+            anew: false,
         },
         Record::Spawned {
             agent: AgentName::new("bare"),
@@ -242,6 +243,7 @@ fn settled() -> Vec<Record> {
                 name: "bare".into(),
                 ..StoredSpawn::default()
             }),
+            anew: false,
         },
         Record::Noted {
             agent_id: AgentId::new("a_ada"),

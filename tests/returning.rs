@@ -243,3 +243,42 @@ fn an_agent_is_started_again_as_often_as_was_said_and_then_given_up() {
     assert_eq!(code, Some(2));
     assert!(err.contains("add --restart on-failure"), "{err}");
 }
+
+#[test]
+fn an_agent_is_restarted_by_one_word_whether_it_runs_or_has_ended() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &[]);
+    let diary = diarist("ada.txt");
+    spawn(&folder, &["ada", "--", "sh", "-c", &diary]);
+    node.ready("ada");
+    let first = pid(&node, "ada").expect("it runs");
+    assert_eq!(run(folder.path(), &["hold", "ada"]).0, Some(0));
+    assert_eq!(
+        run(folder.path(), &["send", "ada", "more @@mail@@"]).0,
+        Some(0)
+    );
+    let (code, out, err) = run(folder.path(), &["restart", "ada"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let second = pid(&node, "ada").expect("it runs");
+    assert_ne!(second, first);
+    let told = format!("ada was ended and runs again (process {second}); a message waits for it\n");
+    assert!(out.starts_with(&told), "{out}");
+    assert_eq!(run(folder.path(), &["auto", "ada"]).0, Some(0));
+    let file = folder.path().join("ada.txt");
+    until("its mail", || (kept(&file) == ["mail"]).then_some(()));
+
+    crate::support::signal(u32::try_from(second).expect("a pid"), "KILL");
+    until("its end", || node.agent("ada").is_none().then_some(()));
+    let (code, out, err) = run(folder.path(), &["restart", "ada", "--json"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let done: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(done["was"], "departed");
+    assert_eq!(done["pid"].as_u64(), pid(&node, "ada"));
+    until("its third start", || {
+        let starts = lines(&folder, "ada.txt");
+        (starts.iter().filter(|line| *line == "start").count() == 3).then_some(())
+    });
+    let (code, _, err) = run(folder.path(), &["restart", "bob"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("no agent is named 'bob' (here: ada)"), "{err}");
+}

@@ -145,6 +145,7 @@ pub(crate) fn ok(body: &impl serde::Serialize) -> Response {
 pub(crate) fn reply(reply: &Reply) -> Response {
     match reply {
         Reply::Spawned(spawned) => ok(spawned),
+        Reply::Restarted(restarted) => ok(restarted),
         Reply::Released { name } => ok(&json!({"success": true, "name": name})),
         Reply::Releasing { name } => {
             ok(&json!({"success": true, "name": name, "warning": RELEASING}))

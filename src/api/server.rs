@@ -142,6 +142,7 @@ fn answer(
         Endpoint::Spawn => spawn(api, request)?,
         Endpoint::Agents => reply(&api.ask(ApiCall::Agents, SHORT)?),
         Endpoint::Release => reply(&api.ask(routes::release(request, agent()?)?, LONG)?),
+        Endpoint::Restart => reply(&api.ask(ApiCall::Restart(agent()?), LONG)?),
         Endpoint::Send => reply(&api.ask(routes::send(request)?, LONG)?),
         Endpoint::Pending => reply(&api.ask(ApiCall::Pending(agent()?), SHORT)?),
         Endpoint::Flush => reply(&api.ask(ApiCall::Flush(agent()?), SHORT)?),

@@ -63,6 +63,10 @@ pub enum Command {
     /// Stop an agent
     #[command(after_help = "Example: relay-broker release ada")]
     Release(Named),
+    /// End an agent's program and start it again; its messages go on where they were
+    #[command(after_help = "Example: relay-broker restart ada\n\n\
+                      Also starts one that ended by itself or was given up, as it was started first.")]
+    Restart(NamedListing),
     /// List the agents
     #[command(after_help = "Example: relay-broker agents --json | jq -r '.agents[].name'")]
     Agents(Listing),
@@ -213,7 +217,7 @@ pub struct Named {
     pub name: String,
 }
 
-/// A listing about one agent.
+/// One agent, for people or programs.
 #[derive(Clone, Debug, Args)]
 pub struct NamedListing {
     /// The agent's name

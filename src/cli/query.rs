@@ -91,6 +91,30 @@ fn restart_policy(args: &args::SpawnArgs) -> Result<Option<local::RestartPolicy>
     }))
 }
 
+/// `restart`.
+pub fn restart(c: &Context, name: &str, json: bool) -> Result<(), Failure> {
+    let path = format!("/api/spawned/{}/restart", encode(name));
+    let answer = c.client()?.post(&path, &json!({}))?;
+    if json {
+        return print_json(&answer);
+    }
+    let done: local::Restarted = typed(answer)?;
+    let runs = match done.was.as_str() {
+        "running" => "was ended and runs again",
+        "restarting" => "runs again, earlier than it would have",
+        "departed" => "had ended and runs again",
+        _ => "was starting already and runs now",
+    };
+    let pid = done
+        .pid
+        .map_or(String::new(), |pid| format!(" (process {pid})"));
+    let waiting = waiting_words(done.pending_messages);
+    let warning = done
+        .warning
+        .map_or(String::new(), |w| format!("note: {}\n", clean(&w)));
+    print(&format!("{} {runs}{pid}{waiting}\n{warning}", done.name))
+}
+
 /// An absolute path, because the broker's working directory is another one.
 fn folder(given: Option<&Path>) -> Result<String, Failure> {
     let here = || {
@@ -138,11 +162,7 @@ fn departed_line(agent: &local::DepartedView) -> String {
     } else {
         "ended"
     };
-    let waiting = match agent.pending_messages {
-        0 => String::new(),
-        1 => "; a message waits for it".to_owned(),
-        n => format!("; {n} messages wait for it"),
-    };
+    let waiting = waiting_words(agent.pending_messages);
     format!(
         "{} {what} at {}: {}{waiting} ({})\n",
         clean(agent.name.as_str()),
@@ -150,6 +170,14 @@ fn departed_line(agent: &local::DepartedView) -> String {
         clean(&agent.reason),
         brief(&agent.command, 40)
     )
+}
+
+fn waiting_words(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        1 => "; a message waits for it".to_owned(),
+        n => format!("; {n} messages wait for it"),
+    }
 }
 
 fn agent_table(c: &Context, agents: &[local::AgentView]) -> String {

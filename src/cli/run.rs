@@ -34,6 +34,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Events(args) => events::events(c, args),
         Command::Spawn(args) => query::spawn(c, &args),
         Command::Release(args) => fleet::release(c, &args.name),
+        Command::Restart(args) => query::restart(c, &args.name, args.json),
         Command::Agents(args) => query::agents(c, args.json),
         Command::Status(args) => query::status(c, args.json),
         Command::Nodes(args) => fleet::nodes(c, &args),

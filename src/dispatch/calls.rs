@@ -39,6 +39,7 @@ impl ApiViews<'_> {
             ApiCall::DeadLetters => Ok(Reply::DeadLetters(self.dead_letters())),
             ApiCall::Spawn(..)
             | ApiCall::Release { .. }
+            | ApiCall::Restart(_)
             | ApiCall::Channels { .. }
             | ApiCall::Send(_)
             | ApiCall::Flush(_)

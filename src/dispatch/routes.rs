@@ -178,6 +178,9 @@ impl Dispatcher {
             ApiCall::Release { name, reason } => self.agents(now, out, |agents, step| {
                 agents.release_call(step, ticket, &name, reason.as_deref())
             }),
+            ApiCall::Restart(name) => {
+                self.agents(now, out, |a, step| a.restart_call(step, ticket, &name))
+            }
             ApiCall::Snapshot { name, ansi } => self.agents(now, out, |a, step| {
                 a.snapshot_call(step, ticket, &name, ansi)
             }),

@@ -90,7 +90,11 @@ impl Ledger {
                     });
                 }
             }
-            Record::Spawned { agent, request } => self.lives.begin(agent, request),
+            Record::Spawned {
+                agent,
+                request,
+                anew,
+            } => self.lives.begin(agent, request, *anew),
             Record::Restarted { agent, failures } => self.lives.restart(agent, *failures),
             Record::Ended { agent, released } => self.lives.end(agent, *released),
             Record::Uncleared { agent, agent_id } => {
@@ -367,6 +371,7 @@ mod tests {
             Record::Spawned {
                 agent: AgentName::new("w1"),
                 request: Box::default(),
+                anew: false,
             },
             Record::Restarted {
                 agent: AgentName::new("w1"),
@@ -474,6 +479,7 @@ mod tests {
         ledger.apply(&Record::Spawned {
             agent: AgentName::new("lives"),
             request: Box::default(),
+            anew: false,
         });
         (0..IDENTITIES_KEPT).for_each(|n| ledger.apply(&bind(&format!("n{n}"))));
         let known = |name: &str| ledger.bound(&AgentName::new(name)).is_some();

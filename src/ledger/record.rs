@@ -83,6 +83,9 @@ pub enum Record {
         agent: AgentName,
         /// How to start it again; without any token.
         request: Box<StoredSpawn>,
+        /// Somebody had it started again, so its restarts and failures until then count no more.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        anew: bool,
     },
     /// The broker is about to start the program again within the same life.
     Restarted {

@@ -45,6 +45,9 @@ pub struct Departed {
     /// What its terminal showed last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last_lines: Vec<String>,
+    /// How to start it again; without the task, which it had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Box<StoredSpawn>>,
 }
 
 /// All of them.
@@ -78,6 +81,11 @@ impl Lives {
         self.departed.iter()
     }
 
+    /// How the last life of that name ended, if nobody wished it to.
+    pub fn departed_as(&self, agent: &AgentName) -> Option<&Departed> {
+        self.departed.get(agent)
+    }
+
     pub(super) fn depart(&mut self, agent: &AgentName, departed: &Departed) {
         self.departed.insert(agent.clone(), departed.clone());
         if self.departed.len() > DEPARTED_KEPT {
@@ -88,7 +96,10 @@ impl Lives {
         }
     }
 
-    pub(super) fn begin(&mut self, agent: &AgentName, request: &StoredSpawn) {
+    pub(super) fn begin(&mut self, agent: &AgentName, request: &StoredSpawn, anew: bool) {
+        if anew {
+            self.running.remove(agent);
+        }
         self.released.remove(agent);
         self.departed.remove(agent);
         let life = Life {

@@ -19,6 +19,8 @@ pub enum ApiCall {
         /// Why, for the log.
         reason: Option<String>,
     },
+    /// Start an agent's program again.
+    Restart(AgentName),
     /// Have an agent listen to channels, or no longer.
     Channels {
         /// The agent that is to listen.
@@ -159,6 +161,7 @@ pub type Answer = Result<Reply, Refusal>;
 #[allow(missing_docs)] // each is the answer to the call of its name
 pub enum Reply {
     Spawned(local::Spawned),
+    Restarted(local::Restarted),
     Released {
         name: AgentName,
     },

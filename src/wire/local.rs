@@ -13,8 +13,8 @@ use crate::time::Wall;
 mod spawn;
 
 pub use spawn::{
-    HarnessConfig, Manifest, ManifestCapability, RestartPolicy, RestartWhen, SpawnRequest, Spawned,
-    Supervision,
+    HarnessConfig, Manifest, ManifestCapability, RestartPolicy, RestartWhen, Restarted,
+    SpawnRequest, Spawned, Supervision,
 };
 
 /// The longest text of one message, in bytes.

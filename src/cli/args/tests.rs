@@ -128,7 +128,7 @@ fn nobody_is_led_from_one_word_to_another_that_stops_something() {
         "reload ada",
         "relocate ada",
         "replace ada",
-        "restart ada",
+        "reset ada",
         "status-quo",
     ] {
         let failure = words(line).expect_err("refused");

@@ -25,6 +25,8 @@ pub(super) struct LocalAgent {
     pub(super) started: Now,
     /// Who waits for the release.
     pub(super) releasing: Vec<Releaser>,
+    /// Who waits for a restart, and how the agent was when it was asked for.
+    pub(super) restarters: Vec<(Ticket, RestartedFrom)>,
     pub(super) released: bool,
     /// The engine has it on another node.
     pub(super) moved: bool,
@@ -96,6 +98,31 @@ pub(super) struct Program {
 pub(super) enum Releaser {
     Caller(Ticket),
     Invocation(InvocationId),
+}
+
+/// How an agent was when somebody wanted it started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RestartedFrom {
+    /// Its program ran.
+    Running,
+    /// Its program was to be started again later.
+    Cooling,
+    /// Its program was being started.
+    Starting,
+    /// Its life had ended.
+    Departed,
+}
+
+impl RestartedFrom {
+    /// In the words clients know.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Cooling => "restarting",
+            Self::Starting => "starting",
+            Self::Departed => "departed",
+        }
+    }
 }
 
 /// What is known of an identity that is asked for anew.

@@ -3,6 +3,7 @@
 
 mod agent;
 mod agent_registration;
+mod asked_restart;
 mod channels;
 mod dialogs;
 mod release;

@@ -140,7 +140,7 @@ pub(super) fn held_warning(step: &AgentStep, name: &AgentName) -> Option<String>
 fn left_something(step: &AgentStep, name: &AgentName) -> bool {
     step.ledger().mail().waiting(name) > 0
         || step.ledger().mode(name) == DeliveryMode::ManualFlush
-        || step.ledger().lives().departed().any(|(of, _)| of == name)
+        || step.ledger().lives().departed_as(name).is_some()
 }
 
 pub(super) fn answer_releasers(step: &mut AgentStep, name: &AgentName, who: &[Releaser]) {

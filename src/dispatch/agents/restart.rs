@@ -103,30 +103,17 @@ impl Agents {
     pub(super) fn life_goes_on(
         &mut self,
         step: &mut AgentStep,
-        mut agent: LocalAgent,
+        agent: LocalAgent,
         how: &How,
     ) -> bool {
         let name = agent.spec.name.clone();
         match what_next(step, &agent, how) {
             Next::Again { delay, failures } => {
                 step.record(Record::Restarted {
-                    agent: name.clone(),
+                    agent: name,
                     failures,
                 });
-                step.count().agents_restarted += 1;
-                let restart_count = step.ledger().lives().get(&name).map_or(0, |l| l.restarts);
-                let event = BrokerEvent::AgentRestarting {
-                    name: name.clone(),
-                    code: how.code,
-                    signal: how.signal,
-                    restart_count,
-                    delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-                };
-                step.publish(event);
-                agent.run = RunState::again(self.next_run, step.now.mono + delay);
-                self.next_run = self.next_run.next();
-                step.notice(Notice::AgentBack(name.clone()));
-                self.all.insert(name, agent);
+                self.cools_down(step, agent, how, delay);
                 true
             }
             Next::Over(why) => {
@@ -140,6 +127,31 @@ impl Agents {
                 false
             }
         }
+    }
+
+    /// The agent of a program that has ended is started again within the same life.
+    pub(super) fn cools_down(
+        &mut self,
+        step: &mut AgentStep,
+        mut agent: LocalAgent,
+        how: &How,
+        delay: Duration,
+    ) {
+        let name = agent.spec.name.clone();
+        step.count().agents_restarted += 1;
+        let restart_count = step.ledger().lives().get(&name).map_or(0, |l| l.restarts);
+        let event = BrokerEvent::AgentRestarting {
+            name: name.clone(),
+            code: how.code,
+            signal: how.signal,
+            restart_count,
+            delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+        };
+        step.publish(event);
+        agent.run = RunState::again(self.next_run, step.now.mono + delay);
+        self.next_run = self.next_run.next();
+        step.notice(Notice::AgentBack(name.clone()));
+        self.all.insert(name, agent);
     }
 
     /// Whether there is nothing to wait for before the next run, which begins then.
@@ -171,9 +183,19 @@ impl Agents {
 
 /// Writes down how an agent is started again, without its secret.
 pub(super) fn remember(step: &mut AgentStep, name: &AgentName, request: &SpawnRequest) {
+    write_down(step, name, request, false);
+}
+
+/// The same, and how often it was started again or failed until now counts no more.
+pub(super) fn remember_anew(step: &mut AgentStep, name: &AgentName, request: &SpawnRequest) {
+    write_down(step, name, request, true);
+}
+
+fn write_down(step: &mut AgentStep, name: &AgentName, request: &SpawnRequest, anew: bool) {
     step.record(Record::Spawned {
         agent: name.clone(),
         request: Box::new(request.clone().into()),
+        anew,
     });
 }
 
@@ -220,12 +242,18 @@ fn departed(
     how: &How,
 ) -> Option<Departed> {
     let program = request.cli.iter().chain(&request.args);
+    // What was its first task has had its chance: whoever starts it again wants it to go on.
+    let again = SpawnRequest {
+        task: None,
+        ..request.clone()
+    };
     let clipped = |line: &String| line.chars().take(LINE_KEPT).collect();
     Some(Departed {
         reason,
         given_up,
         at: step.now.wall,
         command: program.cloned().collect::<Vec<_>>().join(" "),
+        request: Some(Box::new(again.into())),
         code: how.code,
         signal: how.signal,
         last_lines: how.last.iter().map(clipped).collect(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::agent::{LocalAgent, Program, RunPhase};
 use super::agent_registration::identity_over;
+use super::asked_restart::{answer_restarters, refuse_restarters};
 use super::release::{answer_releasers, held_warning};
 use super::restart::life_over;
 use super::state::{AgentStep, Agents};
@@ -92,6 +93,9 @@ impl Agents {
         step.notice(Notice::RosterChanged);
         if !invoked {
             self.spawn_answered(step, name, &source, caller);
+        }
+        if let Some(agent) = self.all.get_mut(name).filter(|_| !leaving) {
+            answer_restarters(step, name, agent);
         }
     }
 
@@ -187,10 +191,19 @@ impl Agents {
         name: &AgentName,
         how: &How,
     ) {
-        let Some(agent) = self.all.remove(name) else {
+        let Some(mut agent) = self.all.remove(name) else {
             return;
         };
-        if !agent.released && how.code != Some(0) {
+        let (moved, stopping) = (agent.moved, step.peers.control.is_stopping());
+        if stopping || agent.released {
+            let why = format!("agent '{name}' was ended for good meanwhile");
+            refuse_restarters(
+                step,
+                &mut agent,
+                &Refusal::new(RefusalKind::UnknownAgent, why),
+            );
+        }
+        if !agent.released && agent.restarters.is_empty() && how.code != Some(0) {
             step.count().agents_crashed += 1;
             log::warn!("agent {name} ended by itself: {how}");
         }
@@ -201,12 +214,13 @@ impl Agents {
         }
         emit_exited(step, name, how, agent.released);
         let (agent_id, releasing) = (agent.agent_id.clone(), agent.releasing.clone());
-        let (moved, stopping) = (agent.moved, step.peers.control.is_stopping());
         let mut goes_on = false;
         if moved {
             life_over(step, name, End::Moved, None);
         } else if !releasing.is_empty() {
             life_over(step, name, End::Released, None);
+        } else if !agent.restarters.is_empty() {
+            goes_on = self.goes_on_as_asked(step, agent, how);
         } else if !stopping {
             goes_on = self.life_goes_on(step, agent, how);
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::agent::{Asking, LocalAgent, Renewal, RunPhase, RunState};
 use super::agent_registration::{identity_over, patience};
+use super::asked_restart::refuse_restarters;
 use super::restart::life_over;
 use super::state::{AgentStep, Agents, AgentsView};
 use crate::dispatch::notice::{End, Notice};
@@ -33,7 +34,7 @@ impl Agents {
         }
     }
 
-    fn check_spawn(
+    pub(super) fn check_spawn(
         &self,
         view: AgentsView,
         request: &SpawnRequest,
@@ -76,7 +77,7 @@ impl Agents {
         Ok(with_environment(view, spec))
     }
 
-    fn enlist(
+    pub(super) fn enlist(
         &mut self,
         step: &mut AgentStep,
         caller: Option<Ticket>,
@@ -109,6 +110,7 @@ impl Agents {
             last_activity: step.now.wall,
             started: step.now,
             releasing: Vec::new(),
+            restarters: Vec::new(),
             released: false,
             moved: false,
             renewal: Renewal::default(),
@@ -125,9 +127,10 @@ impl Agents {
         name: &AgentName,
         refusal: &Refusal,
     ) {
-        let Some(agent) = self.all.remove(name) else {
+        let Some(mut agent) = self.all.remove(name) else {
             return;
         };
+        refuse_restarters(step, &mut agent, refusal);
         let agent_id = agent.agent_id.clone();
         let (newcomer, source) = (agent.run.newcomer, agent.run.source.clone());
         if !agent.releasing.is_empty() {

@@ -432,3 +432,140 @@ fn an_agent_that_comes_back_later_is_away_until_then() {
     runs_again(&mut w, "w1");
     assert_eq!(counted(&mut w), [2]);
 }
+
+// ---- restarts that somebody asks for ----------------------------------------------------------------------------
+
+fn restart(w: &mut World, name: &str) -> Option<Answer> {
+    w.call(ApiCall::Restart(AgentName::new(name)))
+}
+
+/// What was answered since the last look.
+fn restarted(w: &mut World) -> Option<(String, u64)> {
+    w.done().into_iter().find_map(|effect| match effect {
+        Effect::Reply(_, Ok(Reply::Restarted(done))) => Some((done.was, done.pending_messages)),
+        _ => None,
+    })
+}
+
+#[test]
+fn an_agent_whose_program_is_started_again_by_hand_goes_on_with_its_identity_and_its_mail() {
+    let mut w = World::new();
+    w.link_up();
+    let run = started(&mut w, "w1", None);
+    make_ready(&mut w, "w1");
+    let task = w.injected().expect("the task");
+    w.land("w1", &task.delivery_id);
+    w.mail("w1", 1);
+    let typed = w.injected().expect("the mail");
+    assert!(restart(&mut w, "w1").is_none(), "not before it runs again");
+    let stopped =
+        |e: &Effect| matches!(e, Effect::Agent(_, r, AgentCommand::Stop { .. }) if *r == run);
+    assert!(w.done().iter().any(stopped));
+    w.report("w1", run, ended(143));
+    assert_eq!(w.counters().agents_crashed, 0, "it was asked to end");
+    assert!(w.sent().is_empty(), "the engine need not know");
+    let again = runs_again(&mut w, "w1");
+    assert_ne!(again, run);
+    assert_eq!(restarted(&mut w), Some(("running".into(), 1)));
+    make_ready(&mut w, "w1");
+    let once_more = w
+        .injected()
+        .expect("what it had not read, and not its task");
+    assert_eq!(once_more.delivery_id, typed.delivery_id);
+}
+
+#[test]
+fn a_restart_by_hand_does_not_wait_for_the_cooldown_and_its_failures_count_anew() {
+    let mut w = World::new();
+    w.link_up();
+    let mut run = started(&mut w, "w1", Some(policy()));
+    for _ in 0..2 {
+        w.report("w1", run, ended(1));
+        restart(&mut w, "w1");
+        run = runs_again(&mut w, "w1");
+        assert_eq!(
+            restarted(&mut w).map(|(was, _)| was),
+            Some("restarting".into())
+        );
+    }
+    w.report("w1", run, ended(1));
+    assert!(
+        !said(&w.done(), given_up),
+        "the third, and the first that counts"
+    );
+}
+
+#[test]
+fn an_agent_that_was_given_up_is_started_as_it_was_by_one_word_also_after_a_restart_of_the_broker()
+{
+    let mut w = World::new();
+    w.link_up();
+    let run = started(
+        &mut w,
+        "w1",
+        Some(given(json!({"max_consecutive_failures": 1}))),
+    );
+    w.report("w1", run, ended(1));
+    w.mail("w1", 1);
+    let mut w = World::after(w.journal);
+    w.link_up();
+    assert!(restart(&mut w, "w1").is_none());
+    w.registered("w1");
+    let run = w.run_of("w1");
+    w.report("w1", run, AgentReport::Started { pid: 9 });
+    assert_eq!(restarted(&mut w), Some(("departed".into(), 1)));
+    assert!(departed(&mut w).is_empty());
+    make_ready(&mut w, "w1");
+    assert!(w.injected().expect("its mail").text.ends_with("text 1"));
+    w.report("w1", run, ended(1));
+    assert!(said(&w.done(), given_up), "by the policy that it had");
+}
+
+#[test]
+fn whoever_wants_a_restart_hears_why_there_is_none() {
+    let mut w = World::new();
+    w.link_up();
+    let refused = |answer: Option<Answer>| match answer {
+        Some(Err(refusal)) => refusal.message,
+        other => panic!("{other:?}"),
+    };
+    let why = refused(restart(&mut w, "nobody"));
+    assert!(why.contains("no agent is named 'nobody'"), "{why}");
+
+    let run = started(&mut w, "w1", None);
+    restart(&mut w, "w1");
+    w.report("w1", run, ended(1));
+    let run = w.run_of("w1");
+    w.report(
+        "w1",
+        run,
+        AgentReport::NotStarted {
+            why: "no such program in PATH".into(),
+        },
+    );
+    let answers = |w: &mut World| -> Vec<String> {
+        let of = |effect| match effect {
+            Effect::Reply(_, Err(refusal)) => Some(refusal.message),
+            _ => None,
+        };
+        w.done().into_iter().filter_map(of).collect()
+    };
+    assert_eq!(
+        answers(&mut w),
+        [
+            "no agent is named 'nobody' (no agents run here)",
+            "no such program in PATH"
+        ]
+    );
+
+    let run = started(&mut w, "w2", None);
+    restart(&mut w, "w2");
+    w.call(ApiCall::Release {
+        name: AgentName::new("w2"),
+        reason: None,
+    });
+    w.done();
+    w.report("w2", run, ended(1));
+    assert_eq!(answers(&mut w), ["agent 'w2' was ended for good meanwhile"]);
+    assert!(w.d.agents.is_empty(), "who releases it has the last word");
+}

@@ -204,3 +204,21 @@ pub struct Spawned {
     pub pre_registered: bool,
     pub warning: Option<String>,
 }
+
+/// `POST /api/spawned/NAME/restart`, answer (ours).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarted {
+    /// Always true.
+    pub success: bool,
+    /// The agent's name.
+    pub name: AgentName,
+    /// The new program's process.
+    pub pid: Option<u32>,
+    /// How the agent was when this was asked for: `running`, `restarting` (it was to be started again later), `starting`
+    /// or `departed` (it had ended, or was given up).
+    pub was: String,
+    /// How many messages wait for it.
+    pub pending_messages: u64,
+    /// What else is worth knowing.
+    pub warning: Option<String>,
+}

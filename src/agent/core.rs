@@ -166,6 +166,8 @@ pub struct AgentCore {
     turns: u64,
     /// What landed, and was not seen to be acted on.
     unstarted: VecDeque<Unstarted>,
+    /// Turns that the program says to have begun, and when its model has the text.
+    begun: VecDeque<(DeliveryId, Proof, Mono)>,
     /// Its hook works.
     hooked: bool,
     /// Its hook tells of a message that waits for its turn when that is put in line, not when the turn begins.
@@ -213,6 +215,7 @@ impl AgentCore {
             said: None,
             turns: 0,
             unstarted: VecDeque::new(),
+            begun: VecDeque::new(),
             hooked: false,
             hook_is_early: false,
             landed: VecDeque::new(),
@@ -280,7 +283,7 @@ impl AgentCore {
             };
             if sign == Activity::Busy && !self.works() {
                 self.turns += 1;
-                self.began(out);
+                self.began(now, out);
             }
             self.said = Some(Said {
                 sign,
@@ -488,6 +491,7 @@ impl AgentCore {
             let silent = now.since(self.last_output.unwrap_or(self.started));
             Self::report(out, AgentReport::Idle { silent });
         }
+        self.tell_begun(Some(now), out);
         self.look_for_dialogs(now, out);
         if let State::Starting(watch) = &mut self.state
             && watch.wake <= now
@@ -564,6 +568,7 @@ impl Machine for AgentCore {
                 how.last = self.last_words();
                 self.state = State::Gone;
                 self.held.clear();
+                self.tell_begun(None, out);
                 Self::report(out, AgentReport::Exited(how));
             }
         }
@@ -580,7 +585,8 @@ impl Machine for AgentCore {
         if matches!(self.state, State::Gone) {
             return None;
         }
-        [self.idle_at(), self.kill_at, self.dialogs.due]
+        let told_at = self.begun.front().map(|(_, _, at)| *at);
+        [self.idle_at(), self.kill_at, self.dialogs.due, told_at]
             .into_iter()
             .fold(self.wake(), soonest)
     }

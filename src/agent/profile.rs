@@ -48,6 +48,9 @@ pub struct Profile {
     pub enter_after: Duration,
     /// After the first message of its life it shows another view, and takes nothing until that is there.
     pub first_rest: Duration,
+    /// From the moment it says that it begins to act on a message until its model has the text, at most, on an idle machine:
+    /// the turn is told to have begun so much later.
+    pub asks_after: Duration,
     /// After this the agent counts as ready whatever it shows.
     pub ready_within: Duration,
 }
@@ -95,6 +98,7 @@ pub const GENERIC: Profile = Profile {
     busy_words: None,
     enter_after: Duration::from_millis(150),
     first_rest: Duration::ZERO,
+    asks_after: Duration::ZERO,
     ready_within: Duration::from_secs(5),
 };
 
@@ -156,6 +160,8 @@ pub fn table() -> [Profile; 5] {
                 file: "tmp/*/logs.json",
                 placeholder: None,
             }),
+            // It says so, and then makes itself ready to ask.
+            asks_after: Duration::from_millis(1500),
             ..tui("qwen", 150, '>', 2, &[])
         },
     ]
@@ -174,6 +180,8 @@ fn tui(
         prompt: Some(Prompt { mark, gap }),
         dialogs,
         enter_after: Duration::from_millis(enter_after_ms),
+        // Measured: 200 ms at most, by hook, title or status sequence.
+        asks_after: Duration::from_millis(300),
         ready_within: Duration::from_secs(30),
         ..GENERIC
     }

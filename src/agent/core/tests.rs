@@ -448,6 +448,7 @@ fn a_known_cli_without_its_composer_is_not_typed_to() {
 fn known() -> World<Composer> {
     let mut world = World::ready(Composer::default(), COMPOSER);
     world.core.profile = Profiles::default().by_command(&["claude".into()]);
+    world.core.profile.asks_after = Duration::ZERO;
     world.event(Event::Output(world.program.draw()));
     world
 }

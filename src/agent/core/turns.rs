@@ -198,7 +198,7 @@ impl AgentCore {
             .get_or_insert(now + self.profile.first_rest);
         self.remember(draft.text.clone());
         match check.turn {
-            Some(proof) => Self::report(out, AgentReport::TurnStarted(id.clone(), proof)),
+            Some(proof) => self.begin(now, id.clone(), proof, out),
             None if self.profile.composer => self.await_turn(id, &draft.head, check.during),
             None => {}
         }
@@ -253,25 +253,42 @@ impl AgentCore {
             Self::report(out, landed);
             match self.hook_is_early && works {
                 true => self.await_turn(&draft.id, &draft.head, Some(turns)),
-                false => Self::report(out, AgentReport::TurnStarted(draft.id, Proof::Hook)),
+                false => self.begin(now, draft.id, Proof::Hook, out),
             }
             return;
         }
-        self.start(Proof::Hook, out, |core, waiting| {
+        self.start(now, Proof::Hook, out, |core, waiting| {
             asked(&waiting.head) && !(core.hook_is_early && core.waits(waiting.during))
         });
     }
 
-    /// Tells of the messages whose turn has begun.
+    /// The program says that a turn begins. Told once its model has the text, which no terminal shows.
+    fn begin(&mut self, now: Mono, id: DeliveryId, proof: Proof, out: &mut Effects) {
+        let at = now + self.profile.asks_after;
+        self.begun.push_back((id, proof, at));
+        self.tell_begun(Some(now), out);
+    }
+
+    /// Tells of the turns that have begun by now; of all when the program has ended.
+    pub(super) fn tell_begun(&mut self, now: Option<Mono>, out: &mut Effects) {
+        let is_due = |at: Mono| now.is_none_or(|now| at <= now);
+        let due = self.begun.iter().take_while(|one| is_due(one.2)).count();
+        for (id, proof, _) in self.begun.drain(..due) {
+            Self::report(out, AgentReport::TurnStarted(id, proof));
+        }
+    }
+
+    /// Hears of the messages whose turn has begun.
     fn start(
         &mut self,
+        now: Mono,
         proof: Proof,
         out: &mut Effects,
         begins: impl Fn(&Self, &Unstarted) -> bool,
     ) {
         for waiting in std::mem::take(&mut self.unstarted) {
             match begins(self, &waiting) {
-                true => Self::report(out, AgentReport::TurnStarted(waiting.id, proof)),
+                true => self.begin(now, waiting.id, proof, out),
                 false => self.unstarted.push_back(waiting),
             }
         }
@@ -279,9 +296,9 @@ impl AgentCore {
 
     /// The program began to work: on what was just submitted, or on what it had in line. A hook knows better, unless it
     /// tells of that too early.
-    pub(super) fn began(&mut self, out: &mut Effects) {
+    pub(super) fn began(&mut self, now: Mono, out: &mut Effects) {
         if self.hook_is_early {
-            return self.start(Proof::Osc, out, |_, waiting| waiting.during.is_some());
+            return self.start(now, Proof::Osc, out, |_, waiting| waiting.during.is_some());
         }
         if self.hooked {
             return;
@@ -294,7 +311,7 @@ impl AgentCore {
             check.proven.get_or_insert(Proof::Osc);
         }
         if let Some(first) = self.unstarted.pop_front() {
-            Self::report(out, AgentReport::TurnStarted(first.id, Proof::Osc));
+            self.begin(now, first.id, Proof::Osc, out);
         }
         // Whether the others are a part of this turn, nobody can say.
         self.unstarted.clear();

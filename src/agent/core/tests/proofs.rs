@@ -87,6 +87,26 @@ fn a_program_that_says_it_works_has_taken_the_message_and_begun_with_it() {
 }
 
 #[test]
+fn a_turn_is_told_to_have_begun_when_the_model_has_the_text_or_the_program_ended_first() {
+    for ends in [false, true] {
+        let mut world = known();
+        world.core.profile.asks_after = Duration::from_millis(300);
+        world.inject(TEXT, Mode::Wait);
+        world.run(100);
+        world.event(Event::Prompted(TEXT.into()));
+        world.run(250);
+        let begun = AgentReport::TurnStarted(d("d1"), Proof::Hook);
+        let arrived = [&typed(), &landed(Proof::Hook)];
+        assert_eq!(world.reported(), arrived, "its model does not have it yet");
+        match ends {
+            false => world.run(100),
+            true => world.event(Event::Exited(How::default())),
+        }
+        assert_eq!(world.reported()[..3], [arrived[0], arrived[1], &begun]);
+    }
+}
+
+#[test]
 fn a_hook_proves_the_message_it_names_and_no_other() {
     let mut world = known();
     world.program.swallow = 9;

@@ -92,9 +92,12 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// Worlds in which a law was broken once.
+const MENDED: [u64; 1] = [3176];
+
 #[test]
 fn no_law_is_broken_in_a_fixed_set_of_worlds() {
-    for seed in 0..150 {
+    for seed in (0..150).chain(MENDED) {
         check(seed);
     }
 }

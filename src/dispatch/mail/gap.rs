@@ -22,6 +22,15 @@ pub(super) struct Gap {
     pub(super) answered: bool,
 }
 
+/// A new link was asked for, because numbers were missing that no list of agents brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AskedAnew {
+    /// How far the agent's mail had come by then.
+    pub(super) received: Seq,
+    /// The link on which they were missing is gone. Until then the engine has not sent anything for the asking.
+    pub(super) old_link_gone: bool,
+}
+
 impl Gap {
     pub(super) fn insert(&mut self, frame: Deliver) {
         self.bytes += frame.bytes;

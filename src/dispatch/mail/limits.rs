@@ -19,9 +19,9 @@ pub(super) enum Side {
 
 impl Mail {
     /// Whether the engine still has to keep this frame: too much waits for its agent. Frames outside the sequence never
-    /// come again, so they are taken all the same.
+    /// come again, and acknowledgements pass over what is behind the cursor, so both are taken all the same.
     pub(super) fn defer(&mut self, step: &mut MailStep, frame: &Deliver) -> bool {
-        if frame.seq == Seq(0) {
+        if frame.seq == Seq(0) || frame.seq <= step.ledger().received(&frame.agent_id) {
             return false;
         }
         let Some(crowd) = self.crowd(step.view(), &frame.agent, Side::Engine, frame.bytes) else {

@@ -62,6 +62,9 @@ impl Mail {
     }
 
     pub(super) fn link_lost(&mut self) {
+        for asked in self.asked_anew.values_mut() {
+            asked.old_link_gone = true;
+        }
         self.gaps.clear();
         self.full.clear();
         self.left.clear();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::gap::Gap;
+use super::gap::{AskedAnew, Gap};
 use super::state::{Mail, MailStep};
 use crate::dispatch::notice::Notice;
 use crate::ids::AgentId;
@@ -27,7 +27,7 @@ impl Mail {
     /// ([engine-protocol 4.4](crate::docs::engine_protocol#4.4)).
     pub(super) fn hold_early(&mut self, step: &mut MailStep, frame: Deliver) {
         let agent_id = frame.agent_id.clone();
-        if self.asked_anew.get(&agent_id) == Some(&step.ledger().received(&agent_id)) {
+        if self.is_sent_anew(step, &agent_id) {
             self.step_over(step, frame);
             return;
         }
@@ -53,6 +53,15 @@ impl Mail {
         if first {
             step.notice(Notice::MailMissing);
         }
+    }
+
+    /// Whether the engine has begun to send all it has for this agent, on a link that was opened for that and that it knows
+    /// us on. What the old link brings until it is gone, and what comes before the engine has taken our registration, is no
+    /// part of that, and says nothing of what is missing.
+    fn is_sent_anew(&self, step: &MailStep, agent_id: &AgentId) -> bool {
+        let asked = self.asked_anew.get(agent_id);
+        let asked = asked.filter(|asked| asked.old_link_gone && step.peers.control.is_open());
+        asked.is_some_and(|asked| asked.received == step.ledger().received(agent_id))
     }
 
     /// The engine answers a request; if it was for missing mail, the replay begins.
@@ -118,7 +127,7 @@ impl Mail {
         }
     }
 
-    /// Nothing came of asking: only a new link makes the engine send everything.
+    /// Nothing came of asking: only a new link makes the engine send everything. Once it has, what is missing is gone.
     pub(super) fn tick_gaps(&mut self, step: &mut MailStep) {
         let over = |gap: &Gap| gap.give_up_at.is_some_and(|at| at <= step.now.mono);
         let stuck: Vec<_> = self
@@ -127,19 +136,35 @@ impl Mail {
             .filter(|(_, gap)| over(gap))
             .map(|(id, _)| id.clone())
             .collect();
-        if stuck.is_empty() {
-            return;
-        }
+        let mut new_link = false;
         for agent_id in stuck {
-            let gap = self.gaps.get(&agent_id);
-            // Mail was left to the engine, it answered, and nothing came: asking the next time would be in vain, too.
-            self.lists_replay_nothing |=
-                gap.is_some_and(|gap| gap.answered && gap.early.is_empty());
-            let received = step.ledger().received(&agent_id);
-            self.asked_anew.insert(agent_id.clone(), received);
-            self.gaps.remove(&agent_id);
+            let sent_anew = self.is_sent_anew(step, &agent_id);
+            let gap = self.gaps.get_mut(&agent_id);
+            if let Some(frame) = gap.filter(|_| sent_anew).and_then(Gap::pop) {
+                self.step_over(step, frame);
+                // What is missing behind that one is asked for in its turn.
+                if let Some(gap) = self.gaps.get_mut(&agent_id) {
+                    gap.give_up_at = Some(step.now.mono + GAP_PATIENCE);
+                }
+                continue;
+            }
+            new_link = true;
+            self.ask_anew(step, agent_id);
         }
-        log::info!("mail is missing; opening a new link to have it sent again");
-        step.effect(Effect::Link(LinkCommand::Reconnect));
+        if new_link {
+            log::info!("mail is missing; opening a new link to have it sent again");
+            step.effect(Effect::Link(LinkCommand::Reconnect));
+        }
+    }
+
+    fn ask_anew(&mut self, step: &MailStep, agent_id: AgentId) {
+        let gap = self.gaps.remove(&agent_id);
+        // Mail was left to the engine, it answered, and nothing came: asking the next time would be in vain, too.
+        self.lists_replay_nothing |= gap.is_some_and(|gap| gap.answered && gap.early.is_empty());
+        let asked = AskedAnew {
+            received: step.ledger().received(&agent_id),
+            old_link_gone: false,
+        };
+        self.asked_anew.insert(agent_id, asked);
     }
 }

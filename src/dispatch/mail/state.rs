@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::desk::MailDesk;
-use super::gap::Gap;
+use super::gap::{AskedAnew, Gap};
 use crate::dispatch::questions::{ActionQuestions, AgentQuestions, ControlQuestions};
 use crate::dispatch::step::{PartStep, PartView};
 use crate::ids::{AgentId, AgentName, Seq};
@@ -28,8 +28,8 @@ pub(in crate::dispatch) struct Mail {
     /// Of every agent that is here.
     pub(super) desks: BTreeMap<AgentName, MailDesk>,
     pub(super) gaps: BTreeMap<AgentId, Gap>,
-    /// Whose missing mail was asked for by a new link, and how far it had come by then.
-    pub(super) asked_anew: BTreeMap<AgentId, Seq>,
+    /// Whose missing mail was asked for by a new link.
+    pub(super) asked_anew: BTreeMap<AgentId, AskedAnew>,
     /// For whom too much waits, so that the engine's mail is left to the engine.
     pub(super) full: BTreeMap<AgentId, AgentName>,
     /// What the engine calls agents that go by another name here, by their ids.

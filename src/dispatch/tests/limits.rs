@@ -52,6 +52,19 @@ fn engine_mail_beyond_the_limit_stays_the_engines_and_is_asked_for_when_half_is_
     );
 }
 
+/// N26: the engine was put back to an earlier state and counts on from there.
+#[test]
+fn a_message_behind_the_cursor_is_taken_however_much_waits_because_acknowledgements_pass_over_it() {
+    let mut w = world_with(Limits {
+        engine: 2,
+        ..Limits::default()
+    });
+    w.spawn("w1");
+    (1..=2).for_each(|n| w.mail("w1", n));
+    w.typed_mail("w1", 1, "dm.received", "new1");
+    assert_eq!(w.d.ledger().mail().len(), 3);
+}
+
 /// The program of `w1` ends, and the next of that name has another identity at the engine.
 fn reborn(w: &mut World) {
     let run = w.run_of("w1");

@@ -188,6 +188,10 @@ impl World {
     /// A link whose engine takes our registration, and any that follows from that, with these words, and sends no orders.
     fn link_up_to(&mut self, data: Value) {
         self.link_opens();
+        self.node_registered(data);
+    }
+
+    fn node_registered(&mut self, data: Value) {
         let asked = |w: &Self| {
             w.effects.iter().rev().find_map(|e| match e {
                 Effect::Send(Up::NodeRegister(frame)) => frame.id.clone(),

@@ -68,6 +68,13 @@ pub enum Event {
     LaunchEnded(Vec<String>, String),
     /// A deadline the dispatcher named has passed.
     Tick,
+    /// Take nothing new, and leave in order once every message that is being typed has arrived.
+    Drain {
+        /// When that is waited for no longer.
+        until: Mono,
+        /// How long the orderly end may take after it.
+        rest: Duration,
+    },
     /// Leave, in order, by then at the latest.
     Shutdown {
         /// After it agents are killed and the process ends.

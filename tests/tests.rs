@@ -32,6 +32,7 @@ mod restarting; // whatever dies, it goes on where it was
 mod returning; // agents and messages that come back
 mod slow; // programs that read slowly, late or never
 mod sources; // reads the text of the program
+mod stopping; // signals to a running broker
 mod supervising; // under a service manager
 mod support; // what the others share
 mod surroundings; // whatever a parent leaves to the program

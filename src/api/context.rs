@@ -35,8 +35,8 @@ pub struct ApiContext {
     /// Hosts besides the loopback ones that clients may call us by: the bind address, without a port. `0.0.0.0` or `::`
     /// stands for every address literal.
     pub allowed_hosts: Vec<String>,
-    /// Asks the broker to leave; returns at once.
-    pub stop: Box<dyn Fn() + Send + Sync>,
+    /// Asks the broker to leave, and returns at once with the time that it may take.
+    pub stop: Box<dyn Fn() -> Duration + Send + Sync>,
     /// The broker's process id.
     pub pid: u32,
     /// How far the broker is.
@@ -76,6 +76,8 @@ pub enum BrokerStage {
     Starting,
     /// Everything is.
     Running,
+    /// Messages that are being typed may still arrive; nothing new is taken, and everything else is answered.
+    Draining,
     /// Calls are refused with 503.
     Stopping,
 }
@@ -100,6 +102,7 @@ impl BrokerLife {
         match self.0.load(Ordering::Acquire) {
             0 => BrokerStage::Starting,
             1 => BrokerStage::Running,
+            2 => BrokerStage::Draining,
             _ => BrokerStage::Stopping,
         }
     }

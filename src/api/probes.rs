@@ -41,7 +41,7 @@ pub(crate) fn readyz(api: &Api, request: &Request) -> Response {
     let running = match api.context.life.get() {
         BrokerStage::Starting => Some("the broker is starting".to_owned()),
         BrokerStage::Running => None,
-        BrokerStage::Stopping => Some("the broker is stopping".to_owned()),
+        BrokerStage::Draining | BrokerStage::Stopping => Some("the broker is stopping".to_owned()),
     };
     let unknown = || "the dispatcher does not answer".to_owned();
     let link = match &status {

@@ -134,8 +134,9 @@ fn answer(
         Endpoint::Renew => status::renewed(api),
         Endpoint::Config => status::config(api),
         Endpoint::Shutdown => {
-            (api.context.stop)();
-            ok(&json!({"status": "shutting_down"}))
+            let limit = (api.context.stop)();
+            let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+            ok(&json!({"status": "shutting_down", "within_ms": limit}))
         }
         // Names are registered when they are spawned; doing it ahead gains nothing here.
         Endpoint::Preflight => ok(&json!({"queued": 0})),

@@ -140,9 +140,11 @@ pub(crate) fn health(api: &Api) -> Response {
     let status = match api.context.life.get() {
         BrokerStage::Starting => remembered(api, "the broker is starting".to_owned()),
         BrokerStage::Stopping => remembered(api, "the broker is stopping".to_owned()),
-        BrokerStage::Running => status(api, HEALTH_LIMIT).unwrap_or_else(|e| {
-            remembered(api, format!("the broker does not answer: {}", e.message))
-        }),
+        BrokerStage::Running | BrokerStage::Draining => {
+            status(api, HEALTH_LIMIT).unwrap_or_else(|e| {
+                remembered(api, format!("the broker does not answer: {}", e.message))
+            })
+        }
     };
     let workspace_id = published.workspace_id.clone();
     let memory = proc::resident_bytes(api.context.pid).unwrap_or(0);

@@ -69,7 +69,10 @@ fn world() -> World {
         },
         api_key: Secret::new(KEY),
         allowed_hosts: Vec::new(),
-        stop: Box::new(move || stop.send(()).expect("the test lives")),
+        stop: Box::new(move || {
+            stop.send(()).expect("the test lives");
+            Duration::from_secs(6)
+        }),
         pid: std::process::id(),
         life,
         declared: vec!["w1".into()],
@@ -229,7 +232,7 @@ fn while_the_broker_leaves_calls_are_refused_with_a_reason() {
     );
     assert_eq!(
         w.ask("POST", "/api/shutdown", ""),
-        (200, json!({"status": "shutting_down"}))
+        (200, json!({"status": "shutting_down", "within_ms": 6000}))
     );
     assert_eq!(w.ask("GET", "/health", "").0, 200);
 }
@@ -369,7 +372,7 @@ fn a_client_can_ask_the_broker_to_leave() {
     let w = world();
     assert_eq!(
         w.ask("POST", "/api/shutdown", ""),
-        (200, json!({"status": "shutting_down"}))
+        (200, json!({"status": "shutting_down", "within_ms": 6000}))
     );
     w.stops.try_recv().expect("it was asked");
 }

@@ -42,6 +42,8 @@ pub struct Broker {
 #[derive(Clone)]
 pub struct Stopper {
     pub(super) inbox: Sender<DispatchInput>,
+    /// How long messages that are being typed may take to arrive before agents are ended.
+    pub(super) drain: Duration,
     pub(super) grace: Duration,
     pub(super) asked: Arc<Mutex<bool>>,
     pub(super) published: Arc<Latest<Published>>,
@@ -58,24 +60,44 @@ impl Stopper {
         let _ = self.told.set(Box::new(hear));
     }
 
-    /// The first call starts an orderly end, bounded by the agents' grace; a second one ends it at once.
-    pub fn stop(&self) {
-        self.life.set(api::BrokerStage::Stopping);
+    /// The first call starts an orderly end, bounded by what may drain and by the agents' grace; a second one ends it at
+    /// once. Says how long it may take.
+    pub fn stop(&self) -> Duration {
         let again = std::mem::replace(&mut *self.asked.lock(), true);
+        let drains = !again && !self.drain.is_zero();
+        self.life.set(match drains {
+            true => api::BrokerStage::Draining,
+            false => api::BrokerStage::Stopping,
+        });
+        let rest = self.grace + STOP_SLACK;
+        let limit = match (again, drains) {
+            (true, _) => HURRY,
+            (false, true) => self.drain + rest,
+            (false, false) => rest,
+        };
         if let (false, Some(hear)) = (again, self.told.get()) {
-            hear(self.grace + STOP_SLACK);
+            hear(limit);
         }
         let now = clock::now().mono;
-        let deadline = if again {
-            now + HURRY
-        } else {
-            now + self.grace + STOP_SLACK
-        };
+        let deadline = now + limit;
         // Heard even while the journal cannot be written and the inbox is full.
         self.published
             .update(|published| published.leave_by = Some(deadline));
-        let order = Inbound::Event(Event::Shutdown { deadline });
+        let order = match drains {
+            true => Event::Drain {
+                until: now + self.drain,
+                rest,
+            },
+            false => Event::Shutdown { deadline },
+        };
+        let order = Inbound::Event(order);
         let _ = self.inbox.send_timeout(order, Duration::from_secs(1));
+        limit
+    }
+
+    /// How long the first [`Stopper::stop`] lets messages that are being typed arrive; zero for not at all.
+    pub fn drain(&self) -> Duration {
+        self.drain
     }
 
     /// Everything at a glance; why not, if the dispatcher does not answer in time.

@@ -66,6 +66,8 @@ pub struct NodeSettings {
     pub exe: PathBuf,
     /// Between hang-up and kill of an agent.
     pub grace: Duration,
+    /// At the end, how long messages that are being typed may take to arrive.
+    pub drain: Duration,
     /// How long the engine may be away before the broker counts as not ready.
     pub ready_grace: Duration,
     /// Opens `/metrics` and nothing else.

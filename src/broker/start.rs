@@ -265,6 +265,7 @@ impl Assembly {
 
         let stopper = Stopper {
             inbox: inbox.clone(),
+            drain: self.settings.node.drain,
             grace: self.settings.node.grace,
             asked: Arc::default(),
             published: shared.published.clone(),

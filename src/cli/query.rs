@@ -316,15 +316,18 @@ fn blocked(client: &Client, agent: &local::AgentView) -> String {
 pub fn stop(c: &Context) -> Result<(), Failure> {
     let client = c.client()?;
     let kept = kept(&client);
-    client.post("/api/shutdown", &json!({}))?;
+    let answer = client.post("/api/shutdown", &json!({}))?;
+    // What is being typed may have been given more time than we would wait.
+    let within = Duration::from_millis(answer["within_ms"].as_u64().unwrap_or(0));
+    let limit = STOP_LIMIT.max(within + STOP_LIMIT / 2);
     let mut waited = Duration::ZERO;
     while alive(client.pid()) {
-        if waited >= STOP_LIMIT {
+        if waited >= limit {
             return Err(Failure::new(format!(
                 "the broker (process {}) has not ended within {} s; \
                  `kill {0}` hurries it, `kill -9 {0}` ends it (nothing is lost)",
                 client.pid(),
-                STOP_LIMIT.as_secs(),
+                limit.as_secs(),
             )));
         }
         std::thread::sleep(STOP_LOOK);

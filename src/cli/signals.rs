@@ -26,18 +26,33 @@ impl Obedience {
             match wish {
                 SignalWish::Reopen => self.reload(),
                 SignalWish::Dump => self.dump(),
+                SignalWish::Upgrade => self.voice.say(
+                    "SIGUSR2: a running broker cannot be upgraded in place; put the new program where the old one is, and \
+                     then stop the broker and start it again: messages wait meanwhile, and agents with --restart come back",
+                ),
                 SignalWish::Stop | SignalWish::DumpAndStop => {
                     if wish == SignalWish::DumpAndStop {
                         self.dump();
                     }
                     if first {
-                        self.voice.say("stopping; once more to hurry");
+                        self.voice.say(&self.farewell());
                     }
                     first = false;
                     self.stopper.stop();
                 }
             }
         }
+    }
+
+    fn farewell(&self) -> String {
+        let drain = self.stopper.drain();
+        if drain.is_zero() {
+            return "stopping; once more to hurry".into();
+        }
+        format!(
+            "stopping once what is being typed has arrived, in {} at most; once more to hurry",
+            humantime::format_duration(drain)
+        )
     }
 
     fn reload(&self) {

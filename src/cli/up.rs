@@ -162,7 +162,7 @@ pub fn engine(c: &Context, args: &args::EngineArgs) -> Result<(), Failure> {
         dir.join("workspace-key").display()
     ));
     warn_if_open("the engine", args.listen);
-    while let Some(SignalWish::Reopen | SignalWish::Dump) = stops.wish() {}
+    while let Some(SignalWish::Reopen | SignalWish::Dump | SignalWish::Upgrade) = stops.wish() {}
     drop(engine);
     Ok(())
 }

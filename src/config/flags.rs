@@ -68,6 +68,10 @@ pub struct Flags {
     /// Between hang-up and kill of an agent
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     pub grace: Option<Duration>,
+    /// When asked to stop, take nothing new and let messages that are being typed arrive, for so long at most, before agents
+    /// are ended; 0s ends them at once
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub drain: Option<Duration>,
     /// How long the engine may be away before `/readyz` fails
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     pub ready_grace: Option<Duration>,

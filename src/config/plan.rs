@@ -193,6 +193,7 @@ pub fn plan(flags: &Flags, env: &Env, place: &Surroundings) -> Result<StartPlan,
         strict_journal: flags.strict_journal,
         exe: place.exe.clone(),
         grace: flags.grace.unwrap_or(Duration::from_secs(5)),
+        drain: flags.drain.unwrap_or_default(),
         metrics_key: match &flags.metrics_key_file {
             Some(path) => Some(Secret::new(read_secret(path, "--metrics-key-file")?)),
             None => None,

@@ -191,12 +191,18 @@ impl Machine for Dispatcher {
                 actions.launch_ended(step, &argv, &how);
             }),
             Event::Tick => self.tick(now, out),
+            Event::Drain { until, rest } => {
+                self.control(now, out, |control, step| control.drain(step, until, rest));
+            }
             Event::Shutdown { deadline } => {
                 self.control(now, out, |control, step| control.shutdown(step, deadline));
             }
         }
         self.hand_round(now, out);
         self.common.answer_all(out);
+        let typing = self.mail.is_typing();
+        self.control(now, out, |c, step| c.end_once_drained(step, typing));
+        self.hand_round(now, out);
         self.control(now, out, Control::leave_if_empty);
         self.hand_round(now, out);
         self.control(now, out, Control::time_list);
@@ -232,7 +238,8 @@ impl Machine for Dispatcher {
             | Event::Agent(..)
             | Event::RestJob(..)
             | Event::Handled(..)
-            | Event::LaunchEnded(..) => false,
+            | Event::LaunchEnded(..)
+            | Event::Drain { .. } => false,
         }
     }
 

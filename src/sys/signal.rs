@@ -16,6 +16,8 @@ pub enum SignalWish {
     DumpAndStop,
     /// USR1: say how things stand.
     Dump,
+    /// USR2: go on as another version of the program.
+    Upgrade,
     /// HUP: open the log file anew. Never a reason to leave.
     Reopen,
 }
@@ -92,13 +94,13 @@ impl Stops {
         Ok(Self(Signals::new(heeded(&STOPS))?))
     }
 
-    /// As [`Stops::listen`] for a process that stays: a hang-up and USR1 are wishes too.
+    /// As [`Stops::listen`] for a process that stays: a hang-up, USR1 and USR2 are wishes too.
     ///
     /// # Errors
     /// As [`Stops::listen`].
     pub fn listen_as_daemon() -> io::Result<Self> {
         let stops = Self::listen()?;
-        for signal in heeded(&[known::SIGUSR1]) {
+        for signal in heeded(&[known::SIGUSR1, known::SIGUSR2]) {
             stops.0.add_signal(signal)?;
         }
         Ok(stops)
@@ -109,6 +111,7 @@ impl Stops {
         Some(match self.wait()? {
             known::SIGHUP => SignalWish::Reopen,
             known::SIGUSR1 => SignalWish::Dump,
+            known::SIGUSR2 => SignalWish::Upgrade,
             known::SIGQUIT => SignalWish::DumpAndStop,
             _ => SignalWish::Stop,
         })

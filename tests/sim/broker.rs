@@ -207,8 +207,15 @@ impl World {
         if let Some(broker) = &mut self.broker {
             let deadline = Mono(deadline);
             broker.published.update(|p| p.leave_by = Some(deadline));
-            tell!(self, "the broker is told to stop");
-            self.tell_broker(Event::Shutdown { deadline });
+            let drains = self.prng.below(2) == 0;
+            tell!(self, "the broker is told to stop (drain: {drains})");
+            self.tell_broker(match drains {
+                true => Event::Drain {
+                    until: Mono(self.now + 1500 * MS),
+                    rest: Duration::from_secs(2),
+                },
+                false => Event::Shutdown { deadline },
+            });
         }
     }
 

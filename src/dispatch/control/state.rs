@@ -1,10 +1,12 @@
 //! What this part keeps, and whom it may ask.
 
+use std::time::Duration;
+
 use super::link::Link;
 use crate::dispatch::questions::{ActionQuestions, AgentQuestions};
 use crate::dispatch::step::{PartStep, PartView};
 use crate::ids::NodeId;
-use crate::time::Mono;
+use crate::time::{Mono, soonest};
 
 /// Whom control may ask.
 #[derive(Clone, Copy)]
@@ -29,6 +31,8 @@ pub(in crate::dispatch) struct Control {
 /// How far the orderly end has come.
 #[derive(Debug, Default)]
 pub(super) struct Stop {
+    /// Until when messages that are being typed may still arrive, and how long the end may take after it.
+    pub(super) drain: Option<(Mono, Duration)>,
     pub(super) deadline: Option<Mono>,
     /// The deadline passed once; agents that are left have been killed.
     pub(super) hurried: bool,
@@ -37,10 +41,16 @@ pub(super) struct Stop {
 
 impl Stop {
     pub(super) fn is_under_way(&self) -> bool {
+        self.drain.is_some() || self.is_ending()
+    }
+
+    /// Agents are being ended.
+    pub(super) fn is_ending(&self) -> bool {
         self.deadline.is_some()
     }
 
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.deadline.filter(|_| !self.exited)
+        let drained = self.drain.map(|(until, _)| until);
+        soonest(self.deadline, drained).filter(|_| !self.exited)
     }
 }

@@ -13,9 +13,34 @@ use crate::wire::up::{NodeDeregister, Up};
 const LAST_MOMENT: Duration = Duration::from_millis(500);
 
 impl Control {
+    /// Takes nothing new from now on, so that what is in terminals can arrive before agents are ended.
+    pub(in crate::dispatch) fn drain(
+        &mut self,
+        step: &mut ControlStep,
+        until: Mono,
+        rest: Duration,
+    ) {
+        if self.stop.is_under_way() {
+            return;
+        }
+        self.stop.drain = Some((until, rest));
+        if self.link.is_open() {
+            self.heartbeat(step);
+        }
+    }
+
+    /// Starts the end that was waited with, unless something is being typed and there is time yet.
+    pub(in crate::dispatch) fn end_once_drained(&mut self, step: &mut ControlStep, typing: bool) {
+        let over = |(until, _): &mut (Mono, Duration)| !typing || *until <= step.now.mono;
+        if let Some((_, rest)) = self.stop.drain.take_if(over) {
+            self.shutdown(step, step.now.mono + rest);
+        }
+    }
+
     /// Starts the orderly end, or hurries it.
     pub(in crate::dispatch) fn shutdown(&mut self, step: &mut ControlStep, deadline: Mono) {
         let again = self.stop.is_under_way();
+        self.stop.drain = None;
         self.stop.deadline = Some(self.stop.deadline.map_or(deadline, |at| at.min(deadline)));
         let grace = match again {
             true => Duration::ZERO,
@@ -44,7 +69,7 @@ impl Control {
 
     /// Leaves once nobody runs here any more, if that is wanted.
     pub(in crate::dispatch) fn leave_if_empty(&mut self, step: &mut ControlStep) {
-        if self.stop.is_under_way() && step.peers.agents.is_empty() {
+        if self.stop.is_ending() && step.peers.agents.is_empty() {
             self.leave(step, ExitReason::Stopped);
         }
     }

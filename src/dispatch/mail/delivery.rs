@@ -101,6 +101,9 @@ impl Mail {
 
     /// Gives the agent's thread its next message if it is free. Attempted is durable before a byte is typed.
     pub(super) fn type_next(&mut self, step: &mut MailStep, name: &AgentName) {
+        if step.peers.control.is_stopping() {
+            return;
+        }
         let held = step.ledger().mode(name) == DeliveryMode::ManualFlush;
         let Some(desk) = self.desks.get_mut(name) else {
             return;

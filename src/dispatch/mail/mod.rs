@@ -46,6 +46,13 @@ impl Mail {
         self.tick_leftovers(step);
     }
 
+    /// Whether a message is in somebody's terminal, or about to be.
+    pub(super) fn is_typing(&self) -> bool {
+        self.desks
+            .values()
+            .any(|desk| desk.reader().is_some() && desk.in_flight.is_some())
+    }
+
     pub(super) fn deadline(&self) -> Option<Mono> {
         let desks = self.desks.values().filter_map(MailDesk::deadline).min();
         let gaps = self.gaps.values().filter_map(Gap::deadline).min();

@@ -7,6 +7,7 @@ mod blocked;
 mod channels;
 mod dead_letters;
 mod dialogs;
+mod draining;
 mod gaps;
 mod limits;
 mod location_conflict;

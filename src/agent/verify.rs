@@ -176,7 +176,7 @@ impl MessageTail {
                 .is_some_and(|row| is_end(&self.all, row))
     }
 
-    /// The rows in which the message ends, as often as it does.
+    /// The rows in which the message's end ends, as often as it does.
     pub fn ends_in(&self, rows: &[String]) -> Vec<usize> {
         let letters: Vec<usize> = rows.iter().map(|row| self.letters_of(row).len()).collect();
         let row_of = |end: usize| {
@@ -188,8 +188,11 @@ impl MessageTail {
             letters.iter().position(reaches).unwrap_or_default()
         };
         let all = self.letters_of(&rows.concat());
-        let found = all.match_indices(&self.text);
-        found.map(|(at, text)| row_of(at + text.len())).collect()
+        // Also where one begins within another, as in a text of one phrase over and over: which of them stand apart from
+        // each other depends on the row that is the first, and a text that nobody changed must not seem to move.
+        let starts = all.char_indices().map(|(at, _)| at);
+        let found = starts.filter(|at| all[*at..].starts_with(&self.text));
+        found.map(|at| row_of(at + self.text.len())).collect()
     }
 
     fn tail(&self) -> &str {

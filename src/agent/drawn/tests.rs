@@ -52,6 +52,17 @@ fn an_earlier_message_with_the_same_words_is_not_taken_for_the_draft() {
     assert_eq!(seen(&transcript, &transcript, MESSAGE), Drawn::No);
 }
 
+/// A dialog takes the paste, and the picture stays as it was.
+#[test]
+fn an_earlier_message_of_the_same_phrase_over_and_over_is_not_taken_for_the_draft() {
+    let phrase = "lorem ipsum dolor sit amet";
+    let message = format!("m=2; {phrase} {phrase} {phrase}");
+    for rows in 3..=9 {
+        let picture = format!("{phrase}\r\n").repeat(rows) + "> ";
+        assert_eq!(seen(&picture, &picture, &message), Drawn::No, "{rows}");
+    }
+}
+
 #[test]
 fn a_submitted_message_in_the_transcript_is_no_longer_the_draft() {
     let after = format!("> {MESSAGE}\r\n\r\n─────\r\n> ");

@@ -49,8 +49,8 @@ pub struct Laws {
     pub broken: Option<String>,
     /// The ledger as the disk must give it back.
     durable: Ledger,
-    /// Decided, and perhaps on the disk.
-    in_flight: Vec<Record>,
+    /// Decided, when, and perhaps on the disk.
+    in_flight: Vec<(u64, Record)>,
     pub fates: BTreeMap<DeliveryId, Fate>,
     by_tag: BTreeMap<(AgentName, u64), DeliveryId>,
     by_message: BTreeMap<MsgId, Vec<DeliveryId>>,
@@ -122,27 +122,30 @@ impl Laws {
 
     /// The dispatcher decided; nothing is durable yet.
     pub fn decided(&mut self, records: &[Record]) {
-        self.in_flight.extend_from_slice(records);
+        let now = self.now;
+        let decided = records.iter().map(|record| (now, record.clone()));
+        self.in_flight.extend(decided);
     }
 
     /// All that was decided is on the disk, so the journal says.
     pub fn persisted(&mut self) {
-        for record in std::mem::take(&mut self.in_flight) {
-            self.remember(&record);
+        for (at, record) in std::mem::take(&mut self.in_flight) {
+            self.remember(at, &record);
         }
     }
 
-    fn remember(&mut self, record: &Record) {
+    /// `at` is when it was decided.
+    fn remember(&mut self, at: u64, record: &Record) {
         match record {
-            Record::Accepted { delivery } => self.accepted(delivery),
-            Record::Redelivered { id, delivery } => self.raised(id, delivery),
+            Record::Accepted { delivery } => self.accepted(at, delivery),
+            Record::Redelivered { id, delivery } => self.raised(at, id, delivery),
             Record::Noted { agent_id, seq, .. } => {
                 self.finish(agent_id, *seq);
             }
             Record::Settled { id, proof } => self.ended(id, Some(*proof)),
             Record::DeadLettered { id, reason, .. } => {
                 self.untold.insert(id.clone());
-                self.waited_long_enough(id, reason);
+                self.waited_long_enough(at, id, reason);
                 self.ended(id, None);
             }
             Record::Answered { id, outcome } => {
@@ -175,13 +178,17 @@ impl Laws {
         }
     }
 
-    /// Nobody is said not to have come before the time was over, whatever the wall clocks did.
-    fn waited_long_enough(&mut self, id: &DeliveryId, reason: &str) {
+    /// Nobody is said not to have come before the time was over, whatever the wall clocks did. Both ends are when the broker
+    /// decided so: a reader may come while the disk refuses what was decided, and is served from then on, so its time runs
+    /// whether or not the record is durable yet. It is written down in whole milliseconds, and the rest of the one in which a
+    /// message came is its own.
+    fn waited_long_enough(&mut self, at: u64, id: &DeliveryId, reason: &str) {
         let (Some(ttl), Some(fate)) = (self.ttl, self.fates.get(id)) else {
             return;
         };
-        let waited = Duration::from_nanos(self.now - fate.accepted_at);
-        let early = reason.starts_with("no agent named") && waited < ttl;
+        let waited = Duration::from_nanos(at - fate.accepted_at);
+        let counted = waited + Duration::from_millis(1);
+        let early = reason.starts_with("no agent named") && counted < ttl;
         self.must(!early, || {
             format!("{id} is given up after {waited:?} and not {ttl:?}: {reason}")
         });
@@ -214,7 +221,7 @@ impl Laws {
         }
     }
 
-    fn accepted(&mut self, delivery: &Delivery) {
+    fn accepted(&mut self, at: u64, delivery: &Delivery) {
         let place = self.places;
         self.places += 1;
         if let Some(before) = self.fates.get(&delivery.id) {
@@ -241,7 +248,7 @@ impl Laws {
             origin: delivery.origin.clone(),
             steer: delivery.mode == Mode::Steer,
             place,
-            accepted_at: self.now,
+            accepted_at: at,
             injected: 0,
             accepted: 0,
             ends: 0,
@@ -254,7 +261,7 @@ impl Laws {
     }
 
     /// A dead letter gets another chance, under another name, behind what waits.
-    fn raised(&mut self, id: &DeliveryId, delivery: &Delivery) {
+    fn raised(&mut self, at: u64, id: &DeliveryId, delivery: &Delivery) {
         let old = self.fates.get(id);
         let was_dead = old.is_some_and(|fate| fate.dead);
         if let Some(tag) = old.and_then(|fate| fate.tag) {
@@ -263,7 +270,7 @@ impl Laws {
         self.must(was_dead, || {
             format!("{id} is redelivered and was no dead letter")
         });
-        self.accepted(delivery);
+        self.accepted(at, delivery);
     }
 
     fn ended(&mut self, id: &DeliveryId, proof: Option<Proof>) {
@@ -295,7 +302,9 @@ impl Laws {
             return;
         }
         let mut with = self.durable.clone();
-        self.in_flight.iter().for_each(|record| with.apply(record));
+        for (_, record) in &self.in_flight {
+            with.apply(record);
+        }
         if *found == with {
             self.persisted();
             // It died between the disk and its words.

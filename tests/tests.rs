@@ -37,3 +37,4 @@ mod supervising; // under a service manager
 mod support; // what the others share
 mod surroundings; // whatever a parent leaves to the program
 mod treating; // how the operator wants agents to be treated
+mod unattended; // brokers that cron and nobody else looks after

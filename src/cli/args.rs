@@ -51,7 +51,9 @@ pub enum Command {
     /// Run a broker here, with an engine of its own unless a workspace key is given
     #[command(
         alias = "init",
-        after_help = "Example: relay-broker up --agent ada='claude' --agent bob='codex'\n\n\
+        after_help = "Example: relay-broker up --agent ada='claude' --agent bob='codex'\n\
+                      \u{20}        relay-broker up --detach\n\
+                      \u{20}        * * * * * cd ~/project && relay-broker up --if-not-running --detach   in a crontab\n\n\
                       Every variable may also be given as NAME_FILE, the path of a file that holds the value."
     )]
     Up(Box<Flags>),

@@ -44,7 +44,7 @@ pub fn place(
 /// When there is none; the sentence says where was looked and how to start one.
 pub fn running(flag: Option<&Path>, env: &Env) -> Result<ConnectionFile, Failure> {
     match looked(flag, env)? {
-        Place::Dir(dir) => read(&dir),
+        Place::Dir(dir) => connection_in(&dir),
         Place::Nowhere(from) => Err(none(&format!(
             "looked for {STATE_DIR} in {} and the folders above",
             from.display()
@@ -103,7 +103,11 @@ fn none(looked: &str) -> Failure {
     ))
 }
 
-fn read(dir: &Path) -> Result<ConnectionFile, Failure> {
+/// How to reach the broker that runs in this state folder.
+///
+/// # Errors
+/// When there is none.
+pub fn connection_in(dir: &Path) -> Result<ConnectionFile, Failure> {
     let path = dir.join(CONNECTION);
     let bytes = match read_small(&path) {
         Ok(bytes) => bytes,
@@ -160,14 +164,14 @@ mod tests {
     fn a_dead_brokers_file_is_called_stale_and_no_file_means_no_broker() {
         let dir = std::env::temp_dir().join(format!("relay-find-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("temp dir");
-        let missing = read(&dir).expect_err("no file");
+        let missing = connection_in(&dir).expect_err("no file");
         // Process ids stay far below this on every system we know.
         let body = r#"{"url":"http://127.0.0.1:1","port":1,"api_key":"k","pid":2147483646}"#;
         std::fs::write(dir.join(CONNECTION), body).expect("temp file");
-        let stale = read(&dir).expect_err("dead");
+        let stale = connection_in(&dir).expect_err("dead");
         let own = body.replace("2147483646", &std::process::id().to_string());
         std::fs::write(dir.join(CONNECTION), own).expect("temp file");
-        let found = read(&dir).expect("alive");
+        let found = connection_in(&dir).expect("alive");
         std::fs::remove_dir_all(&dir).expect("still there");
         assert!(missing.text.contains("`relay-broker up` (looked in "));
         assert!(stale.text.contains("is gone (process 2147483646"));

@@ -10,6 +10,7 @@ mod demo_agent;
 mod demo_life;
 mod demo_show;
 mod demo_stage;
+mod detach;
 #[cfg(feature = "engine")]
 mod engine;
 #[cfg(not(feature = "engine"))]
@@ -22,6 +23,7 @@ mod find;
 mod fleet;
 mod generate;
 mod health;
+mod if_not_running;
 mod journal;
 mod log_lines;
 mod query;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::context::Context;
 use super::engine;
@@ -14,7 +15,7 @@ use super::log_lines::{self, Voice};
 use super::render::{Paint, print};
 use super::service::Supervisor;
 use super::signals::Obedience;
-use super::{args, events, find};
+use super::{args, detach, events, find, if_not_running};
 use crate::agent::{hook, landed_note, running};
 use crate::broker::{Broker, lock_exit};
 use crate::config::{self, EngineChoice, Flags, LogFormat, StartPlan, Surroundings};
@@ -29,9 +30,42 @@ use crate::sys::{limits, thread};
 use crate::wire::event::{BrokerEvent, Numbered};
 
 const THREAD_KIB: usize = 256;
+/// How long a broker may not answer before it counts as stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// `up`.
 pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
+    if flags.detached {
+        detach::leave_session();
+    }
+    let start = || match flags.detach {
+        true => start_detached(c, flags),
+        false => run(c, flags),
+    };
+    // Whoever started the process that stays has looked, and looks again when that loses the folder to another.
+    if !flags.if_not_running || flags.detached {
+        return start();
+    }
+    let state_dir = config::state_dir(flags, &c.env, &place()?)?;
+    let stuck_after = flags.stuck_after.unwrap_or(STUCK_AFTER);
+    if_not_running::up(&state_dir, stuck_after, start)
+}
+
+/// Has another process do it, and waits until that is ready. Whatever is wrong with flags and folder is said at once.
+fn start_detached(c: &Context, flags: &Flags) -> Result<(), Failure> {
+    let place = place()?;
+    let plan = config::plan(flags, &c.env, &place)?;
+    check_place(&plan, Voice::new(Paint::stderr(&c.env)))?;
+    make_private(plan.state_dir(), &STATE_NAMES, plan.trust_state_dir)?;
+    let log = place.resolve(&detach::log_file(
+        flags.log_file.as_deref(),
+        plan.state_dir(),
+    ))?;
+    detach::start(&place.exe, &log)
+}
+
+/// Runs a broker in this process until it is told to stop.
+fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
     let plan = config::plan(flags, &c.env, &place()?)?;
     if matches!(plan.engine, EngineChoice::Embedded { .. }) {
         engine::check()?;
@@ -67,11 +101,17 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
         }
     };
     let broker = Broker::start(plan.settings(&url, &key))?;
+    if let (true, Some(log)) = (flags.detached, &flags.log_file) {
+        detach::complain_into(log);
+    }
     // Existing clients wait for exactly this line; one that closed its end early loses only the line.
     let _ = print(&format!(
         "[agent-relay] API listening on {}\n",
         broker.api_url()
     ));
+    if flags.detached {
+        detach::fall_silent();
+    }
     if let Some(address) = plan.api_beyond_this_machine() {
         voice.say(&open_address("the local API", address));
     }

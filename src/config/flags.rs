@@ -111,6 +111,18 @@ pub struct Flags {
     /// Refuse to start when the state folder is not there yet, such as on a volume that was not mounted
     #[arg(long)]
     pub require_state_dir: bool,
+    /// Do nothing, and say nothing, while a broker of this state folder is well; for cron
+    #[arg(long)]
+    pub if_not_running: bool,
+    /// With --if-not-running: how long a broker may not answer before it is ended and a new one started [default: 30s]
+    #[arg(long, value_name = "TIME", requires = "if_not_running", value_parser = humantime::parse_duration)]
+    pub stuck_after: Option<Duration>,
+    /// Stay when this command ends, with a log file instead of stderr [default: broker.log in the state folder]
+    #[arg(long)]
+    pub detach: bool,
+    /// This is the process that stays.
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    pub detached: bool,
     /// Accepted for clients that pass it; agents name their own channels
     #[arg(long, hide = true)]
     pub channels: Option<String>,

@@ -141,14 +141,22 @@ fn pinned_id(flags: &Flags, env: &Env) -> Result<Option<String>, ConfigError> {
     Ok(Some(id))
 }
 
+/// The state folder of `up`, in full.
+///
+/// # Errors
+/// When it is a relative one, and there is no working directory.
+pub fn state_dir(flags: &Flags, env: &Env, place: &Surroundings) -> Result<PathBuf, ConfigError> {
+    let named = flags.state_dir.clone().or_else(|| env.state_dir());
+    place.resolve(&named.unwrap_or_else(|| STATE_DIR.into()))
+}
+
 /// Flags and environment to a plan.
 ///
 /// # Errors
 /// On a value that cannot be meant; the sentence names the flag or variable.
 pub fn plan(flags: &Flags, env: &Env, place: &Surroundings) -> Result<StartPlan, ConfigError> {
-    let named = flags.state_dir.clone().or_else(|| env.state_dir());
-    let named_state_dir = named.is_some();
-    let state_dir = place.resolve(&named.unwrap_or_else(|| STATE_DIR.into()))?;
+    let named_state_dir = flags.state_dir.is_some() || env.state_dir().is_some();
+    let state_dir = state_dir(flags, env, place)?;
     let name = match &flags.name {
         Some(name) if !name.trim().is_empty() => name.trim().to_owned(),
         _ => env

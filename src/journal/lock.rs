@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::sys::session::alive;
+use crate::sys::session::{alive, has_open};
 use crate::sys::{clock, disk};
 
 /// Who may have a folder for itself.
@@ -135,6 +135,13 @@ impl Lock {
     pub fn written(who: Tenant, dir: &Path) -> Option<u32> {
         pid_in(&disk::read_small(&dir.join(who.file())).ok()?)
     }
+
+    /// The process that has the lock of a folder: by its own word, and because it has the lock's file open. Takes no lock,
+    /// as [`Lock::written`]; so one that could not write its word is not found.
+    pub fn holder(who: Tenant, dir: &Path) -> Option<u32> {
+        let pid = Self::written(who, dir)?;
+        has_open(pid, &dir.join(who.file())).then_some(pid)
+    }
 }
 
 impl Drop for Lock {
@@ -182,6 +189,7 @@ mod tests {
         );
         assert_eq!(error.to_string(), expected);
         assert_eq!(Lock::written(Tenant::Broker, dir.path()), Some(own));
+        assert_eq!(Lock::holder(Tenant::Broker, dir.path()), Some(own));
         drop(first);
         assert!(dir.path().join(Tenant::Broker.file()).exists());
         assert_eq!(Lock::written(Tenant::Broker, dir.path()), None);
@@ -226,6 +234,10 @@ mod tests {
             "999999 a longer stale text\n",
         )
         .expect("room");
+        assert_eq!(Lock::holder(Tenant::Broker, dir.path()), None);
+        // Nor is it whoever has the number by now.
+        std::fs::write(dir.path().join(Tenant::Broker.file()), "1\n").expect("room");
+        assert_ne!(Lock::holder(Tenant::Broker, dir.path()), Some(1));
         let _held = Lock::take(Tenant::Broker, dir.path(), 1).expect("nobody holds it");
         let error = Lock::take(Tenant::Broker, dir.path(), 8).expect_err("held");
         assert!(error.to_string().contains("(pid: 1, "), "{error}");

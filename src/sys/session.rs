@@ -81,6 +81,19 @@ pub fn alive(pid: u32) -> bool {
     )
 }
 
+/// Whether a process has that very file open; false where its descriptors cannot be seen.
+pub fn has_open(pid: u32, file: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let which = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    let open = std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd"));
+    match (open, which(file)) {
+        (Ok(open), Ok(wanted)) => open
+            .flatten()
+            .any(|entry| which(&entry.path()).is_ok_and(|found| found == wanted)),
+        _ => false,
+    }
+}
+
 /// Sessions, and the processes that run in each.
 pub type Sessions = HashMap<Pid, Vec<Pid>>;
 

@@ -129,6 +129,9 @@ impl Write for LogFile {
 impl Outlet for LogFile {
     fn reopen(&mut self) -> io::Result<()> {
         self.file = open_log(&self.path)?;
+        if ERROR_IS_LOG.load(Ordering::Acquire) {
+            rustix::stdio::dup2_stderr(&self.file)?;
+        }
         Ok(())
     }
 }
@@ -205,6 +208,27 @@ impl Queue {
 static ERROR: OnceLock<Queue> = OnceLock::new();
 /// Whether its lines go to a file instead.
 static TO_FILE: AtomicBool = AtomicBool::new(false);
+/// Whether standard error itself is that file, too.
+static ERROR_IS_LOG: AtomicBool = AtomicBool::new(false);
+
+/// Makes standard error a log file, also for what libraries write there without asking; it is opened anew with that file.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn redirect_error(to: &Path) -> io::Result<()> {
+    rustix::stdio::dup2_stderr(open_log(to)?)?;
+    ERROR_IS_LOG.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// Has standard output lead nowhere, for a process that nobody listens to.
+///
+/// # Errors
+/// Where there is no `/dev/null`.
+pub fn silence_output() -> io::Result<()> {
+    let nowhere = File::options().write(true).open("/dev/null")?;
+    Ok(rustix::stdio::dup2_stdout(nowhere)?)
+}
 
 /// From now on lines for standard error are written by a thread of their own, to `file` if there is one. `lost` makes the
 /// line that says how many there was no room for.

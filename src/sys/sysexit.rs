@@ -27,6 +27,25 @@ pub enum Sysexit {
 }
 
 impl Sysexit {
+    /// All of them.
+    const ALL: [Self; 8] = [
+        Self::Success,
+        Self::Failure,
+        Self::Usage,
+        Self::Unavailable,
+        Self::CantCreate,
+        Self::TempFail,
+        Self::NoPermission,
+        Self::Config,
+    ];
+
+    /// What another process of this program ended with; `None` where it was something else.
+    pub fn of_code(code: i32) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|exit| i32::from(exit.code()) == code)
+    }
+
     /// The number that the parent process sees.
     pub const fn code(self) -> u8 {
         self as u8

@@ -275,6 +275,8 @@ pub struct AgentSpec {
     pub cwd: Option<String>,
     /// Added to the environment.
     pub env: BTreeMap<String, String>,
+    /// What is kept of the broker's own besides [`USUAL_ENV`], by name or by a beginning and `*`; all of it when absent.
+    pub env_allow: Option<Vec<String>>,
     /// `RELAY_AGENT_TOKEN` for the agent.
     pub token: Option<Secret>,
     /// Size of its terminal.
@@ -284,6 +286,12 @@ pub struct AgentSpec {
     /// How the operator wants it to be treated.
     pub treatment: Treatment,
 }
+
+/// What a program keeps of the broker's environment even where it is to have a clean one: without these hardly any finds its
+/// home, its helpers and its language.
+pub const USUAL_ENV: [&str; 10] = [
+    "HOME", "LANG", "LANGUAGE", "LC_*", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER",
+];
 
 /// How the operator wants an agent program to be treated. Looked up at each start, and never written down.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -46,6 +46,7 @@ fn spec(argv: &[&str]) -> AgentSpec {
         argv: argv.iter().map(|s| (*s).to_owned()).collect(),
         cwd: None,
         env: BTreeMap::new(),
+        env_allow: None,
         token: None,
         size: Size::default(),
         idle_after: None,

@@ -50,9 +50,10 @@ const KINDS: usize = 20;
 type KeptJournal = (&'static str, fn() -> Vec<Record>);
 
 /// All of them.
-const KEPT: [KeptJournal; 2] = [
+const KEPT: [KeptJournal; 3] = [
     ("journal/broker", everything),
     ("journal/broker-clearing", clearing),
+    ("journal/broker-declared", declared),
 ];
 
 fn replayed(records: &[Record]) -> Ledger {
@@ -201,10 +202,12 @@ fn request() -> SpawnRequest {
             when: RestartWhen::Always,
             max_restarts: 7,
             cooldown_ms: 1500,
+            max_cooldown_ms: None,
             max_consecutive_failures: 2,
         }),
         profile: Some("claude".into()),
         env: BTreeMap::from([("B".into(), "2".into())]),
+        env_allow: None,
         rows: Some(40),
         cols: Some(120),
     }
@@ -236,6 +239,8 @@ fn settled() -> Vec<Record> {
             agent: ada.clone(),
             request: Box::new(request().into()),
             anew: false,
+            declared: false,
+            waiting: false,
         },
         Record::Spawned {
             agent: AgentName::new("bare"),
@@ -244,6 +249,8 @@ fn settled() -> Vec<Record> {
                 ..StoredSpawn::default()
             }),
             anew: false,
+            declared: false,
+            waiting: false,
         },
         Record::Noted {
             agent_id: AgentId::new("a_ada"),
@@ -358,6 +365,44 @@ fn after_the_snapshot() -> Vec<Record> {
             released: true,
         },
     ]
+}
+
+/// An agent that is declared, runs at last and is started again by hand; and one that ended, with all that is known of that.
+fn declared() -> Vec<Record> {
+    let policy = RestartPolicy {
+        max_cooldown_ms: Some(60_000),
+        ..RestartPolicy::default()
+    };
+    let wish = SpawnRequest {
+        restart_policy: Some(policy),
+        env_allow: Some(vec!["ANTHROPIC_*".into()]),
+        ..request()
+    };
+    let spawned = |anew: bool, waiting: bool| Record::Spawned {
+        agent: AgentName::new("ada"),
+        request: Box::new(wish.clone().into()),
+        anew,
+        declared: true,
+        waiting,
+    };
+    let mut records = vec![spawned(true, true)];
+    let image = replayed(&records).image();
+    records.push(Record::Snapshot(Box::new(image)));
+    records.extend([spawned(false, false), spawned(true, false)]);
+    records.push(Record::Departed {
+        agent: AgentName::new("bob"),
+        departed: Departed {
+            reason: "exit code 3".into(),
+            given_up: false,
+            at: Wall(1_782_640_800_001),
+            command: "sh".into(),
+            code: Some(3),
+            signal: Some(9),
+            last_lines: vec!["no key".into()],
+            request: Some(Box::new(wish.into())),
+        },
+    });
+    records
 }
 
 /// What a release leaves with the engine is owed, and paid.

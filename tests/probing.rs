@@ -66,3 +66,22 @@ fn an_engine_that_goes_away_is_waited_for_as_long_as_the_operator_says_and_kills
     assert_eq!(probe(&patient, "/readyz"), 200);
     assert_eq!(probe(&strict, "/readyz"), 503);
 }
+
+#[test]
+fn a_program_that_cannot_be_started_is_listed_with_the_reason_and_the_broker_is_not_ready() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &["--agent", "ada=/no/such/program"]);
+    let told = until("that it did not start", || {
+        let (_, out, _) = run(folder.path(), &["agents"]);
+        out.contains("ada ended").then_some(out)
+    });
+    assert!(
+        told.contains("ada ended at ") && told.contains("\"/no/such/program\": no such file"),
+        "{told}"
+    );
+    assert_eq!(probe(&node, "/readyz"), 503);
+    assert_eq!(run(folder.path(), &["release", "ada"]).0, Some(0));
+    until("readiness, as nobody wants it any more", || {
+        (probe(&node, "/readyz") == 200).then_some(())
+    });
+}

@@ -6,6 +6,7 @@ mod asking; // a person at the command line
 mod attaching; // a person's terminal joined to an agent's
 mod circles; // files that import each other in a circle
 mod crowding; // callers without a key who take all places
+mod declaring; // agents that the operator declares
 mod degrading; // the disk fails, fills up or goes away
 mod delivering; // a message from an engine reaches a program
 mod embedded; // the engine that comes with the broker

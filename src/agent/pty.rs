@@ -16,7 +16,7 @@ use rustix::termios::{InputModes, LocalModes, Winsize, tcgetattr, tcgetpgrp, tcs
 use crate::agent::core::Ending;
 use crate::agent::tty_state::{Front, TtyState};
 use crate::agent::{exec, running};
-use crate::msg::{AgentReport, AgentSpec, Size};
+use crate::msg::{AgentReport, AgentSpec, Size, USUAL_ENV};
 use crate::sys::{entropy, limits, proc, reading, session};
 
 /// A terminal with a process in it.
@@ -396,6 +396,27 @@ fn program_side(_: &OwnedFd, pair: &PtyPair) -> io::Result<OwnedFd> {
     Ok(open(name, flags, Mode::empty())?)
 }
 
+/// Takes away what the program is not to have of the broker's environment.
+fn keep_only(command: &mut CommandBuilder, allowed: &[String]) {
+    let all = USUAL_ENV
+        .into_iter()
+        .chain(allowed.iter().map(String::as_str));
+    let (beginnings, names): (Vec<&str>, Vec<&str>) = all.partition(|rule| rule.ends_with('*'));
+    let begins = |name: &str| {
+        let mut rules = beginnings.iter();
+        rules.any(|rule| name.starts_with(rule.trim_end_matches('*')))
+    };
+    let listed = command.iter_full_env_as_str().map(|(name, _)| name);
+    let listed = listed.filter(|name| begins(name)).chain(names);
+    let kept: Vec<(String, OsString)> = listed
+        .filter_map(|name| Some((name.to_owned(), command.get_env(name)?.to_owned())))
+        .collect();
+    command.env_clear();
+    for (name, value) in kept {
+        command.env(name, value);
+    }
+}
+
 fn command(spec: &AgentSpec, exe: &Path, status: OsString) -> CommandBuilder {
     let mut command = CommandBuilder::new(exe);
     command.args([exec::SUBCOMMAND.into(), "--status".into(), status]);
@@ -411,6 +432,9 @@ fn command(spec: &AgentSpec, exe: &Path, status: OsString) -> CommandBuilder {
     command.cwd(".");
     for name in proc::not_inherited() {
         command.env_remove(name);
+    }
+    if let Some(allowed) = &spec.env_allow {
+        keep_only(&mut command, allowed);
     }
     // Those of an agent that started this broker are not this agent's.
     for name in ["RELAY_AGENT_TOKEN", "RELAY_SKIP_BOOTSTRAP"] {

@@ -152,7 +152,18 @@ pub fn agents(c: &Context, json: bool) -> Result<(), Failure> {
         let none = "no agents; start one with: relay-broker spawn NAME -- CMD\n";
         return print(&format!("{none}{departed}"));
     }
-    print(&format!("{}{departed}", agent_table(c, &list.agents)))
+    let troubles: String = list.agents.iter().filter_map(trouble_line).collect();
+    let table = agent_table(c, &list.agents);
+    print(&format!("{table}{troubles}{departed}"))
+}
+
+/// One line for an agent that waits for another start.
+fn trouble_line(agent: &local::AgentView) -> Option<String> {
+    let why = clean(agent.trouble.as_deref()?);
+    let when = agent
+        .next_start_ms
+        .map_or(String::new(), |ms| format!(" in {}", span_ms(ms)));
+    Some(format!("{} is started again{when}: {why}\n", agent.name))
 }
 
 /// One line for an agent that is not here any more.
@@ -274,6 +285,7 @@ pub fn status(c: &Context, json: bool) -> Result<(), Failure> {
     if !s.agents.is_empty() {
         text.push('\n');
         text.push_str(&agent_table(c, &s.agents));
+        text.extend(s.agents.iter().filter_map(trouble_line));
     }
     for agent in s.agents.iter().filter(|agent| agent.phase == "blocked") {
         text.push_str(&blocked(&client, agent));

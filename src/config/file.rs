@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use toml::Spanned;
 
+use super::agents::{self, AgentTable, Around};
 use super::env::Env;
 use super::error::ConfigError;
 use super::profiles::{self, Permission, ProfileTable, TrustFolder};
@@ -15,6 +17,7 @@ use crate::agent::profiles::Profiles;
 use crate::msg::{ActionSpec, Harness, Treatment};
 use crate::sys::trust;
 use crate::wire::event::Policy;
+use crate::wire::local::SpawnRequest;
 
 /// The file's name in the folder where `up` is run.
 pub const NAME: &str = "relay-broker.toml";
@@ -27,7 +30,7 @@ const CONCURRENCY: usize = 4;
 const OUTPUT_MAX: usize = 1024 * 1024;
 
 /// What the file says.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Configured {
     /// By name.
     pub harnesses: BTreeMap<String, Harness>,
@@ -35,6 +38,10 @@ pub struct Configured {
     pub actions: BTreeMap<String, ActionSpec>,
     /// What is known about agent programs besides what the broker knows.
     pub rows: Profiles,
+    /// Agents that start with the broker.
+    pub agents: Vec<SpawnRequest>,
+    /// The file, where there is one.
+    pub path: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -46,6 +53,8 @@ struct File {
     action: BTreeMap<String, ActionTable>,
     #[serde(default)]
     profile: BTreeMap<String, ProfileTable>,
+    #[serde(default)]
+    agent: BTreeMap<String, Spanned<AgentTable>>,
 }
 
 #[derive(Deserialize)]
@@ -98,7 +107,10 @@ pub fn read(
         trust::chosen(&path).map_err(chosen)?;
     }
     match std::fs::read_to_string(&path) {
-        Ok(text) => parse(&text, &path),
+        Ok(text) => parse(&text, &path).map(|configured| Configured {
+            path: Some(path),
+            ..configured
+        }),
         Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => {
             Ok(Configured::default())
         }
@@ -127,7 +139,32 @@ fn parse(text: &str, path: &Path) -> Result<Configured, ConfigError> {
         let action = action(&name, table, folder).map_err(wrong)?;
         configured.actions.insert(name, action);
     }
+    configured.agents = declared(text, path, file.agent, &configured)?;
     Ok(configured)
+}
+
+fn declared(
+    text: &str,
+    path: &Path,
+    tables: BTreeMap<String, Spanned<AgentTable>>,
+    configured: &Configured,
+) -> Result<Vec<SpawnRequest>, ConfigError> {
+    let around = Around {
+        harnesses: &configured.harnesses,
+        rows: &configured.rows,
+        folder: path.parent().unwrap_or(Path::new(".")),
+    };
+    let mut agents: Vec<SpawnRequest> = Vec::new();
+    for (name, table) in tables {
+        let at = table.span().start;
+        let agent = agents::wish(&name, table, &around);
+        let agent = agent.and_then(|agent| agents::unlike(&agents, agent, at));
+        agents.push(agent.map_err(|fault| {
+            let line = line(text, fault.at);
+            ConfigError::setting(format!("{}: line {line}: {}", path.display(), fault.what))
+        })?);
+    }
+    Ok(agents)
 }
 
 fn harness(name: &str, table: HarnessTable, rows: &Profiles) -> Result<Harness, String> {
@@ -206,16 +243,22 @@ fn sentence(text: &str, error: &toml::de::Error) -> String {
     let words = error.message().replace('\n', "; ");
     match error.span() {
         Some(span) => {
-            let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
+            let line = line(text, span.start);
             format!("line {line}: {words}")
         }
         None => words,
     }
 }
 
+/// The number of the line that a byte of the file is on.
+fn line(text: &str, at: usize) -> usize {
+    text[..at.min(text.len())].matches('\n').count() + 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::local::RestartWhen;
 
     fn parsed(text: &str) -> Result<Configured, String> {
         parse(text, Path::new("/p/relay-broker.toml")).map_err(|e| e.text)
@@ -254,6 +297,48 @@ mod tests {
         assert!(all.rows.get("slow").is_some_and(|row| row.composer));
     }
 
+    #[test]
+    fn a_declared_agent_is_the_wish_that_a_person_would_have_typed() {
+        let all = parsed(
+            "[harness.\"my claude\"]\ncommand = \"claude\"\n\
+             [agent.ada]\ncommand = \"sh -c 'exit 1'\"\nargs = [\"x\"]\ncwd = \"work\"\nenv = { A = \"1\" }\n\
+             restart = \"always\"\nmax_restarts = 3\nmax_failures = 2\ncooldown = \"90s\"\ntask = \"begin\"\nprofile = \"claude\"\n\
+             [agent.bob]\nharness = \"my claude\"\nenv = \"clean\"\nenv_allow = [\"A_*\"]\n\
+             [agent.eve]\ncommand = \"cat\"\nrestart = \"never\"\n",
+        )
+        .expect("fine");
+        let [ada, bob, eve] = &all.agents[..] else {
+            panic!("{:?}", all.agents);
+        };
+        assert_eq!(ada.cli.as_deref(), Some("sh -c 'exit 1'"));
+        assert_eq!(ada.args, ["x"]);
+        assert_eq!(ada.cwd.as_deref(), Some("/p/work"), "beside the file");
+        assert_eq!((&ada.env["A"], &ada.env_allow), (&"1".to_owned(), &None));
+        assert_eq!(
+            (ada.task.as_deref(), ada.profile.as_deref()),
+            (Some("begin"), Some("claude"))
+        );
+        let policy = ada.restart_policy.clone().expect("a policy");
+        assert_eq!((policy.when, policy.max_restarts), (RestartWhen::Always, 3));
+        assert_eq!(policy.max_consecutive_failures, 2);
+        assert_eq!(
+            (policy.cooldown_ms, policy.max_cooldown_ms),
+            (90_000, Some(90_000))
+        );
+        assert_eq!(bob.cli.as_deref(), Some("'my claude'"));
+        assert_eq!(bob.env_allow, Some(vec!["A_*".to_owned()]));
+        let policy = bob.restart_policy.clone().expect("a policy");
+        assert_eq!(
+            (policy.when, policy.max_restarts),
+            (RestartWhen::OnFailure, 0)
+        );
+        assert_eq!(
+            (policy.cooldown_ms, policy.max_cooldown_ms),
+            (2000, Some(60_000))
+        );
+        assert_eq!(eve.restart_policy, None);
+    }
+
     /// The example that is shipped, with all that is set in it in force: a mark directly before a word or a bracket.
     fn example() -> String {
         let text = include_str!("../../packaging/relay-broker.toml");
@@ -290,7 +375,11 @@ mod tests {
             let tables = example[&kind].as_table().expect("a table of tables");
             for (name, table) in tables {
                 for key in keys(&format!("[{kind}.{name}]")) {
-                    assert!(table.get(&key).is_some(), "[{kind}.{name}] {key}");
+                    // Some keys of agents exclude each other, so there are two of them.
+                    let others = tables.values().filter(|_| kind == "agent");
+                    let mut shown = others.chain([table]);
+                    let shown = shown.any(|table| table.get(&key).is_some());
+                    assert!(shown, "[{kind}.{name}] {key}");
                 }
             }
         }
@@ -337,9 +426,85 @@ mod tests {
             ("harness = 1", "line 1: invalid type"),
             ("[", "line 1:"),
         ] {
-            let why = parsed(text).expect_err("refused");
-            assert!(why.starts_with("/p/relay-broker.toml: "), "{why}");
-            assert!(why.contains(says) && !why.contains('\n'), "{text:?}: {why}");
+            refused(text, says);
         }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_of_a_declared_agent_is_named_with_file_and_line() {
+        for (text, says) in [
+            (
+                "[agent.x]\ncomand = \"x\"",
+                "line 2: unknown field `comand`",
+            ),
+            (
+                "\n[agent.x]\nargs = []",
+                "line 2: [agent.x] names no program; write command",
+            ),
+            (
+                "[agent.\"a/b\"]\ncommand = \"x\"",
+                "line 1: [agent.a/b] is no name: ",
+            ),
+            (
+                "[agent.x]\ncommand = \"x\"\nharness = \"y\"",
+                "line 3: [agent.x] has both command and harness",
+            ),
+            (
+                "[agent.x]\ncommand = \" \"",
+                "line 2: [agent.x] has an empty command",
+            ),
+            (
+                "[agent.x]\ncommand = \"sh 'x\"",
+                "line 2: [agent.x] command = \"sh 'x\" has an open quote; close it",
+            ),
+            (
+                "[agent.x]\nharness = \"y\"\n[harness.z]\ncommand = \"z\"",
+                "line 2: [agent.x] harness = \"y\" names no harness (there is z); a program goes into command",
+            ),
+            (
+                "[agent.x]\ncommand = \"x\"\nenv = \"bare\"",
+                "line 3: invalid value: string \"bare\", expected a table such as { STAGE = \"test\" }, or \"clean\"",
+            ),
+            (
+                "[agent.x]\ncommand = \"x\"\nenv_allow = [\"A\"]",
+                "line 3: [agent.x] env_allow has no effect",
+            ),
+            (
+                "[agent.x]\ncommand = \"x\"\nenv = \"clean\"\nenv_allow = [\"A\",\n\"A=1\"]",
+                "line 5: [agent.x] env_allow has \"A=1\", which is no variable",
+            ),
+            (
+                "[agent.x]\ncommand = \"x\"\nrestart = \"never\"\ncooldown = \"1s\"",
+                "line 4: [agent.x] max_restarts, max_failures and cooldown say how it is started again",
+            ),
+            (
+                "[agent.x]\ncommand = \"x\"\nrestart = \"sometimes\"",
+                "line 3: unknown variant `sometimes`, expected one of `never`, `on-failure`, `always`",
+            ),
+            (
+                "[agent.x]\ncommand = \"x\"\ncooldown = \"soon\"",
+                "line 3: [agent.x] cooldown = \"soon\"",
+            ),
+            (
+                "[agent.x]\ncommand = \"x\"\ntask = \"\"",
+                "line 3: [agent.x] task has no words",
+            ),
+            (
+                "[agent.x]\ncommand = \"x\"\nprofile = \"y\"",
+                "line 3: [agent.x] profile = \"y\" names none of claude, codex",
+            ),
+            (
+                "[agent.Ada]\ncommand = \"x\"\n[agent.ada]\ncommand = \"x\"",
+                "line 3: [agent.ada] and [agent.Ada] are one address",
+            ),
+        ] {
+            refused(text, says);
+        }
+    }
+
+    fn refused(text: &str, says: &str) {
+        let why = parsed(text).expect_err("refused");
+        assert!(why.starts_with("/p/relay-broker.toml: "), "{why}");
+        assert!(why.contains(says) && !why.contains('\n'), "{text:?}: {why}");
     }
 }

@@ -18,7 +18,7 @@ pub enum LogFormat {
 /// The flags of `up`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Flags {
-    /// File with harnesses, profiles and actions [default: relay-broker.toml here, if there]
+    /// File with agents, harnesses, profiles and actions [default: relay-broker.toml here, if there]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Node name [default: this folder's name]

@@ -1,6 +1,7 @@
 //! The one reader of the environment and of key files. It turns flags and variables into settings that nothing changes
 //! afterwards. It starts nothing and writes nothing; callers see plain values or one sentence that says what is wrong.
 
+mod agents;
 mod env;
 mod error;
 mod file;

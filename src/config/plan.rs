@@ -192,7 +192,7 @@ pub fn plan(flags: &Flags, env: &Env, place: &Surroundings) -> Result<StartPlan,
         api_key: env.text("RELAY_BROKER_API_KEY")?.map(Secret::new),
         node_id,
         node_token: env.text("RELAY_NODE_TOKEN")?.map(Secret::new),
-        agents: agents(&flags.agents)?,
+        agents: agents(flags, file.agents, file.path.as_deref())?,
         harnesses,
         harness_table: file.harnesses,
         actions: file.actions,
@@ -398,9 +398,14 @@ pub(super) fn harnesses(flags: &Flags, env: &Env) -> Result<Vec<String>, ConfigE
         .collect())
 }
 
-fn agents(given: &[String]) -> Result<Vec<SpawnRequest>, ConfigError> {
+/// Those of the command line, and those that the file at `path` declares.
+fn agents(
+    flags: &Flags,
+    declared: Vec<SpawnRequest>,
+    path: Option<&Path>,
+) -> Result<Vec<SpawnRequest>, ConfigError> {
     let mut agents: Vec<SpawnRequest> = Vec::new();
-    for text in given {
+    for text in &flags.agents {
         let agent = agent(text)?;
         if agents.iter().any(|other| other.name == agent.name) {
             return Err(ConfigError::usage(format!(
@@ -408,7 +413,24 @@ fn agents(given: &[String]) -> Result<Vec<SpawnRequest>, ConfigError> {
                 agent.name
             )));
         }
+        let same = |other: &&SpawnRequest| other.name.eq_ignore_ascii_case(&agent.name);
+        if let (Some(other), Some(path)) = (declared.iter().find(same), path) {
+            return Err(ConfigError::usage(format!(
+                "--agent {}=… and [agent.{}] of {} both start an agent of that name; drop one of the two",
+                agent.name,
+                other.name,
+                path.display()
+            )));
+        }
         agents.push(agent);
+    }
+    agents.extend(declared);
+    let (count, most) = (agents.len() as u64, flags.max_agents);
+    if most > 0 && count > most {
+        return Err(ConfigError::usage(format!(
+            "{count} agents are to start with the broker, and --max-agents {most} leaves no room for all of them; raise it, \
+             or drop some"
+        )));
     }
     Ok(agents)
 }

@@ -44,6 +44,17 @@ pub struct NodeConfig {
     pub outlived: Vec<(AgentName, String)>,
 }
 
+impl NodeConfig {
+    /// Whether the operator declared an agent of that name, to be kept running by a policy.
+    pub(super) fn declares(&self, name: &AgentName) -> bool {
+        let kept = |agent: &local::SpawnRequest| {
+            let policy = agent.restart_policy.as_ref();
+            agent.name == name.as_str() && policy.is_some_and(|policy| policy.enabled)
+        };
+        self.agents.iter().any(kept)
+    }
+}
+
 /// Bounds of one agent's mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -65,10 +65,7 @@ impl Common {
     /// Who starts with the broker, and who outlived an earlier one; asked once.
     pub(super) fn take_starters(&mut self) -> (Vec<SpawnRequest>, Vec<(AgentName, String)>) {
         let config = &mut self.config;
-        (
-            std::mem::take(&mut config.agents),
-            std::mem::take(&mut config.outlived),
-        )
+        (config.agents.clone(), std::mem::take(&mut config.outlived))
     }
 
     pub(super) fn ledger(&self) -> &Ledger {

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::cursor::{Cursor, Verdict};
 use super::dead_letters::{Dead, DeadLetters};
-use super::delivery::Origin;
+use super::delivery::{Delivery, Origin};
 use super::image::Image;
 use super::mailbox::{Mailboxes, Pending};
 use super::record::Record;
-use super::restart::Lives;
+use super::restart::{Life, Lives};
 use super::stored::{DeliveryModeEntry, OutcomeEntry};
 use crate::domain::{DeliveryMode, Outcome};
 use crate::ids::{AgentId, AgentName, DeliveryId, InvocationId, MsgId, Seq};
@@ -81,20 +81,17 @@ impl Ledger {
                     });
                 }
             }
-            Record::Redelivered { id, delivery } => {
-                if let Some(dead) = self.dead.take(id) {
-                    self.mail.push(Pending {
-                        delivery: delivery.clone(),
-                        attempts: dead.pending.attempts,
-                        waited_ms: 0,
-                    });
-                }
-            }
+            Record::Redelivered { id, delivery } => self.redeliver(id, delivery),
             Record::Spawned {
                 agent,
                 request,
                 anew,
-            } => self.lives.begin(agent, request, *anew),
+                declared,
+                waiting,
+            } => {
+                let life = Life::new(request, *declared, *waiting);
+                self.lives.begin(agent, life, *anew);
+            }
             Record::Restarted { agent, failures } => self.lives.restart(agent, *failures),
             Record::Ended { agent, released } => self.lives.end(agent, *released),
             Record::Uncleared { agent, agent_id } => {
@@ -152,6 +149,16 @@ impl Ledger {
                     lives.forget(name);
                 }
                 keep
+            });
+        }
+    }
+
+    fn redeliver(&mut self, id: &DeliveryId, delivery: &Delivery) {
+        if let Some(dead) = self.dead.take(id) {
+            self.mail.push(Pending {
+                delivery: delivery.clone(),
+                attempts: dead.pending.attempts,
+                waited_ms: 0,
             });
         }
     }
@@ -372,6 +379,8 @@ mod tests {
                 agent: AgentName::new("w1"),
                 request: Box::default(),
                 anew: false,
+                declared: false,
+                waiting: false,
             },
             Record::Restarted {
                 agent: AgentName::new("w1"),
@@ -480,6 +489,8 @@ mod tests {
             agent: AgentName::new("lives"),
             request: Box::default(),
             anew: false,
+            declared: false,
+            waiting: false,
         });
         (0..IDENTITIES_KEPT).for_each(|n| ledger.apply(&bind(&format!("n{n}"))));
         let known = |name: &str| ledger.bound(&AgentName::new(name)).is_some();

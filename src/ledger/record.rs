@@ -77,7 +77,7 @@ pub enum Record {
         /// What waits now.
         delivery: Delivery,
     },
-    /// An agent's program runs: a life began.
+    /// An agent's program runs, or is to run as soon as it can: a life began.
     Spawned {
         /// The agent's name.
         agent: AgentName,
@@ -86,6 +86,12 @@ pub enum Record {
         /// Somebody had it started again, so its restarts and failures until then count no more.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         anew: bool,
+        /// The operator's configuration wants it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        declared: bool,
+        /// The program has not run yet.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        waiting: bool,
     },
     /// The broker is about to start the program again within the same life.
     Restarted {

@@ -20,6 +20,25 @@ pub struct Life {
     /// How many of these in a row came to nothing.
     #[serde(default)]
     pub failures: u32,
+    /// The operator's configuration wants the agent, and only as long as it says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub declared: bool,
+    /// The program has not run yet, so the first task is still to be typed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waiting: bool,
+}
+
+impl Life {
+    /// One that begins now.
+    pub(super) fn new(request: &StoredSpawn, declared: bool, waiting: bool) -> Self {
+        Self {
+            request: request.clone(),
+            restarts: 0,
+            failures: 0,
+            declared,
+            waiting,
+        }
+    }
 }
 
 /// How many agents that ended are remembered; the one that ended longest ago goes first.
@@ -96,22 +115,17 @@ impl Lives {
         }
     }
 
-    pub(super) fn begin(&mut self, agent: &AgentName, request: &StoredSpawn, anew: bool) {
-        if anew {
-            self.running.remove(agent);
-        }
+    pub(super) fn begin(&mut self, agent: &AgentName, begun: Life, anew: bool) {
         self.released.remove(agent);
         self.departed.remove(agent);
-        let life = Life {
-            request: request.clone(),
-            restarts: 0,
-            failures: 0,
-        };
         // A program that was started again goes on with the life it had.
-        self.running
-            .entry(agent.clone())
-            .and_modify(|life| life.request = request.clone())
-            .or_insert(life);
+        let earlier = self.running.get(agent).filter(|_| !anew);
+        let life = Life {
+            restarts: earlier.map_or(0, |life| life.restarts),
+            failures: earlier.map_or(0, |life| life.failures),
+            ..begun
+        };
+        self.running.insert(agent.clone(), life);
     }
 
     pub(super) fn restart(&mut self, agent: &AgentName, failures: u32) {

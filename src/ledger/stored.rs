@@ -92,6 +92,9 @@ pub struct StoredSpawn {
     pub profile: Option<String>,
     /// Added to the environment.
     pub env: BTreeMap<String, String>,
+    /// What is kept of the broker's environment; all of it when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env_allow: Option<Vec<String>>,
     /// The terminal's height.
     pub rows: Option<u16>,
     /// The terminal's width.
@@ -132,6 +135,9 @@ pub struct StoredRestartPolicy {
     pub max_restarts: u32,
     /// Milliseconds between the end and the next start.
     pub cooldown_ms: u64,
+    /// Milliseconds that this grows to with failures in a row; it does not grow when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_cooldown_ms: Option<u64>,
     /// How many starts in a row may come to nothing; 0 for no limit.
     pub max_consecutive_failures: u32,
 }

@@ -60,6 +60,12 @@ pub struct AgentView {
     #[serde(with = "DeliveryModeWord")]
     pub mode: DeliveryMode,
     pub uptime_secs: u64,
+    /// Why it does not run, while it waits for another start (ours).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// In how many milliseconds that is (ours).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_start_ms: Option<u64>,
 }
 
 /// `GET /api/spawned`, answer.

@@ -192,6 +192,7 @@ fn policy(prng: &mut Prng) -> RestartPolicy {
         when: [RestartWhen::OnFailure, RestartWhen::Always][prng.below(2) as usize],
         max_restarts: prng.below(4) as u32,
         cooldown_ms: prng.below(4000),
+        max_cooldown_ms: None,
         max_consecutive_failures: prng.below(4) as u32,
     }
 }

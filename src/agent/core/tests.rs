@@ -237,6 +237,7 @@ fn spec() -> AgentSpec {
         argv: vec!["prog".into()],
         cwd: None,
         env: BTreeMap::new(),
+        env_allow: None,
         token: None,
         size: Size { rows: 24, cols: 60 },
         idle_after: None,

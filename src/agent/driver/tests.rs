@@ -74,6 +74,7 @@ fn started(room: usize) -> AgentLoop<Terminal> {
         argv: vec!["program".into()],
         cwd: None,
         env: Default::default(),
+        env_allow: None,
         token: None,
         size: Size::default(),
         idle_after: None,

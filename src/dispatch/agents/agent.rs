@@ -1,6 +1,8 @@
 //! One agent: what lasts from the wish for it to its end, and what one run of its program has. A restart makes another
 //! [`RunState`], so nothing of the run before is left in the next.
 
+use std::time::Duration;
+
 use crate::ids::{AgentId, AgentName, InvocationId, JobId, Run, Ticket};
 use crate::msg::{AgentSpec, Secret, SpawnSource};
 use crate::time::{Mono, Now, Wall, soonest};
@@ -20,6 +22,8 @@ pub(super) struct LocalAgent {
     pub(super) token: Option<Secret>,
     /// How it was when its thread last reported, and since when.
     pub(super) state: (&'static str, Wall),
+    /// Why it does not run, while it waits for another start.
+    pub(super) trouble: Option<String>,
     pub(super) last_activity: Wall,
     /// When it was last wanted or its program last started.
     pub(super) started: Now,
@@ -235,6 +239,14 @@ impl LocalAgent {
             invocation_id: self.born_of.clone(),
             session_ref: self.session_ref(),
         })
+    }
+
+    /// How long until its program is started again, while it waits for that.
+    pub(super) fn next_start(&self, now: Mono) -> Option<Duration> {
+        match &self.run.phase {
+            RunPhase::Cooling { until } => Some(until.since(now)),
+            RunPhase::Registering(_) | RunPhase::Starting | RunPhase::Running(_) => None,
+        }
     }
 
     // ---- as it is shown -----------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ impl From<SpawnRequest> for StoredSpawn {
             restart_policy,
             profile,
             env,
+            env_allow,
             rows,
             cols,
         } = wish;
@@ -42,6 +43,7 @@ impl From<SpawnRequest> for StoredSpawn {
             restart_policy: restart_policy.map(StoredRestartPolicy::from),
             profile,
             env,
+            env_allow,
             rows,
             cols,
         }
@@ -66,6 +68,7 @@ impl From<StoredSpawn> for SpawnRequest {
             restart_policy,
             profile,
             env,
+            env_allow,
             rows,
             cols,
         } = stored;
@@ -85,6 +88,7 @@ impl From<StoredSpawn> for SpawnRequest {
             restart_policy: restart_policy.map(RestartPolicy::from),
             profile,
             env,
+            env_allow,
             rows,
             cols,
         }
@@ -140,6 +144,7 @@ impl From<RestartPolicy> for StoredRestartPolicy {
             when,
             max_restarts,
             cooldown_ms,
+            max_cooldown_ms,
             max_consecutive_failures,
         } = given;
         Self {
@@ -150,6 +155,7 @@ impl From<RestartPolicy> for StoredRestartPolicy {
             },
             max_restarts,
             cooldown_ms,
+            max_cooldown_ms,
             max_consecutive_failures,
         }
     }
@@ -162,6 +168,7 @@ impl From<StoredRestartPolicy> for RestartPolicy {
             when,
             max_restarts,
             cooldown_ms,
+            max_cooldown_ms,
             max_consecutive_failures,
         } = stored;
         Self {
@@ -172,6 +179,7 @@ impl From<StoredRestartPolicy> for RestartPolicy {
             },
             max_restarts,
             cooldown_ms,
+            max_cooldown_ms,
             max_consecutive_failures,
         }
     }
@@ -193,9 +201,9 @@ mod tests {
             },
             "agent_token": "at_secret",
             "restart_policy": {
-                "enabled": true, "when": "always", "max_restarts": 7, "cooldown_ms": 1, "max_consecutive_failures": 2,
+                "enabled": true, "when": "always", "max_restarts": 7, "cooldown_ms": 1, "max_cooldown_ms": 9, "max_consecutive_failures": 2,
             },
-            "profile": "claude", "env": {"B": "2"}, "rows": 4, "cols": 5,
+            "profile": "claude", "env": {"B": "2"}, "env_allow": ["C"], "rows": 4, "cols": 5,
         });
         let wish: SpawnRequest = serde_json::from_value(wish).expect("a wish");
         let written = serde_json::to_string(&StoredSpawn::from(wish.clone())).expect("plain data");

@@ -8,7 +8,7 @@ use super::state::{AgentStep, Agents};
 use crate::dispatch::notice::{End, Notice};
 use crate::ids::AgentName;
 use crate::ledger::{Departed, Record};
-use crate::msg::{How, SpawnSource};
+use crate::msg::{How, Refusal, SpawnSource};
 use crate::wire::event::BrokerEvent;
 use crate::wire::local::{RestartPolicy, RestartWhen, SpawnRequest};
 
@@ -50,23 +50,51 @@ impl Agents {
         }
         let lives = step.ledger().lives().iter();
         let lives: Vec<_> = lives
-            .map(|(name, life)| (name.clone(), SpawnRequest::from(life.request.clone())))
+            .map(|(name, life)| (name.clone(), life.clone()))
             .collect();
-        for (name, request) in lives {
+        let mut continuing = Vec::new();
+        for (name, life) in lives {
+            let (request, declared) = (SpawnRequest::from(life.request), life.declared);
             let given = mine.iter().any(|agent| agent.name == name.as_str());
             let wanted = request.restart_policy.as_ref().is_some_and(|p| p.enabled);
-            if wanted && !given {
-                self.spawn(step, None, request, SpawnSource::Restart);
+            if step.config().declares(&name) || wanted && !given && !declared {
+                continuing.push((name, request));
                 continue;
             }
-            let reason = "the broker ended, and the agent with it";
+            let reason = match declared && !given {
+                true => "the configuration does not declare it any more",
+                false => "the broker ended, and the agent with it",
+            };
             let departed = departed(step, &request, reason.into(), false, &How::default());
             life_over(step, &name, End::Itself, departed);
             if outlived.iter().all(|(told, _)| *told != name) {
                 step.publish(gone(&name, reason.to_owned()));
             }
         }
-        for request in mine {
+        self.go_on(step, mine, continuing);
+    }
+
+    /// Lives that outlast a broker go on, those of declared agents as they are declared now; the others of `mine` begin.
+    fn go_on(
+        &mut self,
+        step: &mut AgentStep,
+        mine: Vec<SpawnRequest>,
+        continuing: Vec<(AgentName, SpawnRequest)>,
+    ) {
+        let lives_on = |agent: &SpawnRequest| {
+            let mut all = continuing.iter();
+            all.any(|(name, _)| agent.name == name.as_str())
+        };
+        let (old, new): (Vec<_>, Vec<_>) = mine.into_iter().partition(lives_on);
+        for (name, remembered) in continuing {
+            let declared = old.iter().find(|agent| agent.name == name.as_str());
+            if let Some(request) = declared {
+                remember_anew(step, &name, request);
+            }
+            let request = declared.cloned().unwrap_or(remembered);
+            self.spawn(step, None, request, SpawnSource::Restart);
+        }
+        for request in new {
             self.spawn(step, None, request, SpawnSource::CommandLine);
         }
     }
@@ -78,7 +106,7 @@ impl Agents {
         name: &AgentName,
         source: &SpawnSource,
     ) {
-        if *source == SpawnSource::Restart {
+        if *source == SpawnSource::Restart && !is_waiting(step, name) {
             if let Some(life) = step.ledger().lives().get(name) {
                 let restart_count = life.restarts;
                 let name = name.clone();
@@ -92,7 +120,7 @@ impl Agents {
         let Some(agent) = self.all.get(name) else {
             return;
         };
-        remember(step, name, &agent.request);
+        write_down(step, name, &agent.request, (false, false));
         if let Some(task) = agent.request.task.clone().filter(|task| !task.is_empty()) {
             step.notice(Notice::FirstTask(name.clone(), task));
         }
@@ -138,6 +166,7 @@ impl Agents {
         delay: Duration,
     ) {
         let name = agent.spec.name.clone();
+        agent.trouble = Some(how.to_string());
         step.count().agents_restarted += 1;
         let restart_count = step.ledger().lives().get(&name).map_or(0, |l| l.restarts);
         let event = BrokerEvent::AgentRestarting {
@@ -183,19 +212,36 @@ impl Agents {
 
 /// Writes down how an agent is started again, without its secret.
 pub(super) fn remember(step: &mut AgentStep, name: &AgentName, request: &SpawnRequest) {
-    write_down(step, name, request, false);
+    write_down(step, name, request, (false, is_waiting(step, name)));
 }
 
 /// The same, and how often it was started again or failed until now counts no more.
 pub(super) fn remember_anew(step: &mut AgentStep, name: &AgentName, request: &SpawnRequest) {
-    write_down(step, name, request, true);
+    write_down(step, name, request, (true, is_waiting(step, name)));
 }
 
-fn write_down(step: &mut AgentStep, name: &AgentName, request: &SpawnRequest, anew: bool) {
+/// The same for one whose program is yet to run.
+pub(super) fn remember_wanted(step: &mut AgentStep, name: &AgentName, request: &SpawnRequest) {
+    write_down(step, name, request, (true, true));
+}
+
+/// Whether the program of a life that has begun has yet to run.
+fn is_waiting(step: &AgentStep, name: &AgentName) -> bool {
+    step.ledger().lives().get(name).is_some_and(|l| l.waiting)
+}
+
+fn write_down(
+    step: &mut AgentStep,
+    name: &AgentName,
+    request: &SpawnRequest,
+    (anew, waiting): (bool, bool),
+) {
     step.record(Record::Spawned {
         agent: name.clone(),
         request: Box::new(request.clone().into()),
         anew,
+        declared: step.config().declares(name),
+        waiting,
     });
 }
 
@@ -233,6 +279,23 @@ pub(in crate::dispatch) fn life_ended(
     }
 }
 
+/// One of the broker's own that could not even be started is listed with the reason.
+pub(super) fn never_started(
+    step: &mut AgentStep,
+    name: &AgentName,
+    request: &SpawnRequest,
+    refusal: &Refusal,
+) {
+    let departed = departed(
+        step,
+        request,
+        refusal.message.clone(),
+        false,
+        &How::default(),
+    );
+    life_over(step, name, End::Itself, departed);
+}
+
 /// What lists say of an agent that ended without anybody's wish.
 fn departed(
     step: &AgentStep,
@@ -243,8 +306,10 @@ fn departed(
 ) -> Option<Departed> {
     let program = request.cli.iter().chain(&request.args);
     // What was its first task has had its chance: whoever starts it again wants it to go on.
+    let life = step.ledger().lives().get(&AgentName::new(&request.name));
+    let ran = life.is_some_and(|life| !life.waiting);
     let again = SpawnRequest {
-        task: None,
+        task: request.task.clone().filter(|_| !ran),
         ..request.clone()
     };
     let clipped = |line: &String| line.chars().take(LINE_KEPT).collect();
@@ -274,6 +339,7 @@ fn what_next(step: &AgentStep, agent: &LocalAgent, how: &How) -> Next {
         max_restarts,
         max_consecutive_failures,
         cooldown_ms,
+        max_cooldown_ms,
         ..
     } = policy;
     let stable = agent.is_live() && step.now.mono.since(agent.started.mono) >= STABLE;
@@ -290,7 +356,15 @@ fn what_next(step: &AgentStep, agent: &LocalAgent, how: &How) -> Next {
         )));
     }
     Next::Again {
-        delay: Duration::from_millis(cooldown_ms),
+        delay: Duration::from_millis(backoff_ms(cooldown_ms, max_cooldown_ms, failures)),
         failures,
     }
+}
+
+/// How long to wait after so many failures in a row.
+fn backoff_ms(first: u64, most: Option<u64>, failures: u32) -> u64 {
+    let doublings = failures.saturating_sub(1).min(20);
+    most.map_or(first, |most| {
+        first.saturating_mul(1 << doublings).min(most.max(first))
+    })
 }

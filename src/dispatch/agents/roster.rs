@@ -71,6 +71,7 @@ impl Agents {
         program.settles = invoked.then(|| step.now.mono + SETTLES_AFTER);
         let leaving = !agent.releasing.is_empty() || step.peers.control.is_stopping();
         program.leaving = leaving;
+        agent.trouble = None;
         agent.run.phase = RunPhase::Running(program);
         let (cli, run) = (agent.spec.argv.join(" "), agent.run.id);
         step.count().agents_spawned += 1;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::agent::{Asking, LocalAgent, Renewal, RunPhase, RunState};
 use super::agent_registration::{identity_over, patience};
 use super::asked_restart::refuse_restarters;
-use super::restart::life_over;
+use super::restart::{life_over, never_started, remember_wanted};
 use super::state::{AgentStep, Agents, AgentsView};
 use crate::dispatch::notice::{End, Notice};
 use crate::domain::Outcome;
@@ -29,6 +29,9 @@ impl Agents {
         match self.check_spawn(step.view(), &request, source.is_own()) {
             Ok(spec) => self.enlist(step, caller, request, source, spec),
             Err(refusal) => {
+                if source == SpawnSource::CommandLine {
+                    never_started(step, &AgentName::new(&request.name), &request, &refusal);
+                }
                 refuse_spawn(step, caller, &source, &request.name, refusal);
             }
         }
@@ -107,6 +110,7 @@ impl Agents {
             born_of: source.invocation().cloned(),
             agent_id: None,
             state: ("working", step.now.wall),
+            trouble: None,
             last_activity: step.now.wall,
             started: step.now,
             releasing: Vec::new(),
@@ -115,6 +119,10 @@ impl Agents {
             moved: false,
             renewal: Renewal::default(),
         };
+        if source == SpawnSource::CommandLine && step.config().declares(&name) {
+            // From now on its policy decides what a failure means, also in the next broker.
+            remember_wanted(step, &name, &agent.request);
+        }
         self.all.insert(name.clone(), agent);
         step.notice(Notice::AgentCame(name.clone()));
         self.ask_for_identity(step, &name);
@@ -153,6 +161,8 @@ impl Agents {
                 ..How::default()
             };
             goes_on = self.life_goes_on(step, agent, &how);
+        } else if !stopping && source == SpawnSource::CommandLine {
+            never_started(step, name, &agent.request, refusal);
         }
         if !goes_on {
             step.notice(Notice::AgentGone(name.clone()));
@@ -299,6 +309,7 @@ fn spec_of(name: AgentName, request: &SpawnRequest) -> Result<AgentSpec, String>
             .and_then(|h| h.cwd.clone())
             .or_else(|| request.cwd.clone()),
         env,
+        env_allow: request.env_allow.clone(),
         token: None,
         size: Size {
             rows: request.rows.filter(|r| *r > 0).unwrap_or(default.rows),

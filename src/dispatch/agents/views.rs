@@ -45,6 +45,8 @@ impl Agents {
             blocked_on: program.and_then(|p| p.dialog),
             agent_id: agent.agent_id.as_ref().map(ToString::to_string),
             mode: ledger.mode(name),
+            trouble: agent.trouble.clone(),
+            next_start_ms: agent.next_start(now.mono).map(millis),
             uptime_secs: now.mono.since(agent.started.mono).as_secs(),
         })
     }

@@ -6,6 +6,7 @@ mod agent_registration;
 mod blocked;
 mod channels;
 mod dead_letters;
+mod declared;
 mod dialogs;
 mod draining;
 mod gaps;
@@ -73,6 +74,19 @@ impl World {
 
     /// A new life on an old journal, with notes of what had arrived by then.
     fn after_landing(journal: Vec<Record>, landed: Vec<(AgentName, DeliveryId, Proof)>) -> Self {
+        Self::begin(journal, landed, Vec::new())
+    }
+
+    /// A new life on an old journal, with agents that the operator declares.
+    fn after_declaring(journal: Vec<Record>, agents: Vec<local::SpawnRequest>) -> Self {
+        Self::begin(journal, Vec::new(), agents)
+    }
+
+    fn begin(
+        journal: Vec<Record>,
+        landed: Vec<(AgentName, DeliveryId, Proof)>,
+        agents: Vec<local::SpawnRequest>,
+    ) -> Self {
         let facts = NodeConfig {
             node_name: "box-1".into(),
             node_id: NodeId::new("node_0a1b"),
@@ -87,7 +101,7 @@ impl World {
             actions: BTreeMap::new(),
             profiles: ["claude".to_owned()].into(),
             pid: 1,
-            agents: Vec::new(),
+            agents,
             damage: None,
             outlived: Vec::new(),
         };

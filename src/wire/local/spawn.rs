@@ -48,6 +48,10 @@ pub struct SpawnRequest {
     pub profile: Option<String>,
     /// Extra environment (ours; not in upstream's contract).
     pub env: BTreeMap<String, String>,
+    /// The variables of the broker's environment that it keeps besides the usual ones, by name or by a beginning and `*`;
+    /// all of them when absent (ours).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env_allow: Option<Vec<String>>,
     /// Terminal size `rows`; 40 when absent (ours).
     pub rows: Option<u16>,
     /// Terminal size `cols`; 120 when absent (ours).
@@ -67,6 +71,9 @@ pub struct RestartPolicy {
     pub max_restarts: u32,
     /// Milliseconds between the end and the next start.
     pub cooldown_ms: u64,
+    /// Milliseconds that this doubles up to with each failure in a row; it does not grow when absent (ours).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_cooldown_ms: Option<u64>,
     /// How many starts in a row may come to nothing; 0 for no limit.
     pub max_consecutive_failures: u32,
 }
@@ -78,6 +85,7 @@ impl Default for RestartPolicy {
             when: RestartWhen::OnFailure,
             max_restarts: 5,
             cooldown_ms: 2000,
+            max_cooldown_ms: None,
             max_consecutive_failures: 3,
         }
     }
@@ -93,6 +101,8 @@ struct GivenRestartPolicy {
     max_restarts: Option<u32>,
     #[serde(alias = "cooldownMs")]
     cooldown_ms: Option<u64>,
+    #[serde(alias = "maxCooldownMs")]
+    max_cooldown_ms: Option<u64>,
     #[serde(alias = "maxConsecutiveFailures")]
     max_consecutive_failures: Option<u32>,
 }
@@ -110,6 +120,7 @@ impl From<GivenRestartPolicy> for RestartPolicy {
             when: given.when,
             max_restarts: given.max_restarts.unwrap_or(usual.max_restarts),
             cooldown_ms: given.cooldown_ms.unwrap_or(usual.cooldown_ms),
+            max_cooldown_ms: given.max_cooldown_ms,
             max_consecutive_failures: given.max_consecutive_failures.unwrap_or(in_a_row),
         }
     }

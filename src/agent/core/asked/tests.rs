@@ -38,6 +38,7 @@ impl World {
             argv: vec![program.into()],
             cwd: None,
             env: BTreeMap::new(),
+            env_allow: None,
             token: None,
             size: Size { rows: 24, cols: 60 },
             idle_after: None,

@@ -230,3 +230,98 @@ fn commands_that_find_no_broker_end_with_1() {
     let (code, _, _) = run(folder.path(), &["status"]);
     assert_eq!(code, Some(1));
 }
+
+/// The exit code of a broker that ends by itself.
+fn ends(node: &mut Node) -> i32 {
+    crate::support::until("its end", || node.process.code())
+}
+
+fn last_word(folder: &Scratch) -> String {
+    let log = std::fs::read_to_string(folder.path().join("stderr.log")).unwrap_or_default();
+    // In a log it has a time before it.
+    let word = log
+        .lines()
+        .last()
+        .and_then(|line| line.split_once("relay-broker: "));
+    word.map_or(log.clone(), |(_, word)| word.to_owned())
+}
+
+fn say(node: &Node, to: &str) {
+    let text = serde_json::json!({"to": to, "text": "go", "raw": true});
+    let (status, body) = node.call("POST", "/api/send", Some(text));
+    assert_eq!(status, 200, "{body}");
+}
+
+#[test]
+fn a_broker_that_exits_with_its_agents_waits_for_the_last_and_ends_well() {
+    let folder = Scratch::new();
+    let agents = [
+        "--agent",
+        "ada=sh -c 'read x'",
+        "--agent",
+        "bob=sh -c 'read x'",
+    ];
+    let mut node = Node::up(
+        folder.path(),
+        &[&["--exit-with-agents"], &agents[..]].concat(),
+    );
+    node.ready("ada");
+    node.ready("bob");
+    say(&node, "ada");
+    crate::support::until("the end of ada", || {
+        node.agent("ada").is_none().then_some(())
+    });
+    assert!(!node.process.ended() && node.agent("bob").is_some());
+    say(&node, "bob");
+    assert_eq!(ends(&mut node), 0);
+    assert!(!folder.path().join(".relay-broker/connection.json").exists());
+}
+
+#[test]
+fn a_broker_that_exits_with_any_of_its_agents_says_which_one_failed() {
+    let folder = Scratch::new();
+    let agents = [
+        "--agent",
+        "ada=sh -c 'read x; exit 70'",
+        "--agent",
+        "bob=cat",
+    ];
+    let mut node = Node::up(
+        folder.path(),
+        &[&["--exit-with-agents=any"], &agents[..]].concat(),
+    );
+    node.ready("ada");
+    say(&node, "ada");
+    assert_eq!(ends(&mut node), 1);
+    assert_eq!(last_word(&folder), "agent ada ended: exit code 70");
+}
+
+#[test]
+fn an_agent_that_is_tried_again_has_not_ended_and_one_that_is_given_up_has_failed() {
+    let folder = Scratch::new();
+    let file = "[agent.ada]\ncommand = \"sh -c 'echo start >> starts; exit 3'\"\ncooldown = \"1ms\"\nmax_failures = 3\n";
+    std::fs::write(folder.path().join("relay-broker.toml"), file).expect("writable");
+    let mut node = Node::up(folder.path(), &["--exit-with-agents=any"]);
+    assert_eq!(ends(&mut node), 1);
+    let starts = std::fs::read_to_string(folder.path().join("starts")).expect("it ran");
+    assert_eq!(starts.lines().count(), 3);
+    assert_eq!(
+        last_word(&folder),
+        "agent ada ended: it failed 3 times in a row, at last with: exit code 3"
+    );
+}
+
+#[test]
+fn a_broker_without_agents_cannot_exit_with_them() {
+    let folder = Scratch::new();
+    let (code, why) = refusal(
+        folder.path(),
+        &[&UP[..], &["--exit-with-agents"]].concat(),
+        &[],
+    );
+    assert_eq!(code, 2);
+    assert!(
+        why.contains("and there are none; add --agent NAME=CMD"),
+        "{why}"
+    );
+}

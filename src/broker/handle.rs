@@ -95,6 +95,11 @@ impl Stopper {
         limit
     }
 
+    /// Whether somebody has asked already.
+    pub fn is_asked(&self) -> bool {
+        *self.asked.lock()
+    }
+
     /// How long the first [`Stopper::stop`] lets messages that are being typed arrive; zero for not at all.
     pub fn drain(&self) -> Duration {
         self.drain

@@ -18,6 +18,7 @@ mod engine;
 mod engine;
 mod engine_folder;
 mod events;
+mod exit_with;
 mod failure;
 mod find;
 mod fleet;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::context::Context;
 use super::engine;
 use super::engine_folder::{ENGINE_DIR, LAST_ADDRESS, open_address, warn_if_open};
+use super::exit_with::AgentWatch;
 use super::failure::Failure;
 use super::log_lines::{self, Voice};
 use super::render::{Paint, print};
@@ -130,16 +131,28 @@ fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
     };
     let signals = thread::start("signals", THREAD_KIB, move || obeying.obey(stops));
     let reporter = supervisor.follow(&broker);
-    if let Err(e) = watcher.and(signals).map(drop).and(reporter) {
-        broker.stopper().stop();
-        broker.wait();
-        return Err(Failure::new(format!("cannot start a thread: {e}")));
-    }
+    let work = work(flags, &plan, &broker);
+    let threads = watcher.and(signals).map(drop).and(reporter);
+    let work = match threads.and(work) {
+        Ok(work) => work,
+        Err(e) => {
+            broker.stopper().stop();
+            broker.wait();
+            return Err(Failure::new(format!("cannot start a thread: {e}")));
+        }
+    };
     broker.wait();
     closer.close();
     drop(engine);
     voice.say("stopped");
-    Ok(())
+    work.map_or(Ok(()), |work| work.outcome())
+}
+
+/// What has the broker end with its agents, if that is wanted.
+fn work(flags: &Flags, plan: &StartPlan, broker: &Broker) -> io::Result<Option<AgentWatch>> {
+    let names = plan.agent_names().map(str::to_owned).collect();
+    let follow = |which| AgentWatch::follow(which, names, broker);
+    flags.exit_with_agents.map(follow).transpose()
 }
 
 /// Whether the state folder is where the operator thinks it is.

@@ -15,6 +15,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whose end ends the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExitWith {
+    /// The first one that ends for good
+    Any,
+    /// The last agent here
+    All,
+}
+
 /// The flags of `up`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Flags {
@@ -53,6 +62,10 @@ pub struct Flags {
     /// Start an agent with the broker; repeat for more
     #[arg(long = "agent", value_name = "NAME=CMD")]
     pub agents: Vec<String>,
+    /// Stop, in order, once the agents that start with the broker have ended for good: `all` when no agent is left, `any` at
+    /// the first; exit code 0 if those that ended did so well, else 1 [default: all]
+    #[arg(long, value_name = "WHICH", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    pub exit_with_agents: Option<ExitWith>,
     /// Program the engine may start [default: those in PATH]
     #[arg(long = "harness", value_name = "PROGRAM")]
     pub harnesses: Vec<String>,

@@ -16,7 +16,7 @@ mod tests;
 
 pub use env::{Env, VARIABLES};
 pub use error::ConfigError;
-pub use flags::{Flags, LogFormat};
+pub use flags::{ExitWith, Flags, LogFormat};
 pub use plan::{
     EngineChoice, HOSTED_ENGINE, STATE_DIR, StartPlan, check_key, check_listen, plan, state_dir,
 };

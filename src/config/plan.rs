@@ -425,6 +425,12 @@ fn agents(
         agents.push(agent);
     }
     agents.extend(declared);
+    if flags.exit_with_agents.is_some() && agents.is_empty() {
+        return Err(ConfigError::usage(
+            "--exit-with-agents waits for the end of agents that start with the broker, and there are none; add --agent \
+             NAME=CMD, or [agent.NAME] in the configuration file",
+        ));
+    }
     let (count, most) = (agents.len() as u64, flags.max_agents);
     if most > 0 && count > most {
         return Err(ConfigError::usage(format!(

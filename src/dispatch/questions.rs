@@ -16,6 +16,8 @@ pub(super) trait AgentQuestions {
     fn is_empty(&self) -> bool;
     /// Who is here, each with its identity as soon as it has one.
     fn here(&self) -> Vec<(&AgentName, Option<&AgentId>)>;
+    /// Who ended while there was no link, and is signed off on the next.
+    fn farewells(&self) -> Vec<(&AgentName, &AgentId)>;
     /// The identity of one that is here.
     fn agent_id(&self, name: &AgentName) -> Option<&AgentId>;
     /// The token of a running agent, so that its messages go out in its own name.

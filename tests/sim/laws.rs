@@ -60,10 +60,10 @@ pub struct Laws {
     names: BTreeMap<AgentId, AgentName>,
     finished: BTreeMap<AgentId, BTreeSet<u64>>,
     said: BTreeMap<AgentId, u64>,
-    /// Who was deregistered by what was decided last.
-    deregistered: BTreeSet<AgentId>,
-    /// How far the mail of those whose lives ended with it had ended by then. What the engine sent meanwhile comes later.
-    ended_with: BTreeMap<AgentId, u64>,
+    /// How far an agent's mail has ended that no acknowledgement has told of yet.
+    untold_ends: BTreeMap<AgentId, u64>,
+    /// The same of those whose lives ended, as it was by then.
+    last_ends: BTreeMap<AgentId, u64>,
     heard: BTreeMap<AgentId, u64>,
     published: u64,
     /// The latest place that each command line took of what waits, and of all.
@@ -157,13 +157,8 @@ impl Laws {
             _ => {}
         }
         self.durable.apply(record);
-        if let Record::Ended { agent, .. } = record
-            && let Some(agent_id) = self.durable.bound(agent).cloned()
-        {
-            let settled = self.durable.settled(&agent_id).map_or(0, |seq| seq.0);
-            // A release of one that had ended by then says nothing of what left before.
-            self.ended_with.entry(agent_id).or_insert(settled);
-        }
+        self.owes_acknowledgement(record);
+        self.life_turns(record);
         if let Record::Ended {
             agent,
             released: true,
@@ -194,15 +189,8 @@ impl Laws {
         });
     }
 
-    /// The engine is told that an agent has left: what it has finished is to be acknowledged before.
-    pub fn deregistered(&mut self, agent_id: &AgentId) {
-        self.deregistered.insert(agent_id.clone());
-    }
-
     /// All effects of a batch were performed: no end was passed over in silence.
     pub fn all_ends_are_told(&mut self) {
-        self.deregistered.clear();
-        self.ended_with.clear();
         if let Some(id) = self.untold.first().cloned() {
             self.break_law(|| format!("{id} became a dead letter and no event told"));
         }
@@ -327,8 +315,8 @@ impl Laws {
     pub fn crashed(&mut self, how: Crash) {
         // Nobody was there to tell, or to be told.
         self.untold.clear();
-        self.deregistered.clear();
-        self.ended_with.clear();
+        self.untold_ends.clear();
+        self.last_ends.clear();
         if how == Crash::Power {
             // The notes are not synced.
             self.fates.values_mut().for_each(|fate| fate.noted = false);
@@ -384,13 +372,9 @@ impl Laws {
         );
         if let [agent_id] = bearers.as_slice() {
             let said = self.said.entry(agent_id.clone()).or_default();
-            let (before, news) = (*said, up_to.0 > *said);
             *said = (*said).max(up_to.0);
-            let owed = self.ended_with.get(agent_id).copied().unwrap_or(0);
-            let too_late = news && before < owed && self.deregistered.contains(agent_id);
-            self.must(!too_late, || {
-                format!("{agent} is acknowledged up to {up_to} once it is deregistered")
-            });
+            self.untold_ends
+                .retain(|id, owed| id != agent_id || *owed > up_to.0);
         }
     }
 

@@ -47,6 +47,10 @@ impl AgentQuestions for Agents {
             .collect()
     }
 
+    fn farewells(&self) -> Vec<(&AgentName, &AgentId)> {
+        self.farewells.iter().collect()
+    }
+
     fn agent_id(&self, name: &AgentName) -> Option<&AgentId> {
         self.all.get(name)?.agent_id.as_ref()
     }

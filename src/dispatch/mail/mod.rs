@@ -77,12 +77,15 @@ impl Mail {
         self.left.clear();
     }
 
-    /// What was acknowledged on a link that broke may never have arrived.
+    /// What was acknowledged on a link that broke may never have arrived, and what ended since could not be. Who ended itself
+    /// is signed off next: what it had read would count as never delivered when its time at the engine is over.
     pub(super) fn acknowledge_all(&mut self, step: &mut MailStep) {
-        let here = step.peers.agents.here().into_iter();
-        let known = here.filter_map(|(name, id)| Some((name.clone(), id?.clone())));
+        let agents = step.peers.agents;
+        let here = agents.here().into_iter();
+        let here = here.filter_map(|(name, id)| Some((name, id?)));
         let is_done = |id: &AgentId| step.ledger().settled(id).is_some_and(|seq| seq != Seq(0));
-        let done: Vec<_> = known.filter(|(_, id)| is_done(id)).collect();
+        let done = here.chain(agents.farewells()).filter(|(_, id)| is_done(id));
+        let done: Vec<_> = done.map(|(name, id)| (name.clone(), id.clone())).collect();
         for (name, agent_id) in done {
             self.acknowledge(step, &name, &agent_id);
         }

@@ -245,3 +245,24 @@ fn mail_that_waits_while_the_engine_counts_anew_is_typed_too() {
     }
     assert_eq!(acks(&w.sent()), [1]);
 }
+
+#[test]
+fn what_an_agent_read_before_it_ended_is_acknowledged_before_it_is_signed_off_also_on_the_next_link()
+ {
+    let (mut w, run) = World::with_agent("w1");
+    w.mail("w1", 1);
+    let read = w.injected().expect("typed");
+    w.tell(Event::Link(LinkReport::Lost("gone".into())));
+    w.land("w1", &read.delivery_id);
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    w.done();
+    w.link_up();
+    let mut sent = w.done();
+    Dispatcher::arrange(&mut sent);
+    let told = sent.iter().filter_map(|effect| match effect {
+        Effect::Send(Up::DeliveryAck(ack)) => Some(ack.up_to_seq.0),
+        Effect::Send(Up::AgentDeregister(_)) => Some(0),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [1, 0]);
+}

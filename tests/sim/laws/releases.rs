@@ -3,6 +3,59 @@
 use super::*;
 
 impl Laws {
+    /// A delivery of the engine's has ended: it is to hear of that. Numbers that it was the first to count it knows.
+    pub(super) fn owes_acknowledgement(&mut self, record: &Record) {
+        let agent_id = match record {
+            Record::Noted { msg_id, .. } if msg_id.as_str().starts_with("acked_") => return,
+            Record::Noted { agent_id, .. } => agent_id.clone(),
+            Record::Settled { id, .. } | Record::DeadLettered { id, .. } => {
+                match self.fates.get(id).map(|fate| &fate.origin) {
+                    Some(Origin::Engine { agent_id, .. }) => agent_id.clone(),
+                    _ => return,
+                }
+            }
+            _ => return,
+        };
+        let settled = self.durable.settled(&agent_id).map_or(0, |seq| seq.0);
+        if settled > self.said.get(&agent_id).copied().unwrap_or(0) {
+            self.untold_ends.insert(agent_id, settled);
+        }
+    }
+
+    /// A life begins, or ends, owing what no acknowledgement has told of by then; or the engine was told by HTTP.
+    pub(super) fn life_turns(&mut self, record: &Record) {
+        let (Record::Ended { agent, .. }
+        | Record::Spawned { agent, .. }
+        | Record::Cleared { agent }) = record
+        else {
+            return;
+        };
+        let Some(agent_id) = self.durable.bound(agent).cloned() else {
+            return;
+        };
+        match record {
+            Record::Ended { .. } => {
+                let owed = self.untold_ends.get(&agent_id).copied().unwrap_or(0);
+                // A release of one that had ended by then says nothing of what left before.
+                self.last_ends.entry(agent_id).or_insert(owed);
+            }
+            Record::Cleared { .. } => drop(self.untold_ends.remove(&agent_id)),
+            _ => drop(self.last_ends.remove(&agent_id)),
+        }
+    }
+
+    /// The engine is told that an agent has left. All mail that ended with its life or before was acknowledged before that,
+    /// in whichever step, and over a time without a link: who is deregistered can acknowledge nothing any more. That no
+    /// acknowledgement comes later is no law: what the engine sent before it read this is under way, becomes a dead letter
+    /// here, and is acknowledged in vain, unless the engine is one that counts it all the same.
+    pub fn deregistered(&mut self, agent_id: &AgentId) {
+        let said = self.said.get(agent_id).copied().unwrap_or(0);
+        let owed = self.last_ends.remove(agent_id).unwrap_or(0);
+        self.must(said >= owed, || {
+            format!("{agent_id} is deregistered, acknowledged up to {said} and done up to {owed}")
+        });
+    }
+
     /// The engine has taken a message.
     pub fn posted(&mut self, msg_id: MsgId) {
         self.posted.insert(msg_id, self.now);

@@ -49,9 +49,10 @@ pub struct Before {
 impl Before {
     /// Remembers how it was before `text`, which `key` finds, is typed.
     pub fn of(screen: &Screen, key: &MessageTail, text: &str) -> Self {
-        let was = screen.nearby(rows_above(key), ABOVE);
+        let far = screen.nearby(u16::MAX, u16::MAX);
+        let was = far.within(rows_above(key), ABOVE);
         let sign = sign_of(&was.left);
-        let far = without(sign.as_deref(), screen.nearby(u16::MAX, u16::MAX));
+        let far = without(sign.as_deref(), far);
         Self {
             // What stands farther off may come near without being drawn anew.
             copies: copies(&far, key),

@@ -31,6 +31,20 @@ pub struct Nearby {
     pub cursor: (u16, u16),
 }
 
+impl Nearby {
+    /// Fewer rows around the same cursor.
+    pub fn within(&self, above: u16, below: u16) -> Self {
+        let first = self.cursor_row.saturating_sub(above.into());
+        let end = (self.cursor_row + usize::from(below) + 1).min(self.rows.len());
+        Self {
+            rows: self.rows[first..end].to_vec(),
+            cursor_row: self.cursor_row - first,
+            left: self.left.clone(),
+            cursor: self.cursor,
+        }
+    }
+}
+
 impl Screen {
     /// The picture as the local API gives it ([local-api 4.4](crate::docs::local_api#4.4)).
     pub fn snapshot(&self, ansi: bool) -> Snapshot {
@@ -72,12 +86,17 @@ impl Screen {
 
     /// The rows over the cursor's, the nearest first.
     pub fn rows_above_cursor(&self, count: u16) -> Vec<String> {
-        let screen = self.parser.screen();
-        let (row, _) = screen.cursor_position();
-        (row.saturating_sub(count)..row)
-            .rev()
-            .map(|row| screen.contents_between(row, 0, row, self.size.cols))
-            .collect()
+        let (row, _) = self.parser.screen().cursor_position();
+        let mut rows = self.rows(row.saturating_sub(count), row);
+        rows.reverse();
+        rows
+    }
+
+    /// The rows from `first` up to, not including, `end`, in one walk: the emulator draws all rows above the one that it is
+    /// asked for.
+    fn rows(&self, first: u16, end: u16) -> Vec<String> {
+        let rows = self.parser.screen().rows(0, self.size.cols);
+        rows.take(end.into()).skip(first.into()).collect()
     }
 
     /// The cursor's row, cell by cell.
@@ -107,13 +126,10 @@ impl Screen {
         let (row, col) = screen.cursor_position();
         let first = row.saturating_sub(above);
         let last = row.saturating_add(below).min(self.size.rows - 1).max(row);
-        let upto = |row, col| screen.contents_between(row, 0, row, col);
         Nearby {
-            rows: (first..=last)
-                .map(|row| upto(row, self.size.cols))
-                .collect(),
+            rows: self.rows(first, last + 1),
             cursor_row: usize::from(row - first),
-            left: upto(row, col),
+            left: screen.contents_between(row, 0, row, col),
             cursor: (row, col),
         }
     }
@@ -125,6 +141,22 @@ mod tests {
     use crate::msg::Size;
 
     const SMALL: Size = Size { rows: 4, cols: 20 };
+
+    #[test]
+    fn rows_around_the_cursor_are_those_of_the_picture() {
+        let mut screen = Screen::new(SMALL);
+        screen.feed("one\r\ntwo\r\nthree\r\nfour\x1b[A\x1b[3D".as_bytes());
+        let all = screen.nearby(u16::MAX, u16::MAX);
+        assert_eq!(all.rows, ["one", "two", "three", "four"]);
+        assert_eq!((all.cursor_row, &*all.left, all.cursor), (2, "t", (2, 1)));
+        let near = screen.nearby(1, 0);
+        assert_eq!((&near.rows[..], near.cursor_row), (&all.rows[1..3], 1));
+        for (above, below) in [(0, 0), (1, 0), (0, 1), (1, 5), (9, 9)] {
+            assert_eq!(all.within(above, below), screen.nearby(above, below));
+        }
+        assert_eq!(screen.rows_above_cursor(1), ["two"]);
+        assert_eq!(screen.rows_above_cursor(9), ["two", "one"]);
+    }
 
     #[test]
     fn a_plain_snapshot_shows_rows_without_trailing_blanks() {

@@ -23,6 +23,8 @@ struct SimTerminal {
     /// The world's time.
     now: u64,
     reports: Vec<AgentReport>,
+    /// Keys of which it was told that they are in the terminal, or will never be.
+    pressed: Vec<(u64, Result<usize, String>)>,
 }
 
 impl AgentPorts for SimTerminal {
@@ -56,7 +58,9 @@ impl AgentPorts for SimTerminal {
         self.reports.push(report);
     }
 
-    fn pressed(&mut self, _: u64, _: Result<usize, String>) {}
+    fn pressed(&mut self, number: u64, result: Result<usize, String>) {
+        self.pressed.push((number, result));
+    }
 }
 
 /// One agent's thread.
@@ -126,6 +130,7 @@ impl World {
             prng: Prng::new(0),
             now,
             reports: Vec::new(),
+            pressed: Vec::new(),
         };
         thread.agent = Some(AgentLoop::new(core, terminal));
         let backlog = std::mem::take(&mut thread.backlog);
@@ -278,6 +283,7 @@ impl World {
         let prng = prng.clone();
         let act = seat.deadline().map(|at| at.max(now.mono.0));
         let reports = std::mem::take(&mut agent.ports().reports);
+        let pressed = std::mem::take(&mut agent.ports().pressed);
         let wakes = (thread.wakes_at != wake).then_some(wake).flatten();
         let acts = (thread.acts_at != act).then_some(act).flatten();
         thread.wakes_at = wake;
@@ -289,9 +295,29 @@ impl World {
         if let Some(at) = acts {
             self.at_time(at, What::SeatActs(life, name.clone(), run));
         }
+        for (number, result) in pressed {
+            self.laws.pressed(name, number, &result);
+        }
         for report in reports {
             self.reports(name, run, report);
         }
+    }
+
+    /// A person at the agent's terminal types these pieces, all at one moment.
+    pub fn type_keys(&mut self, name: &AgentName, pieces: &[String]) {
+        let Some(broker) = &mut self.broker else {
+            return;
+        };
+        let life = broker.life;
+        let Some(run) = broker.agents.get(name).map(|thread| thread.run) else {
+            return;
+        };
+        for piece in pieces {
+            let number = self.laws.typed(name, piece);
+            let keys = piece.clone().into_bytes();
+            self.feed(life, name, run, Event::Keys(number, keys));
+        }
+        self.settle(life, name, run);
     }
 
     /// The broker is gone, and so are the terminals. A program may still read what it was given before it sees that.

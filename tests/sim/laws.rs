@@ -3,6 +3,7 @@
 //! dispatcher what it believes.
 
 mod end;
+mod keys;
 mod releases;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,6 +76,8 @@ pub struct Laws {
     /// When messages were known to be the engine's, and when the last bearer of a name was released.
     posted: BTreeMap<MsgId, u64>,
     released: BTreeMap<AgentName, u64>,
+    /// What persons type themselves.
+    typed: BTreeMap<AgentName, keys::Typed>,
     pub redelivered: u64,
     pub typed_twice: u64,
     /// The world's time, and how long mail waits for an agent that is not here.
@@ -513,7 +516,7 @@ impl Laws {
             return;
         }
         let Some(tag) = tags.first() else {
-            return;
+            return self.took_keys(agent, text);
         };
         let Some(id) = self.by_tag.get(&(agent.clone(), *tag)).cloned() else {
             self.break_law(|| format!("{agent} took message {tag}, which is not on the disk"));

@@ -2,6 +2,7 @@
 //! each bug that a seed found. The same world and the same laws, with nothing drawn: every act is in the text.
 
 mod absent;
+mod keys;
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Every message that crosses a thread, in one place: read it and you know what can happen to the broker and what it
 //! then does. Plain values only, so that events and effects can be printed, compared and made up in a simulation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -68,6 +68,8 @@ pub enum Event {
     LaunchEnded(Vec<String>, String),
     /// A deadline the dispatcher named has passed.
     Tick,
+    /// The operator's file was read again: what it says of programs from now on.
+    Reload(Box<ProgramTables>),
     /// Take nothing new, and leave in order once every message that is being typed has arrived.
     Drain {
         /// When that is waited for no longer.
@@ -302,6 +304,19 @@ pub struct Treatment {
     pub trust_folder: Option<Policy>,
     /// What to do when it asks for permission; as the profile says when absent.
     pub permission: Option<Policy>,
+}
+
+/// What an operator's file says of programs, and may be replaced while the broker runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProgramTables {
+    /// Names `h` for which `spawn:h` is offered.
+    pub harnesses: Vec<String>,
+    /// How some of them, and others, are started.
+    pub harness_table: BTreeMap<String, Harness>,
+    /// Actions that programs of the operator's serve.
+    pub actions: BTreeMap<String, ActionSpec>,
+    /// Names of what is known about agent programs.
+    pub profiles: BTreeSet<String>,
 }
 
 /// How a kind of agent program is started, as the operator configured it.

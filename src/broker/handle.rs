@@ -11,10 +11,12 @@ use super::calls;
 use super::connection;
 use super::driver::Inbound;
 use super::ports::DispatchInput;
+use super::settings::NodeSettings;
+use crate::agent::profiles::Profiles;
 use crate::agent::running;
 use crate::api;
 use crate::journal::Lock;
-use crate::msg::{ApiCall, Event, Published, Reply};
+use crate::msg::{ApiCall, Event, ProgramTables, Published, Reply};
 use crate::pubsub::{Latest, Topic};
 use crate::sys::{clock, thread};
 use crate::wire::local::Status;
@@ -34,8 +36,31 @@ pub struct Broker {
     pub(super) uplink: thread::Handle,
     pub(super) dispatch: thread::Handle,
     pub(super) stopper: Stopper,
+    pub(super) reloader: Reloader,
     /// Last: nobody else may open the folder while anything above is alive.
     pub(super) _lock: Lock,
+}
+
+/// Tells a broker what its operator's file says by now, from any thread.
+#[derive(Clone)]
+pub struct Reloader {
+    pub(super) inbox: Sender<DispatchInput>,
+    pub(super) rows: Arc<Latest<Profiles>>,
+}
+
+impl Reloader {
+    /// From now on programs are started, treated and offered as these settings say. Those that run stay as they are.
+    pub fn reload(&self, node: &NodeSettings) {
+        self.rows.update(|rows| *rows = node.rows.clone());
+        let tables = ProgramTables {
+            harnesses: node.harnesses.clone(),
+            harness_table: node.harness_table.clone(),
+            actions: node.actions.clone(),
+            profiles: node.rows.names(),
+        };
+        let news = Inbound::Event(Event::Reload(Box::new(tables)));
+        let _ = self.inbox.send_timeout(news, Duration::from_secs(1));
+    }
 }
 
 /// Asks a broker to leave, from any thread.
@@ -127,6 +152,11 @@ impl Broker {
     /// The event stream, as subscribers of the local API get it.
     pub fn events(&self) -> Arc<Topic<Arc<str>>> {
         self.events.clone()
+    }
+
+    /// A handle that tells it of another file.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// A handle that asks it to leave.

@@ -12,6 +12,6 @@ mod start;
 mod start_error;
 mod stopwatch;
 
-pub use handle::{Broker, Stopper};
+pub use handle::{Broker, Reloader, Stopper};
 pub use settings::{NodeSettings, Settings};
 pub use start_error::{StartError, lock_exit};

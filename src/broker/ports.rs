@@ -16,7 +16,7 @@ use crate::msg::{
     AgentCommand, AgentReport, AgentSpec, Answer, Event, HandlerRun, LinkCommand, RestCall,
     RestDone, SidecarPush,
 };
-use crate::pubsub::Topic;
+use crate::pubsub::{Latest, Topic};
 use crate::registry::{AgentInput, Registry, SidecarRegistry};
 use crate::sys::limits;
 use crate::sys::reap::Reaper;
@@ -49,7 +49,7 @@ pub(super) struct ThreadPorts {
     pub reaper: Arc<Reaper>,
     pub exe: PathBuf,
     pub state_dir: PathBuf,
-    pub rows: Profiles,
+    pub rows: Arc<Latest<Profiles>>,
 }
 
 impl ThreadPorts {
@@ -109,10 +109,11 @@ impl Ports for ThreadPorts {
     fn spawn(&mut self, run: Run, spec: AgentSpec) -> Result<(), String> {
         let name = spec.name.clone();
         let (report, over) = self.reporter(&name, run);
+        let rows = self.rows.get();
         let grounds = agent::Grounds {
             exe: &self.exe,
             state: &self.state_dir,
-            rows: &self.rows,
+            rows: &rows,
         };
         let (reaper, events) = (self.reaper.clone(), self.events.clone());
         // The thread reports its own end, so nobody has to join it.

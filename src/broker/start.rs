@@ -9,13 +9,14 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::driver::{DispatchDriver, Inbound};
-use super::handle::{Broker, Stopper};
+use super::handle::{Broker, Reloader, Stopper};
 use super::identity::{Identity, enroller, identify, identity_folder, node_token};
 use super::ports::{DispatchInput, ThreadPorts};
 use super::settings::{NodeSettings, Settings};
 use super::start_error::StartError;
 use super::stopwatch::Stopwatch;
 use super::{calls, connection};
+use crate::agent::profiles::Profiles;
 use crate::agent::{hook, landed_note, running};
 use crate::api;
 use crate::dispatch::{Dispatcher, NodeConfig};
@@ -159,6 +160,7 @@ struct Shared {
     sidecars: Arc<SidecarRegistry>,
     events: Arc<Topic<Arc<str>>>,
     published: Arc<Latest<Published>>,
+    rows: Arc<Latest<Profiles>>,
 }
 
 /// Everything that is known before the first thread runs.
@@ -244,6 +246,7 @@ impl Assembly {
                 degraded: None,
                 leave_by: None,
             })),
+            rows: Arc::new(Latest::new(self.settings.node.rows.clone())),
         }
     }
 
@@ -272,6 +275,10 @@ impl Assembly {
             life: Arc::new(api::BrokerLife::new()),
             told: Arc::default(),
         };
+        let reloader = Reloader {
+            inbox: inbox.clone(),
+            rows: shared.rows.clone(),
+        };
         let url = format!("http://{addr}");
         let dir = &self.settings.node.state_dir;
         let (connection, running) = (dir.join("connection.json"), dir.join(running::FOLDER));
@@ -295,6 +302,7 @@ impl Assembly {
             uplink,
             dispatch,
             stopper,
+            reloader,
             _lock: lock,
         })
     }
@@ -325,7 +333,7 @@ impl Assembly {
             reaper,
             exe: node.exe.clone(),
             state_dir: node.state_dir.clone(),
-            rows: node.rows.clone(),
+            rows: shared.rows.clone(),
         };
         Ok((ports, uplink_thread))
     }

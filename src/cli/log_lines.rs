@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use serde_json::json;
 
 use super::failure::Failure;
@@ -45,17 +46,17 @@ fn style() -> LogStyle {
     })
 }
 
-/// Starts the log: warnings for people, more for services, `RUST_LOG` or `--log-level` for whoever asks.
+/// Starts the log: warnings for people, more for services, and as `filter` says for whoever asks.
 ///
 /// # Errors
 /// When the file cannot be opened.
 pub fn start(
     env: &Env,
     format: LogFormat,
-    level: Option<log::LevelFilter>,
+    filter: Option<&str>,
     file: Option<PathBuf>,
 ) -> Result<(), Failure> {
-    use io::{IsTerminal, Write};
+    use io::IsTerminal;
     let terminal = file.is_none() && io::stderr().is_terminal();
     let journal = file.is_none() && env.is_journal(&io::stderr());
     let _ = STYLE.set(LogStyle {
@@ -74,13 +75,52 @@ pub fn start(
         ),
         None => Failure::new(format!("cannot start a thread: {e}")),
     })?;
-    let usual = if terminal { "warn" } else { "info" };
-    let filter = match level {
-        Some(level) => level.to_string(),
-        None => env.log_filter().unwrap_or_else(|| usual.to_owned()),
-    };
+    set_filter(filter);
+    // A second logger in one process is a programming mistake that costs only log lines.
+    let _ = log::set_logger(&LOGGER);
+    // The usual hook would wait for whoever reads standard error, and the thread with it.
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("nameless");
+        log::error!(target: "panic", "thread {name} failed: {panic}");
+    }));
+    Ok(())
+}
+
+/// The logger, which is replaced when another filter is in force.
+static LOGGER: Replaceable = Replaceable(RwLock::new(None));
+
+struct Replaceable(RwLock<Option<env_logger::Logger>>);
+
+impl log::Log for Replaceable {
+    fn enabled(&self, metadata: &log::Metadata) -> bool {
+        let logger = self.0.read();
+        logger
+            .as_ref()
+            .is_some_and(|logger| logger.enabled(metadata))
+    }
+
+    fn log(&self, record: &log::Record) {
+        if let Some(logger) = &*self.0.read() {
+            logger.log(record);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// How much is logged from now on: as `filter` says, else as is usual for people or for services.
+pub fn set_filter(filter: Option<&str>) {
+    let usual = if style().terminal { "warn" } else { "info" };
+    let logger = logger(filter.unwrap_or(usual));
+    log::set_max_level(logger.filter());
+    *LOGGER.0.write() = Some(logger);
+}
+
+fn logger(filter: &str) -> env_logger::Logger {
+    use io::Write;
     let mut builder = env_logger::Builder::new();
-    builder.parse_filters(&filter);
+    builder.parse_filters(filter);
     // These write whole requests at their finest levels, keys included.
     for library in ["tungstenite", "ureq", "ureq_proto", "rustls"] {
         builder.filter_module(library, log::LevelFilter::Info);
@@ -91,15 +131,7 @@ pub fn start(
         out.write_all(line.as_bytes())
     });
     builder.target(env_logger::Target::Pipe(Box::new(LogLines)));
-    // A second logger in one process is a programming mistake that costs only log lines.
-    let _ = builder.try_init();
-    // The usual hook would wait for whoever reads standard error, and the thread with it.
-    std::panic::set_hook(Box::new(|panic| {
-        let thread = std::thread::current();
-        let name = thread.name().unwrap_or("nameless");
-        log::error!(target: "panic", "thread {name} failed: {panic}");
-    }));
-    Ok(())
+    builder.build()
 }
 
 /// Where the logger's lines go, each in one write.
@@ -194,11 +226,10 @@ impl Voice {
         }
     }
 
-    /// SIGHUP: the log file is opened anew. Nothing else is.
-    pub fn reopened(self) {
-        match stdio::reopen(REOPEN_LIMIT) {
-            Ok(()) => self.say("SIGHUP: the log file, if there is one, is opened anew; settings are read at a start"),
-            Err(e) => log::error!("the log file cannot be opened anew: {e}; the old one is written on"),
+    /// Opens the log file anew, if there is one.
+    pub fn reopen(self) {
+        if let Err(e) = stdio::reopen(REOPEN_LIMIT) {
+            log::error!("the log file cannot be opened anew: {e}; the old one is written on");
         }
     }
 

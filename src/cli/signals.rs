@@ -1,10 +1,12 @@
-//! What the signals do to a running `up`: it stops, in order or at once, says how things stand, or begins its log file anew.
+//! What the signals do to a running `up`: it stops, in order or at once, says how things stand, or reads its file again and
+//! begins its log anew.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::log_lines::Voice;
-use crate::broker::Stopper;
+use super::log_lines::{self, Voice};
+use crate::broker::{Reloader, Stopper};
+use crate::config::{self, Env, Flags, StartPlan, Surroundings};
 use crate::sys::service_manager::{ServiceManager, ServiceState};
 use crate::sys::signal::{SignalWish, Stops};
 
@@ -14,6 +16,12 @@ const DUMP_LIMIT: Duration = Duration::from_secs(2);
 /// What the signals act upon.
 pub struct Obedience {
     pub stopper: Stopper,
+    pub reloader: Reloader,
+    /// Where the program was started, and with which flags: read again they mean the same, but for the files they name.
+    pub place: Surroundings,
+    pub flags: Flags,
+    /// What is in force since the start.
+    pub plan: StartPlan,
     pub voice: Voice,
     pub manager: Option<Arc<ServiceManager>>,
 }
@@ -55,10 +63,31 @@ impl Obedience {
         )
     }
 
+    /// Applies what the files say by now, as far as a running broker can. What cannot be read changes nothing.
     fn reload(&self) {
         self.tell(ServiceState::Reloading);
-        self.voice.reopened();
+        self.voice.reopen();
+        match config::plan(&self.flags, &Env::process(), &self.place) {
+            Ok(later) => self.take_over(&later),
+            Err(e) => log::error!("SIGHUP: {e}; all settings stay as they are"),
+        }
         self.tell(ServiceState::Ready);
+    }
+
+    fn take_over(&self, later: &StartPlan) {
+        log_lines::set_filter(later.log_filter.as_deref());
+        self.reloader.reload(later.node());
+        self.voice.say(
+            "SIGHUP: harnesses, actions, profiles and the log level are read again, and the log file, if there is one, is \
+             opened anew",
+        );
+        let stays = self.plan.stays_until_restart(later);
+        if !stays.is_empty() {
+            log::warn!(
+                "SIGHUP: {} changed, which counts from the next start",
+                stays.join(", ")
+            );
+        }
     }
 
     fn tell(&self, state: ServiceState) {

@@ -74,7 +74,7 @@ fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
     log_lines::start(
         &c.env,
         plan.log_format,
-        flags.log_level,
+        plan.log_filter.as_deref(),
         flags.log_file.clone(),
     )?;
     limits::raise();
@@ -88,19 +88,7 @@ fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
     let supervisor = Supervisor::of(&c.env)?;
     check_place(&plan, voice)?;
     make_private(plan.state_dir(), &STATE_NAMES, plan.trust_state_dir)?;
-    let (engine, url, key) = match &own_engine(&plan).unwrap_or(plan.engine.clone()) {
-        EngineChoice::Remote { url, key } => (None, url.clone(), key.clone()),
-        EngineChoice::Embedded { listen } => {
-            // Asked here already, because the engine comes first and would complain about its own folder.
-            drop(
-                Lock::take(Tenant::Broker, plan.state_dir(), std::process::id())
-                    .map_err(|e| Failure::with(lock_exit(&e), e.to_string()))?,
-            );
-            let engine = engine::embedded(&plan, *listen)?;
-            let (url, key) = (engine.url(), Secret::new(engine.workspace_key()));
-            (Some(engine), url, key)
-        }
-    };
+    let (engine, url, key) = engine_of(&plan)?;
     let broker = Broker::start(plan.settings(&url, &key))?;
     if let (true, Some(log)) = (flags.detached, &flags.log_file) {
         detach::complain_into(log);
@@ -123,15 +111,19 @@ fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
             log::debug!("no progress lines: {e}");
         }
     });
+    let work = work(flags, &plan, &broker);
     let closer = stops.closer();
     let obeying = Obedience {
         stopper: broker.stopper(),
+        reloader: broker.reloader(),
+        place: place()?,
+        flags: flags.clone(),
+        plan,
         voice,
         manager: supervisor.manager.clone(),
     };
     let signals = thread::start("signals", THREAD_KIB, move || obeying.obey(stops));
     let reporter = supervisor.follow(&broker);
-    let work = work(flags, &plan, &broker);
     let threads = watcher.and(signals).map(drop).and(reporter);
     let work = match threads.and(work) {
         Ok(work) => work,
@@ -146,6 +138,23 @@ fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
     drop(engine);
     voice.say("stopped");
     work.map_or(Ok(()), |work| work.outcome())
+}
+
+/// The engine inside this process, if that is the one, and how to reach whichever it is.
+fn engine_of(plan: &StartPlan) -> Result<(Option<impl Sized + use<>>, String, Secret), Failure> {
+    match &own_engine(plan).unwrap_or(plan.engine.clone()) {
+        EngineChoice::Remote { url, key } => Ok((None, url.clone(), key.clone())),
+        EngineChoice::Embedded { listen } => {
+            // Asked here already, because the engine comes first and would complain about its own folder.
+            drop(
+                Lock::take(Tenant::Broker, plan.state_dir(), std::process::id())
+                    .map_err(|e| Failure::with(lock_exit(&e), e.to_string()))?,
+            );
+            let engine = engine::embedded(plan, *listen)?;
+            let (url, key) = (engine.url(), Secret::new(engine.workspace_key()));
+            Ok((Some(engine), url, key))
+        }
+    }
 }
 
 /// What has the broker end with its agents, if that is wanted.
@@ -181,7 +190,8 @@ fn check_place(plan: &StartPlan, voice: Voice) -> Result<(), Failure> {
 /// `engine`.
 pub fn engine(c: &Context, args: &args::EngineArgs) -> Result<(), Failure> {
     engine::check()?;
-    log_lines::start(&c.env, LogFormat::Text, None, None)?;
+    let filter = c.env.log_filter();
+    log_lines::start(&c.env, LogFormat::Text, filter.as_deref(), None)?;
     limits::raise();
     config::check_listen("--listen", args.listen, args.allow_plain_http)?;
     engine::check_words(&args.behave)?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use log::LevelFilter;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -42,11 +43,15 @@ pub struct Configured {
     pub agents: Vec<SpawnRequest>,
     /// The file, where there is one.
     pub path: Option<PathBuf>,
+    /// How much is logged, where neither flag nor variable says.
+    pub log_level: Option<LevelFilter>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    #[serde(default)]
+    log: LogTable,
     #[serde(default)]
     harness: BTreeMap<String, HarnessTable>,
     #[serde(default)]
@@ -55,6 +60,12 @@ struct File {
     profile: BTreeMap<String, ProfileTable>,
     #[serde(default)]
     agent: BTreeMap<String, Spanned<AgentTable>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogTable {
+    level: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -125,7 +136,10 @@ fn parse(text: &str, path: &Path) -> Result<Configured, ConfigError> {
     let wrong = |what: String| ConfigError::setting(format!("{}: {what}", path.display()));
     let file: File = toml::from_str(text).map_err(|e| wrong(sentence(text, &e)))?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut configured = Configured::default();
+    let mut configured = Configured {
+        log_level: log_level(&file.log).map_err(wrong)?,
+        ..Configured::default()
+    };
     for (name, table) in file.profile {
         configured
             .rows
@@ -165,6 +179,15 @@ fn declared(
         })?);
     }
     Ok(agents)
+}
+
+fn log_level(table: &LogTable) -> Result<Option<LevelFilter>, String> {
+    let level = |text: &String| {
+        text.parse().map_err(|_| {
+            format!("[log] level = {text:?} is none of error, warn, info, debug, trace and off")
+        })
+    };
+    table.level.as_ref().map(level).transpose()
 }
 
 fn harness(name: &str, table: HarnessTable, rows: &Profiles) -> Result<Harness, String> {
@@ -372,7 +395,13 @@ mod tests {
         );
         let example: toml::Table = example().parse().expect("TOML");
         for kind in keys("") {
-            let tables = example[&kind].as_table().expect("a table of tables");
+            let tables = example[&kind].as_table().expect("a table");
+            if tables.values().all(|value| !value.is_table()) {
+                for key in keys(&format!("[{kind}]")) {
+                    assert!(tables.get(&key).is_some(), "[{kind}] {key}");
+                }
+                continue;
+            }
             for (name, table) in tables {
                 for key in keys(&format!("[{kind}.{name}]")) {
                     // Some keys of agents exclude each other, so there are two of them.

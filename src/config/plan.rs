@@ -58,6 +58,8 @@ pub struct StartPlan {
     pub engine: EngineChoice,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// How much is logged, if anybody said.
+    pub log_filter: Option<String>,
     /// The engine inside may listen beyond this machine.
     pub allow_plain_http: bool,
     /// The state folder is used whoever else may write in it.
@@ -108,6 +110,40 @@ impl StartPlan {
     /// How long messages wait for an agent that is not here; `None` for ever.
     pub fn message_ttl(&self) -> Option<Duration> {
         self.node.limits.ttl
+    }
+
+    /// What a later reading says otherwise and a running broker cannot take over: it counts from the next start.
+    pub fn stays_until_restart(&self, later: &Self) -> Vec<&'static str> {
+        let (now, then) = (&self.node, &later.node);
+        let differences = [
+            (
+                "the engine or its workspace key",
+                self.engine != later.engine,
+            ),
+            ("the authorities of SSL_CERT_FILE", now.roots != then.roots),
+            ("the proxy", now.proxy != then.proxy),
+            ("the key of the local API", now.api_key != then.api_key),
+            (
+                "the key of --metrics-key-file",
+                now.metrics_key != then.metrics_key,
+            ),
+            (
+                "the node's name, id or token",
+                (&now.name, &now.node_id, &now.node_token)
+                    != (&then.name, &then.node_id, &then.node_token),
+            ),
+            (
+                "the agents that start with the broker",
+                now.agents != then.agents,
+            ),
+        ];
+        let differing = differences.into_iter().filter(|(_, differs)| *differs);
+        differing.map(|(what, _)| what).collect()
+    }
+
+    /// The node's part of the settings, whichever its engine is.
+    pub fn node(&self) -> &NodeSettings {
+        &self.node
     }
 
     /// The settings, complete and frozen.
@@ -212,6 +248,7 @@ pub fn plan(flags: &Flags, env: &Env, place: &Surroundings) -> Result<StartPlan,
     Ok(StartPlan {
         engine,
         log_format: flags.log_format,
+        log_filter: log_filter(flags, env, file.log_level),
         allow_plain_http: flags.allow_plain_http,
         trust_state_dir: flags.trust_state_dir,
         require_state_dir: flags.require_state_dir,
@@ -240,6 +277,14 @@ fn limits(flags: &Flags) -> Limits {
         },
         blocked: flags.blocked_limit.filter(|limit| !limit.is_zero()),
     }
+}
+
+/// The flag, else the variable, else the file.
+fn log_filter(flags: &Flags, env: &Env, of_file: Option<log::LevelFilter>) -> Option<String> {
+    let flag = flags.log_level.map(|level| level.to_string());
+    let variable = || env.log_filter();
+    flag.or_else(variable)
+        .or_else(|| of_file.map(|level| level.to_string()))
 }
 
 /// The workspace key and where it came from.

@@ -191,6 +191,11 @@ impl Machine for Dispatcher {
                 actions.launch_ended(step, &argv, &how);
             }),
             Event::Tick => self.tick(now, out),
+            Event::Reload(tables) => {
+                if self.common.reload(*tables) {
+                    self.actions(now, out, Actions::reloaded);
+                }
+            }
             Event::Drain { until, rest } => {
                 self.control(now, out, |control, step| control.drain(step, until, rest));
             }
@@ -239,6 +244,7 @@ impl Machine for Dispatcher {
             | Event::RestJob(..)
             | Event::Handled(..)
             | Event::LaunchEnded(..)
+            | Event::Reload(_)
             | Event::Drain { .. } => false,
         }
     }

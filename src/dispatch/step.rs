@@ -10,7 +10,7 @@ use super::rest_jobs::RestJob;
 use crate::ids::{AgentName, JobId, Run, Ticket};
 use crate::ledger::{Ledger, Record};
 use crate::machine;
-use crate::msg::{AgentCommand, Answer, Effect, RestCall};
+use crate::msg::{AgentCommand, Answer, Effect, ProgramTables, RestCall};
 use crate::time::{Now, Wall};
 use crate::wire::event::BrokerEvent;
 use crate::wire::local::{Counters, SpawnRequest};
@@ -70,6 +70,21 @@ impl Common {
 
     pub(super) fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// Takes over what the operator's file says by now; whether that is anything new.
+    pub(super) fn reload(&mut self, tables: ProgramTables) -> bool {
+        let config = &mut self.config;
+        let before = ProgramTables {
+            harnesses: std::mem::replace(&mut config.harnesses, tables.harnesses.clone()),
+            harness_table: std::mem::replace(
+                &mut config.harness_table,
+                tables.harness_table.clone(),
+            ),
+            actions: std::mem::replace(&mut config.actions, tables.actions.clone()),
+            profiles: std::mem::replace(&mut config.profiles, tables.profiles.clone()),
+        };
+        before != tables
     }
 
     /// Why an HTTP call that has ended was made; `None` for one of an earlier life.

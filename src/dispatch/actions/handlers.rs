@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::invocations::as_object;
 use super::state::{ActionStep, Actions};
+use crate::dispatch::notice::Notice;
 use crate::domain::Outcome;
 use crate::ids::InvocationId;
 use crate::ledger::Record;
@@ -40,6 +41,24 @@ impl Actions {
         let queue = self.handlers.waiting.entry(action.to_owned());
         queue.or_default().push_back((id, input));
         self.run_waiting(step, action);
+    }
+
+    /// Other actions may be served here, by other programs and more or fewer of them at once. Nobody waits any longer for
+    /// one that is not; those that run go on.
+    pub(in crate::dispatch) fn reloaded(&mut self, step: &mut ActionStep) {
+        let actions: Vec<String> = self.handlers.waiting.keys().cloned().collect();
+        for action in actions {
+            if step.config().actions.contains_key(&action) {
+                self.run_waiting(step, &action);
+                continue;
+            }
+            let waiting = self.handlers.waiting.remove(&action).unwrap_or_default();
+            for (id, _) in waiting {
+                let why = format!("the action {action} is not served here any more");
+                self.answer(step, id, Outcome::Error(why));
+            }
+        }
+        step.notice(Notice::CapabilitiesChanged);
     }
 
     fn run_waiting(&mut self, step: &mut ActionStep, action: &str) {

@@ -7,7 +7,9 @@ mod served;
 mod sidecars;
 
 use super::*;
-use crate::msg::{ActionSpec, HandlerRun, Harness, SidecarCall, SidecarPush, Treatment};
+use crate::msg::{
+    ActionSpec, HandlerRun, Harness, ProgramTables, SidecarCall, SidecarPush, Treatment,
+};
 
 const S: crate::ids::SidecarId = crate::ids::SidecarId(1);
 

@@ -74,3 +74,60 @@ fn an_action_nobody_serves_is_answered_so() {
         [Outcome::Error("handler_unavailable".into())]
     );
 }
+
+fn reload(w: &mut World, change: impl FnOnce(&mut ProgramTables)) {
+    let config = w.config();
+    let mut tables = ProgramTables {
+        harnesses: config.harnesses.clone(),
+        harness_table: config.harness_table.clone(),
+        actions: config.actions.clone(),
+        profiles: config.profiles.clone(),
+    };
+    change(&mut tables);
+    w.tell(Event::Reload(Box::new(tables)));
+}
+
+#[test]
+fn an_action_that_a_reload_takes_away_is_offered_no_more_and_whoever_waits_for_it_is_told() {
+    let mut w = serving(1);
+    w.done();
+    invoke(&mut w, "inv_1", "deploy", json!({}));
+    invoke(&mut w, "inv_2", "deploy", json!({}));
+    assert_eq!(runs(&mut w).len(), 1);
+    reload(&mut w, |tables| tables.actions.clear());
+    let sent = w.sent();
+    let why = "the action deploy is not served here any more";
+    assert_eq!(answers(&sent), [Outcome::Error(why.into())]);
+    let offers = sent.iter().find_map(|up| match up {
+        Up::NodeRegister(register) => Some(register.capabilities.clone()),
+        _ => None,
+    });
+    let offers = offers.expect("registered again");
+    assert!(
+        offers.iter().all(|offer| offer.name != "deploy"),
+        "{offers:?}"
+    );
+    // What runs is answered.
+    let done = Ok(json!({"done": true}));
+    w.tell(Event::Handled(InvocationId::new("inv_1"), done));
+    assert_eq!(answers(&w.sent()), [Outcome::Output(json!({"done": true}))]);
+}
+
+#[test]
+fn a_reload_that_lets_more_run_at_once_starts_them_and_one_that_changes_nothing_says_nothing() {
+    let mut w = serving(1);
+    w.done();
+    for id in ["inv_1", "inv_2", "inv_3"] {
+        invoke(&mut w, id, "deploy", json!({}));
+    }
+    assert_eq!(runs(&mut w).len(), 1);
+    reload(&mut w, |_| {});
+    assert_eq!(w.done(), []);
+    reload(&mut w, |tables| {
+        tables
+            .actions
+            .values_mut()
+            .for_each(|action| action.concurrency = 2);
+    });
+    assert_eq!(runs(&mut w).len(), 1);
+}

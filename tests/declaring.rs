@@ -218,3 +218,42 @@ fn what_cannot_be_meant_is_said_with_its_place_and_nothing_starts() {
         "{err}"
     );
 }
+
+#[test]
+fn agents_start_while_the_engine_is_away_and_are_known_to_it_when_it_is_back() {
+    let theirs = Scratch::new();
+    let ours = declaring("[agent.ada]\ncommand = \"sh -c 'exec cat > ada.txt'\"\n");
+    let engine = Node::up(theirs.path(), &[]);
+    let (url, key) = (engine.engine.url.clone(), engine.engine.key.clone());
+    let flags = ["--engine", &url, "--workspace-key", &key];
+    let node = Node::up(ours.path(), &flags);
+    node.ready("ada");
+    assert_eq!(node.process.stop(), Some(0));
+    assert_eq!(engine.process.stop(), Some(0));
+
+    let node = Node::up(ours.path(), &flags);
+    node.ready("ada");
+    assert_eq!(node.agent("ada").expect("it runs")["agent_id"], json!(null));
+    let (code, out, err) = run(ours.path(), &["spawn", "bob", "--", "cat"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(
+        out.contains("note: the engine is away: the agent runs"),
+        "{out}"
+    );
+    let (code, _, err) = run(ours.path(), &["send", "ada", "here @@local@@", "--wait"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+
+    let engine = Node::up(theirs.path(), &[]);
+    for name in ["ada", "bob"] {
+        until("its identity", || {
+            let agent = node.agent(name)?;
+            agent["agent_id"].as_str().map(str::to_owned)
+        });
+    }
+    let boss = engine.engine.register("boss");
+    engine.engine.dm(&boss, "ada", "from afar @@engine@@");
+    let file = ours.path().join("ada.txt");
+    until("the engine's mail", || {
+        (kept(&file) == ["local", "engine"]).then_some(())
+    });
+}

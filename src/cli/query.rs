@@ -157,13 +157,13 @@ pub fn agents(c: &Context, json: bool) -> Result<(), Failure> {
     print(&format!("{table}{troubles}{departed}"))
 }
 
-/// One line for an agent that waits for another start.
+/// One line for an agent that waits for another start, or runs unknown to the engine.
 fn trouble_line(agent: &local::AgentView) -> Option<String> {
     let why = clean(agent.trouble.as_deref()?);
-    let when = agent
-        .next_start_ms
-        .map_or(String::new(), |ms| format!(" in {}", span_ms(ms)));
-    Some(format!("{} is started again{when}: {why}\n", agent.name))
+    let again = agent.next_start_ms.map_or(String::new(), |ms| {
+        format!(" is started again in {}", span_ms(ms))
+    });
+    Some(format!("{}{again}: {why}\n", agent.name))
 }
 
 /// One line for an agent that is not here any more.

@@ -1,11 +1,13 @@
 //! What parts may ask of each other. Questions change nothing; a part that wants something done leaves a
 //! [`super::notice::Notice`].
 
+use std::time::Duration;
+
 use super::engine_version::EngineVersion;
 use super::node_config::NodeConfig;
 use crate::ids::{AgentId, AgentName, NodeId};
 use crate::msg::{Refusal, Secret};
-use crate::time::Wall;
+use crate::time::{Mono, Wall};
 use crate::wire::up::{Capability, InventoryMember};
 
 /// What may be asked of [`super::agents`].
@@ -48,6 +50,8 @@ pub(super) trait ControlQuestions {
     fn is_open(&self) -> bool;
     /// Why there is no link, for people.
     fn why_down(&self) -> Option<&str>;
+    /// For how long there has been no link, as far as anybody has tried.
+    fn gone_for(&self, now: Mono) -> Duration;
     /// How old the engine is, as far as is known.
     fn engine_version(&self) -> EngineVersion;
     /// What this node is called.

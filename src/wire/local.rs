@@ -60,7 +60,7 @@ pub struct AgentView {
     #[serde(with = "DeliveryModeWord")]
     pub mode: DeliveryMode,
     pub uptime_secs: u64,
-    /// Why it does not run, while it waits for another start (ours).
+    /// Why it does not run, while it waits for another start, or runs unknown to the engine (ours).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
     /// In how many milliseconds that is (ours).

@@ -22,7 +22,9 @@ pub(super) struct LocalAgent {
     pub(super) token: Option<Secret>,
     /// How it was when its thread last reported, and since when.
     pub(super) state: (&'static str, Wall),
-    /// Why it does not run, while it waits for another start.
+    /// How far the asking for an identity has come of one whose program runs without.
+    pub(super) late: Option<Asking>,
+    /// Why it does not run, while it waits for another start, or runs unknown to the engine.
     pub(super) trouble: Option<String>,
     pub(super) last_activity: Wall,
     /// When it was last wanted or its program last started.
@@ -175,25 +177,33 @@ impl Renewal {
 
 impl LocalAgent {
     pub(super) fn deadline(&self) -> Option<Mono> {
-        match &self.run.phase {
-            RunPhase::Registering(asking) => soonest(asking.deadline, asking.http_at),
+        let of_phase = match &self.run.phase {
             RunPhase::Cooling { until } => Some(*until),
             RunPhase::Running(program) => program.settles.filter(|_| !program.leaving),
-            RunPhase::Starting => None,
-        }
+            RunPhase::Registering(_) | RunPhase::Starting => None,
+        };
+        soonest(of_phase, self.asking_due())
+    }
+
+    /// When to ask for an identity again, or to give up.
+    pub(super) fn asking_due(&self) -> Option<Mono> {
+        let asking = self.asking()?;
+        soonest(asking.deadline, asking.http_at)
     }
 
     pub(super) fn asking(&self) -> Option<&Asking> {
         match &self.run.phase {
             RunPhase::Registering(asking) => Some(asking),
-            RunPhase::Starting | RunPhase::Running(_) | RunPhase::Cooling { .. } => None,
+            RunPhase::Starting | RunPhase::Running(_) => self.late.as_ref(),
+            RunPhase::Cooling { .. } => None,
         }
     }
 
     pub(super) fn asking_mut(&mut self) -> Option<&mut Asking> {
         match &mut self.run.phase {
             RunPhase::Registering(asking) => Some(asking),
-            RunPhase::Starting | RunPhase::Running(_) | RunPhase::Cooling { .. } => None,
+            RunPhase::Starting | RunPhase::Running(_) => self.late.as_mut(),
+            RunPhase::Cooling { .. } => None,
         }
     }
 

@@ -24,7 +24,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// ([local-api 2.1](crate::docs::local_api#2.1)).
 const CALLER_WAITS: Duration = Duration::from_secs(20);
 /// How long an engine that answered nothing is left alone before an agent of the broker's own is offered again.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How long a link may be away before HTTP is tried instead: most come back sooner.
 const LINK_MAY_TAKE: Duration = Duration::from_secs(3);
 /// How many agents that ended without a link are still to be told of. More are told by the next list of those that live.
@@ -88,7 +88,10 @@ impl Agents {
             // A spawn of the engine's is given to another node when our link is lost: doing it here too would do it twice.
             let ours = agent.run.source.invocation().is_none();
             if let Some(asking) = agent.asking_mut() {
-                asking.http_at = ours.then(|| step.now.mono + LINK_MAY_TAKE);
+                // What the link may take has passed already where it has been gone for long.
+                let gone_for = step.peers.control.gone_for(step.now.mono);
+                let patience = LINK_MAY_TAKE.saturating_sub(gone_for);
+                asking.http_at = ours.then(|| step.now.mono + patience);
             }
         }
     }
@@ -168,7 +171,7 @@ impl Agents {
     pub(super) fn registrations_lost(&mut self, step: &mut AgentStep) {
         let mut lost = Vec::new();
         for (name, agent) in &mut self.all {
-            let own = agent.run.source.is_own();
+            let own = agent.run.source.is_own() || agent.late.is_some();
             if let Some(asking) = agent.asking_mut() {
                 if own {
                     asking.deadline = None;
@@ -207,7 +210,7 @@ impl Agents {
         };
         let Some(agent_id) = text(data, "agent_id").map(AgentId::new) else {
             let why = "the engine's answer to agent.register names no agent_id";
-            self.spawn_failed(step, &name, &Refusal::new(RefusalKind::Engine, why));
+            self.identity_refused(step, &name, &Refusal::new(RefusalKind::Engine, why));
             return;
         };
         let acked = data.get("delivery_ack_seq").and_then(Value::as_u64);
@@ -236,7 +239,10 @@ impl Agents {
         if let Some(token) = token {
             agent.token = Some(Secret::new(token));
         }
-        self.start_program(step, name);
+        match agent.late.is_some() {
+            true => self.registered_late(step, name),
+            false => self.start_program(step, name),
+        }
     }
 
     /// With its identity in its environment, so that the program has no need to register, which would kill our token.
@@ -289,7 +295,7 @@ impl Agents {
             _ if taken || recovering => self.ask_by_http(step, &name, true),
             _ => {
                 let refusal = refusal(&name, &error.code, &error.message);
-                self.spawn_failed(step, &name, &refusal);
+                self.identity_refused(step, &name, &refusal);
             }
         }
         true
@@ -374,18 +380,24 @@ impl Agents {
                 },
             ) if status < 500 && status != 429 => {
                 let refusal = refusal(&name, &code, &message);
-                self.spawn_failed(step, &name, &refusal);
+                self.identity_refused(step, &name, &refusal);
             }
             (Some(asking), _) => {
                 // It has not answered; the link may be back by now.
                 asking.job = None;
                 if step.peers.control.is_open() {
                     self.register(step, &name);
-                } else {
-                    asking.http_at = Some(step.now.mono + ASK_AGAIN);
+                } else if !self.start_unregistered(step, &name) {
+                    self.ask_again_later(step, &name);
                 }
             }
             (None, _) => {}
+        }
+    }
+
+    fn ask_again_later(&mut self, step: &AgentStep, name: &AgentName) {
+        if let Some(asking) = self.all.get_mut(name).and_then(LocalAgent::asking_mut) {
+            asking.http_at = Some(step.now.mono + ASK_AGAIN);
         }
     }
 
@@ -396,7 +408,7 @@ impl Agents {
         let Some(agent) = self.all.get_mut(name) else {
             return;
         };
-        let own = agent.run.source.is_own();
+        let own = agent.run.source.is_own() || agent.late.is_some();
         let Some(asking) = agent.asking_mut() else {
             return;
         };
@@ -405,6 +417,9 @@ impl Agents {
             return;
         }
         if !own {
+            if self.start_unregistered(step, name) {
+                return;
+            }
             let why = match step.peers.control.why_down() {
                 Some(why) => {
                     format!("agent '{name}' could not be registered: no link to the engine ({why})")

@@ -14,6 +14,7 @@ mod roster;
 mod spawn;
 mod state;
 mod stopping;
+mod unregistered;
 mod views;
 
 pub(super) use channels::channels_done;
@@ -123,8 +124,12 @@ impl Agents {
         let late = self.all.iter().filter(|(_, agent)| due(agent));
         let late: Vec<AgentName> = late.map(|(name, _)| name.clone()).collect();
         for name in late {
+            let asks = |agent: &LocalAgent| agent.asking_due().is_some_and(|at| at <= now);
             match self.all.get(&name).map(|agent| &agent.run.phase) {
-                Some(RunPhase::Registering(_)) => self.registering_due(step, &name),
+                Some(_) if self.all.get(&name).is_some_and(asks) => {
+                    self.registering_due(step, &name);
+                }
+                Some(RunPhase::Registering(_)) => {}
                 Some(RunPhase::Cooling { .. }) => self.restart(step, &name),
                 Some(RunPhase::Running(_)) => self.settled_in(step, &name),
                 Some(RunPhase::Starting) | None => {}
@@ -144,6 +149,7 @@ impl Agents {
     /// The engine listens: who ended meanwhile, and who wants an identity.
     pub(super) fn link_open(&mut self, step: &mut AgentStep) {
         self.send_farewells(step);
+        self.offer_refused();
         self.register_waiting(step);
     }
 

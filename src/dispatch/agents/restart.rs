@@ -167,6 +167,7 @@ impl Agents {
     ) {
         let name = agent.spec.name.clone();
         agent.trouble = Some(how.to_string());
+        agent.late = None;
         step.count().agents_restarted += 1;
         let restart_count = step.ledger().lives().get(&name).map_or(0, |l| l.restarts);
         let event = BrokerEvent::AgentRestarting {

@@ -20,6 +20,10 @@ use crate::wire::local;
 /// How long a program that the engine asked for must live to count as started (as upstream has it since 11.x).
 const SETTLES_AFTER: Duration = Duration::from_millis(250);
 
+/// What to say of one whose program runs before the engine knows it.
+const UNREGISTERED: &str = "the engine is away: the agent runs and gets messages of this machine; the engine hears of it \
+                            later, and RELAY_AGENT_TOKEN is set for its program from the next restart on";
+
 impl Agents {
     // ---- what its thread reports; what it says of deliveries is mail's to hear ---------------------------------------
 
@@ -74,6 +78,7 @@ impl Agents {
         agent.trouble = None;
         agent.run.phase = RunPhase::Running(program);
         let (cli, run) = (agent.spec.argv.join(" "), agent.run.id);
+        let known = agent.agent_id.is_some();
         step.count().agents_spawned += 1;
         step.publish(BrokerEvent::AgentSpawned {
             name: name.clone(),
@@ -81,8 +86,8 @@ impl Agents {
             cli,
             pid: Some(pid),
             source: source_word(&source).into(),
-            pre_registered: true,
-            registration_warning: None,
+            pre_registered: known,
+            registration_warning: (!known).then(|| UNREGISTERED.into()),
         });
         self.life_began(step, name, &source);
         self.join_channels(step, name);
@@ -131,8 +136,11 @@ impl Agents {
                 model: agent.request.model.clone(),
                 session_id: agent.session_ref(),
                 pid: agent.pid(),
-                pre_registered: true,
-                warning: held_warning(step, name),
+                pre_registered: agent.agent_id.is_some(),
+                warning: match agent.agent_id.is_some() {
+                    true => held_warning(step, name),
+                    false => Some(UNREGISTERED.into()),
+                },
             };
             step.reply(ticket, Ok(Reply::Spawned(spawned)));
         }

@@ -110,6 +110,7 @@ impl Agents {
             born_of: source.invocation().cloned(),
             agent_id: None,
             state: ("working", step.now.wall),
+            late: None,
             trouble: None,
             last_activity: step.now.wall,
             started: step.now,

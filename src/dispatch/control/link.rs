@@ -16,6 +16,8 @@ pub(super) struct Link {
     pub(super) up: bool,
     /// Why not, for people.
     pub(super) why_down: Option<String>,
+    /// When the first attempt failed since it was last up.
+    pub(super) down_since: Option<Mono>,
     /// The engine took our registration on this link.
     pub(super) registered: bool,
     /// When it stopped being so, if it ever was and is not now.
@@ -82,6 +84,7 @@ impl Link {
         *self = Self {
             lost_at: self.lost_at,
             why_down: Some(why.to_owned()),
+            down_since: self.down_since.or(Some(now)),
             enrolled: self.enrolled,
             last_frame: self.last_frame,
             version: self.version,

@@ -14,6 +14,8 @@ pub(super) use state::{Control, ControlPeers, ControlStep, ControlView};
 #[cfg(test)]
 pub(super) use {heartbeat::HEARTBEAT, inventory::QUIET};
 
+use std::time::Duration;
+
 use self::link::Link;
 use self::state::Stop;
 use super::engine_version::EngineVersion;
@@ -36,6 +38,11 @@ impl ControlQuestions for Control {
 
     fn why_down(&self) -> Option<&str> {
         self.link.why_down.as_deref()
+    }
+
+    fn gone_for(&self, now: Mono) -> Duration {
+        let since = self.link.down_since;
+        since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
     fn engine_version(&self) -> EngineVersion {
@@ -131,6 +138,7 @@ impl Control {
     pub(super) fn link_up(&mut self, step: &mut ControlStep) {
         self.link.up = true;
         self.link.why_down = None;
+        self.link.down_since = None;
         self.link.unregister(step.now.mono);
         step.notice(Notice::LinkUp);
         self.begin_registration(step);

@@ -266,10 +266,14 @@ fn a_place_that_the_engine_does_not_give_fails_the_spawn() {
 }
 
 #[test]
-fn an_engine_that_is_away_altogether_is_asked_again_until_the_caller_gives_up() {
+fn an_engine_that_is_away_altogether_is_asked_about_a_given_token_until_the_caller_gives_up() {
     let mut w = World::new();
     w.tell(Event::Link(LinkReport::Lost("connection refused".into())));
-    ask(&mut w, "w1");
+    let wish = local::SpawnRequest {
+        agent_token: Some("at_live_given".into()),
+        ..request("w1")
+    };
+    w.call(ApiCall::Spawn(Box::new(wish), SpawnSource::Api));
     w.pass(Duration::from_secs(3));
     for _ in 0..3 {
         let (id, _) = rest_job(&mut w).expect("by HTTP");

@@ -20,6 +20,7 @@ mod restart;
 mod routing;
 mod running;
 mod sequence;
+mod unregistered;
 mod urgent;
 
 use std::collections::BTreeMap;

@@ -90,11 +90,12 @@ fn a_name_can_be_taken_once() {
 }
 
 #[test]
-fn a_spawn_without_an_engine_fails_with_the_reason() {
+fn a_spawn_on_behalf_of_an_engine_that_went_away_fails_with_the_reason() {
     let mut w = World::new();
     w.tell(Event::Link(LinkReport::Lost("connection refused".into())));
+    let served = SpawnSource::Served(InvocationId::new("i1"));
     assert_eq!(
-        w.call(ApiCall::Spawn(Box::new(request("w1")), SpawnSource::Api)),
+        w.call(ApiCall::Spawn(Box::new(request("w1")), served)),
         None
     );
     w.pass(Duration::from_secs(21));

@@ -237,13 +237,17 @@ fn place() -> Result<Surroundings, Failure> {
     Ok(Surroundings { cwd, exe })
 }
 
-/// The running program itself, whatever becomes of its file: agents are started through it, also after an upgrade.
+/// The running program itself, whatever becomes of its file: agents are started through it, also after an upgrade. An
+/// emulator of another machine shows a file of its own there, and tells the program's by name.
 fn own_program() -> io::Result<PathBuf> {
     let held = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
     let file = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
-    match (file(&held), file(Path::new("/proc/self/exe"))) {
-        (Ok(held_file), Ok(own)) if held_file == own => Ok(held),
-        _ => std::env::current_exe(),
+    let named = std::env::current_exe();
+    let (held_file, own) = (file(&held).ok(), file(Path::new("/proc/self/exe")).ok());
+    let by_name = named.as_deref().ok().and_then(|path| file(path).ok());
+    match held_file.is_some() && held_file == own && by_name.is_none_or(|it| Some(it) == own) {
+        true => Ok(held),
+        false => named,
     }
 }
 

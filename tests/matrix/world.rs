@@ -120,6 +120,7 @@ pub struct World {
     age: Option<&'static str>,
     server: Option<Server>,
     folder: Scratch,
+    room: &'static str,
 }
 
 impl World {
@@ -136,9 +137,18 @@ impl World {
             age,
             server: None,
             folder,
+            room: "4",
         };
         world.serve();
         world
+    }
+
+    /// Its nodes take that many agents.
+    pub fn with_room_for(self, agents: &'static str) -> Self {
+        Self {
+            room: agents,
+            ..self
+        }
     }
 
     fn serve(&mut self) {
@@ -239,7 +249,7 @@ impl World {
             "--name",
             name,
             "--max-agents",
-            "4",
+            self.room,
             "--harness",
             "cat",
             "--harness",

@@ -119,8 +119,14 @@ fn signals_that_a_parent_had_blocked_are_heard() {
 fn signals_that_a_parent_had_ignored_and_stray_ones_end_nothing() {
     let folder = Scratch::new();
     let node = up_after(&folder, "trap '' HUP INT QUIT CHLD TSTP USR1");
-    for name in ["HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "IO", "XFSZ"] {
+    for name in [
+        "HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "IO", "XFSZ", "XCPU",
+    ] {
         signal(node.process.pid(), name);
+    }
+    if cfg!(target_os = "linux") {
+        signal(node.process.pid(), "RTMIN");
+        signal(node.process.pid(), "RTMAX");
     }
     let report = script(
         folder.path(),

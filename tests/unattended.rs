@@ -291,6 +291,43 @@ fn a_broker_that_cannot_write_is_left_alone_and_told_of() {
     assert_eq!(node.process.stop(), Some(0));
 }
 
+#[test]
+fn brokers_of_several_folders_that_start_at_the_same_moment_all_run() {
+    let folders: [Scratch; 4] = std::array::from_fn(|_| Scratch::new());
+    let starts = folders.each_ref().map(|folder| {
+        let mut up = command(folder.path(), &["up", "--if-not-running", "--detach"]);
+        up.stdout(Stdio::piped()).stderr(Stdio::piped());
+        up.spawn().expect("it starts")
+    });
+    for start in starts {
+        let ran = Ran::whole(start);
+        assert_eq!(ran.code, Some(0), "{}", ran.said);
+    }
+    for folder in &folders {
+        let (code, _, said) = run(folder.path(), &["stop"]);
+        assert_eq!(code, Some(0), "{said}");
+    }
+}
+
+#[test]
+fn a_broker_whose_connection_file_is_gone_is_named_and_replaced() {
+    let project = Project::new();
+    assert_eq!(project.minute().code, Some(0));
+    let path = project.state().join("connection.json");
+    let file: Value = serde_json::from_slice(&fs::read(&path).expect("it runs")).expect("JSON");
+    fs::remove_file(&path).expect("it runs");
+    let (code, _, said) = run(project.folder.path(), &["status"]);
+    let named = format!("a broker (process {}) holds", file["pid"]);
+    assert!(code == Some(1) && said.contains(&named), "{said}");
+    let ran = project.minute();
+    assert!(
+        ran.said.contains("was ended; a new one starts"),
+        "{}",
+        ran.said
+    );
+    assert_eq!(run(project.folder.path(), &["stop"]).0, Some(0));
+}
+
 /// What befalls the broker between two minutes.
 fn befall(project: &Project, prng: &mut Prng, broker: u32) -> &'static str {
     let state = project.state();

@@ -249,7 +249,7 @@ pub struct SpawnArgs {
     /// Whether the broker starts it again when it ends
     #[arg(long, value_enum, value_name = "WHEN", default_value = "never")]
     pub restart: Restart,
-    /// How often at most; 0 for no limit [default: 5]
+    /// How often at most; 0 for no limit. Three failures in a row are the end in any case [default: 5]
     #[arg(long, value_name = "N")]
     pub max_restarts: Option<u32>,
     /// How long after its end [default: 2s]

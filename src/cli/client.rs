@@ -175,8 +175,9 @@ impl Client {
 
     fn stuck(&self) -> Failure {
         Failure::new(format!(
-            "the broker (process {}) at {} is there and does not answer within {LOOK_LIMIT:?}: it may be stopped (SIGCONT lets \
-             it go on), or the machine may be overloaded",
+            "the broker (process {}) at {} is there and does not answer within {LOOK_LIMIT:?}: it may be stopped (`kill -CONT {0}` \
+             lets it go on), or the machine may be overloaded; `kill -9 {0}` ends it, and a new `relay-broker up` has its agents \
+             and messages",
             self.pid, self.url
         ))
     }

@@ -100,18 +100,25 @@ pub fn embedded(plan: &StartPlan, listen: Option<SocketAddr>) -> Result<Engine, 
     let last = read_small(&remembered)
         .ok()
         .and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok());
-    let listen = listen.unwrap_or_else(|| choose(last, free));
-    // Also where it listened last time: the risk is taken anew with every start.
-    let origin = "--engine-listen (perhaps of last time)";
-    config::check_listen(origin, listen, plan.allow_plain_http)?;
-    let settings = EngineSettings {
-        dir: state_dir.join(ENGINE_DIR),
-        listen,
-        workspace_key: None,
-        workspace_name: plan.name().to_owned(),
+    let mut lost = Vec::new();
+    let (engine, listen) = loop {
+        let address = listen.unwrap_or_else(|| choose(last, |at| !lost.contains(&at) && free(at)));
+        // Also where it listened last time: the risk is taken anew with every start.
+        let origin = "--engine-listen (perhaps of last time)";
+        config::check_listen(origin, address, plan.allow_plain_http)?;
+        let settings = EngineSettings {
+            dir: state_dir.join(ENGINE_DIR),
+            listen: address,
+            workspace_key: None,
+            workspace_name: plan.name().to_owned(),
+        };
+        match Engine::start_keeping(settings, plan.message_ttl()) {
+            Ok(engine) => break (engine, address),
+            // Brokers that start at the same moment all find the same address free.
+            Err(e) if listen.is_none() && is_taken(&e) && address.port() != 0 => lost.push(address),
+            Err(e) => return Err(engine_failure(&e)),
+        }
     };
-    let engine =
-        Engine::start_keeping(settings, plan.message_ttl()).map_err(|e| engine_failure(&e))?;
     warn_if_open("the engine", listen);
     let url = engine.url();
     let address = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
@@ -122,6 +129,11 @@ pub fn embedded(plan: &StartPlan, listen: Option<SocketAddr>) -> Result<Engine, 
         );
     }
     Ok(engine)
+}
+
+/// Whether somebody else listens there.
+fn is_taken(e: &EngineError) -> bool {
+    matches!(e, EngineError::Listen { error, .. } if error.kind() == ErrorKind::AddrInUse)
 }
 
 /// The first of: last time's, the usual one, any.

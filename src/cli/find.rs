@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::failure::Failure;
 use super::render::note;
 use crate::config::{Env, STATE_DIR};
+use crate::journal::{Lock, Tenant};
 use crate::sys::disk::read_small;
 use crate::sys::session::alive;
 use crate::sys::trust;
@@ -103,6 +104,14 @@ fn none(looked: &str) -> Failure {
     ))
 }
 
+fn unreachable(dir: &Path, pid: u32) -> Failure {
+    Failure::new(format!(
+        "a broker (process {pid}) holds {}, and nobody can reach it, because {CONNECTION} is not there: it has just begun, or \
+         the file was removed; then `kill {pid}` ends it in order, and a new `relay-broker up` has its agents and messages",
+        dir.display()
+    ))
+}
+
 /// How to reach the broker that runs in this state folder.
 ///
 /// # Errors
@@ -112,7 +121,10 @@ pub fn connection_in(dir: &Path) -> Result<ConnectionFile, Failure> {
     let bytes = match read_small(&path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(none(&format!("looked in {}", dir.display())));
+            return Err(match Lock::holder(Tenant::Broker, dir) {
+                Some(pid) => unreachable(dir, pid),
+                None => none(&format!("looked in {}", dir.display())),
+            });
         }
         Err(e) => {
             return Err(Failure::new(format!(

@@ -327,6 +327,8 @@ fn blocked(client: &Client, agent: &local::AgentView) -> String {
 /// `stop`: asks, then waits for the process to end.
 pub fn stop(c: &Context) -> Result<(), Failure> {
     let client = c.client()?;
+    // One that does not answer says so in seconds, where a request would be waited for much longer.
+    client.look("/api/status")?;
     let kept = kept(&client);
     let answer = client.post("/api/shutdown", &json!({}))?;
     // What is being typed may have been given more time than we would wait.

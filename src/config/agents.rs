@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::agent::profiles::Profiles;
+use crate::agent::running;
 use crate::ids::AgentName;
 use crate::msg::Harness;
 use crate::wire::local::{RestartPolicy, RestartWhen, SpawnRequest};
@@ -319,6 +320,14 @@ fn check_words(
             .find(|name| name.is_empty() || name.contains(['=', '\0']))
     {
         return Err(accuser.fault(format!("env has {name:?}, which is no variable's name")));
+    }
+    if let AgentEnv::With(env) = &table.env
+        && env.contains_key(running::NAME)
+    {
+        let name = running::NAME;
+        return Err(accuser.fault(format!(
+            "env has {name}, which has no effect: the broker sets it for each agent"
+        )));
     }
     if let Some(task) = &table.task
         && (task.get_ref().trim().is_empty() || words::is_nothing_but_controls(task.get_ref()))

@@ -491,6 +491,10 @@ mod tests {
                 "line 2: [agent.x] harness = \"y\" names no harness (there is z); a program goes into command",
             ),
             (
+                "[agent.x]\ncommand = \"x\"\nenv = { RELAY_AGENT_NAME = \"y\" }",
+                "line 1: [agent.x] env has RELAY_AGENT_NAME, which has no effect",
+            ),
+            (
                 "[agent.x]\ncommand = \"x\"\nenv = \"bare\"",
                 "line 3: invalid value: string \"bare\", expected a table such as { STAGE = \"test\" }, or \"clean\"",
             ),

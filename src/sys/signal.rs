@@ -25,7 +25,8 @@ pub enum SignalWish {
 /// What asks a process to leave.
 const STOPS: [i32; 4] = [known::SIGTERM, known::SIGINT, known::SIGQUIT, known::SIGHUP];
 /// What would end the process by default although nobody means that: scripts that take us for another daemon, timers that
-/// outlive an `exec`, a power supply, and a file that may not grow, which is an error for whoever writes it.
+/// outlive an `exec`, a power supply, and a file that may not grow, which is an error for whoever writes it. Those of real
+/// time, with which some programs talk among themselves, are stray too.
 const STRAY: &[i32] = &[
     known::SIGUSR1,
     known::SIGUSR2,
@@ -34,11 +35,22 @@ const STRAY: &[i32] = &[
     known::SIGPROF,
     known::SIGIO,
     known::SIGXFSZ,
+    known::SIGXCPU,
     #[cfg(target_os = "linux")]
     libc::SIGPWR,
     #[cfg(target_os = "linux")]
     libc::SIGSTKFLT,
 ];
+
+#[cfg(target_os = "linux")]
+fn real_time() -> std::ops::RangeInclusive<i32> {
+    libc::SIGRTMIN()..=libc::SIGRTMAX()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn real_time() -> [i32; 0] {
+    []
+}
 
 /// First of all in the program's life, before there are threads: a parent that had signals blocked hands that down, and
 /// one that had SIGCHLD ignored lets the kernel take the exit statuses of our children.
@@ -87,7 +99,8 @@ impl Stops {
     /// # Errors
     /// When the handlers cannot be installed.
     pub fn listen() -> io::Result<Self> {
-        for signal in heeded(STRAY) {
+        let stray: Vec<i32> = STRAY.iter().copied().chain(real_time()).collect();
+        for signal in heeded(&stray) {
             // A handler, because ignoring would be handed down to children.
             signal_hook::flag::register(signal, Arc::default())?;
         }

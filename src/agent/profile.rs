@@ -180,8 +180,8 @@ fn tui(
         prompt: Some(Prompt { mark, gap }),
         dialogs,
         enter_after: Duration::from_millis(enter_after_ms),
-        // Measured: 200 ms at most, by hook, title or status sequence.
-        asks_after: Duration::from_millis(300),
+        // Measured: 200 ms by hook, title or status sequence, and twice that once on a machine under load.
+        asks_after: Duration::from_millis(600),
         ready_within: Duration::from_secs(30),
         ..GENERIC
     }

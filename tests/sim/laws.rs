@@ -65,6 +65,8 @@ pub struct Laws {
     untold_ends: BTreeMap<AgentId, u64>,
     /// The same of those whose lives ended, as it was by then.
     last_ends: BTreeMap<AgentId, u64>,
+    /// Who has an identity in this life.
+    identified: BTreeSet<AgentId>,
     heard: BTreeMap<AgentId, u64>,
     published: u64,
     /// The latest place that each command line took of what waits, and of all.
@@ -320,6 +322,7 @@ impl Laws {
         self.untold.clear();
         self.untold_ends.clear();
         self.last_ends.clear();
+        self.identified.clear();
         if how == Crash::Power {
             // The notes are not synced.
             self.fates.values_mut().for_each(|fate| fate.noted = false);

@@ -22,25 +22,30 @@ impl Laws {
         }
     }
 
-    /// A life begins, or ends, owing what no acknowledgement has told of by then; or the engine was told by HTTP.
+    /// An agent has an identity, or its life with one ends, owing what no acknowledgement has told of by then; or the engine
+    /// was told by HTTP. What ended before the agent was asked for is acknowledged when the engine sends it again: a program
+    /// that does not start, or a release before it does, may be quicker than that.
     pub(super) fn life_turns(&mut self, record: &Record) {
-        let (Record::Ended { agent, .. }
-        | Record::Spawned { agent, .. }
-        | Record::Cleared { agent }) = record
+        let (Record::Bound { agent, .. } | Record::Cleared { agent } | Record::Ended { agent, .. }) =
+            record
         else {
             return;
         };
         let Some(agent_id) = self.durable.bound(agent).cloned() else {
             return;
         };
-        match record {
-            Record::Ended { .. } => {
+        if let Record::Ended { .. } = record {
+            // A release of one that had ended by then says nothing of what left before.
+            if self.identified.remove(&agent_id) {
                 let owed = self.untold_ends.get(&agent_id).copied().unwrap_or(0);
-                // A release of one that had ended by then says nothing of what left before.
-                self.last_ends.entry(agent_id).or_insert(owed);
+                self.last_ends.insert(agent_id, owed);
             }
-            Record::Cleared { .. } => drop(self.untold_ends.remove(&agent_id)),
-            _ => drop(self.last_ends.remove(&agent_id)),
+            return;
+        }
+        self.untold_ends.remove(&agent_id);
+        self.last_ends.remove(&agent_id);
+        if let Record::Bound { .. } = record {
+            self.identified.insert(agent_id);
         }
     }
 

@@ -33,6 +33,11 @@ impl Add<Duration> for Mono {
 #[serde(transparent)]
 pub struct Wall(pub u64);
 
+/// A time in milliseconds, the unit of everything that crosses a socket or lies on disk.
+pub fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Wall {
     /// `2026-06-28T10:00:00.000Z`, the form all engine messages use
     /// ([engine-protocol 1.4](crate::docs::engine_protocol#1.4)).
@@ -45,10 +50,7 @@ impl Wall {
 impl Add<Duration> for Wall {
     type Output = Wall;
     fn add(self, more: Duration) -> Wall {
-        Wall(
-            self.0
-                .saturating_add(u64::try_from(more.as_millis()).unwrap_or(u64::MAX)),
-        )
+        Wall(self.0.saturating_add(millis(more)))
     }
 }
 

@@ -24,21 +24,31 @@ fn send(node: &Node, to: &str, text: &str) {
     assert_eq!(status, 200, "{body}");
 }
 
-#[test]
-fn a_broker_that_drains_ends_its_agents_once_what_is_being_typed_has_arrived() {
-    let folder = Scratch::new();
+/// A broker that drains for long when asked to stop, and its agent, which has a message and reads nothing yet.
+fn typing_node(folder: &Scratch) -> Node {
     let node = Node::up(folder.path(), &["--drain", "10m"]);
     node.spawn("ada", &[&late_reader(folder.path())]);
     send(&node, "ada", "first");
     until("the message typed", || {
         node.events("delivery_injected").pop()
     });
+    node
+}
+
+/// Waits until a broker has heard that it is to stop.
+fn until_it_drains(node: &Node) {
+    until("the drain", || {
+        (node.call("GET", "/readyz", None).0 == 503).then_some(())
+    });
+}
+
+#[test]
+fn a_broker_that_drains_ends_its_agents_once_what_is_being_typed_has_arrived() {
+    let folder = Scratch::new();
+    let node = typing_node(&folder);
     send(&node, "ada", "second");
     signal(node.process.pid(), "TERM");
-    until("the drain", || {
-        let ready = node.call("GET", "/readyz", None).0;
-        (ready == 503).then_some(())
-    });
+    until_it_drains(&node);
     // Everything but new work goes on, so that somebody can look and help.
     assert!(node.agent("ada").is_some());
     let (status, body) = node.call(
@@ -69,16 +79,9 @@ fn who_asks_a_draining_broker_twice_does_not_wait() {
         |node: &Node| assert_eq!(node.call("POST", "/api/shutdown", None).0, 200),
     ] {
         let folder = Scratch::new();
-        let node = Node::up(folder.path(), &["--drain", "10m"]);
-        node.spawn("ada", &[&late_reader(folder.path())]);
-        send(&node, "ada", "first");
-        until("the message typed", || {
-            node.events("delivery_injected").pop()
-        });
+        let node = typing_node(&folder);
         stop(&node);
-        until("the drain", || {
-            (node.call("GET", "/readyz", None).0 == 503).then_some(())
-        });
+        until_it_drains(&node);
         stop(&node);
         let mut process = node.process;
         until("its end", || process.ended().then_some(()));

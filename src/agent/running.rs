@@ -36,9 +36,7 @@ impl Note {
     /// Whether the broker of this note runs: then the folder is a copy of that broker's, and the agent is in good hands.
     fn is_cared_for(&self) -> bool {
         self.broker.as_ref().is_some_and(|broker| {
-            broker.pid != std::process::id()
-                && session::alive(broker.pid)
-                && ProcessIdentity::of(broker.pid).as_ref() == Some(broker)
+            broker.pid != std::process::id() && session::alive(broker.pid) && broker.is_there()
         })
     }
 }

@@ -14,6 +14,7 @@ use super::{attach, auth, fleet, metrics, probes, status, stream};
 use crate::msg::{ApiCall, Reply};
 use crate::net::callers::check_caller;
 use crate::net::{Handler, HandlerOutcome, Request, Response, Server, ServerLimits};
+use crate::time::millis;
 use crate::wire::local::ModeChanged;
 
 /// The running API. Dropping it closes every connection.
@@ -134,9 +135,8 @@ fn answer(
         Endpoint::Renew => status::renewed(api),
         Endpoint::Config => status::config(api),
         Endpoint::Shutdown => {
-            let limit = (api.context.stop)();
-            let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-            ok(&json!({"status": "shutting_down", "within_ms": limit}))
+            let within_ms = millis((api.context.stop)());
+            ok(&json!({"status": "shutting_down", "within_ms": within_ms}))
         }
         // Names are registered when they are spawned; doing it ahead gains nothing here.
         Endpoint::Preflight => ok(&json!({"queued": 0})),

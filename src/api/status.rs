@@ -11,6 +11,7 @@ use super::state::Api;
 use crate::msg::{ApiCall, Reply};
 use crate::net::{Request, Response};
 use crate::sys::{clock, proc};
+use crate::time::millis;
 use crate::wire::local::{Counters, Health, NodeDelivery, Session, Status};
 
 /// `protocol_version` of the session answer.
@@ -152,7 +153,7 @@ pub(crate) fn health(api: &Api) -> Response {
         status: status.status,
         service: "agent-relay-listen".to_owned(),
         version: facts.version.clone(),
-        uptime_ms: u64::try_from(facts.uptime().as_millis()).unwrap_or(u64::MAX),
+        uptime_ms: millis(facts.uptime()),
         default_workspace_id: workspace_id.clone(),
         workspace_id,
         memberships: memberships(published.workspace_id.as_deref()),

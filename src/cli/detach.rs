@@ -19,14 +19,15 @@ const STAYS: &str = "--detached";
 /// The log in the state folder, when no other is named.
 pub const LOG: &str = "broker.log";
 
-/// Starts the program again with the same arguments, and waits until its API answers.
+/// Starts the program again with the same arguments, and waits until its API answers. It logs to `log`, which is added to the
+/// arguments as `unnamed` where they do not name it.
 ///
 /// # Errors
 /// That of the start, with its exit code.
-pub fn start(program: &Path, log: &Path) -> Result<(), Failure> {
+pub fn start(program: &Path, log: &Path, unnamed: Option<&Path>) -> Result<(), Failure> {
     let mut child = Command::new(program)
         .arg0(env!("CARGO_PKG_NAME"))
-        .args(arguments(std::env::args_os().skip(1), log))
+        .args(arguments(std::env::args_os().skip(1), unnamed))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -47,19 +48,10 @@ pub fn start(program: &Path, log: &Path) -> Result<(), Failure> {
 }
 
 /// Those of the process that stays.
-fn arguments(given: impl Iterator<Item = OsString>, log: &Path) -> Vec<OsString> {
-    let given: Vec<OsString> = given
-        .map(|arg| if arg == FLAG { STAYS.into() } else { arg })
-        .collect();
-    let names_log = |arg: &OsString| {
-        arg.to_str()
-            .is_some_and(|arg| arg == "--log-file" || arg.starts_with("--log-file="))
-    };
-    let mut all = given;
-    if !all.iter().any(names_log) {
-        all.extend(["--log-file".into(), log.into()]);
-    }
-    all
+fn arguments(given: impl Iterator<Item = OsString>, log: Option<&Path>) -> Vec<OsString> {
+    let given = given.map(|arg| if arg == FLAG { STAYS.into() } else { arg });
+    let log = log.map(|log| ["--log-file".into(), log.into()]);
+    given.chain(log.into_iter().flatten()).collect()
 }
 
 /// It ended before it was ready: what it said, and how.
@@ -122,15 +114,18 @@ mod tests {
 
     #[test]
     fn the_process_that_stays_has_the_same_arguments_and_a_log_file() {
-        let all = |given: &[&str]| {
+        let all = |given: &[&str], log: Option<&str>| {
             let given = given.iter().map(OsString::from);
-            let all = arguments(given, Path::new("/s/broker.log"));
+            let all = arguments(given, log.map(Path::new));
             all.into_iter()
                 .map(|arg| arg.into_string().expect("text"))
                 .collect::<Vec<_>>()
         };
         assert_eq!(
-            all(&["up", "--detach", "--agent", "a=b c"]),
+            all(
+                &["up", "--detach", "--agent", "a=b c"],
+                Some("/s/broker.log")
+            ),
             [
                 "up",
                 "--detached",
@@ -141,7 +136,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            all(&["up", "--detach", "--log-file=x"]),
+            all(&["up", "--detach", "--log-file=x"], None),
             ["up", "--detached", "--log-file=x"]
         );
     }

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -152,17 +153,13 @@ fn end(state_dir: &Path, process: &ProcessIdentity, silent: Duration) -> Result<
 
 /// Sends a signal and waits; whether the process has ended. It is sent to no other that has its number by now.
 fn told(process: &ProcessIdentity, signal: Signal, limit: Duration) -> Result<bool, Failure> {
-    let lives = || ProcessIdentity::of(process.pid).as_ref() == Some(process);
     let number = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
-    if let Some(number) = number.filter(|_| lives()) {
-        let sent = kill_process(number, signal);
-        if let Err(e) = sent.or_else(|e| {
-            if e == rustix::io::Errno::SRCH {
-                Ok(())
-            } else {
-                Err(e)
-            }
-        }) {
+    let sent = number
+        .filter(|_| process.is_there())
+        .map_or(Ok(()), |number| kill_process(number, signal));
+    match sent {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(e) => {
             return Err(Failure::with(
                 Sysexit::NoPermission,
                 format!(
@@ -173,10 +170,10 @@ fn told(process: &ProcessIdentity, signal: Signal, limit: Duration) -> Result<bo
         }
     }
     let until = clock::now().mono + limit;
-    while lives() && clock::now().mono < until {
+    while process.is_there() && clock::now().mono < until {
         std::thread::sleep(LOOK);
     }
-    Ok(!lives())
+    Ok(!process.is_there())
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::msg::Size;
 use crate::net::http::encode;
 use crate::screen::Screen;
 use crate::sys::session::alive;
+use crate::time::millis;
 use crate::wire::local;
 
 /// Longer than the grace that agents get by default, and then some.
@@ -77,7 +78,6 @@ fn restart_policy(args: &args::SpawnArgs) -> Result<Option<local::RestartPolicy>
         args::Restart::Always => local::RestartWhen::Always,
     };
     let usual = local::RestartPolicy::default();
-    let millis = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
     Ok(Some(local::RestartPolicy {
         when,
         max_restarts: args.max_restarts.unwrap_or(usual.max_restarts),

@@ -104,16 +104,21 @@ fn glance(status: &Status) -> String {
     )
 }
 
+/// Whether there is a link to the engine.
+pub fn link_words(linked: bool) -> &'static str {
+    match linked {
+        true => "linked to the engine",
+        false => "no link to the engine",
+    }
+}
+
 fn said((agents, waiting): (u64, u64), linked: bool, trouble: Option<&str>) -> String {
     let count = |n: u64, one: &str, many: &str| match n {
         0 => format!("no {many}"),
         1 => format!("1 {one}"),
         n => format!("{n} {many}"),
     };
-    let link = match linked {
-        true => "linked to the engine",
-        false => "no link to the engine",
-    };
+    let link = link_words(linked);
     let agents = count(agents, "agent", "agents");
     let waiting = count(waiting, "message waits", "messages wait");
     let trouble = trouble.map_or(String::new(), |why| format!("; {why}"));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::log_lines::{self, Voice};
+use super::service::link_words;
 use crate::broker::{Reloader, Stopper};
 use crate::config::{self, Env, Flags, StartPlan, Surroundings};
 use crate::sys::service_manager::{ServiceManager, ServiceState};
@@ -105,10 +106,7 @@ impl Obedience {
                 return voice.say(&format!("status: the dispatcher does not answer: {why}"));
             }
         };
-        let link = match status.node_connected {
-            true => "linked to the engine",
-            false => "no link to the engine",
-        };
+        let link = link_words(status.node_connected);
         voice.say(&format!(
             "status: {}, {link}, {} agents, {} messages wait (the oldest for {} ms), {} dead letters{}",
             status.status,

@@ -62,12 +62,14 @@ fn start_detached(c: &Context, flags: &Flags) -> Result<(), Failure> {
         flags.log_file.as_deref(),
         plan.state_dir(),
     ))?;
-    detach::start(&place.exe, &log)
+    let unnamed = flags.log_file.is_none();
+    detach::start(&place.exe, &log, unnamed.then_some(&*log))
 }
 
 /// Runs a broker in this process until it is told to stop.
 fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
-    let plan = config::plan(flags, &c.env, &place()?)?;
+    let place = place()?;
+    let plan = config::plan(flags, &c.env, &place)?;
     if matches!(plan.engine, EngineChoice::Embedded { .. }) {
         engine::check()?;
     }
@@ -116,7 +118,7 @@ fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
     let obeying = Obedience {
         stopper: broker.stopper(),
         reloader: broker.reloader(),
-        place: place()?,
+        place,
         flags: flags.clone(),
         plan,
         voice,

@@ -14,6 +14,7 @@ use crate::agent::profiles::Profiles;
 use crate::agent::running;
 use crate::ids::AgentName;
 use crate::msg::Harness;
+use crate::time::millis;
 use crate::wire::local::{RestartPolicy, RestartWhen, SpawnRequest};
 use crate::words;
 
@@ -266,7 +267,6 @@ fn policy(
         })?,
     };
     let number = |given: &Option<Spanned<u32>>| given.as_ref().map(|n| *n.get_ref());
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Ok(Some(RestartPolicy {
         enabled: true,
         when,
@@ -314,20 +314,17 @@ fn check_words(
     table: &AgentTable,
     rows: &Profiles,
 ) -> Result<(), DeclarationFault> {
-    if let AgentEnv::With(env) = &table.env
-        && let Some(name) = env
-            .keys()
-            .find(|name| name.is_empty() || name.contains(['=', '\0']))
-    {
-        return Err(accuser.fault(format!("env has {name:?}, which is no variable's name")));
-    }
-    if let AgentEnv::With(env) = &table.env
-        && env.contains_key(running::NAME)
-    {
-        let name = running::NAME;
-        return Err(accuser.fault(format!(
-            "env has {name}, which has no effect: the broker sets it for each agent"
-        )));
+    if let AgentEnv::With(env) = &table.env {
+        let is_none = |name: &&String| name.is_empty() || name.contains(['=', '\0']);
+        if let Some(name) = env.keys().find(is_none) {
+            return Err(accuser.fault(format!("env has {name:?}, which is no variable's name")));
+        }
+        if env.contains_key(running::NAME) {
+            return Err(accuser.fault(format!(
+                "env has {}, which has no effect: the broker sets it for each agent",
+                running::NAME
+            )));
+        }
     }
     if let Some(task) = &table.task
         && (task.get_ref().trim().is_empty() || words::is_nothing_but_controls(task.get_ref()))

@@ -7,10 +7,11 @@ use super::control::{Control, ControlView};
 use super::mail::{Mail, MailView};
 use super::questions::{AgentQuestions, ControlQuestions};
 use super::rest_jobs::sentence;
-use super::step::{PartStep, millis};
+use super::step::PartStep;
 use crate::ids::{AgentName, Ticket};
 use crate::ledger::{Dead, Pending};
 use crate::msg::{Answer, ApiCall, Effect, Refusal, RefusalKind, Reply, RestDone};
+use crate::time::millis;
 use crate::wire::local;
 
 /// How many pending deliveries the status lists.

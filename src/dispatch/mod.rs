@@ -205,9 +205,11 @@ impl Machine for Dispatcher {
         }
         self.hand_round(now, out);
         self.common.answer_all(out);
-        let typing = self.mail.is_typing();
-        self.control(now, out, |c, step| c.end_once_drained(step, typing));
-        self.hand_round(now, out);
+        if self.control.is_draining() {
+            let typing = self.mail.is_typing();
+            self.control(now, out, |c, step| c.end_once_drained(step, typing));
+            self.hand_round(now, out);
+        }
         self.control(now, out, Control::leave_if_empty);
         self.hand_round(now, out);
         self.control(now, out, Control::time_list);

@@ -2,7 +2,6 @@
 //! through here; what it wants to know of others it asks its `peers`, which only answer.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use super::node_config::NodeConfig;
 use super::notice::Notice;
@@ -74,17 +73,22 @@ impl Common {
 
     /// Takes over what the operator's file says by now; whether that is anything new.
     pub(super) fn reload(&mut self, tables: ProgramTables) -> bool {
+        let ProgramTables {
+            harnesses,
+            harness_table,
+            actions,
+            profiles,
+        } = tables;
         let config = &mut self.config;
-        let before = ProgramTables {
-            harnesses: std::mem::replace(&mut config.harnesses, tables.harnesses.clone()),
-            harness_table: std::mem::replace(
-                &mut config.harness_table,
-                tables.harness_table.clone(),
-            ),
-            actions: std::mem::replace(&mut config.actions, tables.actions.clone()),
-            profiles: std::mem::replace(&mut config.profiles, tables.profiles.clone()),
-        };
-        before != tables
+        let is_new = config.harnesses != harnesses
+            || config.harness_table != harness_table
+            || config.actions != actions
+            || config.profiles != profiles;
+        config.harnesses = harnesses;
+        config.harness_table = harness_table;
+        config.actions = actions;
+        config.profiles = profiles;
+        is_new
     }
 
     /// Why an HTTP call that has ended was made; `None` for one of an earlier life.
@@ -281,9 +285,4 @@ impl<'a, P> PartView<'a, P> {
     pub(super) fn started(&self) -> Now {
         self.common.started
     }
-}
-
-/// A time in the unit of the wire.
-pub(super) fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -38,6 +38,11 @@ impl ProcessIdentity {
             boot: boot.trim().to_owned(),
         })
     }
+
+    /// Whether that very process is there, and not another that has its number by now.
+    pub fn is_there(&self) -> bool {
+        Self::of(self.pid).as_ref() == Some(self)
+    }
 }
 
 /// What `/proc/PID/stat` says of a process.

@@ -76,15 +76,9 @@ impl Agents {
     }
 
     /// A program has ended because somebody wants it started again. Its failures until now do not count any more.
-    pub(super) fn goes_on_as_asked(
-        &mut self,
-        step: &mut AgentStep,
-        agent: LocalAgent,
-        how: &How,
-    ) -> bool {
+    pub(super) fn goes_on_as_asked(&mut self, step: &mut AgentStep, agent: LocalAgent, how: &How) {
         remember_anew(step, &agent.spec.name, &agent.request);
         self.cools_down(step, agent, how, Duration::ZERO);
-        true
     }
 }
 

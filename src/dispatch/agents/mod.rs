@@ -124,15 +124,17 @@ impl Agents {
         let late = self.all.iter().filter(|(_, agent)| due(agent));
         let late: Vec<AgentName> = late.map(|(name, _)| name.clone()).collect();
         for name in late {
-            let asks = |agent: &LocalAgent| agent.asking_due().is_some_and(|at| at <= now);
-            match self.all.get(&name).map(|agent| &agent.run.phase) {
-                Some(_) if self.all.get(&name).is_some_and(asks) => {
-                    self.registering_due(step, &name);
-                }
-                Some(RunPhase::Registering(_)) => {}
-                Some(RunPhase::Cooling { .. }) => self.restart(step, &name),
-                Some(RunPhase::Running(_)) => self.settled_in(step, &name),
-                Some(RunPhase::Starting) | None => {}
+            let Some(agent) = self.all.get(&name) else {
+                continue;
+            };
+            if agent.asking_due().is_some_and(|at| at <= now) {
+                self.registering_due(step, &name);
+                continue;
+            }
+            match &agent.run.phase {
+                RunPhase::Cooling { .. } => self.restart(step, &name),
+                RunPhase::Running(_) => self.settled_in(step, &name),
+                RunPhase::Registering(_) | RunPhase::Starting => {}
             }
         }
     }

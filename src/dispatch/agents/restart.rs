@@ -9,6 +9,7 @@ use crate::dispatch::notice::{End, Notice};
 use crate::ids::AgentName;
 use crate::ledger::{Departed, Record};
 use crate::msg::{How, Refusal, SpawnSource};
+use crate::time::millis;
 use crate::wire::event::BrokerEvent;
 use crate::wire::local::{RestartPolicy, RestartWhen, SpawnRequest};
 
@@ -175,7 +176,7 @@ impl Agents {
             code: how.code,
             signal: how.signal,
             restart_count,
-            delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+            delay_ms: millis(delay),
         };
         step.publish(event);
         agent.run = RunState::again(self.next_run, step.now.mono + delay);

@@ -229,7 +229,8 @@ impl Agents {
         } else if !releasing.is_empty() {
             life_over(step, name, End::Released, None);
         } else if !agent.restarters.is_empty() {
-            goes_on = self.goes_on_as_asked(step, agent, how);
+            self.goes_on_as_asked(step, agent, how);
+            goes_on = true;
         } else if !stopping {
             goes_on = self.life_goes_on(step, agent, how);
         }

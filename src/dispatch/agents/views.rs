@@ -2,9 +2,9 @@
 
 use super::channels::channels_of;
 use super::state::{Agents, AgentsView};
-use crate::dispatch::step::millis;
 use crate::ids::AgentName;
 use crate::ledger::Departed;
+use crate::time::millis;
 use crate::wire::local;
 
 impl Agents {

@@ -29,6 +29,11 @@ impl Control {
         }
     }
 
+    /// Whether what is in terminals is waited for.
+    pub(in crate::dispatch) fn is_draining(&self) -> bool {
+        self.stop.drain.is_some()
+    }
+
     /// Starts the end that was waited with, unless something is being typed and there is time yet.
     pub(in crate::dispatch) fn end_once_drained(&mut self, step: &mut ControlStep, typing: bool) {
         let over = |(until, _): &mut (Mono, Duration)| !typing || *until <= step.now.mono;

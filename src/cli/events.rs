@@ -95,65 +95,17 @@ pub fn sentence(event: &BrokerEvent) -> String {
     clean(&words(event))
 }
 
-/// One match names every kind, so that a new one cannot be shown as nothing.
-#[expect(clippy::too_many_lines, reason = "a table: a row for each kind")]
+/// Each kind is named by both, so that a new one cannot be shown as nothing.
 fn words(event: &BrokerEvent) -> String {
+    of_mail(event)
+        .or_else(|| of_agents_and_node(event))
+        .unwrap_or_default()
+}
+
+/// What befell a message; `None` for what is about something else.
+fn of_mail(event: &BrokerEvent) -> Option<String> {
     use BrokerEvent as E;
-    match event {
-        E::AgentSpawned { name, cli, pid, .. } => spawned(name, cli, *pid),
-        E::WorkerReady { name, evidence, .. } => format!("{name} ready ({})", clean(evidence)),
-        E::WorkerStream { name, chunk, .. } => format!("{name} shows {}", brief(chunk, 70)),
-        E::WorkerError { name, message, .. } => format!("{name} error: {}", clean(message)),
-        E::AgentBlockedOnSend {
-            name,
-            pending_delivery_count: n,
-            ..
-        } => format!("{name} is silent, and {n} messages wait for it"),
-        E::AgentIdle {
-            name, idle_secs, ..
-        } => format!("{name} idle for {idle_secs} s"),
-        E::AgentExit { name, reason } => format!("{name} leaves: {}", clean(reason)),
-        E::AgentExited {
-            name,
-            code,
-            signal,
-            reason,
-        } => {
-            format!(
-                "{name} ended: {}",
-                how_words(*code, *signal, reason.as_deref())
-            )
-        }
-        E::AgentReleased { name } => format!("{name} released"),
-        E::AgentBlocked { name, reason, .. } => format!("{name} is blocked: {}", clean(reason)),
-        E::AgentUnblocked { name, dialog } => {
-            format!("{name}: the dialog is gone ({})", dialog.word())
-        }
-        E::DialogAnswered {
-            name,
-            dialog,
-            policy,
-            keys,
-        } => answered(name, *dialog, *policy, keys),
-        E::AgentRestarting {
-            name,
-            restart_count: n,
-            delay_ms,
-            ..
-        } => {
-            format!("{name} is started again in {delay_ms} ms (restart {n})")
-        }
-        E::AgentRestarted {
-            name,
-            restart_count: n,
-        } => format!("{name} runs again (restart {n})"),
-        E::AgentPermanentlyDead { name, reason } => {
-            format!("{name} is given up: {}", clean(reason))
-        }
-        E::ChannelSubscribed { name, channels } => format!("{name} listens to {}", list(channels)),
-        E::ChannelUnsubscribed { name, channels } => {
-            format!("{name} no longer listens to {}", list(channels))
-        }
+    Some(match event {
         E::RelayInbound {
             from, target, body, ..
         } => said(from, target, body),
@@ -203,18 +155,105 @@ fn words(event: &BrokerEvent) -> String {
             format!("{count} held messages handed to {name}")
         }
         E::AgentInboundDeliveryModeChanged { name, mode, .. } => mode_words(name, *mode),
-        E::NodeLink { connected, reason } => link_words(*connected, reason.as_deref()),
-        E::NodeRegistered { node_id, node_name } => {
-            format!(
-                "node registered as {} ({})",
-                clean(node_name),
-                clean(node_id)
-            )
+        E::AgentSpawned { .. }
+        | E::WorkerReady { .. }
+        | E::WorkerStream { .. }
+        | E::WorkerError { .. }
+        | E::AgentBlockedOnSend { .. }
+        | E::AgentIdle { .. }
+        | E::AgentExit { .. }
+        | E::AgentExited { .. }
+        | E::AgentReleased { .. }
+        | E::AgentBlocked { .. }
+        | E::AgentUnblocked { .. }
+        | E::DialogAnswered { .. }
+        | E::AgentRestarting { .. }
+        | E::AgentRestarted { .. }
+        | E::AgentPermanentlyDead { .. }
+        | E::ChannelSubscribed { .. }
+        | E::ChannelUnsubscribed { .. }
+        | E::NodeLink { .. }
+        | E::NodeRegistered { .. }
+        | E::ReplayGap { .. } => return None,
+    })
+}
+
+/// What befell an agent, the node or its link; `None` for what is about a message.
+fn of_agents_and_node(event: &BrokerEvent) -> Option<String> {
+    use BrokerEvent as E;
+    Some(match event {
+        E::AgentSpawned { name, cli, pid, .. } => spawned(name, cli, *pid),
+        E::WorkerReady { name, evidence, .. } => format!("{name} ready ({})", clean(evidence)),
+        E::WorkerStream { name, chunk, .. } => format!("{name} shows {}", brief(chunk, 70)),
+        E::WorkerError { name, message, .. } => format!("{name} error: {}", clean(message)),
+        E::AgentBlockedOnSend {
+            name,
+            pending_delivery_count: n,
+            ..
+        } => format!("{name} is silent, and {n} messages wait for it"),
+        E::AgentIdle {
+            name, idle_secs, ..
+        } => format!("{name} idle for {idle_secs} s"),
+        E::AgentExit { name, reason } => format!("{name} leaves: {}", clean(reason)),
+        E::AgentExited {
+            name,
+            code,
+            signal,
+            reason,
+        } => exited(name, *code, *signal, reason.as_deref()),
+        E::AgentReleased { name } => format!("{name} released"),
+        E::AgentBlocked { name, reason, .. } => format!("{name} is blocked: {}", clean(reason)),
+        E::AgentUnblocked { name, dialog } => {
+            format!("{name}: the dialog is gone ({})", dialog.word())
         }
+        E::DialogAnswered {
+            name,
+            dialog,
+            policy,
+            keys,
+        } => answered(name, *dialog, *policy, keys),
+        E::AgentRestarting {
+            name,
+            restart_count: n,
+            delay_ms,
+            ..
+        } => {
+            format!("{name} is started again in {delay_ms} ms (restart {n})")
+        }
+        E::AgentRestarted {
+            name,
+            restart_count: n,
+        } => format!("{name} runs again (restart {n})"),
+        E::AgentPermanentlyDead { name, reason } => {
+            format!("{name} is given up: {}", clean(reason))
+        }
+        E::ChannelSubscribed { name, channels } => format!("{name} listens to {}", list(channels)),
+        E::ChannelUnsubscribed { name, channels } => {
+            format!("{name} no longer listens to {}", list(channels))
+        }
+        E::NodeLink { connected, reason } => link_words(*connected, reason.as_deref()),
+        E::NodeRegistered { node_id, node_name } => registered(node_id, node_name),
         E::ReplayGap {
             oldest_available, ..
         } => format!("events before {oldest_available} are no longer kept"),
-    }
+        E::RelayInbound { .. }
+        | E::DeliveryQueued { .. }
+        | E::DeliveryInjected { .. }
+        | E::DeliveryAck { .. }
+        | E::MessageDeliveryConfirmed { .. }
+        | E::DeliveryVerified { .. }
+        | E::TurnStarted { .. }
+        | E::DeliveryBlocked { .. }
+        | E::DeliveryFailed { .. }
+        | E::MessageDeliveryFailed { .. }
+        | E::DeliveryDeferred { .. }
+        | E::DeadLetterRedelivered { .. }
+        | E::DeliveryDropped { .. }
+        | E::DeliveriesKept { .. }
+        | E::DeadLetterAdded { .. }
+        | E::AgentPendingDrained { .. }
+        | E::AgentInboundDeliveryModeChanged { .. } => return None,
+    })
 }
 
 fn spawned(name: &AgentName, cli: &str, pid: Option<u32>) -> String {
@@ -222,12 +261,18 @@ fn spawned(name: &AgentName, cli: &str, pid: Option<u32>) -> String {
     format!("{name} spawned ({}{pid})", brief(cli, 40))
 }
 
-fn how_words(code: Option<i32>, signal: Option<i32>, reason: Option<&str>) -> String {
-    match (code, signal) {
+fn exited(
+    name: &AgentName,
+    code: Option<i32>,
+    signal: Option<i32>,
+    reason: Option<&str>,
+) -> String {
+    let how = match (code, signal) {
         (_, Some(signal)) => format!("killed by signal {signal}"),
         (Some(code), None) => format!("exit code {code}"),
         (None, None) => clean(reason.unwrap_or("gone")),
-    }
+    };
+    format!("{name} ended: {how}")
 }
 
 fn answered(name: &AgentName, dialog: Dialog, policy: Policy, keys: &str) -> String {
@@ -279,6 +324,14 @@ fn mode_words(name: &AgentName, mode: DeliveryMode) -> String {
         DeliveryMode::AutoInject => format!("{name} takes messages as they come"),
         DeliveryMode::ManualFlush => format!("{name}'s messages are held"),
     }
+}
+
+fn registered(node_id: &str, node_name: &str) -> String {
+    format!(
+        "node registered as {} ({})",
+        clean(node_name),
+        clean(node_id)
+    )
 }
 
 fn link_words(connected: bool, reason: Option<&str>) -> String {

@@ -126,6 +126,17 @@ fn keys_reach_the_agent_its_size_follows_and_it_outlives_the_visit() {
 }
 
 #[test]
+fn a_program_that_attached_somebody_reads_how_that_ended() {
+    let folder = Scratch::new();
+    let _node = node_with_shell(&folder);
+    let mut terminal = Terminal::run(folder.path(), &["attach", "ada", "--json"]);
+    terminal.shows("\x1b[H\x1b[2J");
+    terminal.press(b"\x1d");
+    assert_eq!(terminal.end(), 0);
+    terminal.shows("{\"end\":\"detached\",\"name\":\"ada\"}");
+}
+
+#[test]
 fn a_viewer_types_nothing() {
     let folder = Scratch::new();
     let node = node_with_shell(&folder);

@@ -32,6 +32,7 @@ mod proving; // what programs say of the messages they took
 mod reloading; // a hang-up signal
 mod restarting; // whatever dies, it goes on where it was
 mod returning; // agents and messages that come back
+mod shapes; // what programs read of commands
 mod slow; // programs that read slowly, late or never
 mod sources; // reads the text of the program
 mod stopping; // signals to a running broker

@@ -37,6 +37,9 @@ pub struct Cli {
         display_order = 98
     )]
     pub state_dir: Option<PathBuf>,
+    /// JSON instead of text, for errors and notes as well
+    #[arg(long, global = true, display_order = 97)]
+    pub json: bool,
     /// Print help
     #[arg(short, long, global = true, display_order = 99, action = clap::ArgAction::HelpShort)]
     pub help: Option<bool>,
@@ -68,10 +71,13 @@ pub enum Command {
     /// End an agent's program and start it again; its messages go on where they were
     #[command(after_help = "Example: relay-broker restart ada\n\n\
                       Also starts one that ended by itself or was given up, as it was started first.")]
-    Restart(NamedListing),
+    Restart(Named),
     /// List the agents
-    #[command(after_help = "Example: relay-broker agents --json | jq -r '.agents[].name'")]
-    Agents(Listing),
+    #[command(
+        visible_aliases = ["ls", "ps"],
+        after_help = "Example: relay-broker agents --json | jq -r '.agents[].name'"
+    )]
+    Agents,
     /// Send a message to an agent or a #channel
     #[command(
         after_help = "Example: relay-broker send ada 'the tests are red' --wait\n\
@@ -97,7 +103,7 @@ pub enum Command {
     Events(Events),
     /// Everything at a glance
     #[command(after_help = "Example: relay-broker status")]
-    Status(Listing),
+    Status,
     /// List the workspace's nodes, as the engine knows them
     #[command(after_help = "Example: relay-broker nodes --capability spawn:claude")]
     Nodes(Nodes),
@@ -106,7 +112,7 @@ pub enum Command {
     Stop,
     /// List the messages that wait for an agent
     #[command(after_help = "Example: relay-broker pending ada")]
-    Pending(NamedListing),
+    Pending(Named),
     /// Type an agent's messages now: the held ones, and one that is blocked
     #[command(after_help = "Example: relay-broker flush ada")]
     Flush(Named),
@@ -118,7 +124,7 @@ pub enum Command {
     Auto(Named),
     /// List the messages that could not be delivered
     #[command(after_help = "Example: relay-broker dead")]
-    Dead(Listing),
+    Dead,
     /// Give messages that could not be delivered another chance
     #[command(after_help = "Example: relay-broker redeliver --all")]
     Redeliver(Redeliver),
@@ -154,7 +160,7 @@ pub enum Command {
     Engine(EngineArgs),
     /// Print the variables that connect an SDK to the running broker's workspace
     #[command(after_help = "Example: eval \"$(relay-broker env)\"")]
-    Env(Listing),
+    Env,
     /// Whether the running broker is well: exit code 0 or 1
     #[command(
         after_help = "Example: relay-broker health --live || echo 'start it again'\n\n\
@@ -171,20 +177,15 @@ pub enum Command {
     #[command(after_help = "Example: source <(relay-broker completions bash)\n\
                       \u{20}        relay-broker completions fish >~/.config/fish/completions/relay-broker.fish")]
     Completions(Completions),
+    /// Print the version
+    #[command(after_help = "Example: relay-broker version --json | jq -r .version")]
+    Version,
     /// The agent of `demo`.
     #[command(name = "__demo-agent", hide = true)]
     DemoAgent(DemoAgent),
     /// Writes the manual pages.
     #[command(name = "__man", hide = true)]
     Manual(Manual),
-}
-
-/// A listing.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct Listing {
-    /// JSON instead of text
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `health`.
@@ -196,9 +197,6 @@ pub struct HealthArgs {
     /// Whether it can be given work: for whoever would send it some
     #[arg(long)]
     pub ready: bool,
-    /// JSON instead of text
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `nodes`.
@@ -207,9 +205,6 @@ pub struct Nodes {
     /// Only those that offer this, for example spawn:claude
     #[arg(long, value_name = "NAME")]
     pub capability: Option<String>,
-    /// JSON instead of text
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// One agent.
@@ -217,16 +212,6 @@ pub struct Nodes {
 pub struct Named {
     /// The agent's name
     pub name: String,
-}
-
-/// One agent, for people or programs.
-#[derive(Clone, Debug, Args)]
-pub struct NamedListing {
-    /// The agent's name
-    pub name: String,
-    /// JSON instead of text
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `spawn`.
@@ -259,9 +244,6 @@ pub struct SpawnArgs {
     /// configuration file
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
-    /// JSON instead of text
-    #[arg(long)]
-    pub json: bool,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<String>,
@@ -287,9 +269,6 @@ pub struct Redeliver {
     /// All of them
     #[arg(long)]
     pub all: bool,
-    /// JSON instead of text
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// How urgently.
@@ -324,9 +303,6 @@ pub struct Send {
     /// How long to wait for that
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
-    /// JSON instead of text
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// What to wait for.
@@ -340,6 +316,18 @@ pub enum State {
     Blocked,
     /// It does not run
     Exit,
+}
+
+impl State {
+    /// The word of the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Ready => "ready",
+            Self::Blocked => "blocked",
+            Self::Exit => "exit",
+        }
+    }
 }
 
 /// `wait`.
@@ -377,9 +365,6 @@ pub struct Events {
     /// Include terminal output
     #[arg(long, requires = "follow")]
     pub output: bool,
-    /// One JSON object a line instead of text
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `snapshot`.
@@ -390,9 +375,6 @@ pub struct SnapshotArgs {
     /// With colours, as escape sequences
     #[arg(long)]
     pub ansi: bool,
-    /// JSON instead of text
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `journal`.
@@ -425,9 +407,6 @@ pub struct JournalShow {
     /// The journal of the engine inside
     #[arg(long)]
     pub engine: bool,
-    /// One JSON object a record, with all of it, instead of text
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `journal check`.
@@ -436,9 +415,6 @@ pub struct JournalCheck {
     /// The journal of the engine inside
     #[arg(long)]
     pub engine: bool,
-    /// JSON instead of text
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `engine`.
@@ -482,6 +458,33 @@ pub fn parse(
         flags.state_dir = cli.state_dir.clone();
     }
     Ok(cli)
+}
+
+/// The commands that do something, with the words that lead to them; without hidden ones.
+pub fn commands() -> Vec<String> {
+    let program = <Cli as clap::CommandFactory>::command();
+    let shown = |command: &&clap::Command| !command.is_hide_set();
+    let mut names = Vec::new();
+    for command in program.get_subcommands().filter(shown) {
+        let name = command.get_name();
+        let below: Vec<_> = command.get_subcommands().filter(shown).collect();
+        match below.is_empty() {
+            true => names.push(name.to_owned()),
+            false => names.extend(
+                below
+                    .iter()
+                    .map(|inner| format!("{name} {}", inner.get_name())),
+            ),
+        }
+    }
+    names
+}
+
+/// Whether `--json` is among the arguments, up to where those of another program begin: also of a command line that cannot be
+/// meant.
+pub fn wants_json(args: &[std::ffi::OsString]) -> bool {
+    let own = args.iter().take_while(|arg| *arg != "--");
+    own.into_iter().any(|arg| arg == "--json")
 }
 
 fn usage(error: &clap::Error, args: &[std::ffi::OsString]) -> Failure {

@@ -12,7 +12,7 @@ use super::args;
 use super::client::EventStream;
 use super::context::Context;
 use super::failure::Failure;
-use super::render::{clean, print};
+use super::render::clean;
 use super::tty::{self, Raw, Signals};
 use crate::config::Env;
 use crate::msg::Size;
@@ -71,8 +71,14 @@ pub fn attach(c: &Context, args: &args::Attach) -> Result<(), Failure> {
     stream.link.close(1000, "detached");
     let name = clean(&args.name);
     match end {
-        AttachEnd::Detached => print(&format!("detached; {name} goes on\n")),
-        AttachEnd::Gone => print(&format!("{name} has ended\n")),
+        AttachEnd::Detached => c.tell(
+            &json!({"name": args.name, "end": "detached"}),
+            &format!("detached; {name} goes on\n"),
+        ),
+        AttachEnd::Gone => c.tell(
+            &json!({"name": args.name, "end": "ended"}),
+            &format!("{name} has ended\n"),
+        ),
         AttachEnd::Signalled => Err(Failure::new(format!(
             "detached by a signal; {name} goes on"
         ))),

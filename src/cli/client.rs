@@ -25,6 +25,8 @@ const LOOK_LIMIT: Duration = Duration::from_secs(4);
 /// More than any event and any redrawn terminal.
 const BODY_LIMIT: u64 = 64 * 1024 * 1024;
 
+/// The word of a broker that says nothing, or not in time.
+const SILENT: &str = "broker_silent";
 /// Asks for the newest event number without any events.
 const NEWEST: &str = "/api/events/replay?sinceSeq=9007199254740991";
 
@@ -131,7 +133,7 @@ impl Client {
             .read_to_string()
             .map_err(|e| self.silent(&e.to_string()))?;
         if !(200..300).contains(&status) {
-            return Err(Failure::new(refusal(status, &body)));
+            return Err(refusal(status, &body));
         }
         if body.trim().is_empty() {
             return Ok(Value::Null);
@@ -155,7 +157,7 @@ impl Client {
         let body = body.map_err(|e| self.silent(&e.to_string()))?;
         match serde_json::from_str(&body) {
             Ok(answer) if [200, 503].contains(&status) => Ok((status == 200, answer)),
-            _ => Err(Failure::new(refusal(status, &body))),
+            _ => Err(refusal(status, &body)),
         }
     }
 
@@ -165,6 +167,7 @@ impl Client {
              same: look at `relay-broker events` or `relay-broker pending` before you repeat it",
             self.pid, self.url
         ))
+        .named(SILENT)
     }
 
     /// A `GET` that is answered within seconds or not at all.
@@ -180,6 +183,7 @@ impl Client {
              and messages",
             self.pid, self.url
         ))
+        .named(SILENT)
     }
 
     fn silent(&self, why: &str) -> Failure {
@@ -188,6 +192,7 @@ impl Client {
              start one with `relay-broker up`",
             self.pid, self.url
         ))
+        .named(SILENT)
     }
 
     /// The number of the newest event.
@@ -230,10 +235,7 @@ impl Client {
         let (socket, _) = tungstenite::client(request, tcp).map_err(|e| match e {
             tungstenite::HandshakeError::Failure(tungstenite::Error::Http(response)) => {
                 let body = response.body().as_deref().unwrap_or_default();
-                Failure::new(refusal(
-                    response.status().as_u16(),
-                    &String::from_utf8_lossy(body),
-                ))
+                refusal(response.status().as_u16(), &String::from_utf8_lossy(body))
             }
             other => broken(&other),
         })?;
@@ -262,8 +264,8 @@ pub fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
     })
 }
 
-/// The sentence in an error body: flat `message`, else nested, else the status.
-fn refusal(status: u16, body: &str) -> String {
+/// The sentence in an error body: flat `message`, else nested, else the status; and the word beside it.
+fn refusal(status: u16, body: &str) -> Failure {
     let body: Value = serde_json::from_str(body).unwrap_or(Value::String(body.trim().to_owned()));
     let texts = [
         &body["message"],
@@ -275,7 +277,7 @@ fn refusal(status: u16, body: &str) -> String {
         .iter()
         .find_map(|value| value.as_str())
         .filter(|text| !text.is_empty());
-    match text {
+    let text = match text {
         // The broker speaks to all clients; for this one there is a command.
         Some(text) => super::render::clean(text)
             .replace("GET /api/spawned lists", "`relay-broker agents` lists"),
@@ -283,6 +285,11 @@ fn refusal(status: u16, body: &str) -> String {
             "the broker does not know this call; use the `relay-broker` that started it".to_owned()
         }
         None => format!("the broker answered with status {status} and no reason"),
+    };
+    let words = [&body["code"], &body["error"]["code"]];
+    match words.iter().find_map(|word| word.as_str()) {
+        Some(word) => Failure::new(text).named(word),
+        None => Failure::new(text),
     }
 }
 
@@ -344,16 +351,19 @@ mod tests {
     #[test]
     fn the_brokers_own_sentence_is_shown_whatever_its_shape() {
         let flat = r#"{"code":"x","message":"no such agent","error":"other"}"#;
-        assert_eq!(refusal(404, flat), "no such agent");
+        assert_eq!(refusal(404, flat), Failure::new("no such agent").named("x"));
         let nested = r#"{"error":{"code":"unauthorized","message":"bad key"}}"#;
-        assert_eq!(refusal(401, nested), "bad key");
         assert_eq!(
-            refusal(500, r#"{"success":false,"error":"taken"}"#),
+            refusal(401, nested),
+            Failure::new("bad key").named("unauthorized")
+        );
+        assert_eq!(
+            refusal(500, r#"{"success":false,"error":"taken"}"#).text,
             "taken"
         );
         let starting = "Broker is starting, please retry";
-        assert_eq!(refusal(503, starting), starting);
-        assert!(refusal(500, "").contains("500"));
+        assert_eq!(refusal(503, starting).text, starting);
+        assert!(refusal(500, "").text.contains("500"));
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use super::client::Client;
 use super::failure::Failure;
 use super::find;
-use super::render::Paint;
+use super::render::{Paint, print, print_json};
 use crate::config::Env;
 use crate::wire::local::ConnectionFile;
 
@@ -17,6 +19,8 @@ pub struct Context {
     pub paint: Paint,
     /// `--state-dir`.
     pub state_dir: Option<PathBuf>,
+    /// `--json`.
+    pub json: bool,
 }
 
 impl Context {
@@ -34,5 +38,16 @@ impl Context {
     /// When there is none.
     pub fn client(&self) -> Result<Client, Failure> {
         Ok(Client::new(&self.connection()?))
+    }
+
+    /// Prints what a command has to say: `facts` as one line of JSON if that is wanted, else `text`.
+    ///
+    /// # Errors
+    /// When standard output takes nothing.
+    pub fn tell(&self, facts: &Value, text: &str) -> Result<(), Failure> {
+        match self.json {
+            true => print_json(facts),
+            false => print(text),
+        }
     }
 }

@@ -15,11 +15,11 @@ use crate::sys::sysexit::Sysexit;
 /// `demo`.
 pub fn demo(c: &Context, args: args::Demo) -> Result<(), Failure> {
     super::engine::check()?;
-    let paint = if args.json { Paint::plain() } else { c.paint };
+    let paint = if c.json { Paint::plain() } else { c.paint };
     let folder = Folder::make(&c.env.temp_dir(), args.keep)?;
     let exe = std::env::current_exe()
         .map_err(|e| Failure::new(format!("cannot tell where this program is: {e}")))?;
-    let show = Show::new(paint, args.json);
+    let show = Show::new(paint, c.json);
     let mut stage = DemoStage::new(show, exe, folder.path.clone());
     stage.clean_up_on_signals(args.keep)?;
     let end = play(&mut stage);

@@ -7,8 +7,11 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use serde_json::{Value, json};
+
+use super::context::Context;
 use super::failure::Failure;
-use super::render::{note, print};
+use super::render::note;
 use crate::sys::stdio;
 use crate::sys::sysexit::Sysexit;
 
@@ -24,7 +27,12 @@ pub const LOG: &str = "broker.log";
 ///
 /// # Errors
 /// That of the start, with its exit code.
-pub fn start(program: &Path, log: &Path, unnamed: Option<&Path>) -> Result<(), Failure> {
+pub fn start(
+    c: &Context,
+    program: &Path,
+    log: &Path,
+    unnamed: Option<&Path>,
+) -> Result<(), Failure> {
     let mut child = Command::new(program)
         .arg0(env!("CARGO_PKG_NAME"))
         .args(arguments(std::env::args_os().skip(1), unnamed))
@@ -40,11 +48,25 @@ pub fn start(program: &Path, log: &Path, unnamed: Option<&Path>) -> Result<(), F
     if first.is_empty() {
         return ended(child);
     }
-    print(&format!(
+    let mut facts = serde_json::from_str(&first).unwrap_or_default();
+    if let Value::Object(facts) = &mut facts {
+        facts.insert("log_file".to_owned(), json!(log));
+    }
+    let text = format!(
         "{first}relay-broker runs as process {}; its log is {}\n",
         child.id(),
         log.display()
-    ))
+    );
+    c.tell(&facts, &text)
+}
+
+/// Says what the other process said; what is a note for programs already stays as it is.
+fn pass_on(line: &str) {
+    let said: Value = serde_json::from_str(line).unwrap_or_default();
+    match said["note"]["message"].as_str() {
+        Some(text) => note(text),
+        None => note(line),
+    }
 }
 
 /// Those of the process that stays.
@@ -66,18 +88,24 @@ fn ended(mut child: Child) -> Result<(), Failure> {
         .map_err(|e| Failure::new(format!("the process that was to stay is gone: {e}")))?;
     let mut lines: Vec<&str> = said.lines().collect();
     if status.success() {
-        lines.iter().for_each(|line| note(line));
+        lines.iter().for_each(|line| pass_on(line));
         return Ok(());
     }
     let last = lines.pop().unwrap_or_default();
-    lines.iter().for_each(|line| note(line));
+    lines.iter().for_each(|line| pass_on(line));
+    let code = status.code().and_then(Sysexit::of_code);
+    let code = code.unwrap_or(Sysexit::Failure);
+    let facts: Value = serde_json::from_str(last).unwrap_or_default();
+    if let Some(reason) = facts["error"]["message"].as_str() {
+        let word = facts["error"]["code"].as_str().unwrap_or_default();
+        return Err(Failure::with(code, reason).named(word));
+    }
     let reason = match last.split_once("relay-broker: ") {
         Some((_, reason)) => reason.to_owned(),
         None if last.is_empty() => format!("the process that was to stay ended at once: {status}"),
         None => last.to_owned(),
     };
-    let code = status.code().and_then(Sysexit::of_code);
-    Err(Failure::with(code.unwrap_or(Sysexit::Failure), reason))
+    Err(Failure::with(code, reason))
 }
 
 /// In the process that stays, before it starts anything: out of the session of whoever started it.

@@ -6,7 +6,7 @@ use super::args;
 use super::client::{Client, Heard};
 use super::context::Context;
 use super::failure::Failure;
-use super::render::{Paint, brief, clean, note, print};
+use super::render::{Paint, brief, clean, note, print, print_json};
 use crate::domain::DeliveryMode;
 use crate::ids::{AgentName, MsgId};
 use crate::time::Wall;
@@ -28,7 +28,7 @@ pub fn events(c: &Context, args: args::Events) -> Result<(), Failure> {
     }
     let none = Vec::new();
     for event in answer["events"].as_array().unwrap_or(&none) {
-        show(c.paint, event, args.json)?;
+        show(c, event)?;
     }
     Ok(())
 }
@@ -44,7 +44,7 @@ fn follow(c: &Context, client: &Client, args: args::Events) -> Result<(), Failur
             Heard::Event(event) => {
                 since = event["seq"].as_u64().unwrap_or(since);
                 if args.output || event["kind"] != "worker_stream" {
-                    show(c.paint, &event, args.json)?;
+                    show(c, &event)?;
                 }
             }
             // Too slow a reader is cut off and comes back with the last number it saw; a broker that is gone refuses.
@@ -59,11 +59,11 @@ fn follow(c: &Context, client: &Client, args: args::Events) -> Result<(), Failur
 }
 
 /// One event as a line, with the time when the broker took note of it.
-fn show(paint: Paint, event: &Value, json: bool) -> Result<(), Failure> {
-    if json {
-        return print(&format!("{event}\n"));
+fn show(c: &Context, event: &Value) -> Result<(), Failure> {
+    match c.json {
+        true => print_json(event),
+        false => print(&line(c.paint, event)),
     }
-    print(&line(paint, event))
 }
 
 /// One event for people: its number, when it happened, and what.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::{Value, json};
+
 use crate::broker::StartError;
 use crate::config::ConfigError;
 use crate::sys::sysexit::Sysexit;
@@ -13,6 +15,8 @@ pub struct Failure {
     pub code: Sysexit,
     /// One line that says what and what to do; empty when everything is said already.
     pub text: String,
+    /// The kind of reason in one word for programs, where it is known better than by the exit code.
+    pub word: Option<String>,
 }
 
 impl Failure {
@@ -26,6 +30,15 @@ impl Failure {
         Self {
             code,
             text: text.into(),
+            word: None,
+        }
+    }
+
+    /// The same, with a word for programs.
+    pub fn named(self, word: impl Into<String>) -> Self {
+        Self {
+            word: Some(word.into()),
+            ..self
         }
     }
 
@@ -42,6 +55,20 @@ impl Failure {
     /// Only an exit code: the output has said it.
     pub fn silent(code: Sysexit) -> Self {
         Self::with(code, "")
+    }
+
+    /// What programs read of it with `--json`, in the shape of `docs/json.md`.
+    pub fn facts(&self) -> Value {
+        let code = self.word.as_deref().unwrap_or(match self.code {
+            Sysexit::Success | Sysexit::Failure => "failed",
+            Sysexit::Usage => "usage",
+            Sysexit::Unavailable => "engine_unavailable",
+            Sysexit::CantCreate => "state_folder",
+            Sysexit::TempFail => "already_running",
+            Sysexit::NoPermission => "no_permission",
+            Sysexit::Config => "configuration",
+        });
+        json!({"error": {"code": code, "message": self.text, "exit_code": self.code.code()}})
     }
 }
 

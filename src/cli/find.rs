@@ -14,6 +14,9 @@ use crate::wire::local::ConnectionFile;
 /// The file's name in the state folder.
 pub const CONNECTION: &str = "connection.json";
 
+/// The word for programs where no broker runs.
+const NO_BROKER: &str = "no_broker";
+
 /// Where to look, or the folder at which the search upward began.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Place {
@@ -102,6 +105,7 @@ fn none(looked: &str) -> Failure {
     Failure::new(format!(
         "no broker is running here; start one with `relay-broker up` ({looked})"
     ))
+    .named(NO_BROKER)
 }
 
 fn unreachable(dir: &Path, pid: u32) -> Failure {
@@ -110,6 +114,7 @@ fn unreachable(dir: &Path, pid: u32) -> Failure {
          the file was removed; then `kill {pid}` ends it in order, and a new `relay-broker up` has its agents and messages",
         dir.display()
     ))
+    .named("broker_silent")
 }
 
 /// How to reach the broker that runs in this state folder.
@@ -144,7 +149,8 @@ pub fn connection_in(dir: &Path) -> Result<ConnectionFile, Failure> {
              start it again with `relay-broker up`",
             dir.display(),
             file.pid
-        )));
+        ))
+        .named(NO_BROKER));
     }
     Ok(file)
 }

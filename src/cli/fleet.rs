@@ -30,7 +30,7 @@ pub fn nodes(c: &Context, args: &args::Nodes) -> Result<(), Failure> {
         nodes.retain(|node| node.capabilities.iter().any(|c| c.name == *wanted));
     }
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
-    if args.json {
+    if c.json {
         return print_json(&json!({ "nodes": nodes }));
     }
     // Engines make a "direct" node for every SDK client; those are no machines that run a broker.
@@ -126,7 +126,7 @@ pub fn spawn(c: &Context, args: &args::SpawnArgs, node: &str) -> Result<(), Fail
     add("target_node", (node != "any").then(|| node.to_owned()));
     let client = c.client()?;
     let invocation = run(&client, "spawn", &input)?;
-    if args.json {
+    if c.json {
         return print_json(&json!(invocation));
     }
     let place = match &invocation.dispatched_node_id {
@@ -155,11 +155,10 @@ pub fn release(c: &Context, name: &str) -> Result<(), Failure> {
         .departed
         .iter()
         .any(|agent| agent.name.as_str() == name);
+    let mut warning = None;
     if is_here || was_here {
         let done = client.delete(&format!("/api/spawned/{}", encode(name)))?;
-        if let Some(warning) = done["warning"].as_str() {
-            note(&format!("relay-broker: {}", clean(warning)));
-        }
+        warning = done["warning"].as_str().map(clean);
     } else {
         let names: Vec<&str> = here.agents.iter().map(|a| a.name.as_str()).collect();
         let here = match names.is_empty() {
@@ -169,7 +168,12 @@ pub fn release(c: &Context, name: &str) -> Result<(), Failure> {
         run(&client, "release", &json!({ "name": name }))
             .map_err(|elsewhere| not_released(name, &here, &elsewhere))?;
     }
-    print(&format!("{} is released\n", clean(name)))
+    if let (false, Some(warning)) = (c.json, &warning) {
+        note(&format!("relay-broker: {warning}"));
+    }
+    let facts =
+        json!({"name": name, "released": true, "here": is_here || was_here, "warning": warning});
+    c.tell(&facts, &format!("{} is released\n", clean(name)))
 }
 
 /// What an engine says of an agent that no node has: it was released before, or has ended.
@@ -186,13 +190,26 @@ fn not_released(name: &str, here: &str, elsewhere: &Failure) -> Failure {
         ),
         false => format!("no agent is named '{name}' ({here}); elsewhere: {elsewhere}"),
     };
-    Failure::new(clean(&text))
+    named_by_engine(Failure::new(clean(&text)))
+}
+
+/// With the engine's own word for what it says, which programs tell its reasons apart by. Words of sentences have no
+/// underscores.
+fn named_by_engine(failure: Failure) -> Failure {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let mut words = failure.text.split(|c: char| c.is_whitespace() || c == ':');
+    let word = words.find(|word| word.contains('_') && word.chars().all(fits));
+    match word.map(str::to_owned) {
+        Some(word) => failure.named(word),
+        None => failure,
+    }
 }
 
 /// Has an action invoked and waits for its end.
 fn run(client: &Client, action: &str, input: &Value) -> Result<InvocationStatus, Failure> {
     let path = format!("/api/actions/{action}/invoke");
-    let mut invocation: InvocationStatus = typed(client.post(&path, &json!({ "input": input }))?)?;
+    let answer = client.post(&path, &json!({ "input": input }));
+    let mut invocation: InvocationStatus = typed(answer.map_err(named_by_engine)?)?;
     let id = encode(invocation.invocation_id.as_str());
     let give_up = clock::now().mono + PATIENCE;
     while !invocation.is_over() {
@@ -208,7 +225,10 @@ fn run(client: &Client, action: &str, input: &Value) -> Result<InvocationStatus,
         invocation = typed(client.get(&path)?)?;
     }
     match &invocation.error {
-        Some(why) => Err(Failure::new(format!("{action} failed: {}", clean(why)))),
+        Some(why) => {
+            let failure = Failure::new(format!("{action} failed: {}", clean(why)));
+            Err(named_by_engine(failure))
+        }
         None => Ok(invocation),
     }
 }
@@ -216,6 +236,14 @@ fn run(client: &Client, action: &str, input: &Value) -> Result<InvocationStatus,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_engines_word_for_a_reason_is_the_errors_word() {
+        let word = |text: &str| named_by_engine(Failure::new(text)).word;
+        let said = "the engine: 404 agent_not_found: Agent \"a_b\" not found";
+        assert_eq!(word(said).as_deref(), Some("agent_not_found"));
+        assert_eq!(word("spawn failed: no such file"), None);
+    }
 
     #[test]
     fn the_age_of_a_heartbeat_is_shown_and_not_its_date() {

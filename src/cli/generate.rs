@@ -5,17 +5,36 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
+use serde_json::json;
 
 use super::args::{Cli, CompletionShell};
+use super::context::Context;
 use super::failure::Failure;
-use super::render;
 
 /// Prints what a shell needs to complete the program's commands, flags and words.
 ///
 /// # Errors
 /// When standard output takes nothing.
-pub fn completions(shell: CompletionShell) -> Result<(), Failure> {
-    render::print(&completion_script(shell))
+pub fn completions(c: &Context, shell: CompletionShell) -> Result<(), Failure> {
+    let script = completion_script(shell);
+    let name = match shell {
+        CompletionShell::Bash => "bash",
+        CompletionShell::Zsh => "zsh",
+        CompletionShell::Fish => "fish",
+    };
+    c.tell(&json!({"shell": name, "script": script}), &script)
+}
+
+/// Prints the program's name and version.
+///
+/// # Errors
+/// When standard output takes nothing.
+pub fn version(c: &Context) -> Result<(), Failure> {
+    let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    c.tell(
+        &json!({"name": name, "version": version}),
+        &format!("{name} {version}\n"),
+    )
 }
 
 fn completion_script(shell: CompletionShell) -> String {

@@ -15,16 +15,16 @@ use crate::sys::sysexit::Sysexit;
 /// When the broker is not well, or there is none.
 pub fn health(c: &Context, args: HealthArgs) -> Result<(), Failure> {
     match (args.live, args.ready) {
-        (true, _) => probe(c, "/livez", ("alive", "does not work"), args.json),
-        (_, true) => probe(c, "/readyz", ("ready", "is not ready"), args.json),
-        _ => whole(c, args.json),
+        (true, _) => probe(c, "/livez", ("alive", "does not work")),
+        (_, true) => probe(c, "/readyz", ("ready", "is not ready")),
+        _ => whole(c),
     }
 }
 
 /// One of the two questions of supervisors: the words for yes and for no.
-fn probe(c: &Context, path: &str, (yes, no): (&str, &str), json: bool) -> Result<(), Failure> {
+fn probe(c: &Context, path: &str, (yes, no): (&str, &str)) -> Result<(), Failure> {
     let (fine, answer) = c.client()?.probe(path)?;
-    if json {
+    if c.json {
         return as_json(&answer, fine);
     }
     if fine {
@@ -52,11 +52,11 @@ fn as_json(answer: &Value, fine: bool) -> Result<(), Failure> {
 }
 
 /// What `GET /health` tells.
-fn whole(c: &Context, json: bool) -> Result<(), Failure> {
+fn whole(c: &Context) -> Result<(), Failure> {
     let client: Client = c.client()?;
     let answer = client.look("/health")?;
     let well = answer["status"] == "ok";
-    if json {
+    if c.json {
         return as_json(&answer, well);
     }
     if well {

@@ -30,7 +30,7 @@ const KILLED_LIMIT: Duration = Duration::from_secs(10);
 /// How often a start may lose the folder to another one that began at the same time.
 const RIVALS: usize = 5;
 
-/// Starts a broker by `start`, unless one is well.
+/// Starts a broker by `start`, unless one is well; whether it did.
 ///
 /// # Errors
 /// Those of the start; and when the one that runs is not well and a new one would not mend that, or cannot be ended.
@@ -38,22 +38,22 @@ pub fn up(
     state_dir: &Path,
     stuck_after: Duration,
     mut start: impl FnMut() -> Result<(), Failure>,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     for _ in 0..RIVALS {
         if is_well(state_dir, stuck_after)? {
-            return Ok(());
+            return Ok(false);
         }
         match start() {
             // Somebody was faster, and may be well by now.
             Err(lost) if lost.code == Sysexit::TempFail => std::thread::sleep(AGAIN),
-            done => return done,
+            done => return done.map(|()| true),
         }
     }
     // Whoever holds the folder cannot be seen from here, such as from another container.
     match asked(state_dir, None) {
-        BrokerCondition::Well => Ok(()),
+        BrokerCondition::Well => Ok(false),
         BrokerCondition::Unwell(why) => Err(unwell(&why)),
-        BrokerCondition::Silent => start(),
+        BrokerCondition::Silent => start().map(|()| true),
     }
 }
 

@@ -174,12 +174,12 @@ impl Place {
 /// `journal`.
 pub fn journal(c: &Context, args: &JournalArgs) -> Result<(), Failure> {
     match &args.command {
-        JournalCommand::Show(args) => show(c, args.engine, args.limit, args.json),
-        JournalCommand::Check(args) => check(c, args.engine, args.json),
+        JournalCommand::Show(args) => show(c, args.engine, args.limit),
+        JournalCommand::Check(args) => check(c, args.engine),
     }
 }
 
-fn show(c: &Context, engine: bool, limit: Option<usize>, json: bool) -> Result<(), Failure> {
+fn show(c: &Context, engine: bool, limit: Option<usize>) -> Result<(), Failure> {
     let place = Place::find(c, engine)?;
     let look = place.look().map_err(|e| Failure::new(e.to_string()))?;
     place.print_who_runs();
@@ -188,7 +188,7 @@ fn show(c: &Context, engine: bool, limit: Option<usize>, json: bool) -> Result<(
     }
     let entries = look.entries();
     let newest = entries.iter().rev().take(limit.unwrap_or(usize::MAX));
-    if json {
+    if c.json {
         // Line by line, so that a reader who has seen enough ends it.
         for entry in newest {
             print_json(&as_json(&place, entry))?;
@@ -249,25 +249,25 @@ fn name(file: &Path) -> String {
     name.to_string_lossy().into_owned()
 }
 
-fn check(c: &Context, engine: bool, json: bool) -> Result<(), Failure> {
+fn check(c: &Context, engine: bool) -> Result<(), Failure> {
     let place = Place::find(c, engine)?;
     let checked = place.look().and_then(|look| {
         let records = place.understand(&look)?;
         Ok((look, records))
     });
-    if !json {
+    if !c.json {
         place.print_who_runs();
     }
     let (look, records) = match checked {
         Ok(checked) => checked,
-        Err(error) if json => {
+        Err(error) if c.json => {
             print_json(&refusal(&place, &error))?;
             return Err(Failure::silent(Sysexit::Failure));
         }
         Err(error) => return Err(Failure::new(error.to_string())),
     };
     let damaged = matches!(look.verdict(), JournalVerdict::Damaged { .. });
-    if json {
+    if c.json {
         print_json(&facts(&place, &look, records))?;
     } else {
         print(&report(&look, records))?;

@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 use serde_json::json;
 
 use super::failure::Failure;
-use super::render::{Paint, clean, note};
+use super::render::{self, Paint, clean, note};
 use crate::config::{Env, LogFormat, StartPlan};
 use crate::sys::sysexit::Sysexit;
 use crate::sys::{clock, stdio};
@@ -187,9 +187,13 @@ pub fn warn(text: &str) {
     }
 }
 
-/// The line that says why the program ends: for people as every command says it, in a log as the log's lines are.
-pub fn reason(text: &str) -> String {
-    let said = format!("relay-broker: {text}");
+/// The line that says why the program ends: for people as every command says it, in a log as the log's lines are, and as
+/// JSON where that is wanted of the command.
+pub fn reason(failure: &Failure) -> String {
+    if render::for_programs() {
+        return format!("{}\n", failure.facts());
+    }
+    let said = format!("relay-broker: {}", failure.text.replace('\n', " "));
     match style().is_for_people() {
         true => format!("{said}\n"),
         false => log_line(log::Level::Error, "relay_broker", &said),

@@ -1,5 +1,5 @@
 //! The command line: one function per command, all of them clients of a running broker but for `up`, `engine` and
-//! `demo`. Errors are one line on standard error; the exit codes are those of [`Sysexit`].
+//! `demo`. Errors are one line on standard error, with `--json` one of JSON; the exit codes are those of [`Sysexit`].
 
 mod args;
 mod attach;
@@ -49,6 +49,11 @@ use crate::sys::{memory, signal, stdio};
 /// How long the last lines may take when nobody reads them.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
+/// The commands that the command line knows, those below others as two words; without hidden ones.
+pub fn commands() -> Vec<String> {
+    args::commands()
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     signal::settle();
@@ -61,6 +66,9 @@ pub fn main() -> ExitCode {
     if args.get(1).is_some_and(|word| word == hook::SUBCOMMAND) {
         hook::run(args.into_iter().skip(2));
     }
+    if args::wants_json(&args) {
+        render::tell_programs();
+    }
     let code = finish(args::parse(args).and_then(run::run));
     stdio::flush(LAST_LINES);
     code
@@ -70,18 +78,15 @@ pub fn main() -> ExitCode {
 fn finish(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure {
-            code: Sysexit::Success,
-            text,
-        }) => match text.is_empty() {
+        Err(failure) if failure.code == Sysexit::Success => match failure.text.is_empty() {
             true => ExitCode::SUCCESS,
-            false => finish(render::print(&text)),
+            false => finish(render::print(&failure.text)),
         },
-        Err(Failure { code, text }) => {
-            if !text.is_empty() {
-                render::last_word(&log_lines::reason(&text.replace('\n', " ")));
+        Err(failure) => {
+            if !failure.text.is_empty() {
+                render::last_word(&log_lines::reason(&failure));
             }
-            code.into()
+            failure.code.into()
         }
     }
 }

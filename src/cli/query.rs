@@ -48,7 +48,7 @@ pub fn spawn(c: &Context, args: &args::SpawnArgs) -> Result<(), Failure> {
         ..local::SpawnRequest::default()
     };
     let answer = client.post("/api/spawn", &request)?;
-    if args.json {
+    if c.json {
         return print_json(&answer);
     }
     let spawned: local::Spawned = typed(answer)?;
@@ -92,10 +92,10 @@ fn restart_policy(args: &args::SpawnArgs) -> Result<Option<local::RestartPolicy>
 }
 
 /// `restart`.
-pub fn restart(c: &Context, name: &str, json: bool) -> Result<(), Failure> {
+pub fn restart(c: &Context, name: &str) -> Result<(), Failure> {
     let path = format!("/api/spawned/{}/restart", encode(name));
     let answer = c.client()?.post(&path, &json!({}))?;
-    if json {
+    if c.json {
         return print_json(&answer);
     }
     let done: local::Restarted = typed(answer)?;
@@ -141,9 +141,9 @@ fn folder(given: Option<&Path>) -> Result<String, Failure> {
 }
 
 /// `agents`.
-pub fn agents(c: &Context, json: bool) -> Result<(), Failure> {
+pub fn agents(c: &Context) -> Result<(), Failure> {
     let answer = c.client()?.get("/api/spawned")?;
-    if json {
+    if c.json {
         return print_json(&answer);
     }
     let list: local::AgentList = typed(answer)?;
@@ -228,10 +228,10 @@ fn mode_word(mode: DeliveryMode) -> &'static str {
 }
 
 /// `status`.
-pub fn status(c: &Context, json: bool) -> Result<(), Failure> {
+pub fn status(c: &Context) -> Result<(), Failure> {
     let client = c.client()?;
     let answer = client.get("/api/status")?;
-    if json {
+    if c.json {
         return print_json(&answer);
     }
     let s: local::Status = typed(answer)?;
@@ -347,11 +347,20 @@ pub fn stop(c: &Context) -> Result<(), Failure> {
         std::thread::sleep(STOP_LOOK);
         waited += STOP_LOOK;
     }
-    print(&format!("stopped{kept}\n"))
+    let facts = json!({"stopped": true, "pid": client.pid(), "kept_messages": kept.count});
+    c.tell(&facts, &format!("stopped{}\n", kept.words))
+}
+
+/// What a stop keeps for the next start.
+#[derive(Default)]
+struct KeptMessages {
+    count: u64,
+    /// As the end of a sentence.
+    words: String,
 }
 
 /// What a stop keeps for the next start, in words; nothing where the broker cannot say.
-fn kept(client: &Client) -> String {
+fn kept(client: &Client) -> KeptMessages {
     let list: Option<local::AgentList> = client
         .get("/api/spawned")
         .ok()
@@ -365,21 +374,22 @@ fn kept(client: &Client) -> String {
         .iter()
         .map(|(name, _)| clean(name.as_str()))
         .collect();
-    match count {
+    let words = match count {
         0 => String::new(),
         1 => format!("; a message for {} is kept for the next start", names[0]),
         n => format!(
             "; {n} messages for {} are kept for the next start",
             names.join(", ")
         ),
-    }
+    };
+    KeptMessages { count, words }
 }
 
 /// `pending`.
-pub fn pending(c: &Context, name: &str, json: bool) -> Result<(), Failure> {
+pub fn pending(c: &Context, name: &str) -> Result<(), Failure> {
     let path = format!("/api/spawned/{}/pending", encode(name));
     let answer = c.client()?.get(&path)?;
-    if json {
+    if c.json {
         return print_json(&answer);
     }
     let list: local::PendingList = typed(answer)?;
@@ -420,7 +430,11 @@ fn pending_table(c: &Context, pending: &[local::PendingView]) -> String {
 pub fn flush(c: &Context, name: &str) -> Result<(), Failure> {
     let path = format!("/api/spawned/{}/flush", encode(name));
     let answer = c.client()?.post(&path, &json!({}))?;
-    print(&format!("{} handed on\n", messages(&answer["flushed"])))
+    let facts = json!({"name": name, "flushed": answer["flushed"]});
+    c.tell(
+        &facts,
+        &format!("{} handed on\n", messages(&answer["flushed"])),
+    )
 }
 
 fn messages(count: &Value) -> String {
@@ -435,23 +449,25 @@ fn messages(count: &Value) -> String {
 pub fn mode(c: &Context, name: &str, mode: DeliveryMode) -> Result<(), Failure> {
     let path = format!("/api/spawned/{}/delivery-mode", encode(name));
     let answer = c.client()?.put(&path, &local::ModeBody { mode })?;
+    let facts = json!({"name": name, "messages": mode_word(mode), "flushed": answer["flushed"]});
     let name = clean(name);
-    match mode {
-        DeliveryMode::ManualFlush => print(&format!(
+    let text = match mode {
+        DeliveryMode::ManualFlush => format!(
             "messages for {name} are held; type them with `relay-broker flush {name}` or go back with \
              `relay-broker auto {name}`\n"
-        )),
-        DeliveryMode::AutoInject => print(&format!(
+        ),
+        DeliveryMode::AutoInject => format!(
             "messages for {name} are typed as they come; {} handed on\n",
             messages(&answer["flushed"])
-        )),
-    }
+        ),
+    };
+    c.tell(&facts, &text)
 }
 
 /// `dead`.
-pub fn dead(c: &Context, json: bool) -> Result<(), Failure> {
+pub fn dead(c: &Context) -> Result<(), Failure> {
     let answer = c.client()?.get("/api/dead-letters")?;
-    if json {
+    if c.json {
         return print_json(&answer);
     }
     let letters: Vec<local::DeadLetterView> = typed(answer["dead_letters"].clone())?;
@@ -483,7 +499,7 @@ pub fn redeliver(c: &Context, args: &args::Redeliver) -> Result<(), Failure> {
     };
     let answer = c.client()?.post("/api/dead-letters/redeliver", &wish)?;
     let result: local::Redelivered = typed(answer.clone())?;
-    if args.json {
+    if c.json {
         print_json(&answer)?;
     } else {
         for letter in &result.redelivered {
@@ -520,7 +536,7 @@ pub fn snapshot(c: &Context, args: &args::SnapshotArgs) -> Result<(), Failure> {
         encode(&args.name)
     );
     let answer = c.client()?.get(&path)?;
-    if args.json {
+    if c.json {
         return print_json(&answer);
     }
     let shot: local::Snapshot = typed(answer)?;
@@ -540,14 +556,14 @@ pub fn snapshot(c: &Context, args: &args::SnapshotArgs) -> Result<(), Failure> {
 }
 
 /// `env`.
-pub fn env(c: &Context, json: bool) -> Result<(), Failure> {
+pub fn env(c: &Context) -> Result<(), Failure> {
     let file = c.connection()?;
     if file.engine_url.is_empty() || file.workspace_key.is_empty() {
         return Err(Failure::new(
             "the running broker has not written down its engine; it is of another version: restart it",
         ));
     }
-    if json {
+    if c.json {
         return print_json(&json!({
             "RELAY_BASE_URL": file.engine_url,
             "RELAY_WORKSPACE_KEY": file.workspace_key,

@@ -2,9 +2,10 @@
 //! terminal. Pure text in, text out, but for [`print`], [`print_json`] and [`note`].
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::failure::Failure;
@@ -83,8 +84,28 @@ pub fn print_json(value: &Value) -> Result<(), Failure> {
     print(&format!("{value}\n"))
 }
 
-/// One line on standard error.
+/// Whether programs read what this process says, which is JSON then on either stream.
+static FOR_PROGRAMS: AtomicBool = AtomicBool::new(false);
+
+/// From now on programs read what this process says.
+pub fn tell_programs() {
+    FOR_PROGRAMS.store(true, Ordering::Relaxed);
+}
+
+/// Whether programs read what this process says.
+pub fn for_programs() -> bool {
+    FOR_PROGRAMS.load(Ordering::Relaxed)
+}
+
+/// One line on standard error, beside what was asked for; for programs in the shape of `docs/json.md`.
 pub fn note(line: &str) {
+    let line = match for_programs() {
+        true => {
+            let line = line.trim_start_matches("relay-broker: ");
+            json!({"note": {"message": line.trim_start_matches("note: ")}}).to_string()
+        }
+        false => line.to_owned(),
+    };
     stdio::complain(format!("{line}\n").as_bytes());
 }
 

@@ -11,7 +11,7 @@ use super::args::{self, Urgency};
 use super::client::{Client, EventStream, Heard, typed};
 use super::context::Context;
 use super::failure::Failure;
-use super::render::{clean, note, print, print_json, span};
+use super::render::{clean, note, span};
 use crate::domain::Proof;
 use crate::net::http::encode;
 use crate::sys::{clock, stdio};
@@ -46,14 +46,10 @@ pub fn send(c: &Context, args: &args::Send) -> Result<(), Failure> {
     let begun = clock::now().mono;
     let answer = client.post("/api/send", &request)?;
     let sent: Sent = typed(answer.clone())?;
-    if args.json {
-        print_json(&answer)?;
-    } else {
-        print(&describe(&args.to, &sent))?;
-    }
+    c.tell(&answer, &describe(&args.to, &sent))?;
     match stream {
         Some(mut stream) => {
-            let mut watch = Watch::new(&client, &sent, begun, args);
+            let mut watch = Watch::new(c, &client, &sent, begun, args);
             watch.wait_for_the_end(&mut stream)
         }
         None => Ok(()),
@@ -190,6 +186,7 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// Waits for the end of a message: for every local target, or until the engine says that its one reader has it.
 struct Watch<'a> {
+    c: &'a Context,
     client: &'a Client,
     sent: &'a Sent,
     args: &'a args::Send,
@@ -201,8 +198,15 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(client: &'a Client, sent: &'a Sent, begun: Mono, args: &'a args::Send) -> Self {
+    fn new(
+        c: &'a Context,
+        client: &'a Client,
+        sent: &'a Sent,
+        begun: Mono,
+        args: &'a args::Send,
+    ) -> Self {
         Self {
+            c,
             client,
             sent,
             args,
@@ -266,7 +270,7 @@ impl<'a> Watch<'a> {
                     self.failed = Some(why);
                     String::new()
                 });
-                report(self.args.json, &event, &line)?;
+                self.c.tell(&event, &line)?;
                 Ok(self.waiting.is_empty())
             }
         }
@@ -292,11 +296,8 @@ impl<'a> Watch<'a> {
         };
         let name = clean(&reader.agent_name);
         let line = format!("{name}: received on another node in {}\n", self.took());
-        report(
-            self.args.json,
-            &json!({"kind": "message_received", "reader": reader}),
-            &line,
-        )?;
+        let facts = json!({"kind": "message_received", "reader": reader});
+        self.c.tell(&facts, &line)?;
         Ok(true)
     }
 
@@ -310,11 +311,8 @@ impl<'a> Watch<'a> {
             humantime::format_duration(self.args.timeout),
             self.stage.sentence(&self.args.to)
         ))
+        .named("timeout")
     }
-}
-
-fn report(json: bool, event: &Value, line: &str) -> Result<(), Failure> {
-    if json { print_json(event) } else { print(line) }
 }
 
 fn verdict(name: &str, proof: Proof, reason: Option<&str>, took: &str) -> String {

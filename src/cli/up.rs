@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::context::Context;
 use super::engine;
 use super::engine_folder::{ENGINE_DIR, LAST_ADDRESS, open_address, warn_if_open};
 use super::exit_with::AgentWatch;
 use super::failure::Failure;
 use super::log_lines::{self, Voice};
-use super::render::{Paint, print};
+use super::render::{Paint, print_json};
 use super::service::Supervisor;
 use super::signals::Obedience;
 use super::{args, detach, events, find, if_not_running};
@@ -29,6 +31,7 @@ use crate::sys::sysexit::Sysexit;
 use crate::sys::trust::{self, Distrust};
 use crate::sys::{limits, thread};
 use crate::wire::event::{BrokerEvent, Numbered};
+use crate::wire::local::ConnectionFile;
 
 const THREAD_KIB: usize = 256;
 /// How long a broker may not answer before it counts as stuck.
@@ -49,7 +52,29 @@ pub fn up(c: &Context, flags: &Flags) -> Result<(), Failure> {
     }
     let state_dir = config::state_dir(flags, &c.env, &place()?)?;
     let stuck_after = flags.stuck_after.unwrap_or(STUCK_AFTER);
-    if_not_running::up(&state_dir, stuck_after, start)
+    if if_not_running::up(&state_dir, stuck_after, start)? {
+        return Ok(());
+    }
+    // Whoever starts it again and again wants to hear nothing, but a program that asks for facts.
+    match c.json {
+        true => print_json(&runs_already(&find::connection_in(&state_dir)?, &state_dir)),
+        false => Ok(()),
+    }
+}
+
+fn runs_already(file: &ConnectionFile, state_dir: &Path) -> Value {
+    up_facts(false, &file.url, file.pid, &file.engine_url, state_dir)
+}
+
+/// What `up --json` says of the broker that runs now.
+fn up_facts(started: bool, api: &str, pid: u32, engine: &str, state_dir: &Path) -> Value {
+    json!({
+        "started": started,
+        "api_url": api,
+        "pid": pid,
+        "engine_url": engine,
+        "state_dir": state_dir,
+    })
 }
 
 /// Has another process do it, and waits until that is ready. Whatever is wrong with flags and folder is said at once.
@@ -63,7 +88,7 @@ fn start_detached(c: &Context, flags: &Flags) -> Result<(), Failure> {
         plan.state_dir(),
     ))?;
     let unnamed = flags.log_file.is_none();
-    detach::start(&place.exe, &log, unnamed.then_some(&*log))
+    detach::start(c, &place.exe, &log, unnamed.then_some(&*log))
 }
 
 /// Runs a broker in this process until it is told to stop.
@@ -96,10 +121,11 @@ fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
         detach::complain_into(log);
     }
     // Existing clients wait for exactly this line; one that closed its end early loses only the line.
-    let _ = print(&format!(
-        "[agent-relay] API listening on {}\n",
-        broker.api_url()
-    ));
+    let (api, pid) = (broker.api_url(), std::process::id());
+    let _ = c.tell(
+        &up_facts(true, &api, pid, &url, plan.state_dir()),
+        &format!("[agent-relay] API listening on {api}\n"),
+    );
     if flags.detached {
         detach::fall_silent();
     }
@@ -217,10 +243,15 @@ pub fn engine(c: &Context, args: &args::EngineArgs) -> Result<(), Failure> {
     };
     let name = place.name().unwrap_or("project");
     let engine = engine::alone(&dir, args.listen, workspace_key, name, &args.behave)?;
-    let _ = print(&format!(
-        "[relay-broker] engine listening on {}\n",
-        engine.url()
-    ));
+    let facts = json!({
+        "engine_url": engine.url(),
+        "pid": std::process::id(),
+        "workspace_key_file": dir.join("workspace-key"),
+    });
+    let _ = c.tell(
+        &facts,
+        &format!("[relay-broker] engine listening on {}\n", engine.url()),
+    );
     Voice::new(Paint::stderr(&c.env)).say(&format!(
         "on the machines that may use it, set RELAY_BASE_URL={} and RELAY_WORKSPACE_KEY_FILE to a copy of {}",
         engine.url(),

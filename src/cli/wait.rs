@@ -1,11 +1,13 @@
 //! `wait`: until an agent is in a state. The state itself is asked for, once at the start and again whenever an event tells
 //! of the agent, so it makes no difference whether it was reached before the command or during it.
 
+use serde_json::json;
+
 use super::args::{self, State};
 use super::client::{Client, Heard, typed};
 use super::context::Context;
 use super::failure::Failure;
-use super::render::{clean, note, print};
+use super::render::{clean, note};
 use crate::net::http::encode;
 use crate::sys::clock;
 use crate::wire::local::{AgentList, AgentView};
@@ -38,7 +40,8 @@ pub fn wait(c: &Context, args: &args::Wait) -> Result<(), Failure> {
                 return Err(Failure::new(match &agent {
                     Some(agent) => format!("{} within {waited}", standing(agent)),
                     None => format!("{}; waited {waited}", absent(&client, &args.name)?),
-                }));
+                })
+                .named("timeout"));
             }
             Heard::Over(why) => {
                 // A reader that was too slow is cut off; a broker that is gone refuses the next call.
@@ -49,11 +52,13 @@ pub fn wait(c: &Context, args: &args::Wait) -> Result<(), Failure> {
             }
         }
     }
-    print(&format!(
+    let facts = json!({"name": args.name, "until": args.until.word(), "agent": agent});
+    let text = format!(
         "{} {}\n",
         clean(&args.name),
         word(args.until, agent.as_ref())
-    ))
+    );
+    c.tell(&facts, &text)
 }
 
 fn look(client: &Client, name: &str) -> Result<Option<AgentView>, Failure> {

@@ -10,9 +10,6 @@ pub struct Demo {
     /// Keep the folder it works in
     #[arg(long)]
     pub keep: bool,
-    /// One JSON object a line instead of text
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `__demo-agent`.

@@ -36,7 +36,7 @@ fn a_command_after_two_dashes_is_left_alone() {
         panic!("another command");
     };
     assert_eq!(spawn.command, ["sh", "-c", "echo $1", "--json"]);
-    assert!(!spawn.json);
+    assert!(!cli.json);
 }
 
 #[test]

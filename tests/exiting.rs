@@ -7,8 +7,9 @@ use std::process::Stdio;
 
 use crate::support::{KEY, Node, Scratch, Scripted, Upgrade, command, refused, run, signal};
 
-/// The codes and what each of them means, as docs/operations.md lists them; one test for each stands below.
-const CODES: [i32; 8] = [0, 1, 2, 69, 73, 75, 77, 78];
+/// The codes and what each of them means, as docs/operations.md lists them; one test for each stands below, that of 71 in
+/// `limited`.
+const CODES: [i32; 9] = [0, 1, 2, 69, 71, 73, 75, 77, 78];
 
 /// A start that fails: its exit code and the one line that says why. Nothing may stand on standard output.
 fn refusal(dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> (i32, String) {

@@ -51,6 +51,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("uplink::identify", 4),
     ("uplink::leftovers", 4),
     ("uplink::proxy", 4),
+    ("uplink::resolve", 4),
     ("uplink::roots", 4),
     ("identity", 4),
     ("engine::server", 4),

@@ -21,6 +21,7 @@ mod hostile; // senders that try to press keys
 mod journalling; // a look into the journal
 mod journals; // journals of every kind of record, read as they were written
 mod layers; // who imports whom
+mod limited; // machines with little of everything
 mod linking; // the link to an engine, whatever it sends and however it breaks
 mod logging; // where the log goes and what signals do about it
 mod measuring; // the numbers that monitoring reads

@@ -9,6 +9,7 @@ use crate::ids::Run;
 use crate::msg::{AgentReport, AgentSpec};
 use crate::pubsub::Topic;
 use crate::registry::{AGENT_QUEUE, AgentHandle, Chunk, Seats};
+use crate::sys::limits;
 use crate::sys::reap::Reaper;
 use crate::sys::thread::{self, Handle};
 use crate::sys::wake::mailbox;
@@ -32,7 +33,7 @@ pub struct Grounds<'a> {
 /// again. `events` gets rendered `worker_stream` events while anybody listens.
 ///
 /// # Errors
-/// When there is no descriptor or thread to be had.
+/// When there is no descriptor, thread or memory to be had.
 pub fn start(
     run: Run,
     spec: AgentSpec,
@@ -41,6 +42,7 @@ pub fn start(
     report: Box<dyn Fn(AgentReport) + Send>,
     events: Arc<Topic<Arc<str>>>,
 ) -> io::Result<(AgentHandle, Handle)> {
+    limits::check_room_for_agent(STACK_KIB as u64 * 1024)?;
     let (sender, input) = mailbox(AGENT_QUEUE)?;
     let output = Arc::new(Topic::new(0).weighing(|chunk: &Chunk| chunk.bytes.len()));
     let agent = AgentHandle {

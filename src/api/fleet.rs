@@ -20,8 +20,8 @@ use crate::domain::Outcome;
 use crate::ids::{InvocationId, SidecarId};
 use crate::msg::{Answer, ApiCall, RefusalKind, Reply, SidecarCall, SidecarPush, SpawnSource};
 use crate::net::{HandlerOutcome, LinkError, Request, WebSocketLink};
-use crate::sys::thread;
 use crate::sys::wake::{Sender, mailbox};
+use crate::sys::{limits, thread};
 use crate::wire::local::{Manifest, Supervision};
 
 /// How many pushes wait for one program. Full means that it does not read, and it is disconnected.
@@ -246,7 +246,7 @@ impl Seat {
             Ok(_) => Ok(Done::Later),
             Err(e) => {
                 self.slow.fetch_sub(1, Ordering::AcqRel);
-                Err(ApiError::new(503, "frame_failed", format!("no thread left: {e}")).retryable())
+                Err(ApiError::new(503, "frame_failed", limits::explain(&e)).retryable())
             }
         }
     }

@@ -57,6 +57,12 @@ impl Handler for ApiHandler {
         respond(&self.0, &request)
     }
 
+    fn refuse(&self, status: u16, code: &'static str, message: &str) -> Response {
+        let mut refusal = ApiError::new(status, code, message);
+        refusal.retryable = matches!(status, 408 | 503);
+        refusal.response()
+    }
+
     fn knows(&self, head: &Request) -> bool {
         auth::has_key(head, &self.0.context.api_key) || has_metrics_key(&self.0, head)
     }

@@ -409,7 +409,10 @@ fn handlers(reaper: Arc<Reaper>, inbox: Sender<DispatchInput>) -> HandlerRunner 
 }
 
 fn no_thread(e: io::Error) -> StartError {
-    StartError::because(format!("cannot start: {}", limits::explain(&e)))
+    StartError::new(
+        Sysexit::OsError,
+        format!("cannot start: {}", limits::explain(&e)),
+    )
 }
 
 /// The dispatcher's state cannot be trusted after a panic; the journal can, and the next start replays it.

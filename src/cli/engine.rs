@@ -12,6 +12,7 @@ use crate::config::{self, StartPlan};
 pub use crate::engine::server::Engine;
 use crate::engine::server::{EngineError, EngineSettings};
 use crate::sys::disk::{read_small, write_private};
+use crate::sys::limits;
 use crate::sys::sysexit::Sysexit;
 
 /// Where an embedded engine listens when nobody else does: the port self-hosted engines use.
@@ -86,6 +87,7 @@ fn engine_failure(e: &EngineError) -> Failure {
             Sysexit::NoPermission
         }
         EngineError::Key { .. } => Sysexit::Config,
+        EngineError::System(error) if limits::is_reached(error) => Sysexit::OsError,
         EngineError::Listen { .. } | EngineError::Exposed(_) | EngineError::System(_) => {
             Sysexit::Failure
         }

@@ -63,6 +63,7 @@ impl Failure {
             Sysexit::Success | Sysexit::Failure => "failed",
             Sysexit::Usage => "usage",
             Sysexit::Unavailable => "engine_unavailable",
+            Sysexit::OsError => "limit",
             Sysexit::CantCreate => "state_folder",
             Sysexit::TempFail => "already_running",
             Sysexit::NoPermission => "no_permission",

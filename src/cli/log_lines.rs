@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::render::{self, Paint, clean, note};
 use crate::config::{Env, LogFormat, StartPlan};
 use crate::sys::sysexit::Sysexit;
-use crate::sys::{clock, stdio};
+use crate::sys::{clock, limits, stdio};
 
 /// How long opening the log file anew may take, behind what is still to be written into the old one.
 const REOPEN_LIMIT: Duration = Duration::from_secs(5);
@@ -73,7 +73,10 @@ pub fn start(
                 path.display()
             ),
         ),
-        None => Failure::new(format!("cannot start a thread: {e}")),
+        None => Failure::with(
+            Sysexit::OsError,
+            format!("cannot start: {}", limits::explain(&e)),
+        ),
     })?;
     set_filter(filter);
     // A second logger in one process is a programming mistake that costs only log lines.

@@ -163,8 +163,8 @@ impl Supervisor {
         let (stopper, events, watchdog) = (broker.stopper(), broker.events(), self.watchdog);
         let last = manager.clone();
         stopper.when_asked(move |limit| last.tell(&[ServiceState::Stopping(limit)]));
-        manager.tell(&[ServiceState::Ready]);
         let body = move || {
+            manager.tell(&[ServiceState::Ready]);
             if let Err(e) = report(&manager, watchdog, &stopper, &events) {
                 log::warn!("the service manager is told nothing more: {e}");
             }

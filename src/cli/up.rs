@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::bounded;
 use serde_json::{Value, json};
 
 use super::context::Context;
@@ -110,8 +111,7 @@ fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
         crate::sys::failpoint::arm(&faults).map_err(Failure::new)?;
     }
     let voice = Voice::new(Paint::stderr(&c.env));
-    let stops =
-        Stops::listen_as_daemon().map_err(|e| Failure::new(format!("cannot take signals: {e}")))?;
+    let stops = Stops::listen_as_daemon().map_err(|e| no_room("cannot take signals", &e))?;
     let supervisor = Supervisor::of(&c.env)?;
     check_place(&plan, voice)?;
     make_private(plan.state_dir(), &STATE_NAMES, plan.trust_state_dir)?;
@@ -120,21 +120,11 @@ fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
     if let (true, Some(log)) = (flags.detached, &flags.log_file) {
         detach::complain_into(log);
     }
-    // Existing clients wait for exactly this line; one that closed its end early loses only the line.
-    let (api, pid) = (broker.api_url(), std::process::id());
-    let _ = c.tell(
-        &up_facts(true, &api, pid, &url, plan.state_dir()),
-        &format!("[agent-relay] API listening on {api}\n"),
-    );
-    if flags.detached {
-        detach::fall_silent();
-    }
-    if let Some(address) = plan.api_beyond_this_machine() {
-        voice.say(&open_address("the local API", address));
-    }
-    voice.welcome(&plan, &url, engine.is_some());
     let topic = broker.events();
+    let (silence, until_ready) = bounded::<()>(0);
     let watcher = thread::start("progress", THREAD_KIB, move || {
+        // It ends when the silence is dropped.
+        let _ = until_ready.recv();
         if let Err(e) = progress(voice, &topic) {
             log::debug!("no progress lines: {e}");
         }
@@ -146,26 +136,59 @@ fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
         reloader: broker.reloader(),
         place,
         flags: flags.clone(),
-        plan,
+        plan: plan.clone(),
         voice,
         manager: supervisor.manager.clone(),
     };
     let signals = thread::start("signals", THREAD_KIB, move || obeying.obey(stops));
-    let reporter = supervisor.follow(&broker);
-    let threads = watcher.and(signals).map(drop).and(reporter);
-    let work = match threads.and(work) {
+    let threads = watcher.and(signals).and(work);
+    // Whoever calls needs one more thread, so that there is room for one is part of being ready.
+    let room = || thread::start("room", THREAD_KIB, || ()).map(|room| room.join());
+    let followed = |work| {
+        supervisor
+            .follow(&broker)
+            .and_then(|()| room())
+            .map(|()| work)
+    };
+    let work = match threads.and_then(followed) {
         Ok(work) => work,
         Err(e) => {
             broker.stopper().stop();
             broker.wait();
-            return Err(Failure::new(format!("cannot start a thread: {e}")));
+            return Err(no_room("cannot start", &e));
         }
     };
+    let (api, pid) = (broker.api_url(), std::process::id());
+    let facts = up_facts(true, &api, pid, &url, plan.state_dir());
+    announce(c, flags, &facts, &api);
+    if let Some(address) = plan.api_beyond_this_machine() {
+        voice.say(&open_address("the local API", address));
+    }
+    voice.welcome(&plan, &url, engine.is_some());
+    drop(silence);
     broker.wait();
     closer.close();
     drop(engine);
     voice.say("stopped");
     work.map_or(Ok(()), |work| work.outcome())
+}
+
+/// Says that the broker is ready, to whoever started it: by now it has all its threads.
+fn announce(c: &Context, flags: &Flags, facts: &Value, api: &str) {
+    // Existing clients wait for exactly this line; one that closed its end early loses only the line.
+    let _ = c.tell(facts, &format!("[agent-relay] API listening on {api}\n"));
+    if flags.detached {
+        detach::fall_silent();
+    }
+}
+
+/// The end of a start for which the system has no room, with the name of the limit.
+fn no_room(what: &str, e: &io::Error) -> Failure {
+    let exit = match limits::is_reached(e) {
+        true => Sysexit::OsError,
+        false => Sysexit::Failure,
+    };
+    Failure::with(exit, format!("{what}: {}", limits::explain(e)))
 }
 
 /// The engine inside this process, if that is the one, and how to reach whichever it is.
@@ -223,8 +246,7 @@ pub fn engine(c: &Context, args: &args::EngineArgs) -> Result<(), Failure> {
     limits::raise();
     config::check_listen("--listen", args.listen, args.allow_plain_http)?;
     engine::check_words(&args.behave)?;
-    let mut stops =
-        Stops::listen_as_daemon().map_err(|e| Failure::new(format!("cannot take signals: {e}")))?;
+    let mut stops = Stops::listen_as_daemon().map_err(|e| no_room("cannot take signals", &e))?;
     let place = place()?;
     let state_dir = c.state_dir.clone().or_else(|| c.env.state_dir());
     let dir = match &args.dir {
@@ -264,10 +286,21 @@ pub fn engine(c: &Context, args: &args::EngineArgs) -> Result<(), Failure> {
 }
 
 fn place() -> Result<Surroundings, Failure> {
-    let exe = own_program()
-        .map_err(|e| Failure::new(format!("cannot tell where this program is: {e}")))?;
+    let exe = own_program().map_err(|e| unknown_program(&e))?;
     let cwd = std::env::current_dir().ok();
     Ok(Surroundings { cwd, exe })
+}
+
+/// The end of a start that does not know its own program.
+fn unknown_program(e: &io::Error) -> Failure {
+    match cfg!(target_os = "linux") && !Path::new("/proc/self").exists() {
+        true => Failure::with(
+            Sysexit::OsError,
+            "/proc is not mounted: the broker finds there its own program, by which agents are started, and the processes \
+             that agents leave behind; mount it (mount -t proc proc /proc)",
+        ),
+        false => Failure::new(format!("cannot tell where this program is: {e}")),
+    }
 }
 
 /// The running program itself, whatever becomes of its file: agents are started through it, also after an upgrade. An

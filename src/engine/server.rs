@@ -38,7 +38,7 @@ use crate::journal::{Journal, Lock, LockError, OpenError, Options, Recovery, Ten
 use crate::machine::event_loop::{Driver, EventLoop};
 use crate::machine::{CommitError, Machine};
 use crate::net::{Server, ServerLimits};
-use crate::sys::{clock, disk, entropy, thread, wake};
+use crate::sys::{self, clock, disk, entropy, thread, wake};
 use crate::time::Wall;
 
 /// What waits for the core; senders wait when it is full.
@@ -102,7 +102,7 @@ pub enum EngineError {
         from: String,
     },
     /// No thread or random numbers to be had.
-    #[error("the engine cannot start: {0}")]
+    #[error("the engine cannot start: {}", sys::limits::explain(.0))]
     System(io::Error),
 }
 

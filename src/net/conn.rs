@@ -12,7 +12,7 @@ use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::connections::{Doing, ServerState};
-use super::handler::ServerLimits;
+use super::handler::{Handler, ServerLimits};
 use super::head::{
     AnswerFraming, Fault, Framing, HEADERS, RequestHead, chunk_size, end_of_head, handshake,
     head_of, malformed, parse_head, plain,
@@ -428,7 +428,7 @@ impl Conn<'_> {
 
 /// Answers whatever a client wants with 503, without a thread or descriptor for it. Waits for its request only for a moment,
 /// since everybody else waits meanwhile.
-pub(super) fn turn_away(socket: &TcpStream, why: &io::Error) {
+pub(super) fn turn_away(socket: &TcpStream, handler: &dyn Handler, why: &io::Error) {
     let mut stream = socket;
     // Unread input would turn our last words into a reset.
     let _ = ready(socket, PollFlags::IN, clock::now().mono + TURN_AWAY_TIME);
@@ -442,7 +442,7 @@ pub(super) fn turn_away(socket: &TcpStream, why: &io::Error) {
         "there is no room for this connection: {}",
         limits::explain(why)
     );
-    let response = plain(503, "no_room", &message);
+    let response = handler.refuse(503, "no_room", &message);
     let mut bytes = head_of(&response, &frame, false).into_bytes();
     bytes.extend_from_slice(&response.body);
     let _ = stream.write(&bytes);

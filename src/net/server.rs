@@ -137,7 +137,7 @@ fn accept_all(name: &str, listener: &TcpListener, shared: &Arc<ServerState>) {
                     if let Ok((stream, _)) = listener.accept()
                         && stream.set_nonblocking(true).is_ok()
                     {
-                        conn::turn_away(&stream, &e);
+                        conn::turn_away(&stream, &*shared.handler, &e);
                     }
                     spare = self::spare();
                     pause = Some(ACCEPT_RETRY);
@@ -167,7 +167,7 @@ fn admit(name: &str, id: u64, stream: TcpStream, shared: &Arc<ServerState>) -> i
     stream.set_nodelay(true)?;
     let socket = Arc::new(stream);
     let attended = attend(name, id, &socket, shared, refused);
-    attended.inspect_err(|e| conn::turn_away(&socket, e))
+    attended.inspect_err(|e| conn::turn_away(&socket, &*shared.handler, e))
 }
 
 fn attend(

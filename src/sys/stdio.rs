@@ -7,8 +7,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -205,7 +205,7 @@ impl Queue {
 }
 
 /// The queue of this process's standard error, once there is one.
-static ERROR: OnceLock<Queue> = OnceLock::new();
+static ERROR: OnceLock<Arc<Queue>> = OnceLock::new();
 /// Whether its lines go to a file instead.
 static TO_FILE: AtomicBool = AtomicBool::new(false);
 /// Whether standard error itself is that file, too.
@@ -245,16 +245,16 @@ pub fn queue(
         None => Box::new(error()),
     };
     let (queue, items) = Queue::new();
-    if ERROR.set(queue).is_err() {
-        return Ok(());
-    }
-    TO_FILE.store(to_file, Ordering::Release);
+    let queue = Arc::new(queue);
+    let written = queue.clone();
+    // Without its thread there is no queue, so that the reason can still be said.
     thread::start("stderr", 128, move || {
-        if let Some(queue) = ERROR.get() {
-            queue.write_all(&items, &mut *outlet, &lost);
-        }
-    })
-    .map(drop)
+        written.write_all(&items, &mut *outlet, &lost);
+    })?;
+    if ERROR.set(queue).is_ok() {
+        TO_FILE.store(to_file, Ordering::Release);
+    }
+    Ok(())
 }
 
 /// Bytes for standard error, whole lines with their ends: queued if there is a queue.
@@ -320,7 +320,6 @@ pub fn flush(limit: Duration) {
 mod tests {
     use super::*;
     use crate::sys::thread::tests::within;
-    use std::sync::Arc;
 
     fn pipe() -> (std::os::fd::OwnedFd, std::os::fd::OwnedFd) {
         rustix::pipe::pipe().expect("a pipe")

@@ -15,6 +15,8 @@ pub enum Sysexit {
     Usage = 2,
     /// `EX_UNAVAILABLE`: the engine cannot be reached, and this start needs it. Another try may work.
     Unavailable = 69,
+    /// `EX_OSERR`: the system has no thread, process or descriptor left for it. The line names the limit that was reached.
+    OsError = 71,
     /// `EX_CANTCREAT`: the state folder, or something in it, cannot be made, read, written or trusted.
     CantCreate = 73,
     /// `EX_TEMPFAIL`: a broker runs on this state folder already.
@@ -28,11 +30,12 @@ pub enum Sysexit {
 
 impl Sysexit {
     /// All of them.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Success,
         Self::Failure,
         Self::Usage,
         Self::Unavailable,
+        Self::OsError,
         Self::CantCreate,
         Self::TempFail,
         Self::NoPermission,

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::machine::event_loop::{Driver, EventLoop, Progress};
 use crate::machine::{Log, Machine};
-use crate::sys::{clock, failpoint};
+use crate::sys::{clock, failpoint, limits};
 use crate::time::Mono;
 
 /// A thread somebody owns. Dropping the handle lets the thread go on; [`Handle::join_within`] waits for it.
@@ -49,17 +49,18 @@ impl Handle {
 /// Starts a named thread with a stack of `stack_kib` KiB.
 ///
 /// # Errors
-/// When the operating system has no thread to give.
+/// When the operating system has no thread to give, or a limit of memory none that leaves the others enough.
 pub fn start(
     name: impl Into<String>,
     stack_kib: usize,
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<Handle> {
-    let name = name.into();
+    let (name, stack_bytes) = (name.into(), stack_kib * 1024);
+    limits::check_room(stack_bytes as u64)?;
     let (alive, over) = bounded::<()>(0);
     std::thread::Builder::new()
         .name(name.clone())
-        .stack_size(stack_kib * 1024)
+        .stack_size(stack_bytes)
         .spawn(move || {
             let _alive = alive;
             body();

@@ -6,6 +6,7 @@ pub mod frame_faults;
 mod identify;
 mod leftovers;
 pub mod proxy;
+mod resolve;
 pub mod rest;
 pub mod roots;
 pub mod socket;

@@ -3,15 +3,13 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::net::TcpStream;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use crossbeam_channel::bounded;
 
+use super::resolve::{late, left, resolve};
 use crate::msg::Secret;
-use crate::sys::{clock, thread};
 use crate::time::Mono;
 
 /// The most a proxy may answer before the tunnel is open.
@@ -90,23 +88,6 @@ fn dial(host: &str, port: u16, until: Mono) -> io::Result<TcpStream> {
     Err(last)
 }
 
-/// The addresses of a name. The system's resolver knows no deadline, so a thread of its own waits for it.
-fn resolve(host: &str, port: u16, until: Mono) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
-    }
-    let (found, wait) = bounded(1);
-    let name = host.to_owned();
-    thread::start("resolve", 256, move || {
-        let addresses = (name.as_str(), port).to_socket_addrs();
-        let _ = found.try_send(addresses.map(Iterator::collect::<Vec<_>>));
-    })?;
-    match wait.recv_timeout(left(until)?) {
-        Ok(addresses) => addresses.map_err(|e| io::Error::new(e.kind(), format!("{host}: {e}"))),
-        Err(_) => Err(late(&format!("the address of {host}"))),
-    }
-}
-
 /// Asks the proxy for a tunnel to `target`.
 fn tunnel(stream: &mut TcpStream, proxy: &Proxy, target: &str, until: Mono) -> io::Result<()> {
     let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
@@ -164,22 +145,6 @@ fn answered(head: &[u8]) -> io::Result<Option<u16>> {
     Ok(Some(status))
 }
 
-/// What is left of the time.
-fn left(until: Mono) -> io::Result<Duration> {
-    let left = until.since(clock::now().mono);
-    if left.is_zero() {
-        return Err(late("a connection"));
-    }
-    Ok(left)
-}
-
-fn late(what: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::TimedOut,
-        format!("{what} did not come in time"),
-    )
-}
-
 fn bracketed(host: &str) -> String {
     if host.contains(':') {
         format!("[{host}]")
@@ -195,7 +160,10 @@ fn authority(host: &str, port: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::{clock, thread};
+    use crossbeam_channel::bounded;
     use std::net::TcpListener;
+    use std::time::Duration;
 
     /// A proxy that gives one caller `answer` and then says back what it hears, and the request it got.
     fn proxy(answer: &'static str) -> (Proxy, crossbeam_channel::Receiver<String>) {

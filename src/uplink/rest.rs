@@ -9,15 +9,17 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use ureq::unversioned::transport::DefaultConnector;
 
 use super::proxy::Proxy;
+use super::resolve::HostResolver;
 use super::roots::TrustedRoots;
 use crate::dispatch::VERSION;
 use crate::domain::Mode;
 use crate::ids::{AgentName, InvocationId, JobId, MsgId, NodeId, WorkspaceId};
 use crate::msg::{RestCall, RestDone, Secret};
 use crate::net::http::encode;
-use crate::sys::thread;
+use crate::sys::{limits, thread};
 use crate::wire::rest::{
     CreateNode, CreatedNode, Envelope, InvocationStatus, NodeAgent, Posted, Reader, RestError,
     RosterEntry, WaitingRow, WorkspaceInfo,
@@ -112,6 +114,14 @@ pub struct TokenProof<'a> {
     pub token: Option<&'a Secret>,
 }
 
+/// Why a call did not get through, with the limit's name where one of descriptors or memory is behind it.
+fn reason(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Io(e) if limits::is_reached(e) => limits::explain(e),
+        other => other.to_string(),
+    }
+}
+
 /// The engine's HTTP side, with the workspace key.
 #[derive(Clone)]
 pub struct RestClient {
@@ -146,9 +156,9 @@ impl RestClient {
             ),
             None => config,
         };
-        let config = config.build();
+        let (connector, resolver) = (DefaultConnector::default(), HostResolver);
         Self {
-            http: config.into(),
+            http: ureq::Agent::with_parts(config.build(), connector, resolver),
             base: base.to_owned(),
             key,
             proxy,
@@ -208,7 +218,10 @@ impl RestClient {
             request = request.header("content-type", "application/json");
         }
         let request = request.body(bytes).map_err(|e| unreachable(&e))?;
-        let mut response = self.http.run(request).map_err(|e| unreachable(&e))?;
+        let mut response = self
+            .http
+            .run(request)
+            .map_err(|e| unreachable(&reason(&e)))?;
         let status = response.status().as_u16();
         let text = response
             .body_mut()

@@ -97,6 +97,12 @@ impl Process {
         })
     }
 
+    /// A child that was started elsewhere, and whose first line nobody has read.
+    pub fn of(child: Child) -> Self {
+        let first_line = String::new();
+        Self { child, first_line }
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -196,12 +196,14 @@ fn what_cannot_be_meant_is_said_with_its_place_and_nothing_starts() {
     );
     assert_eq!(code, Some(78));
     assert!(
-        err.contains("relay-broker.toml: line 4: unknown field `restrat`"),
+        err.contains(
+            "relay-broker.toml:4: [agent.ada] restrat is not a key; did you mean restart?"
+        ),
         "{err}"
     );
     let (code, err) = refused("\n[agent.ada]\nharness = \"cat\"\n", &[]);
     assert_eq!(code, Some(78));
-    let says = "relay-broker.toml: line 3: [agent.ada] harness = \"cat\" names no harness (there is no [harness.NAME] in \
+    let says = "relay-broker.toml:3: [agent.ada] harness = \"cat\" names no harness (there is no [harness.NAME] in \
                 this file); a program goes into command";
     assert!(err.contains(says), "{err}");
     let ada = "[agent.ada]\ncommand = \"cat\"\n";

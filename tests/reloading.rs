@@ -99,7 +99,10 @@ fn a_file_that_cannot_be_meant_changes_nothing_and_is_told_of() {
     );
     reload(&folder, &node, "all settings stay as they are");
     let text = log(&folder);
-    assert!(text.contains("relay-broker.toml: line 3"), "{text}");
+    assert!(
+        text.contains("relay-broker.toml:3: [harness.two] colour is not a key"),
+        "{text}"
+    );
     assert_eq!(starts(&node, "ada", "one").0, 200);
     configure(&folder, "[log]\nlevel = \"loud\"\n");
     reload(&folder, &node, "all settings stay as they are");

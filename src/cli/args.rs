@@ -238,7 +238,7 @@ pub struct SpawnArgs {
     #[arg(long, value_name = "N")]
     pub max_restarts: Option<u32>,
     /// How long after its end [default: 2s]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = crate::config::long_span)]
     pub cooldown: Option<Duration>,
     /// What the program is like, where its name does not tell: claude, codex, gemini, opencode, or a profile of the
     /// configuration file
@@ -301,7 +301,7 @@ pub struct Send {
     #[arg(long)]
     pub wait: bool,
     /// How long to wait for that
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = crate::config::long_span)]
     pub timeout: Duration,
 }
 
@@ -339,7 +339,7 @@ pub struct Wait {
     #[arg(long, value_enum, value_name = "STATE", default_value = "idle")]
     pub until: State,
     /// How long at most
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = crate::config::long_span)]
     pub timeout: Duration,
 }
 

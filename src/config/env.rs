@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
+use super::reading;
 use crate::uplink::roots::TrustedRoots;
 
 /// How long a file with one value may be.
@@ -68,7 +69,7 @@ impl Env {
         self.raw(name)
             .map(|value| {
                 value.into_string().map_err(|_| {
-                    ConfigError::setting(format!("{name} is not UTF-8 text; set it again"))
+                    ConfigError::of(name, format!("{name} is not UTF-8 text; set it again"))
                 })
             })
             .transpose()
@@ -183,47 +184,36 @@ impl Env {
         let Some(path) = self.path(NAME) else {
             return Ok(None);
         };
-        let read = read_bounded(&path, BUNDLE_BYTES).map_err(|e| format!("cannot be read: {e}"));
+        let read = reading::value(&path, BUNDLE_BYTES).map_err(|e| format!("cannot be read: {e}"));
         let roots = read.and_then(|text| TrustedRoots::from_pem(text.as_bytes()));
         roots.map(Some).map_err(|why| {
-            ConfigError::setting(format!(
-                "{NAME} names {}, which {why}; name a PEM file with the certificates that vouch for the engine, or unset it \
-                 to use the bundled ones",
-                path.display()
-            ))
+            let path = path.display();
+            ConfigError::of(
+                NAME,
+                format!(
+                    "{NAME} names {path}, which {why}; name a PEM file with the certificates that vouch for the engine, or \
+                     unset it to use the bundled ones"
+                ),
+            )
         })
     }
 }
 
-/// The text of a file that holds one value. A pipe serves, as shells make them; something endless does not.
-fn read_bounded(path: &Path, most: u64) -> std::io::Result<String> {
-    use std::io::Read;
-    let mut text = String::new();
-    let file = std::fs::File::open(path)?;
-    file.take(most + 1).read_to_string(&mut text)?;
-    match text.len() as u64 > most {
-        true => Err(std::io::Error::other(format!(
-            "it is longer than {} KiB",
-            most / 1024
-        ))),
-        false => Ok(text),
-    }
-}
-
+/// The one value that a file holds, which `what`, a flag or a variable, names.
 pub(super) fn read_secret(path: &Path, what: &str) -> Result<String, ConfigError> {
-    let text = read_bounded(path, VALUE_BYTES).map_err(|e| {
-        ConfigError::setting(format!(
-            "{what} names {}, which cannot be read: {e}",
-            path.display()
+    let wrong = |why: String| {
+        let path = path.display();
+        ConfigError::of_named_file(what, format!("{what} names {path}, which {why}"))
+    };
+    let text = reading::value(path, VALUE_BYTES).map_err(|e| {
+        wrong(format!(
+            "cannot be read: {e}; name a file that is there and that you may read"
         ))
     })?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text);
-    if text.is_empty() {
-        return Err(ConfigError::setting(format!(
-            "{what} names {}, which is empty; put the value into it",
-            path.display()
-        )));
+    match text.is_empty() {
+        true => Err(wrong("is empty; put the value into it".to_owned())),
+        false => Ok(text.to_owned()),
     }
-    Ok(text.to_owned())
 }

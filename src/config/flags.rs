@@ -37,11 +37,11 @@ pub struct Flags {
     /// here.
     #[arg(skip)]
     pub state_dir: Option<PathBuf>,
-    /// Port of the local API; 0 takes a free one
-    #[arg(long, value_name = "PORT", default_value_t = 0)]
-    pub api_port: u16,
-    /// Address the local API listens on
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1", value_parser = parse_bind)]
+    /// Port of the local API; 0 takes a free one [default: 0]
+    #[arg(long, value_name = "PORT")]
+    pub api_port: Option<u16>,
+    /// Address the local API listens on [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDR", value_parser = parse_bind)]
     pub api_bind: Option<IpAddr>,
     /// Base URL of an engine; one inside this process is used without
     #[arg(long, value_name = "URL")]
@@ -69,24 +69,24 @@ pub struct Flags {
     /// Program the engine may start [default: those in PATH]
     #[arg(long = "harness", value_name = "PROGRAM")]
     pub harnesses: Vec<String>,
-    /// Most agents at one time; 0 for no limit
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub max_agents: u64,
+    /// Most agents at one time; 0 for no limit [default: 0]
+    #[arg(long, value_name = "N")]
+    pub max_agents: Option<u64>,
     /// Pin the node's id instead of deriving it
     #[arg(long, value_name = "ID")]
     pub node_id: Option<String>,
     /// Refuse a journal damaged in its middle instead of salvaging
     #[arg(long)]
     pub strict_journal: bool,
-    /// Between hang-up and kill of an agent
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    /// Between hang-up and kill of an agent [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = short_span)]
     pub grace: Option<Duration>,
     /// When asked to stop, take nothing new and let messages that are being typed arrive, for so long at most, before agents
-    /// are ended; 0s ends them at once
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    /// are ended; 0s ends them at once [default: 0s]
+    #[arg(long, value_name = "TIME", value_parser = short_span)]
     pub drain: Option<Duration>,
-    /// How long the engine may be away before `/readyz` fails
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    /// How long the engine may be away before `/readyz` fails [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = short_span)]
     pub ready_grace: Option<Duration>,
     /// File with a key that opens `/metrics` and nothing else
     #[arg(long, value_name = "FILE")]
@@ -103,15 +103,15 @@ pub struct Flags {
     pub max_pending_bytes: Option<NonZeroUsize>,
     /// How long messages wait for an agent that is not here, while the broker runs; 0s for ever [default: 1h]. A remote
     /// engine has its own limit for what it keeps
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = long_span)]
     pub message_ttl: Option<Duration>,
     /// How long a message is held back from an agent whose terminal does not take it, such as in a dialog, before it becomes
     /// a dead letter; 0s for ever [default: 0s]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = long_span)]
     pub blocked_limit: Option<Duration>,
-    /// Log lines on stderr
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
-    pub log_format: LogFormat,
+    /// Log lines on stderr [default: text]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
     /// How much is logged: error, warn, info, debug, trace or off [default: RUST_LOG; warn on a terminal, else info]
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<log::LevelFilter>,
@@ -128,7 +128,7 @@ pub struct Flags {
     #[arg(long)]
     pub if_not_running: bool,
     /// With --if-not-running: how long a broker may not answer before it is ended and a new one started [default: 30s]
-    #[arg(long, value_name = "TIME", requires = "if_not_running", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", requires = "if_not_running", value_parser = short_span)]
     pub stuck_after: Option<Duration>,
     /// Stay when this command ends, with a log file instead of stderr [default: broker.log in the state folder]
     #[arg(long)]
@@ -150,4 +150,35 @@ fn parse_bind(text: &str) -> Result<IpAddr, String> {
     }
     text.parse()
         .map_err(|_| "not an IP address; for example 127.0.0.1, or 0.0.0.0 for all".to_owned())
+}
+
+/// More than anybody waits for a program to end.
+const SHORT_MOST: Duration = Duration::from_secs(24 * 3600);
+/// Whoever means longer means for ever.
+const LONG_MOST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// A time that somebody stands by for, of the command line.
+///
+/// # Errors
+/// When it is no time, or longer than a day.
+pub fn short_span(text: &str) -> Result<Duration, String> {
+    span(text, SHORT_MOST, "1day")
+}
+
+/// A time that something may be kept or waited for, of the command line.
+///
+/// # Errors
+/// When it is no time, or longer than ten years.
+pub fn long_span(text: &str) -> Result<Duration, String> {
+    span(text, LONG_MOST, "3650days")
+}
+
+fn span(text: &str, most: Duration, shown: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text).map_err(|_| {
+        "no time; write a number and a unit, such as 500ms, 30s, 5m or 2h".to_owned()
+    })?;
+    match span <= most {
+        true => Ok(span),
+        false => Err(format!("too long; {shown} is the most")),
+    }
 }

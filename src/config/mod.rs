@@ -1,23 +1,29 @@
 //! The one reader of the environment and of key files. It turns flags and variables into settings that nothing changes
 //! afterwards. It starts nothing and writes nothing; callers see plain values or one sentence that says what is wrong.
 
+mod agent_flags;
 mod agents;
+mod checks;
+mod document;
+mod engine_choice;
 mod env;
 mod error;
 mod file;
 mod flags;
+mod keys;
 mod plan;
 mod profiles;
 mod proxy;
+mod reading;
 mod service;
 mod surroundings;
 #[cfg(test)]
 mod tests;
 
+pub use document::FileEntry;
+pub use engine_choice::{EngineChoice, HOSTED_ENGINE, check_key, check_listen};
 pub use env::{Env, VARIABLES};
-pub use error::ConfigError;
-pub use flags::{ExitWith, Flags, LogFormat};
-pub use plan::{
-    EngineChoice, HOSTED_ENGINE, STATE_DIR, StartPlan, check_key, check_listen, plan, state_dir,
-};
+pub use error::{ConfigError, SettingOrigin};
+pub use flags::{ExitWith, Flags, LogFormat, long_span, short_span};
+pub use plan::{Examination, STATE_DIR, StartPlan, examine, plan, state_dir};
 pub use surroundings::Surroundings;

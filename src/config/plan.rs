@@ -1,26 +1,26 @@
 //! Flags and environment to a plan that nothing changes afterwards.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tungstenite::http::Uri;
+use log::LevelFilter;
 
+use super::document::FileEntry;
+use super::engine_choice::{EngineChoice, engine_choice};
 use super::env::{Env, read_secret};
 use super::error::ConfigError;
+use super::file::{self, Configured};
 use super::flags::{Flags, LogFormat};
 use super::surroundings::Surroundings;
-use super::{file, proxy};
+use super::{agent_flags, proxy};
 use crate::broker::{NodeSettings, Settings};
 use crate::dispatch::Limits;
-use crate::ids::AgentName;
 use crate::msg::Secret;
-use crate::net::http::endpoint;
-use crate::wire::local::SpawnRequest;
+use crate::uplink::proxy::Proxy;
+use crate::uplink::roots::TrustedRoots;
 
-/// Where a workspace key leads when no engine is named.
-pub const HOSTED_ENGINE: &str = "https://cast.agentrelay.com";
 /// The state folder's name, in the folder where `up` is run.
 pub const STATE_DIR: &str = ".relay-broker";
 
@@ -29,27 +29,18 @@ const KNOWN_HARNESSES: [&str; 7] = [
     "claude", "codex", "gemini", "aider", "goose", "opencode", "grok",
 ];
 
+/// Names the node.
+const NODE_NAME: &str = "AGENT_RELAY_BROKER_NAME";
+/// How long that name may be.
+const NODE_NAME_MOST: usize = 200;
+/// Between hang-up and kill of an agent.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long the engine may be away before the broker counts as not ready.
+const READY_GRACE: Duration = Duration::from_secs(60);
 /// Pins the node's id.
 const NODE_ID: &str = "RELAY_NODE_ID";
 /// How many characters a node's id may have: it is the name of a file as well.
 const NODE_ID_MOST: usize = 128;
-
-/// Which engine the broker will speak to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EngineChoice {
-    /// One that runs elsewhere.
-    Remote {
-        /// Its base URL, no trailing slash.
-        url: String,
-        /// Opens the workspace.
-        key: Secret,
-    },
-    /// One of our own, inside this process.
-    Embedded {
-        /// Where it must listen; free to choose when absent.
-        listen: Option<SocketAddr>,
-    },
-}
 
 /// Everything known before an engine is: becomes [`Settings`] once there is one.
 #[derive(Clone, Debug)]
@@ -159,22 +150,57 @@ impl StartPlan {
 /// The id that the operator gives this node, from the flag or else the variable, word for word. Engines ask nothing of it;
 /// paths of calls and the name of the token's file spell it their own way, but a line for people could not.
 fn pinned_id(flags: &Flags, env: &Env) -> Result<Option<String>, ConfigError> {
-    let (from, id) = match (&flags.node_id, env.text(NODE_ID)?) {
-        (Some(id), _) => ("--node-id", id.clone()),
-        (None, Some(id)) => (NODE_ID, id),
-        (None, None) => return Ok(None),
+    let (from, id) = match &flags.node_id {
+        Some(id) => ("--node-id", id.clone()),
+        None => match env.text(NODE_ID)? {
+            Some(id) => (NODE_ID, id),
+            None => return Ok(None),
+        },
     };
     let blank = id.trim().is_empty();
-    if blank || id.len() > NODE_ID_MOST || id.chars().any(char::is_control) {
+    if blank || id.len() > NODE_ID_MOST || id.contains(char::is_control) {
         return Err(ConfigError::of(
             from,
             format!(
                 "{from} is {id:?}; a node id has 1 to {NODE_ID_MOST} bytes, is not blank, and has no line ends or other \
-                 controls"
+                 controls; write one, or leave it out to have one made"
+            ),
+        ));
+    }
+    if from != NODE_ID && id.contains(char::is_whitespace) {
+        return Err(ConfigError::of(
+            from,
+            format!(
+                "{from} is {id:?}, which looks like several words; write one, or give an id with blanks as {NODE_ID}"
             ),
         ));
     }
     Ok(Some(id))
+}
+
+/// The node's name: the flag's, the variable's, the folder's.
+fn node_name(flags: &Flags, env: &Env, place: &Surroundings) -> Result<String, ConfigError> {
+    let (from, name) = match &flags.name {
+        Some(name) => ("--name", name.clone()),
+        None => match env.text(NODE_NAME)? {
+            Some(name) => (NODE_NAME, name),
+            None => {
+                let folder = place.name().filter(|name| !name.is_empty());
+                return Ok(folder.unwrap_or("project").to_owned());
+            }
+        },
+    };
+    let name = name.trim();
+    if name.is_empty() || name.len() > NODE_NAME_MOST || name.contains(char::is_control) {
+        return Err(ConfigError::of(
+            from,
+            format!(
+                "{from} is {name:?}; a node's name has 1 to {NODE_NAME_MOST} bytes and no line ends or other controls; write \
+                 one, or leave it out to have the folder's"
+            ),
+        ));
+    }
+    Ok(name.to_owned())
 }
 
 /// The state folder of `up`, in full.
@@ -189,74 +215,179 @@ pub fn state_dir(flags: &Flags, env: &Env, place: &Surroundings) -> Result<PathB
 /// Flags and environment to a plan.
 ///
 /// # Errors
-/// On a value that cannot be meant; the sentence names the flag or variable.
+/// On values that cannot be meant; the sentence names the flag, variable or line of the first, and how many there are.
 pub fn plan(flags: &Flags, env: &Env, place: &Surroundings) -> Result<StartPlan, ConfigError> {
-    let named_state_dir = flags.state_dir.is_some() || env.state_dir().is_some();
-    let state_dir = state_dir(flags, env, place)?;
-    let name = match &flags.name {
-        Some(name) if !name.trim().is_empty() => name.trim().to_owned(),
-        _ => env
-            .text("AGENT_RELAY_BROKER_NAME")?
-            .or_else(|| place.name().map(str::to_owned))
-            .filter(|name| !name.is_empty())
-            .unwrap_or_else(|| "project".to_owned()),
-    };
-    let node_id = pinned_id(flags, env)?;
-    let file = file::read(flags.config.as_deref(), env, place)?;
-    let mut harnesses = harnesses(flags, env)?;
-    for name in file.harnesses.keys() {
-        if !harnesses.contains(name) {
-            harnesses.push(name.clone());
-        }
+    let Examination { plan, errors, .. } = examine(flags, env, place);
+    let others = errors.len().saturating_sub(1);
+    match (errors.into_iter().next(), plan) {
+        (None, Some(plan)) => Ok(plan),
+        (Some(first), _) if others == 0 => Err(first),
+        (Some(first), _) => Err(ConfigError {
+            text: format!(
+                "{}; and {others} more, which `relay-broker check` with the same flags lists",
+                first.text
+            ),
+            ..first
+        }),
+        (None, None) => Err(ConfigError::of("--config", "nothing came of the settings")),
     }
-    let engine = engine_choice(flags, env)?;
-    let node = NodeSettings {
-        name,
-        data_dir: env.data_dir(&state_dir),
-        named_state_dir,
-        state_dir,
-        proxy: match &engine {
-            EngineChoice::Remote { url, .. } => proxy::proxy_for(url, env)?,
-            EngineChoice::Embedded { .. } => None,
-        },
-        roots: match &engine {
-            EngineChoice::Remote { url, .. } if url.starts_with("https:") => env.roots()?,
-            _ => None,
-        },
-        api_bind: api_bind(flags)?,
-        api_port: flags.api_port,
-        api_key: env.text("RELAY_BROKER_API_KEY")?.map(Secret::new),
-        node_id,
-        node_token: env.text("RELAY_NODE_TOKEN")?.map(Secret::new),
-        agents: agents(flags, file.agents, file.path.as_deref())?,
-        harnesses,
-        harness_table: file.harnesses,
-        actions: file.actions,
-        rows: file.rows,
-        max_agents: flags.max_agents,
-        strict_journal: flags.strict_journal,
-        exe: place.exe.clone(),
-        grace: flags.grace.unwrap_or(Duration::from_secs(5)),
-        drain: flags.drain.unwrap_or_default(),
-        metrics_key: match &flags.metrics_key_file {
-            Some(path) => Some(Secret::new(read_secret(path, "--metrics-key-file")?)),
-            None => None,
-        },
-        ready_grace: flags.ready_grace.unwrap_or(Duration::from_secs(60)),
-        limits: limits(flags),
-    };
-    Ok(StartPlan {
+}
+
+/// What flags, variables and the file come to.
+pub struct Examination {
+    /// The plan, where nothing is wrong.
+    pub plan: Option<StartPlan>,
+    /// Everything that cannot be meant.
+    pub errors: Vec<ConfigError>,
+    /// The configuration file, where there is one.
+    pub file: Option<PathBuf>,
+    /// Every key that the file sets.
+    pub said: Vec<FileEntry>,
+}
+
+/// Collects what is wrong, and keeps what is not.
+#[derive(Default)]
+struct Findings(Vec<ConfigError>);
+
+impl Findings {
+    fn take<T>(&mut self, read: Result<T, ConfigError>) -> Option<T> {
+        read.map_err(|e| self.0.push(e)).ok()
+    }
+}
+
+/// Flags and environment to a plan, or to all that is wrong with them.
+pub fn examine(flags: &Flags, env: &Env, place: &Surroundings) -> Examination {
+    let mut found = Findings::default();
+    let (file, of_file) = file::read(flags.config.as_deref(), env, place);
+    let (path, said) = (file.path.clone(), file.said.clone());
+    let node = node(flags, env, place, &file, &mut found);
+    let engine = found.take(engine_choice(flags, env));
+    let ways = engine
+        .as_ref()
+        .and_then(|engine| found.take(ways(engine, env)));
+    let log_filter = found.take(log_filter(flags, env, file.log_level));
+    // What a flag says comes first, for whoever reads only one.
+    found.0.extend(of_file);
+    let whole = node.zip(engine).zip(ways).zip(log_filter);
+    let whole = whole.filter(|_| found.0.is_empty());
+    let plan = whole.map(|(((node, engine), (proxy, roots)), log_filter)| StartPlan {
         engine,
-        log_format: flags.log_format,
-        log_filter: log_filter(flags, env, file.log_level),
+        log_format: flags.log_format.unwrap_or_default(),
+        log_filter,
         allow_plain_http: flags.allow_plain_http,
         trust_state_dir: flags.trust_state_dir,
         require_state_dir: flags.require_state_dir,
         // Commands pass a folder by that they do not trust, unless it is named.
         usual_place: place.resolve(Path::new(STATE_DIR)).as_ref() == Ok(&node.state_dir)
             && !flags.trust_state_dir,
-        node,
+        node: NodeSettings {
+            proxy,
+            roots,
+            ..node
+        },
+    });
+    Examination {
+        plan,
+        errors: found.0,
+        file: path,
+        said,
+    }
+}
+
+/// How an engine is reached, and who vouches for it.
+type Ways = (Option<Proxy>, Option<TrustedRoots>);
+
+fn ways(engine: &EngineChoice, env: &Env) -> Result<Ways, ConfigError> {
+    match engine {
+        EngineChoice::Remote { url, .. } => {
+            let roots = match url.starts_with("https:") {
+                true => env.roots()?,
+                false => None,
+            };
+            Ok((proxy::proxy_for(url, env)?, roots))
+        }
+        EngineChoice::Embedded { .. } => Ok((None, None)),
+    }
+}
+
+/// All of a node's settings but the way to its engine.
+fn node(
+    flags: &Flags,
+    env: &Env,
+    place: &Surroundings,
+    file: &Configured,
+    found: &mut Findings,
+) -> Option<NodeSettings> {
+    let state_dir = found.take(state_dir(flags, env, place));
+    let name = found.take(node_name(flags, env, place));
+    let node_id = found.take(pinned_id(flags, env));
+    let harnesses = found.take(harnesses(flags, env));
+    let api_bind = found.take(api_bind(flags));
+    let api_key = found.take(key(env, "RELAY_BROKER_API_KEY"));
+    let node_token = found.take(key(env, "RELAY_NODE_TOKEN"));
+    let metrics_key = found.take(metrics_key(flags));
+    let (agents, wrong) = agent_flags::agents(flags, file.agents.clone(), file.path.as_deref());
+    found.0.extend(wrong);
+    let state_dir = state_dir?;
+    let mut harnesses = harnesses?;
+    for name in file.harnesses.keys() {
+        if !harnesses.contains(name) {
+            harnesses.push(name.clone());
+        }
+    }
+    Some(NodeSettings {
+        name: name?,
+        data_dir: env.data_dir(&state_dir),
+        named_state_dir: flags.state_dir.is_some() || env.state_dir().is_some(),
+        state_dir,
+        proxy: None,
+        roots: None,
+        api_bind: api_bind?,
+        api_port: flags.api_port.unwrap_or(0),
+        api_key: api_key?,
+        node_id: node_id?,
+        node_token: node_token?,
+        agents,
+        harnesses,
+        harness_table: file.harnesses.clone(),
+        actions: file.actions.clone(),
+        rows: file.rows.clone(),
+        max_agents: flags.max_agents.unwrap_or(0),
+        strict_journal: flags.strict_journal,
+        exe: place.exe.clone(),
+        grace: flags.grace.unwrap_or(GRACE),
+        drain: flags.drain.unwrap_or_default(),
+        metrics_key: metrics_key?,
+        ready_grace: flags.ready_grace.unwrap_or(READY_GRACE),
+        limits: limits(flags),
     })
+}
+
+/// A key that is sent in the head of calls.
+fn key(env: &Env, name: &'static str) -> Result<Option<Secret>, ConfigError> {
+    let key = env.text(name)?;
+    key.map(|key| checked_key(name, key)).transpose()
+}
+
+fn metrics_key(flags: &Flags) -> Result<Option<Secret>, ConfigError> {
+    const FLAG: &str = "--metrics-key-file";
+    let key = flags.metrics_key_file.as_deref();
+    let key = key.map(|path| read_secret(path, FLAG)).transpose()?;
+    key.map(|key| checked_key(FLAG, key)).transpose()
+}
+
+/// The key, which is not shown, unless no call could carry it.
+fn checked_key(origin: &str, key: String) -> Result<Secret, ConfigError> {
+    match key.bytes().all(|b| b.is_ascii_graphic()) {
+        true => Ok(Secret::new(key)),
+        false => Err(ConfigError::of_named_file(
+            origin,
+            format!(
+                "{origin} gives a key that no call could carry: it has blanks, line ends, or letters beyond ASCII; set another, \
+                 such as the output of `openssl rand -hex 16`"
+            ),
+        )),
+    }
 }
 
 fn limits(flags: &Flags) -> Limits {
@@ -280,44 +411,30 @@ fn limits(flags: &Flags) -> Limits {
 }
 
 /// The flag, else the variable, else the file.
-fn log_filter(flags: &Flags, env: &Env, of_file: Option<log::LevelFilter>) -> Option<String> {
-    let flag = flags.log_level.map(|level| level.to_string());
-    let variable = || env.log_filter();
-    flag.or_else(variable)
-        .or_else(|| of_file.map(|level| level.to_string()))
-}
-
-/// The workspace key and where it came from.
-fn workspace_key(flags: &Flags, env: &Env) -> Result<Option<Secret>, ConfigError> {
-    let (origin, key) = if let Some(key) = &flags.workspace_key {
-        ("--workspace-key", key.clone())
-    } else if let Some(path) = &flags.workspace_key_file {
-        let origin = "--workspace-key-file";
-        (origin, read_secret(path, origin)?)
-    } else if let Some(found) = env.workspace_key()? {
-        found
-    } else {
-        return Ok(None);
-    };
-    check_key(origin, &key)?;
-    Ok(Some(Secret::new(key)))
-}
-
-/// Whether a text can be a workspace key.
-///
-/// # Errors
-/// Names where the text came from, and never shows the text itself.
-pub fn check_key(origin: &str, key: &str) -> Result<(), ConfigError> {
-    let fine = key.starts_with("rk_") && key.bytes().all(|b| b.is_ascii_graphic());
-    if fine {
-        return Ok(());
+fn log_filter(
+    flags: &Flags,
+    env: &Env,
+    of_file: Option<LevelFilter>,
+) -> Result<Option<String>, ConfigError> {
+    if let Some(level) = flags.log_level {
+        return Ok(Some(level.to_string()));
     }
-    Err(ConfigError::of(
-        origin,
-        format!(
-            "{origin} is not a workspace key: one starts with rk_ and has no blanks; copy it again"
-        ),
-    ))
+    let Some(filter) = env.log_filter() else {
+        return Ok(of_file.map(|level| level.to_string()));
+    };
+    // Behind a slash there is a pattern for the words of the lines.
+    let directives = filter.split('/').next().unwrap_or_default().split(',');
+    let mut levels = directives.filter_map(|directive| directive.split_once('='));
+    match levels.find(|(_, level)| level.trim().parse::<LevelFilter>().is_err()) {
+        None => Ok(Some(filter)),
+        Some((target, level)) => Err(ConfigError::of(
+            "RUST_LOG",
+            format!(
+                "RUST_LOG has {target}={level}, and {level:?} is none of error, warn, info, debug, trace and off; set it to one \
+                 of these, or unset it"
+            ),
+        )),
+    }
 }
 
 /// Where the local API listens.
@@ -326,103 +443,22 @@ fn api_bind(flags: &Flags) -> Result<IpAddr, ConfigError> {
     if address.is_loopback() || flags.allow_plain_http {
         return Ok(address);
     }
-    Err(ConfigError::usage(format!(
-        "--api-bind {address} is beyond this machine, and the local API has no encryption of its own: whoever hears its key \
+    Err(ConfigError::of(
+        "--api-bind",
+        format!(
+            "--api-bind {address} is beyond this machine, and the local API has no encryption of its own: whoever hears its key \
          types into every agent; leave it on 127.0.0.1 behind a TLS proxy or an SSH tunnel, or, on a trusted network, add \
          --allow-plain-http"
-    )))
-}
-
-/// Whether an engine without encryption may listen there.
-///
-/// # Errors
-/// Beyond loopback, unless the risk was taken by name.
-pub fn check_listen(origin: &str, address: SocketAddr, allowed: bool) -> Result<(), ConfigError> {
-    if address.ip().is_loopback() || allowed {
-        return Ok(());
-    }
-    Err(ConfigError::of(
-        origin,
-        format!(
-            "{origin} {address} is beyond this machine, and the engine has no encryption of its own: tokens and messages \
-         would cross the network in plain text; listen on 127.0.0.1:{} behind a TLS proxy, or, on a trusted network, \
-         add --allow-plain-http",
-            address.port()
         ),
     ))
 }
 
-fn engine_choice(flags: &Flags, env: &Env) -> Result<EngineChoice, ConfigError> {
-    let url = match &flags.engine {
-        Some(url) => Some(("--engine", url.clone())),
-        None if flags.engine_listen.is_some() => None,
-        None => env.first(&["RELAYCAST_BASE_URL", "RELAY_BASE_URL"])?,
-    };
-    let key = workspace_key(flags, env)?;
-    match (url, key) {
-        (_, Some(_)) if flags.engine_listen.is_some() => Err(ConfigError::usage(
-            "--engine-listen is for the engine inside this process, but a workspace key is given; \
-             drop one of the two",
-        )),
-        (Some((origin, url)), Some(key)) => Ok(EngineChoice::Remote {
-            url: check_url(origin, &url)?,
-            key,
-        }),
-        (None, Some(key)) => Ok(EngineChoice::Remote {
-            url: HOSTED_ENGINE.to_owned(),
-            key,
-        }),
-        (Some((origin, _)), None) => Err(ConfigError::of(
-            origin,
-            format!(
-                "{origin} names an engine but no workspace key is given; \
-             set RELAY_WORKSPACE_KEY (or RELAY_WORKSPACE_KEY_FILE), or pass --workspace-key-file"
-            ),
-        )),
-        (None, None) => {
-            if let Some(address) = flags.engine_listen {
-                check_listen("--engine-listen", address, flags.allow_plain_http)?;
-            }
-            Ok(EngineChoice::Embedded {
-                listen: flags.engine_listen,
-            })
-        }
-    }
-}
-
-fn check_url(origin: &str, url: &str) -> Result<String, ConfigError> {
-    let url = url.trim().trim_end_matches('/');
-    if url.contains('@') {
-        // What stands before it may be a password, so the value is not shown.
-        return Err(ConfigError::of(
-            origin,
-            format!(
-                "{origin} must be a URL without a name or password in it; the key goes into --workspace-key"
-            ),
-        ));
-    }
-    if !is_base_url(url) {
-        return Err(ConfigError::of(
-            origin,
-            format!(
-                "{origin} must be a URL such as https://cast.agentrelay.com or http://127.0.0.1:8787, not {url:?}"
-            ),
-        ));
-    }
-    Ok(url.to_owned())
-}
-
-/// Whether paths can be put behind it, and it leads where it says.
-fn is_base_url(url: &str) -> bool {
-    url.parse::<Uri>().is_ok_and(|parsed| {
-        matches!(parsed.scheme_str(), Some("http" | "https"))
-            && parsed.query().is_none()
-            && endpoint(&parsed).is_some()
-    })
-}
-
 /// What this node offers to spawn when the engine asks: as told, else what is installed.
 pub(super) fn harnesses(flags: &Flags, env: &Env) -> Result<Vec<String>, ConfigError> {
+    if flags.harnesses.iter().any(|name| name.trim().is_empty()) {
+        let what = "--harness is empty; name a program, such as --harness claude";
+        return Err(ConfigError::of("--harness", what));
+    }
     if !flags.harnesses.is_empty() {
         return Ok(flags.harnesses.clone());
     }
@@ -441,70 +477,4 @@ pub(super) fn harnesses(flags: &Flags, env: &Env) -> Result<Vec<String>, ConfigE
         .filter(|name| installed(name))
         .map(|name| (*name).to_owned())
         .collect())
-}
-
-/// Those of the command line, and those that the file at `path` declares.
-fn agents(
-    flags: &Flags,
-    declared: Vec<SpawnRequest>,
-    path: Option<&Path>,
-) -> Result<Vec<SpawnRequest>, ConfigError> {
-    let mut agents: Vec<SpawnRequest> = Vec::new();
-    for text in &flags.agents {
-        let agent = agent(text)?;
-        if agents.iter().any(|other| other.name == agent.name) {
-            return Err(ConfigError::usage(format!(
-                "--agent names {:?} twice; names are unique",
-                agent.name
-            )));
-        }
-        let same = |other: &&SpawnRequest| other.name.eq_ignore_ascii_case(&agent.name);
-        if let (Some(other), Some(path)) = (declared.iter().find(same), path) {
-            return Err(ConfigError::usage(format!(
-                "--agent {}=… and [agent.{}] of {} both start an agent of that name; drop one of the two",
-                agent.name,
-                other.name,
-                path.display()
-            )));
-        }
-        agents.push(agent);
-    }
-    agents.extend(declared);
-    if flags.exit_with_agents.is_some() && agents.is_empty() {
-        return Err(ConfigError::usage(
-            "--exit-with-agents waits for the end of agents that start with the broker, and there are none; add --agent \
-             NAME=CMD, or [agent.NAME] in the configuration file",
-        ));
-    }
-    let (count, most) = (agents.len() as u64, flags.max_agents);
-    if most > 0 && count > most {
-        return Err(ConfigError::usage(format!(
-            "{count} agents are to start with the broker, and --max-agents {most} leaves no room for all of them; raise it, \
-             or drop some"
-        )));
-    }
-    Ok(agents)
-}
-
-/// `NAME=CMD`.
-fn agent(text: &str) -> Result<SpawnRequest, ConfigError> {
-    let (name, command) = text.split_once('=').ok_or_else(|| {
-        ConfigError::usage(format!(
-            "--agent {text:?} is not NAME=CMD; for example --agent ada='claude'"
-        ))
-    })?;
-    let name = AgentName::check(name).map_err(|e| ConfigError::usage(format!("--agent: {e}")))?;
-    match shell_words::split(command) {
-        Ok(words) if !words.is_empty() => Ok(SpawnRequest {
-            name: name.as_str().to_owned(),
-            cli: Some(command.to_owned()),
-            ..SpawnRequest::default()
-        }),
-        Ok(_) => Err(ConfigError::usage(format!(
-            "--agent {name} has no command; write --agent {name}='COMMAND'"
-        ))),
-        Err(_) => Err(ConfigError::usage(format!(
-            "--agent {name}: the command {command:?} has an open quote; close it"
-        ))),
-    }
 }

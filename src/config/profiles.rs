@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::checks;
+use super::document::TableFaults;
 use crate::agent::dialog;
 use crate::agent::profile::{self, GENERIC, Profile};
 use crate::agent::prompt::Prompt;
@@ -14,8 +16,6 @@ use crate::wire::event::{Dialog, Policy};
 
 /// More than any program takes to draw a pasted text, and less than a person waits.
 const ENTER_AFTER_MAX: Duration = Duration::from_secs(10);
-/// More would end up somewhere else.
-const INTERRUPTS_MAX: u8 = 3;
 /// Beyond it a prompt's mark and its words are hardly one line.
 const GAP_MAX: u16 = 20;
 
@@ -78,18 +78,18 @@ struct PromptTable {
     gap: u16,
 }
 
-/// The complete row.
-///
-/// # Errors
-/// When a value cannot be meant, or could have no effect: one sentence without the file's name.
-pub(super) fn row(name: &str, table: ProfileTable) -> Result<Profile, String> {
-    let wrong = |what: String| format!("[profile.{name}] {what}");
+/// The complete row; none, and the faults, when a value cannot be meant, or could have no effect.
+pub(super) fn row(name: &str, table: ProfileTable, faults: &mut TableFaults) -> Option<Profile> {
     if name.trim().is_empty() || name.contains('/') {
-        return Err(wrong(
-            "is not the file name of a program; for example [profile.aider]".into(),
-        ));
+        faults.table("is not the file name of a program; for example [profile.aider]");
     }
-    let mut row = base(name, table.like.as_deref()).map_err(wrong)?;
+    let mut row = match base(name, table.like.as_deref()) {
+        Ok(row) => row,
+        Err(why) => {
+            faults.key("like", why);
+            return None;
+        }
+    };
     row.program = Cow::Owned(name.to_owned());
     row.composer = table.composer.unwrap_or(row.composer);
     row.one_line = table.one_line.or(row.one_line);
@@ -97,69 +97,77 @@ pub(super) fn row(name: &str, table: ProfileTable) -> Result<Profile, String> {
     row.interrupts = table.interrupts.unwrap_or(row.interrupts);
     row.hook = table.hook.unwrap_or(row.hook);
     if let Some(table) = table.prompt {
-        row.prompt = Some(prompt(&table).map_err(wrong)?);
+        row.prompt = taken(faults, "prompt", prompt(&table));
     }
     if let Some(text) = table.stash {
-        row.stash = Some(Cow::Owned(keys(&text).map_err(wrong)?));
+        row.stash = taken(faults, "stash", keys(&text)).map(Cow::Owned);
     }
     if let Some(text) = table.merges_while {
-        row.merges_while = Some(character("merges_while", &text).map_err(wrong)?);
+        let mark = character("merges_while", &text, "\"✦\"");
+        row.merges_while = taken(faults, "merges_while", mark);
     }
-    if let Some(text) = table.enter_after {
-        row.enter_after = time("enter_after", &text).map_err(wrong)?;
-    }
-    if let Some(text) = table.ready_within {
-        row.ready_within = time("ready_within", &text).map_err(wrong)?;
-    }
-    if row.enter_after > ENTER_AFTER_MAX {
-        return Err(wrong(format!(
-            "enter_after is more than {ENTER_AFTER_MAX:?}"
-        )));
-    }
-    if row.interrupts > INTERRUPTS_MAX {
-        return Err(wrong(format!(
-            "interrupts is how many Escapes interrupt the program, 0 to {INTERRUPTS_MAX}"
-        )));
-    }
-    if row.ready_within.is_zero() {
-        return Err(wrong("ready_within must be more than 0".into()));
-    }
-    if !row.composer && (row.prompt.is_some() || row.stash.is_some() || row.merges_while.is_some())
-    {
-        return Err(wrong(
-            "prompt, stash and merges_while have an effect only with composer = true".into(),
-        ));
-    }
-    if row.prompt.is_none() && (row.stash.is_some() || row.merges_while.is_some()) {
-        return Err(wrong(
-            "stash and merges_while have an effect only with a prompt; for example prompt = { mark = \">\", gap = 2 }"
-                .into(),
-        ));
+    row.enter_after = checks::span(table.enter_after.as_deref()).unwrap_or(row.enter_after);
+    row.ready_within = checks::span(table.ready_within.as_deref()).unwrap_or(row.ready_within);
+    if faults.none() {
+        check(&row, faults);
     }
     row.trust_folder = table.trust_folder.map_or(row.trust_folder, Policy::from);
     row.permission = table.permission.map_or(row.permission, Policy::from);
-    known_dialogs(&row, row.trust_folder, row.permission).map_err(wrong)?;
-    Ok(row)
+    for (key, why) in unknown_dialogs(&row, row.trust_folder, row.permission) {
+        faults.key(key, format!("{why}; drop it, or say what it is like"));
+    }
+    faults.none().then_some(row)
 }
 
-/// Whether such answers could ever be given.
-pub(super) fn known_dialogs(
+/// The value, or its fault.
+fn taken<T>(faults: &mut TableFaults, key: &str, read: Result<T, String>) -> Option<T> {
+    read.map_err(|why| faults.key(key, why)).ok()
+}
+
+/// Whether the row fits together.
+fn check(row: &Profile, faults: &mut TableFaults) {
+    if row.enter_after > ENTER_AFTER_MAX {
+        faults.key(
+            "enter_after",
+            format!("enter_after is more than {ENTER_AFTER_MAX:?}; for example \"150ms\""),
+        );
+    }
+    if row.ready_within.is_zero() {
+        faults.key(
+            "ready_within",
+            "ready_within must be more than 0; for example \"30s\"",
+        );
+    }
+    let of_prompt = row.stash.is_some() || row.merges_while.is_some();
+    if !row.composer && (row.prompt.is_some() || of_prompt) {
+        faults.table("prompt, stash and merges_while have an effect only with composer = true");
+    } else if row.prompt.is_none() && of_prompt {
+        faults.table(
+            "stash and merges_while have an effect only with a prompt; for example prompt = { mark = \">\", gap = 2 }",
+        );
+    }
+}
+
+/// The answers that could never be given, by their keys, and why.
+pub(super) fn unknown_dialogs(
     row: &Profile,
     trust_folder: Policy,
     permission: Policy,
-) -> Result<(), String> {
-    for (key, policy, dialog) in [
+) -> Vec<(&'static str, String)> {
+    let answers = [
         ("trust_folder", trust_folder, Dialog::TrustFolder),
         ("permission", permission, Dialog::Permission),
-    ] {
-        if policy != Policy::Hold && !dialog::can(row, dialog) {
-            return Err(format!(
-                "{key} = {:?} has no effect: no such dialog is known of this program",
-                policy.word()
-            ));
-        }
-    }
-    Ok(())
+    ];
+    let unknown = answers
+        .into_iter()
+        .filter(|(_, policy, dialog)| *policy != Policy::Hold && !dialog::can(row, *dialog));
+    let told = unknown.map(|(key, policy, _)| {
+        let word = policy.word();
+        let why =
+            format!("{key} = {word:?} has no effect: no such dialog is known of this program");
+        (key, why)
+    });
+    told.collect()
 }
 
 fn base(name: &str, like: Option<&str>) -> Result<Profile, String> {
@@ -175,33 +183,33 @@ fn base(name: &str, like: Option<&str>) -> Result<Profile, String> {
     };
     profile::known(like).map(alike).ok_or_else(|| {
         let known = profile::table().map(|row| row.program);
-        format!("like = {like:?}: only {} are known", known.join(", "))
+        format!(
+            "like = {like:?}: only {} are known; write one of these, or drop it",
+            known.join(", ")
+        )
     })
 }
 
 fn prompt(table: &PromptTable) -> Result<Prompt, String> {
     if table.gap == 0 || table.gap > GAP_MAX {
         return Err(format!(
-            "prompt: gap is the number of columns from the mark to the first letter, 1 to {GAP_MAX}"
+            "prompt: gap is the number of columns from the mark to the first letter, 1 to {GAP_MAX}; for example 2"
         ));
     }
     Ok(Prompt {
-        mark: character("prompt: mark", &table.mark)?,
+        mark: character("prompt: mark", &table.mark, "\">\"")?,
         gap: table.gap,
     })
 }
 
-fn character(what: &str, text: &str) -> Result<char, String> {
+fn character(what: &str, text: &str, example: &str) -> Result<char, String> {
     let mut letters = text.chars();
     match (letters.next(), letters.next()) {
         (Some(letter), None) if !letter.is_whitespace() && !letter.is_control() => Ok(letter),
-        _ => Err(format!("{what} = {text:?} is not one visible character")),
+        _ => Err(format!(
+            "{what} = {text:?} is not one visible character; for example {example}"
+        )),
     }
-}
-
-fn time(what: &str, text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|e| format!("{what} = {text:?}: {e}; for example \"150ms\""))
 }
 
 /// `ctrl-s`, or several such words. Only keys that write nothing and submit nothing.
@@ -226,9 +234,24 @@ fn keys(text: &str) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::document::Document;
 
     fn read(text: &str) -> Result<Profile, String> {
-        row("aider", toml::from_str(text).map_err(|e| e.to_string())?)
+        read_as("aider", text)
+    }
+
+    fn read_as(name: &str, text: &str) -> Result<Profile, String> {
+        let text = format!("[profile.{name:?}]\n{text}");
+        let mut document = Document::read(&text);
+        let places = std::mem::take(&mut document.places);
+        let mut faults = document.faults_of(&places, "profile", name);
+        let (name, table) = document.take_named("profile").remove(0);
+        let row = row(&name, table, &mut faults);
+        let mut all = document.faults.into_iter().chain(faults.found);
+        match all.next() {
+            Some(fault) => Err(fault.what),
+            None => Ok(row.expect("no fault")),
+        }
     }
 
     #[test]
@@ -254,13 +277,12 @@ mod tests {
                 ..claude.clone()
             }
         );
-        let slow: ProfileTable = toml::from_str("ready_within = \"90s\"").expect("a table");
-        let slow = row("claude", slow).expect("a row");
+        let slow = read_as("claude", "ready_within = \"90s\"").expect("a row");
         assert_eq!((slow.prompt, slow.stash), (claude.prompt, claude.stash));
         assert_eq!(slow.ready_within, Duration::from_secs(90));
         assert!(!read("").expect("a row").composer, "nothing is known");
-        let shell = toml::from_str("ready_within = \"9s\"").expect("a table");
-        assert_eq!(row("bash", shell).expect("a row").one_line, Some(true));
+        let shell = read_as("bash", "ready_within = \"9s\"").expect("a row");
+        assert_eq!(shell.one_line, Some(true));
     }
 
     #[test]
@@ -295,8 +317,8 @@ mod tests {
                 "like = \"codex\"\ntrust_folder = \"accept\"",
                 "no such dialog is known",
             ),
-            ("enter_after = \"soon\"", "for example \"150ms\""),
-            ("interrupts = 4", "0 to 3"),
+            ("enter_after = \"soon\"", "such as enter_after = \"150ms\""),
+            ("interrupts = 4", "from 0 to 3"),
             ("enter_after = \"1m\"", "more than 10s"),
             ("ready_within = \"0s\"", "more than 0"),
         ] {
@@ -313,6 +335,6 @@ mod tests {
         ] {
             assert!(read(text).is_err(), "{text}");
         }
-        assert!(row("/bin/x", toml::from_str("").expect("a table")).is_err());
+        assert!(read_as("/bin/x", "").is_err());
     }
 }

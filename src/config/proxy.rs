@@ -37,7 +37,7 @@ pub(super) fn proxy_for(url: &str, env: &Env) -> Result<Option<Proxy>, ConfigErr
         return Ok(None);
     }
     parse(value.trim()).map(Some).ok_or_else(|| {
-        ConfigError::setting(format!(
+        ConfigError::of(name, format!(
             "{name} must be the URL of an HTTP proxy, such as http://proxy.example:3128; set it so, or list the \
              engine's host in NO_PROXY"
         ))

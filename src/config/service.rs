@@ -35,7 +35,7 @@ impl Env {
         };
         let number = value.to_str().and_then(|text| text.parse().ok());
         number.map(Some).ok_or_else(|| {
-            ConfigError::setting(format!(
+            ConfigError::of(name, format!(
                 "{name} is {value:?}, which is no number; systemd sets it for services with WatchdogSec=, others unset it"
             ))
         })

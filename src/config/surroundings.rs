@@ -22,11 +22,14 @@ impl Surroundings {
         match &self.cwd {
             Some(cwd) => Ok(cwd.join(path)),
             None if path.is_absolute() => Ok(path.to_owned()),
-            None => Err(ConfigError::usage(format!(
-                "{} cannot be found, because the working directory is gone; go to another one, or write the path in full \
+            None => Err(ConfigError::of(
+                "--state-dir",
+                format!(
+                    "{} cannot be found, because the working directory is gone; go to another one, or write the path in full \
                  (--state-dir for the state folder)",
-                path.display()
-            ))),
+                    path.display()
+                ),
+            )),
         }
     }
 

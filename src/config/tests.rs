@@ -186,6 +186,12 @@ fn a_node_id_is_taken_word_for_word_unless_no_line_could_hold_it() {
         let settings = plan.settings("http://localhost", &Secret::new("rk_x"));
         assert_eq!(settings.node.node_id.as_deref(), Some(right));
     }
+    let flags = Flags {
+        node_id: Some("a b c".to_owned()),
+        ..Flags::default()
+    };
+    let slip = plan(&flags, &env(&[]), &place()).expect_err("blanks");
+    assert!(slip.text.contains("--node-id is \"a b c\"") && slip.text.contains("RELAY_NODE_ID"));
 }
 
 #[test]

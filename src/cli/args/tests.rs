@@ -64,7 +64,7 @@ fn the_command_line_of_existing_clients_starts_a_broker() {
         panic!("not understood: {cli:?}");
     };
     assert_eq!(flags.name.as_deref(), Some("shop"));
-    assert_eq!(flags.api_port, 3889);
+    assert_eq!(flags.api_port, Some(3889));
 }
 
 #[test]

@@ -23,6 +23,7 @@
 //! |---|---|---|
 //! | `main`, `signals` | the end; signals | the [`broker::Broker`] and the order of stopping |
 //! | `progress` | events | the lines `up` prints |
+//! | `lease` | its next look | nothing; a client has started the broker for itself |
 //! | `work` | events | with `--exit-with-agents`: how the work went |
 //! | `service` | events, the watchdog's time | what a service manager is told, where there is one |
 //! | `stderr` | lines of the log, then standard error | nothing |

@@ -119,6 +119,10 @@ struct Inner<T> {
     weight: usize,
     listeners: Vec<Listener<T>>,
     newest: u64,
+    /// The number before the first that can be told of: what came before was said in an earlier life.
+    before: u64,
+    /// The newest number that was kept and no longer is; 0 for none.
+    forgotten: u64,
     closed: bool,
 }
 
@@ -139,6 +143,8 @@ pub struct Subscription<T> {
     pub replay: Vec<(u64, T)>,
     /// The oldest number still kept when something between it and the asked one is gone.
     pub gap: Option<u64>,
+    /// How many are gone, where there is a gap.
+    pub missing: u64,
     /// The newest number when the subscription began.
     pub newest: u64,
 }
@@ -164,6 +170,8 @@ impl<T: Clone> Topic<T> {
                 weight: 0,
                 listeners: Vec::new(),
                 newest,
+                before: newest,
+                forgotten: 0,
                 closed: false,
             }),
             keep,
@@ -214,9 +222,10 @@ impl<T: Clone> Topic<T> {
     fn make_room(&self, inner: &mut Inner<T>, weight: usize) {
         inner.weight += weight;
         while inner.ring.len() >= self.keep || inner.weight > self.most {
-            let Some((_, oldest)) = inner.ring.pop_front() else {
+            let Some((number, oldest)) = inner.ring.pop_front() else {
                 return;
             };
+            inner.forgotten = number;
             inner.weight -= (self.weigh)(&oldest);
         }
     }
@@ -271,12 +280,16 @@ impl<T: Clone> Topic<T> {
                 .cloned()
                 .collect();
             let oldest = inner.ring.front().map_or(inner.newest + 1, |(n, _)| *n);
-            // Asking from 0 asks for whatever there is: nothing the subscriber has seen is missing.
-            if since > 0 && since < inner.newest && oldest > since + 1 {
-                gap = Some(oldest);
-            }
+            // Asking from 0 asks for what was said in this life, and nothing of an earlier one is missing then.
+            let missing = match since {
+                0 => inner.forgotten > 0,
+                _ => since < inner.newest && oldest > since + 1,
+            };
+            gap = missing.then_some(oldest);
         }
         let newest = inner.newest;
+        let known = since.filter(|since| *since > 0).unwrap_or(inner.before);
+        let missing = gap.map_or(0, |oldest| oldest - known - 1);
         if !inner.closed {
             inner.listeners.push(Listener {
                 queue,
@@ -289,6 +302,7 @@ impl<T: Clone> Topic<T> {
             items,
             replay,
             gap,
+            missing,
             newest,
         })
     }
@@ -326,7 +340,11 @@ mod tests {
             s.replay.iter().map(|(n, _)| *n).collect::<Vec<_>>(),
             [3, 4, 5]
         );
-        assert_eq!(s.gap, None, "a fresh subscriber has missed nothing it had");
+        assert_eq!(
+            (s.gap, s.missing),
+            (Some(3), 2),
+            "who asks for all is told what is gone"
+        );
         topic.publish(Some(6), &6);
         topic.publish(None, &99);
         assert_eq!(drain(&s), [6, 99]);
@@ -368,6 +386,13 @@ mod tests {
             Some(1001)
         );
         assert_eq!(topic.subscribe(Some(1000)).expect("descriptors").gap, None);
+        let fresh = topic.subscribe(Some(0)).expect("descriptors");
+        assert_eq!(fresh.gap, None, "nothing of this life is missing");
+        for n in 1002..=1005 {
+            topic.publish(Some(n), &n);
+        }
+        let fresh = topic.subscribe(Some(0)).expect("descriptors");
+        assert_eq!((fresh.gap, fresh.missing), (Some(1003), 2));
     }
 
     #[test]

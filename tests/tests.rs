@@ -36,6 +36,7 @@ mod returning; // agents and messages that come back
 mod shapes; // what programs read of commands
 mod slow; // programs that read slowly, late or never
 mod sources; // reads the text of the program
+mod standing_in; // in the place of upstream's broker
 mod stopping; // signals to a running broker
 mod supervising; // under a service manager
 mod support; // what the others share

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use super::latencies::Latencies;
+use super::lease::Lease;
 use crate::msg::{Answer, ApiCall, Published, Secret};
 use crate::pubsub::{Latest, Topic};
 use crate::registry::{Registry, SidecarRegistry};
@@ -63,8 +64,8 @@ pub struct SessionFacts {
     pub engine_url: String,
     /// The node's token as it is now, for programs that serve actions on the same node.
     pub node_token: Box<dyn Fn() -> Option<Secret> + Send + Sync>,
-    /// Whether the state folder outlives the process.
-    pub persist: bool,
+    /// What the owner of the broker renews; without one the broker stays whoever goes.
+    pub lease: Option<Arc<Lease>>,
     /// When the broker started.
     pub started: Mono,
 }

@@ -9,6 +9,7 @@ mod context;
 mod exposition;
 mod fleet;
 mod latencies;
+mod lease;
 mod metrics;
 mod probes;
 mod render;
@@ -23,4 +24,5 @@ mod tests;
 
 pub use context::{ApiContext, Ask, BrokerLife, BrokerStage, SessionFacts};
 pub use latencies::Latencies;
+pub use lease::{LEASE, Lease};
 pub use server::{ApiServer, start};

@@ -537,14 +537,14 @@ fn check_side(what: &str, number: u64) -> Result<u16, ApiError> {
     }
 }
 
-/// `sinceSeq` or `since_seq`; 0 when missing.
-pub(crate) fn since(request: &Request) -> Result<u64, ApiError> {
+/// `sinceSeq` or `since_seq`, where one is given.
+pub(crate) fn since(request: &Request) -> Result<Option<u64>, ApiError> {
     match request
         .query("sinceSeq")
         .or_else(|| request.query("since_seq"))
     {
-        None | Some("") => Ok(0),
-        Some(text) => text.parse().map_err(|_| {
+        None | Some("") => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|_| {
             ApiError::invalid(format!("sinceSeq={text} is not the number of an event"))
         }),
     }

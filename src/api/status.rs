@@ -16,8 +16,6 @@ use crate::wire::local::{Counters, Health, NodeDelivery, Session, Status};
 
 /// `protocol_version` of the session answer.
 pub(crate) const PROTOCOL: u32 = 2;
-/// How long the lease of a broker lasts that somebody owns.
-const LEASE_SECS: u64 = 120;
 /// How long `/health` waits for the dispatcher: probes are impatient.
 const HEALTH_LIMIT: Duration = Duration::from_secs(1);
 /// How long everybody else does.
@@ -48,10 +46,9 @@ pub(crate) fn session(api: &Api) -> Response {
         workspace_key: facts.workspace_key.reveal().to_owned(),
         relay_base_url: facts.engine_url.clone(),
         default_workspace_id: published.workspace_id.clone(),
-        mode: if facts.persist {
-            "persist"
-        } else {
-            "ephemeral"
+        mode: match facts.lease {
+            None => "persist",
+            Some(_) => "ephemeral",
         }
         .to_owned(),
         uptime_secs: facts.uptime().as_secs(),
@@ -63,9 +60,9 @@ pub(crate) fn session(api: &Api) -> Response {
 
 /// `POST /api/session/renew`.
 pub(crate) fn renewed(api: &Api) -> Response {
-    let persist = api.context.session.persist;
-    let left = if persist { 0 } else { LEASE_SECS };
-    ok(&json!({"renewed": true, "expires_in_secs": left, "persist": persist}))
+    let lease = api.context.session.lease.as_ref();
+    let left = lease.map_or(Duration::ZERO, |lease| lease.renew(clock::now().mono));
+    ok(&json!({"renewed": true, "expires_in_secs": left.as_secs(), "persist": lease.is_none()}))
 }
 
 /// `GET /api/config`.

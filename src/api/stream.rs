@@ -118,18 +118,20 @@ pub(crate) fn events(api: &Arc<Api>, request: &Request) -> Result<HandlerOutcome
 fn write_events(
     link: &mut WebSocketLink<TcpStream>,
     topic: &Topic<Arc<str>>,
-    since: u64,
+    since: Option<u64>,
 ) -> Result<(), LinkError> {
-    let subscription = match topic.subscribe(Some(since)) {
+    let subscription = match topic.subscribe(since) {
         Ok(subscription) => subscription,
         Err(e) => {
             link.close(code::TRY_AGAIN, "no descriptors left; try again later");
             return Err(broken(e));
         }
     };
+    // Who names no number wants what happens from now on: screens that count events must not count old ones.
+    let since = since.unwrap_or(subscription.newest);
     let gap = subscription
         .gap
-        .map(|oldest| (oldest - 1, gap(since, oldest)));
+        .map(|oldest| (oldest - 1, gap(since, oldest, subscription.missing)));
     let kept = subscription.replay.iter().cloned();
     let mut backlog: VecDeque<(u64, Arc<str>)> = gap.into_iter().chain(kept).collect();
     let mut last = since;
@@ -173,13 +175,14 @@ fn write_events(
 
 /// The event that tells of missing ones. Its number is the one before the oldest kept, so that a client who is cut off
 /// during the replay asks again for what it has not seen.
-fn gap(requested: u64, oldest: u64) -> Arc<str> {
+fn gap(requested: u64, oldest: u64, dropped: u64) -> Arc<str> {
     let event = Numbered {
         seq: None,
         timestamp: Some(clock::now().wall),
         event: BrokerEvent::ReplayGap {
             requested_since_seq: requested,
             oldest_available: oldest,
+            dropped_count: dropped,
             seq: oldest - 1,
         },
     };
@@ -196,13 +199,13 @@ fn number(text: &str) -> Option<u64> {
 
 /// `GET /api/events/replay`.
 pub(crate) fn replay(api: &Api, request: &Request) -> Result<Response, ApiError> {
-    let since = routes::since(request)?;
+    let since = routes::since(request)?.unwrap_or(0);
     let kept = api.context.events.subscribe(Some(since)).map_err(|e| {
         ApiError::new(503, "no_descriptors", format!("cannot look: {e}")).retryable()
     })?;
     let first = kept.replay.first().map(|(number, _)| *number);
     let oldest = kept.gap.or(first).unwrap_or(kept.newest + 1);
-    let dropped = kept.gap.map_or(0, |oldest| oldest - since - 1);
+    let dropped = kept.missing;
     // The events are JSON already; reading them to write them again would be the larger work.
     let texts: Vec<&str> = kept.replay.iter().map(|(_, text)| &**text).collect();
     let body = format!(

@@ -64,7 +64,7 @@ fn world() -> World {
             workspace_key: Secret::new("rk_live_x"),
             engine_url: "http://127.0.0.1:9".into(),
             node_token: Box::new(|| Some(Secret::new("nt_live_x"))),
-            persist: true,
+            lease: None,
             started: clock::now().mono,
         },
         api_key: Secret::new(KEY),

@@ -37,6 +37,8 @@ pub struct Broker {
     pub(super) dispatch: thread::Handle,
     pub(super) stopper: Stopper,
     pub(super) reloader: Reloader,
+    /// Dropped, it ends the watch over the lease, if there is one.
+    pub(super) _lease: Option<Sender<()>>,
     /// Last: nobody else may open the folder while anything above is alive.
     pub(super) _lock: Lock,
 }

@@ -131,7 +131,7 @@ pub(super) fn enroller(
     )
 }
 
-fn workspace_error(error: &CallError, url: &str) -> StartError {
+pub(super) fn workspace_error(error: &CallError, url: &str) -> StartError {
     if let CallError::Refused {
         status: 401 | 403, ..
     } = error

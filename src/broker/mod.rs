@@ -6,6 +6,8 @@ mod connection;
 pub mod driver;
 mod handle;
 mod identity;
+mod keyless;
+mod lease;
 mod ports;
 mod settings;
 mod start;
@@ -13,5 +15,6 @@ mod start_error;
 mod stopwatch;
 
 pub use handle::{Broker, Reloader, Stopper};
+pub use keyless::{MADE_WORKSPACE, made_workspace};
 pub use settings::{NodeSettings, Settings};
 pub use start_error::{StartError, lock_exit};

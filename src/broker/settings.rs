@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::agent::profiles::Profiles;
-use crate::dispatch::Limits;
+use crate::dispatch::{Limits, SpawnDefaults};
 use crate::msg::{ActionSpec, Harness, Secret};
 use crate::uplink::proxy::Proxy;
 use crate::uplink::roots::TrustedRoots;
@@ -48,6 +48,10 @@ pub struct NodeSettings {
     pub node_id: Option<String>,
     /// Pins the node token; never stored.
     pub node_token: Option<Secret>,
+    /// How long the broker stays when nobody renews its lease; `None` for ever.
+    pub lease: Option<Duration>,
+    /// What agents get whose spawn says nothing of it.
+    pub spawn_defaults: SpawnDefaults,
     /// Started with the broker.
     pub agents: Vec<SpawnRequest>,
     /// Names `h` for which this node offers `spawn:h`.

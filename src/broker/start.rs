@@ -15,7 +15,7 @@ use super::ports::{DispatchInput, ThreadPorts};
 use super::settings::{NodeSettings, Settings};
 use super::start_error::StartError;
 use super::stopwatch::Stopwatch;
-use super::{calls, connection};
+use super::{calls, connection, lease};
 use crate::agent::profiles::Profiles;
 use crate::agent::{hook, landed_note, running};
 use crate::api;
@@ -226,6 +226,7 @@ impl Assembly {
             actions: node.actions.clone(),
             profiles: node.rows.names(),
             limits: node.limits,
+            spawn_defaults: node.spawn_defaults.clone(),
             pid: std::process::id(),
             agents: node.agents.clone(),
             damage,
@@ -291,7 +292,9 @@ impl Assembly {
         failpoint::hit("open.connection");
         stopper.life.set(api::BrokerStage::Running);
         let events = shared.events.clone();
-        let context = self.api_context(shared, inbox, &stopper, addr.ip());
+        let lease = self.lease();
+        let watch = lease::watch(&lease, &stopper).map_err(no_thread)?;
+        let context = self.api_context(shared, inbox, &stopper, addr.ip(), lease);
         let api = api::start(listener, context).map_err(no_thread)?;
         Ok(Broker {
             api,
@@ -303,8 +306,15 @@ impl Assembly {
             dispatch,
             stopper,
             reloader,
+            _lease: watch,
             _lock: lock,
         })
+    }
+
+    fn lease(&self) -> Option<Arc<api::Lease>> {
+        let span = failpoint::lease().or(self.settings.node.lease);
+        let span = span.filter(|_| self.settings.node.lease.is_some())?;
+        Some(Arc::new(api::Lease::new(span, clock::now().mono)))
     }
 
     /// Starts everything that the dispatcher speaks to. Also gives the uplink's thread.
@@ -367,6 +377,7 @@ impl Assembly {
         inbox: Sender<DispatchInput>,
         stopper: &Stopper,
         ip: IpAddr,
+        lease: Option<Arc<api::Lease>>,
     ) -> api::ApiContext {
         let stop = stopper.clone();
         let node = &self.settings.node;
@@ -381,7 +392,7 @@ impl Assembly {
                 workspace_key: self.settings.workspace_key,
                 engine_url: self.settings.engine_url,
                 node_token: node_token(&self.settings.node, &self.identity),
-                persist: true,
+                lease,
                 started: self.started.mono,
             },
             api_key: self.api_key,

@@ -1,13 +1,15 @@
 //! The command line as types. It reads nothing but its arguments and starts nothing.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::failure::Failure;
-use crate::config::Flags;
+use super::upstream_name::{UPSTREAM_NAME, is_upstream};
+use crate::config::{Flags, InitFlags};
 
 mod demo;
 mod shells;
@@ -53,13 +55,18 @@ pub struct Cli {
 pub enum Command {
     /// Run a broker here, with an engine of its own unless a workspace key is given
     #[command(
-        alias = "init",
         after_help = "Example: relay-broker up --agent ada='claude' --agent bob='codex'\n\
                       \u{20}        relay-broker up --detach\n\
                       \u{20}        * * * * * cd ~/project && relay-broker up --if-not-running --detach   in a crontab\n\n\
                       Every variable may also be given as NAME_FILE, the path of a file that holds the value."
     )]
     Up(Box<Flags>),
+    /// Run a broker for the client that starts it, as agent-relay-broker does
+    #[command(
+        hide = true,
+        after_help = "Example: agent-relay-broker init --instance-name shop --persist"
+    )]
+    Init(Box<InitFlags>),
     /// Start an agent in the running broker
     #[command(
         after_help = "Example: relay-broker spawn ada --task 'Read TODO.md and start' -- claude"
@@ -448,21 +455,27 @@ pub struct EngineArgs {
 ///
 /// # Errors
 /// A usage error as one line with exit code 2; help and version as text with exit code 0.
-pub fn parse(
-    args: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>,
-) -> Result<Cli, Failure> {
-    let args: Vec<std::ffi::OsString> = args.into_iter().map(Into::into).collect();
-    let mut cli = Cli::try_parse_from(&args).map_err(|e| usage(&e, &args))?;
+pub fn parse(args: &[OsString]) -> Result<Cli, Failure> {
+    let mut program = Cli::command();
+    if is_upstream(args) {
+        program = program.name(UPSTREAM_NAME);
+    }
+    let mut cli = program
+        .try_get_matches_from(args)
+        .and_then(|found| Cli::from_arg_matches(&found))
+        .map_err(|e| usage(&e, args))?;
     // `--state-dir` means the same before and after the word `up`.
-    if let Command::Up(flags) = &mut cli.command {
-        flags.state_dir = cli.state_dir.clone();
+    match &mut cli.command {
+        Command::Up(flags) => flags.state_dir.clone_from(&cli.state_dir),
+        Command::Init(init) => init.up.state_dir.clone_from(&cli.state_dir),
+        _ => {}
     }
     Ok(cli)
 }
 
 /// The commands that do something, with the words that lead to them; without hidden ones.
 pub fn commands() -> Vec<String> {
-    let program = <Cli as clap::CommandFactory>::command();
+    let program = Cli::command();
     let shown = |command: &&clap::Command| !command.is_hide_set();
     let mut names = Vec::new();
     for command in program.get_subcommands().filter(shown) {
@@ -482,12 +495,12 @@ pub fn commands() -> Vec<String> {
 
 /// Whether `--json` is among the arguments, up to where those of another program begin: also of a command line that cannot be
 /// meant.
-pub fn wants_json(args: &[std::ffi::OsString]) -> bool {
+pub fn wants_json(args: &[OsString]) -> bool {
     let own = args.iter().take_while(|arg| *arg != "--");
     own.into_iter().any(|arg| arg == "--json")
 }
 
-fn usage(error: &clap::Error, args: &[std::ffi::OsString]) -> Failure {
+fn usage(error: &clap::Error, args: &[OsString]) -> Failure {
     use clap::error::ErrorKind;
     let text = error.to_string();
     match error.kind() {
@@ -520,11 +533,7 @@ fn usage(error: &clap::Error, args: &[std::ffi::OsString]) -> Failure {
 
 /// What two dashes are good for, where one word too many stands: `spawn` has a command behind them and `send` words that
 /// begin with a dash. No other command takes anything there that it would not take without.
-fn behind_dashes(
-    error: &clap::Error,
-    command: &str,
-    args: &[std::ffi::OsString],
-) -> Option<String> {
+fn behind_dashes(error: &clap::Error, command: &str, args: &[OsString]) -> Option<String> {
     use clap::error::{ContextKind, ContextValue};
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else {
         return None;
@@ -563,7 +572,7 @@ fn close_commands(error: &clap::Error) -> Option<String> {
 }
 
 /// The program and the command whose usage an error shows, or else the one on the command line.
-fn command_meant(text: &str, args: &[std::ffi::OsString]) -> String {
+fn command_meant(text: &str, args: &[OsString]) -> String {
     let usage = text
         .lines()
         .find_map(|line| line.trim().strip_prefix("Usage: "));
@@ -572,7 +581,7 @@ fn command_meant(text: &str, args: &[std::ffi::OsString]) -> String {
         let words: Vec<&str> = usage.split(' ').take_while(is_name).collect();
         return words.join(" ");
     }
-    let program = <Cli as clap::CommandFactory>::command();
+    let program = Cli::command();
     let mut words = args.iter().skip(1).filter_map(|word| word.to_str());
     let mut meant = vec![program.get_name()];
     if let Some(command) = words.find_map(|word| program.find_subcommand(word)) {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
 use super::render::note;
-use crate::config::{Env, STATE_DIR};
+use crate::config::{Env, PROJECT_STATE_DIR, STATE_DIR};
 use crate::journal::{Lock, Tenant};
 use crate::sys::disk::read_small;
 use crate::sys::session::alive;
@@ -37,7 +37,7 @@ pub fn place(
         return Place::Dir(cwd.join(named));
     }
     cwd.ancestors()
-        .map(|folder| folder.join(STATE_DIR))
+        .flat_map(|folder| [folder.join(STATE_DIR), folder.join(PROJECT_STATE_DIR)])
         .find(|dir| takes(dir))
         .map_or_else(|| Place::Nowhere(cwd.to_owned()), Place::Dir)
 }
@@ -90,7 +90,10 @@ fn looked(flag: Option<&Path>, env: &Env) -> Result<Place, Failure> {
 /// his own and a key for the engine of his choice.
 fn ours(dir: &Path) -> bool {
     let trusted = || trust::own(dir).and_then(|()| trust::contents(dir, &[CONNECTION]));
+    // Upstream's clients make their folder before any broker does.
+    let begun = !dir.ends_with(PROJECT_STATE_DIR) || dir.join("journal").is_dir();
     dir.is_dir()
+        && begun
         && trusted()
             .inspect_err(|why| {
                 note(&format!(

@@ -25,6 +25,7 @@ mod fleet;
 mod generate;
 mod health;
 mod if_not_running;
+mod init;
 mod journal;
 mod log_lines;
 mod query;
@@ -35,6 +36,7 @@ mod service;
 mod signals;
 mod tty;
 mod up;
+mod upstream_name;
 mod wait;
 
 use std::process::ExitCode;
@@ -69,8 +71,13 @@ pub fn main() -> ExitCode {
     if args::wants_json(&args) {
         render::tell_programs();
     }
-    let code = finish(args::parse(args).and_then(run::run));
+    let done = args::parse(&args).and_then(run::run);
+    let failed = matches!(&done, Err(failure) if failure.code != Sysexit::Success);
+    let code = finish(done);
     stdio::flush(LAST_LINES);
+    if failed {
+        init::linger(&args);
+    }
     code
 }
 

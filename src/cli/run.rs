@@ -5,7 +5,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::render::Paint;
 use super::{
-    attach, demo, demo_agent, events, fleet, generate, health, journal, query, send, up, wait,
+    attach, demo, demo_agent, events, fleet, generate, health, init, journal, query, send, up, wait,
 };
 use crate::config::Env;
 use crate::domain::DeliveryMode;
@@ -26,6 +26,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     let c = &context;
     match cli.command {
         Command::Up(flags) => up::up(c, &flags),
+        Command::Init(args) => init::init(c, *args),
         Command::Engine(args) => up::engine(c, &args),
         Command::Demo(args) => demo::demo(c, args),
         Command::DemoAgent(args) => demo_agent::run(c, &args),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Sender, bounded};
 use serde_json::{Value, json};
 
 use super::context::Context;
@@ -21,7 +21,7 @@ use super::service::Supervisor;
 use super::signals::Obedience;
 use super::{args, detach, events, find, if_not_running};
 use crate::agent::{hook, landed_note, running};
-use crate::broker::{Broker, lock_exit};
+use crate::broker::{Broker, MADE_WORKSPACE, lock_exit, made_workspace};
 use crate::config::{self, EngineChoice, Flags, LogFormat, StartPlan, Surroundings};
 use crate::journal::{Lock, Tenant};
 use crate::msg::Secret;
@@ -115,20 +115,19 @@ fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
     let supervisor = Supervisor::of(&c.env)?;
     check_place(&plan, voice)?;
     make_private(plan.state_dir(), &STATE_NAMES, plan.trust_state_dir)?;
+    if flags.init.is_some() {
+        trust::close(plan.state_dir());
+    }
     let (engine, url, key) = engine_of(&plan)?;
     let broker = Broker::start(plan.settings(&url, &key))?;
     if let (true, Some(log)) = (flags.detached, &flags.log_file) {
         detach::complain_into(log);
     }
-    let topic = broker.events();
-    let (silence, until_ready) = bounded::<()>(0);
-    let watcher = thread::start("progress", THREAD_KIB, move || {
-        // It ends when the silence is dropped.
-        let _ = until_ready.recv();
-        if let Err(e) = progress(voice, &topic) {
-            log::debug!("no progress lines: {e}");
-        }
-    });
+    let silence = match flags.init {
+        // Nobody reads along.
+        Some(_) => Ok(None),
+        None => report_progress(voice, &broker).map(Some),
+    };
     let work = work(flags, &plan, &broker);
     let closer = stops.closer();
     let obeying = Obedience {
@@ -141,17 +140,17 @@ fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
         manager: supervisor.manager.clone(),
     };
     let signals = thread::start("signals", THREAD_KIB, move || obeying.obey(stops));
-    let threads = watcher.and(signals).and(work);
+    let threads = signals.and(work).and_then(|work| Ok((work, silence?)));
     // Whoever calls needs one more thread, so that there is room for one is part of being ready.
     let room = || thread::start("room", THREAD_KIB, || ()).map(|room| room.join());
-    let followed = |work| {
+    let followed = |started| {
         supervisor
             .follow(&broker)
             .and_then(|()| room())
-            .map(|()| work)
+            .map(|()| started)
     };
-    let work = match threads.and_then(followed) {
-        Ok(work) => work,
+    let (work, silence) = match threads.and_then(followed) {
+        Ok(started) => started,
         Err(e) => {
             broker.stopper().stop();
             broker.wait();
@@ -164,12 +163,16 @@ fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
     if let Some(address) = plan.api_beyond_this_machine() {
         voice.say(&open_address("the local API", address));
     }
-    voice.welcome(&plan, &url, engine.is_some());
-    drop(silence);
+    if let Some(silence) = silence {
+        voice.welcome(&plan, &url, engine.is_some());
+        drop(silence);
+    }
     broker.wait();
     closer.close();
     drop(engine);
-    voice.say("stopped");
+    if flags.init.is_none() {
+        voice.say("stopped");
+    }
     work.map_or(Ok(()), |work| work.outcome())
 }
 
@@ -195,17 +198,26 @@ fn no_room(what: &str, e: &io::Error) -> Failure {
 fn engine_of(plan: &StartPlan) -> Result<(Option<impl Sized + use<>>, String, Secret), Failure> {
     match &own_engine(plan).unwrap_or(plan.engine.clone()) {
         EngineChoice::Remote { url, key } => Ok((None, url.clone(), key.clone())),
+        EngineChoice::Keyless { url } => {
+            check_free(plan)?;
+            let key = made_workspace(url, plan.node())?;
+            Ok((None, url.clone(), key))
+        }
         EngineChoice::Embedded { listen } => {
             // Asked here already, because the engine comes first and would complain about its own folder.
-            drop(
-                Lock::take(Tenant::Broker, plan.state_dir(), std::process::id())
-                    .map_err(|e| Failure::with(lock_exit(&e), e.to_string()))?,
-            );
+            check_free(plan)?;
             let engine = engine::embedded(plan, *listen)?;
             let (url, key) = (engine.url(), Secret::new(engine.workspace_key()));
             Ok((Some(engine), url, key))
         }
     }
+}
+
+/// Whether no other broker has the state folder.
+fn check_free(plan: &StartPlan) -> Result<(), Failure> {
+    Lock::take(Tenant::Broker, plan.state_dir(), std::process::id())
+        .map(drop)
+        .map_err(|e| Failure::with(lock_exit(&e), e.to_string()))
 }
 
 /// What has the broker end with its agents, if that is wanted.
@@ -285,7 +297,8 @@ pub fn engine(c: &Context, args: &args::EngineArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn place() -> Result<Surroundings, Failure> {
+/// Where the program is started, and which file it is.
+pub fn place() -> Result<Surroundings, Failure> {
     let exe = own_program().map_err(|e| unknown_program(&e))?;
     let cwd = std::env::current_dir().ok();
     Ok(Surroundings { cwd, exe })
@@ -372,12 +385,13 @@ fn own_engine(plan: &StartPlan) -> Option<EngineChoice> {
 }
 
 /// What a state folder holds that is believed.
-const STATE_NAMES: [&str; 12] = [
+const STATE_NAMES: [&str; 13] = [
     ENGINE_DIR,
     LAST_ADDRESS,
     "broker.lock",
     find::CONNECTION,
     "workspace.json",
+    MADE_WORKSPACE,
     "identity.json",
     "journal",
     hook::FOLDER,
@@ -389,6 +403,19 @@ const STATE_NAMES: [&str; 12] = [
 ];
 /// What an engine's folder holds that is believed.
 const ENGINE_NAMES: [&str; 2] = ["workspace-key", "journal"];
+
+/// Tells a person how things go, once what this returns is dropped: nothing is said before the broker is ready.
+fn report_progress(voice: Voice, broker: &Broker) -> io::Result<Sender<()>> {
+    let topic = broker.events();
+    let (silence, until_ready) = bounded::<()>(0);
+    thread::start("progress", THREAD_KIB, move || {
+        let _ = until_ready.recv();
+        if let Err(e) = progress(voice, &topic) {
+            log::debug!("no progress lines: {e}");
+        }
+    })?;
+    Ok(silence)
+}
 
 /// Follows the broker's own events for as long as it lives.
 fn progress(voice: Voice, topic: &Topic<Arc<str>>) -> io::Result<()> {

@@ -23,6 +23,11 @@ pub enum EngineChoice {
         /// Opens the workspace.
         key: Secret,
     },
+    /// One that runs elsewhere, and makes a workspace for this node.
+    Keyless {
+        /// Its base URL, no trailing slash.
+        url: String,
+    },
     /// One of our own, inside this process.
     Embedded {
         /// Where it must listen; free to choose when absent.
@@ -102,6 +107,9 @@ pub(super) fn engine_choice(flags: &Flags, env: &Env) -> Result<EngineChoice, Co
         (None, Some(key)) => Ok(EngineChoice::Remote {
             url: HOSTED_ENGINE.to_owned(),
             key,
+        }),
+        (Some((origin, url)), None) if flags.init.is_some() => Ok(EngineChoice::Keyless {
+            url: check_url(origin, &url)?,
         }),
         (Some((origin, _)), None) => Err(ConfigError::of(
             origin,

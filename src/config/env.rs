@@ -14,7 +14,7 @@ const BUNDLE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Every variable that is read here, each also as `NAME_FILE`, and those that clients of other brokers set: whoever
 /// starts a broker that must not inherit any of it removes these.
-pub const VARIABLES: [&str; 19] = [
+pub const VARIABLES: [&str; 20] = [
     "AGENT_RELAY_NODE_HARNESSES",
     "RELAYCAST_BASE_URL",
     "RELAY_BASE_URL",
@@ -23,6 +23,7 @@ pub const VARIABLES: [&str; 19] = [
     "RELAY_API_KEY",
     "RELAY_BROKER_API_KEY",
     "AGENT_RELAY_BROKER_NAME",
+    "RELAY_DEFAULT_CHANNELS",
     "RELAY_NODE_ID",
     "RELAY_NODE_TOKEN",
     "RELAY_BROKER_CONFIG",

@@ -5,6 +5,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::terms::InitTerms;
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -31,12 +33,20 @@ pub struct Flags {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Node name [default: this folder's name]
-    #[arg(long, value_name = "NAME", aliases = ["instance-name", "broker-name"], overrides_with = "name")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        alias = "broker-name",
+        overrides_with = "name"
+    )]
     pub name: Option<String>,
     /// Folder for the journal and connection.json; `--state-dir` is understood by every command, so it is not defined
     /// here.
     #[arg(skip)]
     pub state_dir: Option<PathBuf>,
+    /// Set by `init`.
+    #[arg(skip)]
+    pub init: Option<InitTerms>,
     /// Port of the local API; 0 takes a free one [default: 0]
     #[arg(long, value_name = "PORT")]
     pub api_port: Option<u16>,
@@ -136,12 +146,6 @@ pub struct Flags {
     /// This is the process that stays.
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub detached: bool,
-    /// Accepted for clients that pass it; agents name their own channels
-    #[arg(long, hide = true)]
-    pub channels: Option<String>,
-    /// Accepted for clients that pass it; state is always kept
-    #[arg(long, hide = true)]
-    pub persist: bool,
 }
 
 fn parse_bind(text: &str) -> Result<IpAddr, String> {

@@ -10,6 +10,7 @@ mod env;
 mod error;
 mod file;
 mod flags;
+mod init;
 mod keys;
 mod plan;
 mod profiles;
@@ -17,6 +18,7 @@ mod proxy;
 mod reading;
 mod service;
 mod surroundings;
+mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -25,5 +27,7 @@ pub use engine_choice::{EngineChoice, HOSTED_ENGINE, check_key, check_listen};
 pub use env::{Env, VARIABLES};
 pub use error::{ConfigError, SettingOrigin};
 pub use flags::{ExitWith, Flags, LogFormat, long_span, short_span};
+pub use init::InitFlags;
 pub use plan::{Examination, STATE_DIR, StartPlan, examine, plan, state_dir};
 pub use surroundings::Surroundings;
+pub use terms::{InitTerms, PROJECT_STATE_DIR, StateHome};

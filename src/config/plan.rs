@@ -14,10 +14,12 @@ use super::error::ConfigError;
 use super::file::{self, Configured};
 use super::flags::{Flags, LogFormat};
 use super::surroundings::Surroundings;
+use super::terms::{StateHome, default_channels};
 use super::{agent_flags, proxy};
+use crate::api::LEASE;
 use crate::broker::{NodeSettings, Settings};
-use crate::dispatch::Limits;
-use crate::msg::Secret;
+use crate::dispatch::{Limits, SpawnDefaults};
+use crate::msg::{Secret, Size};
 use crate::uplink::proxy::Proxy;
 use crate::uplink::roots::TrustedRoots;
 
@@ -179,7 +181,11 @@ fn pinned_id(flags: &Flags, env: &Env) -> Result<Option<String>, ConfigError> {
 }
 
 /// The node's name: the flag's, the variable's, the folder's.
-fn node_name(flags: &Flags, env: &Env, place: &Surroundings) -> Result<String, ConfigError> {
+pub(super) fn node_name(
+    flags: &Flags,
+    env: &Env,
+    place: &Surroundings,
+) -> Result<String, ConfigError> {
     let (from, name) = match &flags.name {
         Some(name) => ("--name", name.clone()),
         None => match env.text(NODE_NAME)? {
@@ -299,7 +305,7 @@ type Ways = (Option<Proxy>, Option<TrustedRoots>);
 
 fn ways(engine: &EngineChoice, env: &Env) -> Result<Ways, ConfigError> {
     match engine {
-        EngineChoice::Remote { url, .. } => {
+        EngineChoice::Remote { url, .. } | EngineChoice::Keyless { url } => {
             let roots = match url.starts_with("https:") {
                 true => env.roots()?,
                 false => None,
@@ -328,6 +334,7 @@ fn node(
     let metrics_key = found.take(metrics_key(flags));
     let (agents, wrong) = agent_flags::agents(flags, file.agents.clone(), file.path.as_deref());
     found.0.extend(wrong);
+    let spawn_defaults = found.take(spawn_defaults(flags, env));
     let state_dir = state_dir?;
     let mut harnesses = harnesses?;
     for name in file.harnesses.keys() {
@@ -338,7 +345,14 @@ fn node(
     Some(NodeSettings {
         name: name?,
         data_dir: env.data_dir(&state_dir),
-        named_state_dir: flags.state_dir.is_some() || env.state_dir().is_some(),
+        named_state_dir: match flags.init {
+            Some(terms) => terms.home != StateHome::Project,
+            None => flags.state_dir.is_some() || env.state_dir().is_some(),
+        },
+        lease: flags
+            .init
+            .and_then(|terms| (!terms.persist).then_some(LEASE)),
+        spawn_defaults: spawn_defaults?,
         state_dir,
         proxy: None,
         roots: None,
@@ -360,6 +374,18 @@ fn node(
         metrics_key: metrics_key?,
         ready_grace: flags.ready_grace.unwrap_or(READY_GRACE),
         limits: limits(flags),
+    })
+}
+
+/// What spawns leave open, on the terms of whoever has started the broker
+/// ([local-api 1.1](crate::docs::local_api#1.1)).
+fn spawn_defaults(flags: &Flags, env: &Env) -> Result<SpawnDefaults, ConfigError> {
+    if flags.init.is_none() {
+        return Ok(SpawnDefaults::default());
+    }
+    Ok(SpawnDefaults {
+        channels: default_channels(env)?,
+        size: Size { rows: 24, cols: 80 },
     })
 }
 

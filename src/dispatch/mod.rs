@@ -27,7 +27,7 @@ mod step;
 mod tests;
 
 pub use control::VERSION;
-pub use node_config::{Limits, NodeConfig};
+pub use node_config::{Limits, NodeConfig, SpawnDefaults};
 pub use step::Out;
 
 use self::actions::{ActionPeers, ActionStep, Actions};

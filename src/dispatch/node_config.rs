@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::ids::{AgentName, NodeId};
-use crate::msg::{ActionSpec, Harness};
+use crate::msg::{ActionSpec, Harness, Size};
 use crate::wire::local;
 
 /// What the dispatcher is told at its start and never asks again.
@@ -34,6 +34,8 @@ pub struct NodeConfig {
     pub grace: Duration,
     /// How much may wait, and how long.
     pub limits: Limits,
+    /// What agents get whose spawn says nothing of it.
+    pub spawn_defaults: SpawnDefaults,
     /// Our process id.
     pub pid: u32,
     /// Started with the broker.
@@ -52,6 +54,29 @@ impl NodeConfig {
             agent.name == name.as_str() && policy.is_some_and(|policy| policy.enabled)
         };
         self.agents.iter().any(kept)
+    }
+}
+
+/// What agents get whose spawn says nothing of it, but those that the operator declares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpawnDefaults {
+    /// Channels that agents listen to; `general` when empty.
+    pub channels: Vec<String>,
+    /// How large terminals are.
+    pub size: Size,
+}
+
+impl SpawnDefaults {
+    /// The wish with all that was left open.
+    pub(super) fn complete(&self, mut wish: local::SpawnRequest) -> local::SpawnRequest {
+        if wish.channels.is_empty() {
+            wish.channels.clone_from(&self.channels);
+        }
+        if self.size != Size::default() {
+            wish.rows.get_or_insert(self.size.rows);
+            wish.cols.get_or_insert(self.size.cols);
+        }
+        wish
     }
 }
 

@@ -41,6 +41,7 @@ mod armed {
     use std::path::PathBuf;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     use rustix::process::{Signal, getpid, kill_process};
 
@@ -51,13 +52,15 @@ mod armed {
         hits_left: AtomicU64,
         full_while: Option<PathBuf>,
         rotate_bytes: Option<u64>,
+        lease_ms: Option<u64>,
     }
 
     static PLAN: OnceLock<Plan> = OnceLock::new();
 
     impl Plan {
-        /// `die=POINT:N` (at the N-th time there, from 1), `full=FILE` (no room while that file is there) and
-        /// `rotate=BYTES` (begin a new journal file so often), separated by commas.
+        /// `die=POINT:N` (at the N-th time there, from 1), `full=FILE` (no room while that file is there),
+        /// `rotate=BYTES` (begin a new journal file so often) and `lease=MS` (a lease, where there is one, lasts so long),
+        /// separated by commas.
         fn parse(text: &str) -> Result<Self, String> {
             let mut plan = Self::default();
             for part in text.split(',').filter(|part| !part.is_empty()) {
@@ -67,6 +70,10 @@ mod armed {
                     Some(("rotate", bytes)) => {
                         let bytes = bytes.parse().map_err(|e| format!("{part:?}: {e}"))?;
                         plan.rotate_bytes = Some(bytes);
+                    }
+                    Some(("lease", ms)) => {
+                        let ms = ms.parse().map_err(|e| format!("{part:?}: {e}"))?;
+                        plan.lease_ms = Some(ms);
                     }
                     _ => return Err(format!("{part:?} is no fault that can be asked for")),
                 }
@@ -125,16 +132,23 @@ mod armed {
         PLAN.get().and_then(|plan| plan.rotate_bytes)
     }
 
+    /// How long a lease lasts, if that was said.
+    pub fn lease() -> Option<Duration> {
+        let ms = PLAN.get().and_then(|plan| plan.lease_ms);
+        ms.map(Duration::from_millis)
+    }
+
     #[cfg(test)]
     mod tests {
         use super::*;
 
         #[test]
         fn a_plan_names_a_known_place_and_when_to_die_there() {
-            let plan = Plan::parse("die=agent.noted:3,rotate=4096,full=/f").expect("a plan");
+            let plan =
+                Plan::parse("die=agent.noted:3,rotate=4096,full=/f,lease=500").expect("a plan");
             assert_eq!(plan.point, Some("agent.noted"));
             assert_eq!(plan.hits_left.into_inner(), 3);
-            assert_eq!(plan.rotate_bytes, Some(4096));
+            assert_eq!((plan.rotate_bytes, plan.lease_ms), (Some(4096), Some(500)));
             assert_eq!(plan.full_while, Some("/f".into()));
             for wrong in ["die=nowhere:1", "die=agent.noted:x", "rotate=", "drown"] {
                 Plan::parse(wrong).expect_err(wrong);
@@ -144,7 +158,7 @@ mod armed {
 }
 
 #[cfg(debug_assertions)]
-pub use armed::{arm, hit, room, rotate_bytes};
+pub use armed::{arm, hit, lease, room, rotate_bytes};
 
 #[cfg(not(debug_assertions))]
 mod disarmed {
@@ -166,7 +180,13 @@ mod disarmed {
     pub fn rotate_bytes() -> Option<u64> {
         None
     }
+
+    /// As `config` has it in a release build.
+    #[inline(always)]
+    pub fn lease() -> Option<std::time::Duration> {
+        None
+    }
 }
 
 #[cfg(not(debug_assertions))]
-pub use disarmed::{hit, room, rotate_bytes};
+pub use disarmed::{hit, lease, room, rotate_bytes};

@@ -292,6 +292,33 @@ fn speak_up(lines: Vec<u8>, limit: Duration) {
     }
 }
 
+/// Waits, for a time, until what was written to standard error is read, where somebody may be reading it as it comes. Only a
+/// pipe tells whether that is so; the reader of a socket gets a moment.
+pub fn until_read(limit: Duration) {
+    use rustix::fs::FileType;
+    let error = io::stderr();
+    let Ok(found) = rustix::fs::fstat(&error) else {
+        return;
+    };
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::Fifo => {
+            let mut left = limit;
+            while rustix::io::ioctl_fionread(&error).is_ok_and(|waiting| waiting > 0)
+                && !left.is_zero()
+            {
+                std::thread::sleep(MOMENT / 10);
+                left = left.saturating_sub(MOMENT / 10);
+            }
+            std::thread::sleep(MOMENT / 4);
+        }
+        FileType::Socket => std::thread::sleep(MOMENT),
+        _ => {}
+    }
+}
+
+/// How long a process may take from being able to read to having read.
+const MOMENT: Duration = Duration::from_millis(250);
+
 /// Opens the log file anew, once what was queued before is written: somebody has moved it away. Without one nothing is done.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Whose folder it is. What lies in a state folder decides which engine is obeyed and so which programs run: a folder that
-//! another user could have prepared is not to be believed. Looks only, except for [`tighten`]; what to do about a folder
-//! that is not trusted is the caller's business.
+//! another user could have prepared is not to be believed. Looks only, except for [`tighten`] and [`close`]; what to do about
+//! a folder that is not trusted is the caller's business.
 
 use std::fs::{self, Metadata, Permissions};
 use std::io;
@@ -88,6 +88,19 @@ pub fn tighten(dir: &Path) {
             "{} was writable by its group, which it no longer is: keys are kept in it",
             dir.display()
         );
+    }
+}
+
+/// Takes everybody else's rights in a folder of this user's: clients make it readable for all, and keys are kept in it.
+pub fn close(dir: &Path) {
+    let closed = fs::symlink_metadata(dir).and_then(|found| {
+        match found.is_dir() && found.uid() == me() && found.mode() & 0o077 != 0 {
+            true => fs::set_permissions(dir, Permissions::from_mode(0o700)),
+            false => Ok(()),
+        }
+    });
+    if let Err(e) = closed {
+        log::warn!("{} stays open to other users: {e}", dir.display());
     }
 }
 

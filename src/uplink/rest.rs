@@ -21,8 +21,8 @@ use crate::msg::{RestCall, RestDone, Secret};
 use crate::net::http::encode;
 use crate::sys::{limits, thread};
 use crate::wire::rest::{
-    CreateNode, CreatedNode, Envelope, InvocationStatus, NodeAgent, Posted, Reader, RestError,
-    RosterEntry, WaitingRow, WorkspaceInfo,
+    CreateNode, CreatedNode, Envelope, InvocationStatus, MadeKey, NodeAgent, Posted, Reader,
+    RestError, RosterEntry, WaitingRow, WorkspaceInfo,
 };
 
 /// The whole of one call, connecting included.
@@ -202,8 +202,11 @@ impl RestClient {
         };
         let mut request = ureq::http::Request::builder()
             .method(method)
-            .uri(format!("{}{path}", self.base))
-            .header("authorization", format!("Bearer {}", with.token.reveal()));
+            .uri(format!("{}{path}", self.base));
+        if !with.token.reveal().is_empty() {
+            let bearer = format!("Bearer {}", with.token.reveal());
+            request = request.header("authorization", bearer);
+        }
         if let Some(key) = with.key {
             request = request.header("idempotency-key", key);
         }
@@ -269,6 +272,17 @@ impl RestClient {
                 self.base
             ))
         })
+    }
+
+    /// Has a workspace made, which needs no key ([engine-protocol 2.1](crate::docs::engine_protocol#2.1)); its key.
+    ///
+    /// # Errors
+    /// As any call; 409 for a name that another workspace has.
+    pub fn make_workspace(&self, name: &str) -> Result<Secret, CallError> {
+        let body = json!({"name": name});
+        let made: MadeKey =
+            self.call("POST", "/v1/workspaces", self.as_workspace(), Some(&body))?;
+        Ok(Secret::new(made.api_key))
     }
 
     /// Creates the node, or replaces its token ([engine-protocol 2.2](crate::docs::engine_protocol#2.2)).

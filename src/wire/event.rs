@@ -346,6 +346,9 @@ pub enum BrokerEvent {
         requested_since_seq: u64,
         #[serde(rename = "oldestAvailable")]
         oldest_available: u64,
+        /// How many are missing; 0 from brokers that do not say.
+        #[serde(rename = "droppedCount", default)]
+        dropped_count: u64,
         seq: u64,
     },
 }

@@ -35,6 +35,13 @@ pub struct RestError {
     pub message: String,
 }
 
+/// `POST /v1/workspaces`, answer, as far as it is used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeKey {
+    /// Opens the new workspace.
+    pub api_key: String,
+}
+
 /// `POST /v1/nodes`, request. The upstream broker sends exactly these keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CreateNode {

@@ -77,6 +77,7 @@ impl World {
             harnesses: vec!["claude".into()],
             grace: Duration::from_secs(2),
             limits: self.options.limits,
+            spawn_defaults: relay_broker::dispatch::SpawnDefaults::default(),
             harness_table: BTreeMap::new(),
             actions: BTreeMap::new(),
             profiles: ["claude".to_owned()].into(),

@@ -213,7 +213,7 @@ fn a_subscriber_hears_the_past_and_then_the_present() {
     let server = w.serve();
     publish(&w, 1);
     publish(&w, 2);
-    let mut all = connect(&server, "/ws");
+    let mut all = connect(&server, "/ws?sinceSeq=0");
     let mut rest = connect(&server, "/ws?sinceSeq=1");
     assert_eq!(hear(&mut all)["seq"], 1);
     assert_eq!(hear(&mut all)["seq"], 2);
@@ -226,6 +226,19 @@ fn a_subscriber_hears_the_past_and_then_the_present() {
 }
 
 #[test]
+fn a_subscriber_who_names_no_number_hears_the_present_alone() {
+    let w = world();
+    let server = w.serve();
+    publish(&w, 1);
+    let mut live = connect(&server, "/ws");
+    while !w.api.context.events.heard() {
+        std::thread::yield_now();
+    }
+    publish(&w, 2);
+    assert_eq!(hear(&mut live)["seq"], 2);
+}
+
+#[test]
 fn a_subscriber_who_missed_events_is_told_first() {
     let w = world();
     let server = w.serve();
@@ -233,12 +246,19 @@ fn a_subscriber_who_missed_events_is_told_first() {
         publish(&w, number);
     }
     let mut c = connect(&server, "/ws?since_seq=2");
-    let gap = json!({"kind": "replay_gap", "requestedSinceSeq": 2, "oldestAvailable": 4, "seq": 3});
+    let gap = json!({"kind": "replay_gap", "requestedSinceSeq": 2, "oldestAvailable": 4, "droppedCount": 1, "seq": 3});
     let mut heard = hear(&mut c);
     let at = heard.as_object_mut().and_then(|o| o.remove("timestamp"));
     assert!(at.is_some_and(|at| at.is_u64()), "it says when it was told");
     assert_eq!(heard, gap);
     assert_eq!(hear(&mut c)["seq"], 4);
+    // Also who asks for all, of which three are no longer kept.
+    let mut c = connect(&server, "/ws?sinceSeq=0");
+    let heard = hear(&mut c);
+    assert_eq!(
+        (&heard["kind"], &heard["droppedCount"]),
+        (&json!("replay_gap"), &json!(3))
+    );
 
     let (_, body) = w.ask("GET", "/api/events/replay?sinceSeq=2", "");
     assert_eq!(
@@ -262,7 +282,7 @@ fn a_subscriber_who_missed_events_is_told_first() {
 fn a_subscriber_who_does_not_read_is_sent_away_with_its_last_number() {
     let w = world();
     let server = w.serve();
-    let mut c = connect(&server, "/ws");
+    let mut c = connect(&server, "/ws?sinceSeq=0");
     publish(&w, 1);
     assert_eq!(hear(&mut c)["seq"], 1);
     let padding = "x".repeat(64 * 1024);

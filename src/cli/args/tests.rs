@@ -3,7 +3,11 @@ use crate::sys::sysexit::Sysexit;
 
 fn words(text: &str) -> Result<Cli, Failure> {
     let words = shell_words::split(text).expect("quotes");
-    parse(std::iter::once("relay-broker".to_owned()).chain(words))
+    let args: Vec<OsString> = std::iter::once("relay-broker".to_owned())
+        .chain(words)
+        .map(Into::into)
+        .collect();
+    parse(&args)
 }
 
 #[test]
@@ -57,14 +61,29 @@ fn the_command_line_of_existing_clients_starts_a_broker() {
          --api-bind 127.0.0.1 --state-dir /s",
     );
     let Ok(Cli {
-        command: Command::Up(flags),
+        command: Command::Init(init),
         ..
     }) = cli
     else {
         panic!("not understood: {cli:?}");
     };
-    assert_eq!(flags.name.as_deref(), Some("shop"));
-    assert_eq!(flags.api_port, Some(3889));
+    assert_eq!(init.instance_name.as_deref(), Some("shop"));
+    assert_eq!(
+        (init.persist, init.channels.as_str()),
+        (true, "general,dev")
+    );
+    assert_eq!(
+        (init.up.api_port, init.up.state_dir),
+        (Some(3889), Some("/s".into()))
+    );
+}
+
+#[test]
+fn under_upstreams_name_the_program_says_that_name() {
+    let args = ["/usr/bin/agent-relay-broker", "--version"].map(OsString::from);
+    let shown = parse(&args).expect_err("shown");
+    let version = format!("agent-relay-broker {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!((shown.code, shown.text), (Sysexit::Success, version));
 }
 
 #[test]

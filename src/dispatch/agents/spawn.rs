@@ -26,6 +26,10 @@ impl Agents {
         request: SpawnRequest,
         source: SpawnSource,
     ) {
+        let request = match source.is_own() {
+            true => request,
+            false => step.config().spawn_defaults.complete(request),
+        };
         match self.check_spawn(step.view(), &request, source.is_own()) {
             Ok(spec) => self.enlist(step, caller, request, source, spec),
             Err(refusal) => {

@@ -98,6 +98,7 @@ impl World {
             harnesses: vec!["claude".into()],
             grace: Duration::from_secs(1),
             limits: Limits::default(),
+            spawn_defaults: crate::dispatch::SpawnDefaults::default(),
             harness_table: BTreeMap::new(),
             actions: BTreeMap::new(),
             profiles: ["claude".to_owned()].into(),

@@ -22,10 +22,13 @@ use crate::wire::rest::{
 use crate::wire::up::Up;
 
 mod call;
+mod right;
 
 pub use call::{
-    Answer, ApiCall, Refusal, RefusalKind, Reply, SidecarCall, SidecarPush, SpawnSource,
+    Answer, ApiCall, EngineRequest, Refusal, RefusalKind, Reply, SidecarCall, SidecarPush,
+    SpawnSource,
 };
+pub use right::Right;
 
 /// A token or key. Prints as dots, is never a journal record's field.
 #[derive(Clone, PartialEq, Eq)]
@@ -480,6 +483,13 @@ pub enum RestCall {
         /// As the engine lists it.
         node_name: String,
     },
+    /// Whatever an agent asks of the engine in its own name.
+    AsAgent {
+        /// The agent's token.
+        token: Secret,
+        /// What it asks.
+        request: EngineRequest,
+    },
     /// Invoke an action in the broker's own name.
     Invoke {
         /// For example `spawn`.
@@ -545,6 +555,8 @@ pub enum RestDone {
     Nodes(Vec<RosterEntry>),
     /// Who has the message.
     Readers(Vec<Reader>),
+    /// What the engine says to an agent: its `data`.
+    Told(Value),
     /// Who is bound to this node.
     Bound(Vec<NodeAgent>),
     /// Registered, and bound to this node.

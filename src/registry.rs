@@ -11,7 +11,7 @@ use crossbeam_channel::TrySendError;
 use parking_lot::{Mutex, RwLock};
 
 use crate::ids::{AgentName, Run, SidecarId};
-use crate::msg::{AgentCommand, SidecarPush, Size};
+use crate::msg::{AgentCommand, Secret, SidecarPush, Size};
 use crate::pubsub::Topic;
 use crate::sys::wake::Sender;
 
@@ -50,6 +50,8 @@ pub struct Chunk {
 pub struct AgentHandle {
     /// Which life of the name.
     pub run: Run,
+    /// What its program shows at the local API: `RELAY_AGENT_TOKEN`. `None` where none could be made.
+    pub token: Option<Secret>,
     /// To its thread.
     pub input: Sender<AgentInput>,
     /// The output of its program.
@@ -214,6 +216,14 @@ impl Registry {
     /// The handle of a running agent.
     pub fn get(&self, name: &AgentName) -> Option<AgentHandle> {
         self.0.read().get(name).cloned()
+    }
+
+    /// The running agent whose token it is, by a comparison of the caller's.
+    pub fn whose(&self, is_it: impl Fn(&Secret) -> bool) -> Option<AgentName> {
+        let handles = self.0.read();
+        let mut handles = handles.iter();
+        let found = handles.find(|(_, handle)| handle.token.as_ref().is_some_and(&is_it));
+        found.map(|(name, _)| name.clone())
     }
 
     /// Registers an agent, replacing one of an earlier life.

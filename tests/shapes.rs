@@ -208,6 +208,7 @@ const RUNS: &str = "\
     health --live
     health --ready
     env
+    mcp --print-config codex
     journal show
     journal check
     wait gone --until ready

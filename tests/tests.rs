@@ -2,6 +2,7 @@
 
 mod agents; // real programs in real terminals
 mod ages; // one node, engines of every age
+mod answering; // agents that answer
 mod asking; // a person at the command line
 mod attaching; // a person's terminal joined to an agent's
 mod circles; // files that import each other in a circle

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use crate::agent::{actor, hook, landed_note, profiles, running};
 use crate::ids::Run;
-use crate::msg::{AgentReport, AgentSpec};
+use crate::msg::{AgentReport, AgentSpec, Secret};
 use crate::pubsub::Topic;
 use crate::registry::{AGENT_QUEUE, AgentHandle, Chunk, Seats};
+use crate::sys::entropy;
 use crate::sys::limits;
 use crate::sys::reap::Reaper;
 use crate::sys::thread::{self, Handle};
@@ -36,7 +37,7 @@ pub struct Grounds<'a> {
 /// When there is no descriptor, thread or memory to be had.
 pub fn start(
     run: Run,
-    spec: AgentSpec,
+    mut spec: AgentSpec,
     grounds: Grounds<'_>,
     reaper: Arc<Reaper>,
     report: Box<dyn Fn(AgentReport) + Send>,
@@ -44,9 +45,11 @@ pub fn start(
 ) -> io::Result<(AgentHandle, Handle)> {
     limits::check_room_for_agent(STACK_KIB as u64 * 1024)?;
     let (sender, input) = mailbox(AGENT_QUEUE)?;
+    let token = local_token(&mut spec);
     let output = Arc::new(Topic::new(0).weighing(|chunk: &Chunk| chunk.bytes.len()));
     let agent = AgentHandle {
         run,
+        token,
         input: sender.clone(),
         output: output.clone(),
         seats: Arc::new(Seats::new(spec.size)),
@@ -71,4 +74,24 @@ pub fn start(
     let exe = grounds.exe.to_owned();
     let handle = thread::start(name, STACK_KIB, move || actor::run(job, &exe))?;
     Ok((agent, handle))
+}
+
+/// The variable by which a program shows the local API, and the engine, which agent it is.
+const TOKEN: &str = "RELAY_AGENT_TOKEN";
+
+/// What the program shows at the local API: its token of the engine, or one of this machine's alone where the engine has not
+/// given any yet. `None` where there is no randomness to be had: it then has the rights of a stranger.
+fn local_token(spec: &mut AgentSpec) -> Option<Secret> {
+    if let Some(token) = &spec.token {
+        return Some(token.clone());
+    }
+    if let Some(given) = spec.env.get(TOKEN) {
+        return Some(Secret::new(given));
+    }
+    let random = entropy::hex::<24>()
+        .inspect_err(|e| log::warn!("{} gets no token for the local API: {e}", spec.name))
+        .ok()?;
+    let token = format!("la_{random}");
+    spec.env.insert(TOKEN.to_owned(), token.clone());
+    Some(Secret::new(token))
 }

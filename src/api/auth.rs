@@ -1,10 +1,32 @@
-//! Who may ask: everything but `/health` needs the key.
+//! Who asks: the operator, whose key opens everything, or an agent of this broker, by the token that its program was given.
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::ids::AgentName;
 use crate::msg::Secret;
 use crate::net::Request;
+use crate::registry::Registry;
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Principal {
+    /// Whoever has the key of `connection.json`.
+    Operator,
+    /// An agent that runs here, by its own token.
+    Agent(AgentName),
+}
+
+/// Whose key or token the request carries, as `X-API-Key` or bearer.
+pub(crate) fn principal(request: &Request, key: &Secret, agents: &Registry) -> Option<Principal> {
+    if has_key(request, key) {
+        return Some(Principal::Operator);
+    }
+    let offered = [request.header("x-api-key"), request.bearer()];
+    let mut offered = offered.into_iter().flatten().map(str::trim);
+    let agent = offered.find_map(|token| agents.whose(|own| same(token, own.reveal())))?;
+    Some(Principal::Agent(agent))
+}
 
 /// Whether the request carries the key, as `X-API-Key` or bearer.
 pub(crate) fn has_key(request: &Request, key: &Secret) -> bool {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::latencies::Latencies;
 use super::lease::Lease;
-use crate::msg::{Answer, ApiCall, Published, Secret};
+use crate::msg::{Answer, ApiCall, Published, Right, Secret};
 use crate::pubsub::{Latest, Topic};
 use crate::registry::{Registry, SidecarRegistry};
 use crate::time::Mono;
@@ -46,6 +46,8 @@ pub struct ApiContext {
     pub declared: Vec<String>,
     /// How long the engine may be away before the broker counts as not ready.
     pub ready_grace: Duration,
+    /// What agents may do with their own tokens besides the usual.
+    pub agents_may: Vec<Right>,
     /// Opens `/metrics` and nothing else.
     pub metrics_key: Option<Secret>,
     /// The times that messages take.

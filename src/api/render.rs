@@ -166,6 +166,7 @@ pub(crate) fn reply(reply: &Reply) -> Response {
         Reply::Invocation(invocation) => ok(invocation),
         Reply::Sidecar(value) => ok(value),
         Reply::Nodes(nodes) => ok(&json!({"nodes": nodes})),
+        Reply::Engine(data) => ok(data),
         Reply::Readers(readers) => ok(&json!({"readers": readers})),
     }
 }

@@ -53,6 +53,7 @@ pub(crate) enum Endpoint {
     Replay,
     Events,
     Fleet,
+    Mcp,
     /// Known to clients, not offered by this broker.
     Unsupported,
 }
@@ -103,6 +104,7 @@ const ROUTES: &[(&str, &str, Endpoint)] = &[
     ("GET", "/api/events/replay", Endpoint::Replay),
     ("GET", "/ws", Endpoint::Events),
     ("GET", "/api/fleet/ws", Endpoint::Fleet),
+    ("POST", "/mcp", Endpoint::Mcp),
     ("POST", "/api/spawned/{name}/model", Endpoint::Unsupported),
     ("POST", "/api/spawned/{name}/subscribe", Endpoint::Subscribe),
     (

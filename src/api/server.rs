@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::auth::Principal;
 use super::context::{ApiContext, BrokerStage};
 use super::render::{ApiError, ok, reply, unauthorized, wrong_method};
 use super::routes::{self, Endpoint, RouteMatch};
 use super::state::{Api, LONG, SHORT};
-use super::{attach, auth, fleet, metrics, probes, status, stream};
+use super::{attach, auth, fleet, mcp, metrics, probes, rights, status, stream};
+use crate::ids::AgentName;
 use crate::msg::{ApiCall, Reply};
 use crate::net::callers::check_caller;
 use crate::net::{Handler, HandlerOutcome, Request, Response, Server, ServerLimits};
 use crate::time::millis;
-use crate::wire::local::ModeChanged;
+use crate::wire::local::{ModeChanged, SendRequest};
 
 /// The running API. Dropping it closes every connection.
 pub struct ApiServer(Server);
@@ -64,18 +66,19 @@ impl Handler for ApiHandler {
     }
 
     fn knows(&self, head: &Request) -> bool {
-        auth::has_key(head, &self.0.context.api_key) || has_metrics_key(&self.0, head)
+        whose(&self.0, head).is_some() || has_metrics_key(&self.0, head)
     }
 }
 
 /// Answers one request.
 pub(crate) fn respond(api: &Arc<Api>, request: &Request) -> HandlerOutcome {
     let found = routes::find(request);
-    if let Some(refusal) = screen(api, request, &found) {
-        return HandlerOutcome::Respond(refusal);
-    }
+    let who = match screen(api, request, &found) {
+        Ok(who) => who,
+        Err(refusal) => return HandlerOutcome::Respond(refusal),
+    };
     match found {
-        RouteMatch::Here(endpoint, name) => answer(api, endpoint, name.as_deref(), request)
+        RouteMatch::Here(endpoint, name) => answer(api, &who, endpoint, name.as_deref(), request)
             .unwrap_or_else(|e| HandlerOutcome::Respond(e.response())),
         RouteMatch::OtherMethod(methods) => {
             HandlerOutcome::Respond(wrong_method(&request.method, &request.path, &methods))
@@ -86,26 +89,38 @@ pub(crate) fn respond(api: &Arc<Api>, request: &Request) -> HandlerOutcome {
     }
 }
 
-/// Everything that is decided before the route is looked at.
-fn screen(api: &Api, request: &Request, found: &RouteMatch) -> Option<Response> {
+/// Whose key or token the request carries.
+fn whose(api: &Api, request: &Request) -> Option<Principal> {
+    let context = &api.context;
+    auth::principal(request, &context.api_key, &context.registry)
+}
+
+/// Everything that is decided before the route is looked at. Who asks for what anybody may have counts as the operator.
+fn screen(api: &Api, request: &Request, found: &RouteMatch) -> Result<Principal, Response> {
     if let Err(why) = check_caller(request, &api.context.allowed_hosts) {
-        return Some(ApiError::new(403, "forbidden", why).response());
+        return Err(ApiError::new(403, "forbidden", why).response());
     }
-    let here = match found {
-        RouteMatch::Here(endpoint, _) => Some(*endpoint),
-        _ => None,
+    let (here, whom) = match found {
+        RouteMatch::Here(endpoint, whom) => (Some(*endpoint), whom.as_deref()),
+        _ => (None, None),
     };
     if here.is_some_and(Endpoint::is_open) {
-        return None;
+        return Ok(Principal::Operator);
     }
     let stage = api.context.life.get();
     if stage == BrokerStage::Starting {
         // Existing clients look for exactly this status and are content with plain text.
-        return Some(Response::text(503, "Broker is starting, please retry"));
+        return Err(Response::text(503, "Broker is starting, please retry"));
     }
-    let reads_metrics = here == Some(Endpoint::Exposition) && has_metrics_key(api, request);
-    if !reads_metrics && !auth::has_key(request, &api.context.api_key) {
-        return Some(unauthorized());
+    let who = match whose(api, request) {
+        Some(who) => who,
+        None if here == Some(Endpoint::Exposition) && has_metrics_key(api, request) => {
+            Principal::Operator
+        }
+        None => return Err(unauthorized()),
+    };
+    if let Some(endpoint) = here {
+        rights::check(&who, endpoint, whom, &api.context.agents_may).map_err(|e| e.response())?;
     }
     if stage == BrokerStage::Stopping && here != Some(Endpoint::Shutdown) {
         let e = ApiError::new(
@@ -114,9 +129,9 @@ fn screen(api: &Api, request: &Request, found: &RouteMatch) -> Option<Response> 
             "the broker is stopping; start it again with `relay-broker up`",
         )
         .retryable();
-        return Some(e.response());
+        return Err(e.response());
     }
-    None
+    Ok(who)
 }
 
 /// Whether the request carries the key that opens `/metrics` alone.
@@ -127,6 +142,7 @@ fn has_metrics_key(api: &Api, request: &Request) -> bool {
 
 fn answer(
     api: &Arc<Api>,
+    who: &Principal,
     endpoint: Endpoint,
     name: Option<&str>,
     request: &Request,
@@ -150,7 +166,8 @@ fn answer(
         Endpoint::Agents => reply(&api.ask(ApiCall::Agents, SHORT)?),
         Endpoint::Release => reply(&api.ask(routes::release(request, agent()?)?, LONG)?),
         Endpoint::Restart => reply(&api.ask(ApiCall::Restart(agent()?), LONG)?),
-        Endpoint::Send => reply(&api.ask(routes::send(request)?, LONG)?),
+        Endpoint::Send => send(api, who, request)?,
+        Endpoint::Mcp => mcp::serve(api, who, request),
         Endpoint::Pending => reply(&api.ask(ApiCall::Pending(agent()?), SHORT)?),
         Endpoint::Flush => reply(&api.ask(ApiCall::Flush(agent()?), SHORT)?),
         Endpoint::Mode => reply(&api.ask(ApiCall::Mode(agent()?), SHORT)?),
@@ -188,6 +205,31 @@ fn answer(
         Endpoint::Attach => return attach::attach(api, name, request),
     };
     Ok(HandlerOutcome::Respond(response))
+}
+
+/// An agent speaks as itself, whoever it says it is.
+fn send(api: &Api, who: &Principal, request: &Request) -> Result<Response, ApiError> {
+    let mut call = routes::send(request)?;
+    if let (Principal::Agent(agent), ApiCall::Send(send)) = (who, &mut call) {
+        speak_as(agent, send)?;
+    }
+    Ok(reply(&api.ask(call, LONG)?))
+}
+
+/// Puts the agent's name to what it sends.
+fn speak_as(agent: &AgentName, send: &mut SendRequest) -> Result<(), ApiError> {
+    let from = send.from.as_deref().filter(|from| !from.is_empty());
+    if from.is_some_and(|from| AgentName::meant(from) != *agent) {
+        let text = format!("the token is {agent}'s, so that the message can be only from {agent}");
+        return Err(ApiError::new(403, "not_permitted", text));
+    }
+    if send.raw {
+        // Typed as it is, it would look like the words of a person at the reader's keyboard.
+        let text = "only the operator types messages as they are (raw)";
+        return Err(ApiError::new(403, "not_permitted", text));
+    }
+    send.from = Some(agent.to_string());
+    Ok(())
 }
 
 /// Every answer to a spawn carries the name, also the refusals.

@@ -1,6 +1,7 @@
 //! The API with a made-up dispatcher: calls without a socket, streams (in `streams.rs`) over loopback.
 
 mod calls;
+mod mcp;
 mod probes;
 
 mod streams;
@@ -77,6 +78,7 @@ fn world() -> World {
         life,
         declared: vec!["w1".into()],
         ready_grace: Duration::from_secs(60),
+        agents_may: Vec::new(),
         metrics_key: None,
         latencies: Arc::default(),
         journal_dir: "/no/such/folder".into(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::agent::profiles::Profiles;
 use crate::dispatch::{Limits, SpawnDefaults};
-use crate::msg::{ActionSpec, Harness, Secret};
+use crate::msg::{ActionSpec, Harness, Right, Secret};
 use crate::uplink::proxy::Proxy;
 use crate::uplink::roots::TrustedRoots;
 use crate::wire::local::SpawnRequest;
@@ -74,6 +74,8 @@ pub struct NodeSettings {
     pub drain: Duration,
     /// How long the engine may be away before the broker counts as not ready.
     pub ready_grace: Duration,
+    /// What agents may do besides speaking, reading their own mail and seeing who is there.
+    pub agents_may: Vec<Right>,
     /// Opens `/metrics` and nothing else.
     pub metrics_key: Option<Secret>,
     /// How much mail may wait for one agent, and how long.

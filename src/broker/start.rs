@@ -402,6 +402,7 @@ impl Assembly {
             life: stopper.life.clone(),
             declared: node.agents.iter().map(|a| a.name.clone()).collect(),
             ready_grace: node.ready_grace,
+            agents_may: node.agents_may.clone(),
             metrics_key: node.metrics_key.clone(),
             latencies: self.latencies,
             journal_dir: self.journal_dir,

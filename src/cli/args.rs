@@ -12,9 +12,11 @@ use super::upstream_name::{UPSTREAM_NAME, is_upstream};
 use crate::config::{Flags, InitFlags};
 
 mod demo;
+mod mcp;
 mod shells;
 
 pub use demo::{Demo, DemoAgent};
+pub use mcp::{Mcp, McpClient};
 pub use shells::{CompletionShell, Completions, Manual};
 
 /// How many letters a slip of the fingers gets wrong: one more, one less, another, or two that changed places.
@@ -168,6 +170,10 @@ pub enum Command {
     /// Print the variables that connect an SDK to the running broker's workspace
     #[command(after_help = "Example: eval \"$(relay-broker env)\"")]
     Env,
+    /// Serve the running broker's tools on standard input and output, for agent programs (Model Context Protocol)
+    #[command(after_help = "Example: relay-broker mcp --print-config claude\n\n\
+                      Agents that run under the broker are given it; this is for clients that you set up by hand.")]
+    Mcp(Mcp),
     /// Whether the running broker is well: exit code 0 or 1
     #[command(
         after_help = "Example: relay-broker health --live || echo 'start it again'\n\n\

@@ -57,6 +57,12 @@ impl Client {
         }
     }
 
+    /// The same in the name of an agent, whose token it shows instead of the operator's key.
+    pub fn of_agent(mut self, token: String) -> Self {
+        self.key = token;
+        self
+    }
+
     /// The broker's process.
     pub fn pid(&self) -> u32 {
         self.pid
@@ -115,6 +121,37 @@ impl Client {
     pub fn delete(&self, path: &str) -> Result<Value, Failure> {
         let call = self.agent.delete(format!("{}{path}", self.url));
         self.answer(call.header("x-api-key", &self.key).call())
+    }
+
+    /// `POST` of a message of the Model Context Protocol as it is; the answer likewise, whatever its status, if there is one.
+    ///
+    /// # Errors
+    /// When the broker does not answer, or not as that protocol wants it.
+    pub fn pass_on(&self, path: &str, message: Vec<u8>) -> Result<Option<Value>, Failure> {
+        let call = self.agent.post(format!("{}{path}", self.url));
+        let call = call.header("x-api-key", &self.key);
+        let call = call.header("content-type", "application/json");
+        let sent = call.header("x-relay-stdio", "1").send(&message[..]);
+        let mut response = sent.map_err(|e| match e {
+            ureq::Error::Timeout(_) => self.late(),
+            e => self.silent(&e.to_string()),
+        })?;
+        let status = response.status().as_u16();
+        let body = response.body_mut().with_config().limit(BODY_LIMIT);
+        let body = body
+            .read_to_string()
+            .map_err(|e| self.silent(&e.to_string()))?;
+        if status == 202 {
+            return Ok(None);
+        }
+        match serde_json::from_str::<Value>(&body) {
+            Ok(answer) if answer["jsonrpc"] == "2.0" => Ok(Some(answer)),
+            _ if status == 401 => Err(Failure::new(
+                "the broker does not know this agent's token (any more): the agent was released, or its program is an older \
+                 one than the broker; start the agent again",
+            )),
+            _ => Err(refusal(status, &body)),
+        }
     }
 
     fn answer(

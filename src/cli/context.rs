@@ -32,12 +32,19 @@ impl Context {
         find::running(self.state_dir.as_deref(), &self.env)
     }
 
-    /// A client of the running broker.
+    /// A client of the running broker: in an agent's terminal in that agent's name.
     ///
     /// # Errors
     /// When there is none.
     pub fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::new(&self.connection()?))
+        let client = Client::new(&self.connection()?);
+        // A broker that is named is not the one that gave the token.
+        Ok(
+            match self.env.own_token().filter(|_| self.state_dir.is_none()) {
+                Some(token) => client.of_agent(token),
+                None => client,
+            },
+        )
     }
 
     /// Prints what a command has to say: `facts` as one line of JSON if that is wanted, else `text`.

@@ -28,6 +28,8 @@ mod if_not_running;
 mod init;
 mod journal;
 mod log_lines;
+mod mcp;
+mod mcp_config;
 mod query;
 mod render;
 mod run;

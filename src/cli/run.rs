@@ -5,7 +5,8 @@ use super::context::Context;
 use super::failure::Failure;
 use super::render::Paint;
 use super::{
-    attach, demo, demo_agent, events, fleet, generate, health, init, journal, query, send, up, wait,
+    attach, demo, demo_agent, events, fleet, generate, health, init, journal, mcp, query, send, up,
+    wait,
 };
 use crate::config::Env;
 use crate::domain::DeliveryMode;
@@ -53,6 +54,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Completions(args) => generate::completions(c, args.shell),
         Command::Version => generate::version(c),
         Command::Manual(args) => generate::manual(&args.folder),
+        Command::Mcp(args) => mcp::mcp(c, &args),
         Command::Health(args) => health::health(c, args),
     }
 }

@@ -144,6 +144,14 @@ impl Env {
         self.path("TMPDIR").unwrap_or_else(here)
     }
 
+    /// The token of the agent in whose terminal this runs, if it runs in one: the broker sets all three for its programs.
+    pub fn own_token(&self) -> Option<String> {
+        let text = |name| self.raw(name)?.into_string().ok();
+        text("RELAY_BROKER_STATE_DIR")?;
+        text("RELAY_AGENT_NAME")?;
+        text("RELAY_AGENT_TOKEN")
+    }
+
     /// `RELAY_BROKER_STATE_DIR`.
     pub fn state_dir(&self) -> Option<PathBuf> {
         self.path("RELAY_BROKER_STATE_DIR")

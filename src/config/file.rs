@@ -17,7 +17,7 @@ use super::profiles::{self, Permission, ProfileTable, TrustFolder};
 use super::reading;
 use super::surroundings::Surroundings;
 use crate::agent::profiles::Profiles;
-use crate::msg::{ActionSpec, Harness, Treatment};
+use crate::msg::{ActionSpec, Harness, Right, Treatment};
 use crate::sys::trust;
 use crate::wire::event::Policy;
 use crate::wire::local::SpawnRequest;
@@ -49,6 +49,8 @@ pub struct Configured {
     pub agents: Vec<SpawnRequest>,
     /// The file, where there is one.
     pub path: Option<PathBuf>,
+    /// What agents may do besides the usual.
+    pub agents_may: Vec<Right>,
     /// How much is logged, where neither flag nor variable says.
     pub log_level: Option<LevelFilter>,
     /// Every key that is set, and where.
@@ -59,6 +61,13 @@ pub struct Configured {
 #[serde(deny_unknown_fields)]
 struct LogTable {
     level: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AccessTable {
+    #[serde(default)]
+    agents_may: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -159,6 +168,9 @@ fn parse(text: &str, path: &Path) -> (Configured, Vec<ConfigError>) {
     let mut faults = document.faults_of(&places, "log", "");
     configured.log_level = log_level(&document.take_table("log"), &mut faults);
     let mut found = faults.found;
+    let mut faults = document.faults_of(&places, "access", "");
+    configured.agents_may = rights(&document.take_table("access"), &mut faults);
+    found.extend(faults.found);
     // Whatever else is wrong with it, whoever names it means it.
     let mut known = document.names("profile");
     for (name, table) in document.take_named::<ProfileTable>("profile") {
@@ -204,6 +216,22 @@ fn parse(text: &str, path: &Path) -> (Configured, Vec<ConfigError>) {
     let errors = errors.map(|fault| ConfigError::of_file(path, Some(fault.line), fault.what));
     configured.said = places.said;
     (configured, errors.collect())
+}
+
+fn rights(table: &AccessTable, faults: &mut TableFaults) -> Vec<Right> {
+    let known = Right::ALL.map(Right::word);
+    let right = |word: &String| {
+        let found = Right::ALL.into_iter().find(|right| right.word() == word);
+        if found.is_none() {
+            let known = known.join(", ");
+            let what = format!(
+                "agents_may has {word:?}, which is none of {known}; write agents_may = [\"spawn\"]"
+            );
+            faults.key("agents_may", what);
+        }
+        found
+    };
+    table.agents_may.iter().filter_map(right).collect()
 }
 
 fn log_level(table: &LogTable, faults: &mut TableFaults) -> Option<LevelFilter> {

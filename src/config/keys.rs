@@ -96,11 +96,16 @@ const ENV: FileKey = may("env", Shape::Variables, "{ STAGE = \"test\" }");
 const PROFILE: FileKey = may("profile", Shape::Text, "\"claude\"");
 
 /// All of them.
-pub(super) static TABLES: [FileTable; 5] = [
+pub(super) static TABLES: [FileTable; 6] = [
     FileTable {
         name: "log",
         named: false,
         keys: &[may("level", Shape::Text, "\"info\"")],
+    },
+    FileTable {
+        name: "access",
+        named: false,
+        keys: &[may("agents_may", Shape::Words, "[\"spawn\"]")],
     },
     FileTable {
         name: "harness",

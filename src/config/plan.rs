@@ -126,6 +126,10 @@ impl StartPlan {
                     != (&then.name, &then.node_id, &then.node_token),
             ),
             (
+                "agents_may, what agents are allowed",
+                now.agents_may != then.agents_may,
+            ),
+            (
                 "the agents that start with the broker",
                 now.agents != then.agents,
             ),
@@ -372,6 +376,7 @@ fn node(
         grace: flags.grace.unwrap_or(GRACE),
         drain: flags.drain.unwrap_or_default(),
         metrics_key: metrics_key?,
+        agents_may: file.agents_may.clone(),
         ready_grace: flags.ready_grace.unwrap_or(READY_GRACE),
         limits: limits(flags),
     })

@@ -49,6 +49,7 @@ impl ApiViews<'_> {
             | ApiCall::Redeliver(_)
             | ApiCall::Nodes
             | ApiCall::Readers(_)
+            | ApiCall::AsAgent(..)
             | ApiCall::Invoke { .. }
             | ApiCall::Invocation { .. }
             | ApiCall::Sidecar(..) => return None,
@@ -193,6 +194,24 @@ pub(super) fn readers_answered<P: Copy>(step: &mut PartStep<P>, ticket: Ticket, 
     let answer = match done {
         RestDone::Readers(readers) => Ok(Reply::Readers(readers)),
         done => Err(engine_refusal("the engine's list of readers", &done)),
+    };
+    step.reply(ticket, answer);
+}
+
+/// An agent asks the engine something before the engine knows it.
+pub(super) fn no_identity(name: &AgentName) -> Refusal {
+    let text = format!(
+        "{name} has no identity at the engine (yet): it is asked for while the engine is reachable; `relay-broker agents` \
+         shows why it is missing"
+    );
+    Refusal::new(RefusalKind::Engine, text)
+}
+
+/// What the engine says to an agent that asked it something.
+pub(super) fn agent_answered<P: Copy>(step: &mut PartStep<P>, ticket: Ticket, done: RestDone) {
+    let answer = match done {
+        RestDone::Told(data) => Ok(Reply::Engine(data)),
+        done => Err(Refusal::new(RefusalKind::Engine, sentence(&done))),
     };
     step.reply(ticket, answer);
 }

@@ -15,6 +15,8 @@ pub(super) enum RestJob {
     Nodes(Ticket),
     /// Who has a message.
     Readers(Ticket),
+    /// An agent asks something in its own name.
+    AsAgent(Ticket),
     /// What the engine keeps for an agent that is not here.
     Waiting(Ticket, AgentName),
     /// What the engine has for a released agent is listed.
@@ -61,6 +63,7 @@ pub(super) fn sentence(done: &RestDone) -> String {
         | RestDone::Left
         | RestDone::Nodes(_)
         | RestDone::Readers(_)
+        | RestDone::Told(_)
         | RestDone::Identified(_)
         | RestDone::Bound(_)
         | RestDone::Invocation(_) => "an answer of the wrong kind".into(),

@@ -3,10 +3,13 @@
 use super::Dispatcher;
 use super::actions::Actions;
 use super::agents::{Agents, channels_done, life_ended};
-use super::calls::{invocation_answered, nodes_answered, readers_answered};
+use super::calls::{
+    agent_answered, invocation_answered, no_identity, nodes_answered, readers_answered,
+};
 use super::control::Control;
 use super::mail::{Mail, post_answered};
 use super::notice::Notice;
+use super::questions::AgentQuestions;
 use super::rest_jobs::RestJob;
 use super::step::{Out, PartStep};
 use crate::ids::{AgentName, JobId, Run, Ticket};
@@ -196,6 +199,13 @@ impl Dispatcher {
                 let call = RestCall::Readers(message);
                 self.ask(now, call, RestJob::Readers(ticket), out)
             }
+            ApiCall::AsAgent(name, request) => match self.agents.token(&name) {
+                Some(token) => {
+                    let call = RestCall::AsAgent { token, request };
+                    self.ask(now, call, RestJob::AsAgent(ticket), out)
+                }
+                None => Some(Err(no_identity(&name))),
+            },
             ApiCall::Invoke { action, input } => {
                 let call = RestCall::Invoke { action, input };
                 self.ask(now, call, RestJob::Invocation(ticket), out)
@@ -260,6 +270,9 @@ impl Dispatcher {
             }
             RestJob::Readers(ticket) => {
                 readers_answered(&mut self.bare(now, out), ticket, done);
+            }
+            RestJob::AsAgent(ticket) => {
+                agent_answered(&mut self.bare(now, out), ticket, done);
             }
             RestJob::Invocation(ticket) => {
                 invocation_answered(&mut self.bare(now, out), ticket, done);

@@ -59,6 +59,8 @@ pub enum ApiCall {
     Nodes,
     /// Who has a message that went through the engine.
     Readers(MsgId),
+    /// Ask the engine something in the name of an agent of this broker.
+    AsAgent(AgentName, EngineRequest),
     /// Have an action invoked somewhere in the workspace.
     Invoke {
         /// For example `spawn`.
@@ -90,6 +92,17 @@ impl ApiCall {
                 | ApiCall::DeadLetters
         )
     }
+}
+
+/// One request to the engine's HTTP side, without who makes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineRequest {
+    /// `GET`, `POST` …
+    pub method: &'static str,
+    /// Path and query, encoded, from `/v1` on.
+    pub path: String,
+    /// The body, if it has one.
+    pub body: Option<Value>,
 }
 
 /// What a sidecar says ([local-api 6.1](crate::docs::local_api#6.1)).
@@ -182,6 +195,8 @@ pub enum Reply {
     Redelivered(local::Redelivered),
     Nodes(Vec<RosterEntry>),
     Readers(Vec<Reader>),
+    /// The engine's `data`.
+    Engine(Value),
     Invocation(InvocationStatus),
     Sidecar(Value),
 }

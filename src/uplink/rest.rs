@@ -17,7 +17,7 @@ use super::roots::TrustedRoots;
 use crate::dispatch::VERSION;
 use crate::domain::Mode;
 use crate::ids::{AgentName, InvocationId, JobId, MsgId, NodeId, WorkspaceId};
-use crate::msg::{RestCall, RestDone, Secret};
+use crate::msg::{EngineRequest, RestCall, RestDone, Secret};
 use crate::net::http::encode;
 use crate::sys::{limits, thread};
 use crate::wire::rest::{
@@ -342,6 +342,15 @@ impl RestClient {
         ))
     }
 
+    fn as_agent(
+        &self,
+        token: &Secret,
+        request: &EngineRequest,
+    ) -> Result<serde_json::Value, CallError> {
+        let (with, body) = (With::bearer(token), request.body.as_ref());
+        self.call(request.method, &request.path, with, body)
+    }
+
     /// Who is bound to a node.
     fn bound(&self, node_name: &str) -> Result<Vec<NodeAgent>, CallError> {
         self.get(&format!("/v1/nodes/{}/agents", encode(node_name)))
@@ -554,6 +563,9 @@ fn try_perform(client: &RestClient, own: &Own, call: RestCall) -> Result<RestDon
                 client.post(token, &to, &text, mode, &idempotency_key)
             })
             .map(RestDone::Posted),
+        RestCall::AsAgent { token, request } => {
+            client.as_agent(&token, &request).map(RestDone::Told)
+        }
         RestCall::Invoke { action, input } => own
             .speak(client, |token| client.invoke(token, &action, &input))
             .map(RestDone::Invocation),

@@ -35,6 +35,7 @@ impl World {
         let output = Arc::new(Topic::new(0));
         let line = AgentHandle {
             run: Run(1),
+            token: None,
             input,
             output: output.clone(),
             seats: Arc::default(),

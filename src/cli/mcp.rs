@@ -1,0 +1,195 @@
+//! `mcp`: the tools of the running broker on standard input and output, for agent programs that start such a server
+//! themselves. Each line is passed on to `POST /mcp` and its answer comes back as a line: this process keeps nothing but who
+//! is asking.
+
+use std::collections::HashSet;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, bounded};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::args;
+use super::client::Client;
+use super::context::Context;
+use super::failure::Failure;
+use super::mcp_config;
+use crate::sys::{limits, stdio, thread};
+use crate::wire::local::TEXT_MAX;
+
+/// The longest line: the longest text with every letter escaped, and something around it.
+const LINE_MAX: usize = 6 * TEXT_MAX + 64 * 1024;
+/// How many requests are under way at once; the next waits for one of them.
+const WORKERS: usize = 4;
+/// Stack of a thread that passes a request on; JSON is the deepest it gets.
+const STACK_KIB: usize = 512;
+/// JSON-RPC's code for what the server itself cannot do.
+const INTERNAL: i64 = -32603;
+const PARSE: i64 = -32700;
+
+/// `mcp`.
+///
+/// # Errors
+/// When there is no broker, or standard output is gone.
+pub fn mcp(c: &Context, args: &args::Mcp) -> Result<(), Failure> {
+    if let Some(client) = args.print_config {
+        return mcp_config::print_config(c, client);
+    }
+    let bridge = Arc::new(Bridge {
+        client: c.client()?,
+        given_up: Mutex::default(),
+        output: Mutex::new(()),
+    });
+    run(&bridge, stdio::input())
+        .map_err(|e| Failure::new(format!("cannot start a thread: {}", limits::explain(&e))))
+}
+
+/// Reads to the end of the input, and leaves once everything is answered.
+fn run(bridge: &Arc<Bridge>, input: impl Read) -> io::Result<()> {
+    let (send, lines) = bounded::<Vec<u8>>(WORKERS);
+    let mut workers = Vec::new();
+    for number in 0..WORKERS {
+        let (bridge, lines) = (bridge.clone(), lines.clone());
+        workers.push(thread::start(
+            format!("mcp:{number}"),
+            STACK_KIB,
+            move || {
+                bridge.work(&lines);
+            },
+        )?);
+    }
+    read_lines(input, |line| {
+        bridge.note_cancelled(&line);
+        // The workers end after the last line, so one of them takes it.
+        let _ = send.send(line);
+    });
+    drop(send);
+    for worker in workers {
+        worker.join();
+    }
+    Ok(())
+}
+
+/// Between standard input and the broker.
+struct Bridge {
+    client: Client,
+    /// Ids of requests that the client does not wait for any more.
+    given_up: Mutex<HashSet<String>>,
+    /// Held while a line is written.
+    output: Mutex<()>,
+}
+
+impl Bridge {
+    fn work(&self, lines: &Receiver<Vec<u8>>) {
+        for line in lines {
+            let id = id_of(&line);
+            let answer = self.pass_on(line, id.as_ref());
+            let given_up = id.is_some_and(|id| self.given_up.lock().remove(&id.to_string()));
+            if let Some(answer) = answer.filter(|_| !given_up) {
+                self.say(&answer);
+            }
+        }
+    }
+
+    /// The broker's answer; its silence becomes an error of the protocol's kind.
+    fn pass_on(&self, line: Vec<u8>, id: Option<&Value>) -> Option<Value> {
+        if line.len() > LINE_MAX {
+            let text =
+                format!("the line is longer than {LINE_MAX} bytes; put long texts into files");
+            return Some(failed(&Value::Null, PARSE, &text));
+        }
+        match self.client.pass_on("/mcp", line) {
+            Ok(answer) => answer,
+            Err(failure) => id.map(|id| failed(id, INTERNAL, &failure.text)),
+        }
+    }
+
+    /// Whoever reads the answers may be gone; the end of the input comes soon then.
+    fn say(&self, answer: &Value) {
+        let line = format!("{answer}\n");
+        let _whole = self.output.lock();
+        let mut output = stdio::output();
+        let _ = output
+            .write_all(line.as_bytes())
+            .and_then(|()| output.flush());
+    }
+
+    fn note_cancelled(&self, line: &[u8]) {
+        let word: &[u8] = b"notifications/cancelled";
+        if !line.windows(word.len()).any(|part| part == word) {
+            return;
+        }
+        let message: Value = serde_json::from_slice(line).unwrap_or_default();
+        let id = &message["params"]["requestId"];
+        if message["method"] == "notifications/cancelled" && !id.is_null() {
+            self.given_up.lock().insert(id.to_string());
+        }
+    }
+}
+
+/// The id of a request; `None` for what wants no answer.
+fn id_of(line: &[u8]) -> Option<Value> {
+    let message: Value = serde_json::from_slice(line).ok()?;
+    let wants_answer = message["method"].is_string() && message.get("id").is_some();
+    wants_answer.then(|| message["id"].clone())
+}
+
+fn failed(id: &Value, code: i64, message: &str) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}})
+}
+
+/// Every line until the end of the input; of one that is too long its beginning, one byte more than may be.
+fn read_lines(input: impl Read, mut each: impl FnMut(Vec<u8>)) {
+    let mut input = BufReader::new(input);
+    loop {
+        let mut line = Vec::new();
+        let mut some = input.by_ref().take(LINE_MAX as u64 + 1);
+        match some.read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        if line.len() > LINE_MAX && skip_line(&mut input).is_err() {
+            return;
+        }
+        if !line.iter().all(u8::is_ascii_whitespace) {
+            each(line);
+        }
+    }
+}
+
+/// Reads on to the end of the line and keeps nothing.
+fn skip_line(input: &mut impl BufRead) -> std::io::Result<()> {
+    loop {
+        let piece = input.fill_buf()?;
+        let (taken, over) = match piece.iter().position(|byte| *byte == b'\n') {
+            Some(at) => (at + 1, true),
+            None => (piece.len(), piece.is_empty()),
+        };
+        input.consume(taken);
+        if over {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_costs_no_other_line() {
+        let long = [b"x".repeat(LINE_MAX + 10), b"\nlast\n\n".to_vec()].concat();
+        let mut lengths = Vec::new();
+        read_lines(&long[..], |line| lengths.push(line.len()));
+        assert_eq!(lengths, [LINE_MAX + 1, 5]);
+    }
+
+    #[test]
+    fn only_requests_have_an_id_that_is_answered() {
+        assert_eq!(id_of(br#"{"id":3,"method":"ping"}"#), Some(json!(3)));
+        assert_eq!(id_of(br#"{"method":"notifications/initialized"}"#), None);
+        assert_eq!(id_of(br#"{"id":3,"result":{}}"#), None);
+        assert_eq!(id_of(b"{"), None);
+    }
+}

@@ -457,6 +457,13 @@ pub enum RestCall {
     Waiting(AgentName),
     /// An identity for an agent, and its place on this node: for when the link cannot do it.
     Identify(Box<Wanted>),
+    /// Find who bears a name, if it is an agent of this node.
+    Find {
+        /// Under which name.
+        wanted: Box<Wanted>,
+        /// The identity that the name had here before.
+        known: Option<AgentId>,
+    },
     /// List the oldest mail that the engine has for an agent that was released here, whether or not it was sent before.
     Leftovers {
         /// Under which name; with the token, once that is known.
@@ -547,6 +554,8 @@ pub enum RestDone {
     NobodysMail,
     /// Closed.
     Closed,
+    /// The agent of this node that bears the name.
+    Found(Option<AgentId>),
     /// The agent is in the channels.
     Joined,
     /// The agent is not in the channels any more.

@@ -22,6 +22,7 @@ fn word(record: &Record) -> &'static str {
     use Record as R;
     match record {
         R::Opened { .. } => "opened",
+        R::Asked { .. } => "asked",
         R::Bound { .. } => "bound",
         R::Accepted { .. } => "accepted",
         R::Noted { .. } => "noted",
@@ -44,16 +45,17 @@ fn word(record: &Record) -> &'static str {
     }
 }
 /// How many kinds [`word`] names.
-const KINDS: usize = 20;
+const KINDS: usize = 21;
 
 /// A journal that is kept, and what it was made of.
 type KeptJournal = (&'static str, fn() -> Vec<Record>);
 
 /// All of them.
-const KEPT: [KeptJournal; 3] = [
+const KEPT: [KeptJournal; 4] = [
     ("journal/broker", everything),
     ("journal/broker-clearing", clearing),
     ("journal/broker-declared", declared),
+    ("journal/broker-unanswered", unanswered),
 ];
 
 fn replayed(records: &[Record]) -> Ledger {
@@ -418,6 +420,28 @@ fn clearing() -> Vec<Record> {
     records.push(Record::Snapshot(Box::new(image)));
     records.push(Record::Cleared {
         agent: AgentName::new("ada"),
+    });
+    records
+}
+
+/// Registrations that the engine has not answered, of one that was released since and of one that was not.
+fn unanswered() -> Vec<Record> {
+    let asked = |name: &str| Record::Asked {
+        agent: AgentName::new(name),
+    };
+    let mut records = vec![
+        asked("ada"),
+        asked("eve"),
+        asked("bob"),
+        Record::Ended {
+            agent: AgentName::new("ada"),
+            released: true,
+        },
+    ];
+    let image = replayed(&records).image();
+    records.push(Record::Snapshot(Box::new(image)));
+    records.push(Record::Cleared {
+        agent: AgentName::new("bob"),
     });
     records
 }

@@ -58,6 +58,7 @@ fn words(record: &Record) -> String {
             released: true,
         } => format!("{agent} was released"),
         Record::Ended { agent, .. } => format!("{agent} ended"),
+        Record::Asked { agent } => format!("the engine is asked for an identity for {agent}"),
         Record::Uncleared { agent, .. } => {
             format!("what the engine has for {agent} is to be given up")
         }

@@ -63,6 +63,8 @@ pub(super) enum Notice {
     },
     /// Its identity is given back, once its mail has ended: who is deregistered can acknowledge nothing any more.
     IdentityOver(AgentName, AgentId, bool),
+    /// The engine has an agent under this identity that was released before anybody here knew it.
+    ReleasedUnknown(AgentName, AgentId),
     /// The engine has it on another node, which gets its mail.
     AgentMoved(AgentName),
     /// What its program is to begin with.

@@ -28,6 +28,8 @@ pub(super) enum RestJob {
     },
     /// An agent wants an identity, in this run.
     Identify { name: AgentName, run: Run },
+    /// Who bears the name of one that may have been registered without an answer.
+    Find(AgentName),
     /// An action is invoked, or looked after.
     Invocation(Ticket),
     /// An agent that was registered for nothing is taken back.
@@ -59,6 +61,7 @@ pub(super) fn sentence(done: &RestDone) -> String {
         | RestDone::Leftovers(..)
         | RestDone::NobodysMail
         | RestDone::Closed
+        | RestDone::Found(_)
         | RestDone::Joined
         | RestDone::Left
         | RestDone::Nodes(_)

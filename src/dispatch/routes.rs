@@ -2,7 +2,7 @@
 
 use super::Dispatcher;
 use super::actions::Actions;
-use super::agents::{Agents, channels_done, life_ended};
+use super::agents::{Agents, channels_done};
 use super::calls::{
     agent_answered, invocation_answered, no_identity, nodes_answered, readers_answered,
 };
@@ -12,7 +12,7 @@ use super::notice::Notice;
 use super::questions::AgentQuestions;
 use super::rest_jobs::RestJob;
 use super::step::{Out, PartStep};
-use crate::ids::{AgentName, JobId, Run, Ticket};
+use crate::ids::{AgentId, AgentName, JobId, Run, Ticket};
 use crate::msg::{
     AgentReport, Answer, ApiCall, LinkReport, Refusal, RefusalKind, RestCall, RestDone, SpawnSource,
 };
@@ -242,6 +242,9 @@ impl Dispatcher {
             RestJob::Identify { name, run } => self.agents(now, out, |agents, step| {
                 agents.identify_done(step, id, (name, run), done);
             }),
+            RestJob::Find(name) => {
+                self.agents(now, out, |a, step| a.bearer_found(step, name, &done));
+            }
             RestJob::Forget(name) => {
                 self.agents(now, out, |agents, step| {
                     agents.forgotten(step, &name, &done)
@@ -287,6 +290,17 @@ impl Dispatcher {
         while let Some(notice) = self.common.next_notice() {
             self.hand(now, notice, out);
         }
+    }
+
+    fn released_unknown(&mut self, now: Now, name: &AgentName, id: &AgentId, out: &mut Out) {
+        self.mail(now, out, |mail, step| {
+            mail.leave_with_engine(step, name, id)
+        });
+    }
+
+    fn gone(&mut self, now: Now, name: &AgentName, out: &mut Out) {
+        self.mail(now, out, |mail, step| mail.agent_gone(step, name));
+        self.agents(now, out, Agents::find_unanswered);
     }
 
     /// Who hears of what, and in which order.
@@ -351,7 +365,8 @@ impl Dispatcher {
             }
             Notice::AgentLeaving(name) => self.mail.agent_leaving(&name),
             Notice::AgentBack(name) => self.mail.agent_back(&name),
-            Notice::AgentGone(name) => self.mail(now, out, |m, step| m.agent_gone(step, &name)),
+            Notice::AgentGone(name) => self.gone(now, &name, out),
+            Notice::ReleasedUnknown(name, id) => self.released_unknown(now, &name, &id, out),
             Notice::LifeOver {
                 name,
                 agent_id,
@@ -360,7 +375,7 @@ impl Dispatcher {
             } => {
                 let agent_id = agent_id.as_ref();
                 self.mail(now, out, |m, step| m.life_over(step, &name, agent_id, end));
-                self.agents(now, out, |_, step| life_ended(step, name, end, departed));
+                self.agents(now, out, |a, s| a.life_ended(s, name, end, departed));
             }
             Notice::IdentityOver(name, id, newcomer) => {
                 self.agents(now, out, |a, step| a.give_back(step, name, id, newcomer));

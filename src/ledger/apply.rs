@@ -18,6 +18,9 @@ pub const ANSWERS_KEPT: usize = 1000;
 /// How many agent identities are remembered. Beyond it the one that was bound longest ago and has no open mail is
 /// forgotten: should the engine send it mail again, the first number it sends is the new base.
 pub const IDENTITIES_KEPT: usize = 1000;
+/// How many registrations without an answer are remembered. Beyond it a name counts as answered: should the engine have
+/// made that agent, the next list of those that live takes it offline.
+pub const UNANSWERED_KEPT: usize = 1000;
 
 /// What is true about deliveries, agents and invocations, by the records alone.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,6 +35,8 @@ pub struct Ledger {
     modes: BTreeMap<AgentName, DeliveryMode>,
     /// Who was released, and of whom the engine may still have mail.
     uncleared: BTreeMap<AgentName, AgentId>,
+    /// For whom an identity was asked that may have been given, and whether they were released since.
+    unanswered: BTreeMap<AgentName, bool>,
     answers: BTreeMap<InvocationId, Option<Outcome>>,
     answer_order: VecDeque<InvocationId>,
     numbered: u64,
@@ -43,13 +48,8 @@ impl Ledger {
     pub fn apply(&mut self, record: &Record) {
         match record {
             Record::Opened { .. } => {}
-            Record::Bound { agent, agent_id } => {
-                self.bound.insert(agent.clone(), agent_id.clone());
-                self.identities.retain(|id| id != agent_id);
-                self.identities.push_back(agent_id.clone());
-                self.cursors.entry(agent_id.clone()).or_default();
-                self.forget_identities();
-            }
+            Record::Asked { agent } => self.asked(agent),
+            Record::Bound { agent, agent_id } => self.bind(agent, agent_id),
             Record::Accepted { delivery } => {
                 if let Origin::Engine { agent_id, seq } = &delivery.origin {
                     self.cursor(agent_id).take(*seq, &delivery.msg_id, true);
@@ -93,11 +93,13 @@ impl Ledger {
                 self.lives.begin(agent, life, *anew);
             }
             Record::Restarted { agent, failures } => self.lives.restart(agent, *failures),
-            Record::Ended { agent, released } => self.lives.end(agent, *released),
+            Record::Ended { agent, released } => self.end_life(agent, *released),
             Record::Uncleared { agent, agent_id } => {
+                self.unanswered.remove(agent);
                 self.uncleared.insert(agent.clone(), agent_id.clone());
             }
             Record::Cleared { agent } => {
+                self.unanswered.remove(agent);
                 self.uncleared.remove(agent);
             }
             Record::Departed { agent, departed } => self.lives.depart(agent, departed),
@@ -114,6 +116,28 @@ impl Ledger {
             Record::Answered { id, outcome } => self.keep_answer(id, Some(outcome.clone())),
             Record::Numbered { upto } => self.numbered = self.numbered.max(*upto),
             Record::Snapshot(image) => *self = Self::from_image((**image).clone()),
+        }
+    }
+
+    fn asked(&mut self, agent: &AgentName) {
+        if self.unanswered.len() < UNANSWERED_KEPT {
+            self.unanswered.entry(agent.clone()).or_default();
+        }
+    }
+
+    fn bind(&mut self, agent: &AgentName, agent_id: &AgentId) {
+        self.unanswered.remove(agent);
+        self.bound.insert(agent.clone(), agent_id.clone());
+        self.identities.retain(|id| id != agent_id);
+        self.identities.push_back(agent_id.clone());
+        self.cursors.entry(agent_id.clone()).or_default();
+        self.forget_identities();
+    }
+
+    fn end_life(&mut self, agent: &AgentName, released: bool) {
+        self.lives.end(agent, released);
+        if let Some(was_released) = self.unanswered.get_mut(agent) {
+            *was_released |= released;
         }
     }
 
@@ -202,6 +226,7 @@ impl Ledger {
             lives: self.lives.clone(),
             modes: modes.collect(),
             uncleared: self.uncleared.clone(),
+            unanswered: self.unanswered.clone(),
             answers: answers.collect(),
             numbered: self.numbered,
         }
@@ -223,6 +248,7 @@ impl Ledger {
             lives: image.lives,
             modes: modes.collect(),
             uncleared: image.uncleared,
+            unanswered: image.unanswered,
             numbered: image.numbered,
             ..Self::default()
         };
@@ -302,6 +328,17 @@ impl Ledger {
         self.uncleared.keys()
     }
 
+    /// Whether an identity was asked for this name, with no answer known: `Some(true)` if the name was released since, and so
+    /// must not be borne again before the engine has nothing of that agent.
+    pub fn unanswered(&self, agent: &AgentName) -> Option<bool> {
+        self.unanswered.get(agent).copied()
+    }
+
+    /// All of these names.
+    pub fn all_unanswered(&self) -> impl Iterator<Item = &AgentName> {
+        self.unanswered.keys()
+    }
+
     /// The answer to an invocation: `None` if never seen, `Some(None)` while it runs.
     pub fn answer(&self, id: &InvocationId) -> Option<Option<&Outcome>> {
         self.answers.get(id).map(Option::as_ref)
@@ -344,6 +381,9 @@ mod tests {
         let id = |seq| DeliveryId::new(format!("del_w1_{seq}"));
         vec![
             Record::Opened { at: Wall(1) },
+            Record::Asked {
+                agent: AgentName::new("w1"),
+            },
             Record::Bound {
                 agent: AgentName::new("w1"),
                 agent_id: AgentId::new("id_w1"),
@@ -388,6 +428,13 @@ mod tests {
             },
             Record::Ended {
                 agent: AgentName::new("w1"),
+                released: true,
+            },
+            Record::Asked {
+                agent: AgentName::new("w3"),
+            },
+            Record::Ended {
+                agent: AgentName::new("w3"),
                 released: true,
             },
             Record::Departed {

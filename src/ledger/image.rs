@@ -25,6 +25,8 @@ pub struct Image {
     pub(super) modes: BTreeMap<AgentName, DeliveryModeEntry>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) uncleared: BTreeMap<AgentName, AgentId>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) unanswered: BTreeMap<AgentName, bool>,
     pub(super) answers: Vec<(InvocationId, Option<OutcomeEntry>)>,
     pub(super) numbered: u64,
 }

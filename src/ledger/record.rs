@@ -27,6 +27,11 @@ pub enum Record {
         /// Whose sequence its mail counts in.
         agent_id: AgentId,
     },
+    /// The engine is asked for an identity of this name, and may have given one although no answer comes.
+    Asked {
+        /// The name.
+        agent: AgentName,
+    },
     /// We took responsibility for a delivery.
     Accepted {
         /// All of it.
@@ -114,7 +119,7 @@ pub enum Record {
         /// The identity that it had.
         agent_id: AgentId,
     },
-    /// Nothing of it lies with the engine any more.
+    /// Nothing of it lies with the engine any more, and nobody bears its name there by this node's doing.
     Cleared {
         /// Whose.
         agent: AgentName,

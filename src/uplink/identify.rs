@@ -117,12 +117,31 @@ impl RestClient {
     }
 
     /// Whether the engine has the agent bound to this node, whatever it says of where the agent was born.
-    fn is_ours(&self, agent_id: &AgentId, wanted: &Wanted) -> bool {
+    fn is_ours(&self, agent_id: &AgentId, wanted: &Wanted) -> Result<bool, CallError> {
         let path = format!("/v1/nodes/{}/agents", encode(&wanted.node_name));
-        let bound: Result<Vec<BoundAgent>, _> =
-            self.call("GET", &path, self.as_workspace(), None::<&()>);
-        let bound = bound.unwrap_or_default();
-        bound.iter().any(|b| b.agent_id.as_ref() == Some(agent_id))
+        let bound: Vec<BoundAgent> = self.call("GET", &path, self.as_workspace(), None::<&()>)?;
+        Ok(bound.iter().any(|b| b.agent_id.as_ref() == Some(agent_id)))
+    }
+
+    /// The identity of a name, if this node had it (`known`), registered it last, or has it bound. A registration on the link
+    /// leaves the node's id with the agent (`registerAgentViaNode` in the engine's `node.ts` at 01db911 and d0ed8bc), so one
+    /// whose answer was lost is told from a person's client of that name and from another node's agent.
+    ///
+    /// # Errors
+    /// As any call.
+    pub(super) fn find_ours(
+        &self,
+        wanted: &Wanted,
+        known: Option<&AgentId>,
+    ) -> Result<Option<AgentId>, CallError> {
+        let facts = match self.facts(wanted.name.as_str()) {
+            Err(e) if e.code() == "agent_not_found" => return Ok(None),
+            facts => facts?,
+        };
+        let ours = known == Some(&facts.id)
+            || registered_by(&facts) == Some(wanted.node_id.as_str())
+            || self.is_ours(&facts.id, wanted)?;
+        Ok(ours.then_some(facts.id))
     }
 
     /// An existing agent's identity: takeover where the engine has it (from 8.2), else a new token for it. What `wanted`
@@ -141,7 +160,7 @@ impl RestClient {
     ) -> Result<Taken, CallError> {
         if let Some(wanted) = wanted
             && let Some(node) = elsewhere(&facts, &wanted.node_id)
-            && !self.is_ours(&facts.id, wanted)
+            && !self.is_ours(&facts.id, wanted).unwrap_or(false)
         {
             return Err(CallError::Refused {
                 status: 409,
@@ -239,10 +258,15 @@ fn is_no_such_route(error: &CallError) -> bool {
     matches!(error.status(), Some(404 | 405)) && error.code() != "agent_not_found"
 }
 
+/// The node that registered this agent last.
+fn registered_by(facts: &AgentFacts) -> Option<&str> {
+    facts.metadata.pointer("/fleet/node_id")?.as_str()
+}
+
 /// The other node that this agent runs on, as far as the engine says.
 fn elsewhere<'a>(facts: &'a AgentFacts, ours: &NodeId) -> Option<&'a str> {
     let away = matches!(facts.status.as_deref(), None | Some("offline" | "released"));
-    let node = facts.metadata.pointer("/fleet/node_id")?.as_str()?;
+    let node = registered_by(facts)?;
     (!away && node != ours.as_str()).then_some(node)
 }
 

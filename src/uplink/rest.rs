@@ -586,6 +586,9 @@ fn try_perform(client: &RestClient, own: &Own, call: RestCall) -> Result<RestDon
         RestCall::Readers(message) => client.readers(&message).map(RestDone::Readers),
         RestCall::Waiting(name) => client.waiting(&name).map(RestDone::Waiting),
         RestCall::Leftovers { wanted, agent_id } => client.leftovers(&wanted, &agent_id),
+        RestCall::Find { wanted, known } => client
+            .find_ours(&wanted, known.as_ref())
+            .map(RestDone::Found),
         RestCall::Close { token, ids } => client.close(&token, &ids).map(|()| RestDone::Closed),
         RestCall::Identify(wanted) => client.identify(&wanted).map(RestDone::Identified),
     }

@@ -108,7 +108,10 @@ impl Ports for SimPorts {
     /// What a release leaves with the engine is cleared. All other calls of the dispatcher to the engine are none of this
     /// simulation's business: none succeeds.
     fn rest_job(&mut self, id: JobId, call: RestCall) -> Option<RestDone> {
-        if matches!(call, RestCall::Leftovers { .. } | RestCall::Close { .. }) {
+        if matches!(
+            call,
+            RestCall::Find { .. } | RestCall::Leftovers { .. } | RestCall::Close { .. }
+        ) {
             self.tape.did(Act::Rest(id, Box::new(call)));
             return None;
         }

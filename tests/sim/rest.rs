@@ -16,6 +16,7 @@ impl World {
         }
         let done = match *call {
             RestCall::Leftovers { wanted, agent_id } => self.leftovers(&wanted, &agent_id),
+            RestCall::Find { wanted, known } => self.find_ours(&wanted, known.as_ref()),
             RestCall::Close { token, ids } => self.close_rows(&token, &ids),
             _ => None,
         };
@@ -32,6 +33,19 @@ impl World {
         if self.broker.as_ref().is_some_and(|b| b.life == life) {
             self.tell_broker(Event::RestJob(id, done));
         }
+    }
+
+    fn find_ours(&mut self, wanted: &Wanted, known: Option<&AgentId>) -> Option<RestDone> {
+        let facts = self.ask("GET", &format!("/v1/agents/{}", wanted.name), KEY)?;
+        let bearer = facts["data"]["id"].as_str().map(AgentId::new);
+        let by = facts["data"]["metadata"]["fleet"]["node_id"].as_str();
+        let ours = bearer.as_ref() == known || by == Some(wanted.node_id.as_str());
+        tell!(
+            self,
+            "{} is borne by {bearer:?} (ours: {ours})",
+            wanted.name
+        );
+        Some(RestDone::Found(bearer.filter(|_| ours)))
     }
 
     fn leftovers(&mut self, wanted: &Wanted, agent_id: &AgentId) -> Option<RestDone> {

@@ -131,6 +131,14 @@ impl RestartedFrom {
     }
 }
 
+/// A request of an agent that has gone since: its answer may still come on this link.
+#[derive(Debug)]
+pub(super) struct Unheard {
+    pub(super) name: AgentName,
+    /// When no answer is expected any more.
+    pub(super) until: Mono,
+}
+
 /// What is known of an identity that is asked for anew.
 #[derive(Debug, Default)]
 pub(super) struct Renewal {

@@ -16,10 +16,10 @@ use crate::msg::{
     Effect, Identified, Refusal, RefusalKind, RestCall, RestDone, Secret, SpawnSource, Wanted,
 };
 use crate::wire::down::ErrorFrame;
-use crate::wire::up::{AgentDeregister, AgentRecover, AgentRegister, Up};
+use crate::wire::up::{AgentRecover, AgentRegister, Up};
 
 /// How long the engine may take for an agent that it asked for itself; it gives the spawn to another node then.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long for a local caller, who must hear the reason before its client gives up
 /// ([local-api 2.1](crate::docs::local_api#2.1)).
 const CALLER_WAITS: Duration = Duration::from_secs(20);
@@ -27,8 +27,6 @@ const CALLER_WAITS: Duration = Duration::from_secs(20);
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How long a link may be away before HTTP is tried instead: most come back sooner.
 const LINK_MAY_TAKE: Duration = Duration::from_secs(3);
-/// How many agents that ended without a link are still to be told of. More are told by the next list of those that live.
-const FAREWELLS: usize = 1024;
 
 /// How long to wait for an identity. Agents of the broker's own wait as long as it takes.
 pub(super) fn patience(source: &SpawnSource) -> Option<Duration> {
@@ -121,6 +119,7 @@ impl Agents {
             return;
         };
         let frame = agent.registration(id, name);
+        is_asked_for(step, name);
         step.send(Up::AgentRegister(frame));
     }
 
@@ -134,6 +133,7 @@ impl Agents {
             asking.recovering = true;
         }
         let frame = agent.recovery(id, name, expected_agent_id);
+        is_asked_for(step, name);
         step.send(Up::AgentRecover(frame));
     }
 
@@ -209,6 +209,9 @@ impl Agents {
             return;
         };
         let Some(agent_id) = text(data, "agent_id").map(AgentId::new) else {
+            if let Some(asking) = self.all.get_mut(&name).and_then(LocalAgent::asking_mut) {
+                asking.request = None;
+            }
             let why = "the engine's answer to agent.register names no agent_id";
             self.identity_refused(step, &name, &Refusal::new(RefusalKind::Engine, why));
             return;
@@ -259,22 +262,23 @@ impl Agents {
 
     /// A caller gave up before this came: the engine must not believe that the agent runs here.
     fn late_registration(&mut self, step: &mut AgentStep, request_id: &str, data: &Value) {
+        self.unheard.remove(request_id);
         let name = text(data, "name").map(AgentName::new);
         let agent_id = text(data, "agent_id").map(AgentId::new);
-        if let (true, Some(agent_id)) = (request_id.starts_with("agent_register_"), agent_id) {
-            self.undo(step, agent_id, name);
-        }
-    }
-
-    /// Unless somebody of that name is here again, who has the same identity.
-    fn undo(&mut self, step: &mut AgentStep, agent_id: AgentId, name: Option<AgentName>) {
-        if !name.as_ref().is_some_and(|n| self.all.contains_key(n)) {
-            self.deregister(step, agent_id, name);
+        match (agent_id, name) {
+            _ if !request_id.starts_with("agent_register_") => {}
+            (Some(agent_id), Some(name)) => self.answered_late(step, name, agent_id),
+            (Some(agent_id), None) => self.deregister(step, agent_id, None),
+            (None, _) => self.find_unanswered(step),
         }
     }
 
     /// True if the error answered one of our registrations.
     pub(super) fn agent_refused(&mut self, step: &mut AgentStep, error: &ErrorFrame) -> bool {
+        if self.unheard.remove(&error.id).is_some() {
+            self.find_unanswered(step);
+            return true;
+        }
         let waiting = self.waiting_for(&error.id);
         let Some(name) = waiting.or_else(|| self.unread_recovery(error)) else {
             return false;
@@ -282,6 +286,7 @@ impl Agents {
         let Some(asking) = self.all.get_mut(&name).and_then(LocalAgent::asking_mut) else {
             return true;
         };
+        asking.request = None;
         let recovering = asking.recovering;
         if error.code == "agent_not_found" && recovering && !asking.anew {
             // It was deleted meanwhile, so the name is free.
@@ -340,6 +345,7 @@ impl Agents {
             name: name.clone(),
             run,
         };
+        is_asked_for(step, name);
         let id = step.rest_job(RestCall::Identify(Box::new(wanted)), why);
         *asking = Asking {
             job: Some(id),
@@ -369,7 +375,7 @@ impl Agents {
                 self.identified(step, &name, agent_id, Some(token.reveal()));
             }
             (None, RestDone::Identified(identity)) => {
-                self.undo(step, identity.agent_id, Some(name));
+                self.answered_late(step, name, identity.agent_id);
             }
             (
                 Some(_),
@@ -391,7 +397,7 @@ impl Agents {
                     self.ask_again_later(step, &name);
                 }
             }
-            (None, _) => {}
+            (None, _) => self.find_unanswered(step),
         }
     }
 
@@ -480,29 +486,6 @@ impl Agents {
             forget(step, &name, agent_id);
         }
     }
-
-    /// The engine must not believe that the agent runs here. Without a link it is told on the next.
-    fn deregister(&mut self, step: &mut AgentStep, agent_id: AgentId, name: Option<AgentName>) {
-        if !step.peers.control.is_open() {
-            if let Some(name) = name
-                && self.farewells.len() < FAREWELLS
-            {
-                self.farewells.insert(name, agent_id);
-            }
-            return;
-        }
-        step.send(Up::AgentDeregister(AgentDeregister {
-            id: None,
-            agent_id,
-            name,
-        }));
-    }
-
-    pub(super) fn send_farewells(&mut self, step: &mut AgentStep) {
-        for (name, agent_id) in std::mem::take(&mut self.farewells) {
-            self.deregister(step, agent_id, Some(name));
-        }
-    }
 }
 
 /// A text in a reply's data.
@@ -522,6 +505,14 @@ fn catch_up(step: &mut AgentStep, agent_id: &AgentId, acked: Option<Seq>) {
             msg_id: MsgId::new(format!("acked_{seq}")),
         };
         step.record(record);
+    }
+}
+
+/// Written before the engine is asked: a broker that is killed then knows in its next life that the name may be borne.
+fn is_asked_for(step: &mut AgentStep, name: &AgentName) {
+    if step.ledger().unanswered(name).is_none() {
+        let agent = name.clone();
+        step.record(Record::Asked { agent });
     }
 }
 
@@ -545,11 +536,12 @@ pub(super) fn identity_over(
     step.notice(Notice::IdentityOver(name.clone(), agent_id, newcomer));
 }
 
-/// Whether a name is being given back at the moment, or the engine has mail of a bearer that was released. It is asked for
-/// when that is done.
+/// Whether a name is being given back at the moment, or the engine has mail of a bearer that was released, or may have such
+/// a bearer. It is asked for when that is done.
 fn is_not_free(step: &AgentStep, name: &AgentName) -> bool {
     step.awaits(|job| matches!(job, RestJob::Forget(n) if n == name))
         || step.ledger().uncleared(name).is_some()
+        || step.ledger().unanswered(name) == Some(true)
 }
 
 /// Why the engine gives no identity, in our words.

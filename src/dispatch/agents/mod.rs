@@ -14,11 +14,11 @@ mod roster;
 mod spawn;
 mod state;
 mod stopping;
+mod unanswered;
 mod unregistered;
 mod views;
 
 pub(super) use channels::channels_done;
-pub(super) use restart::life_ended;
 pub(super) use state::{AgentPeers, AgentStep, Agents, AgentsView};
 
 use std::collections::BTreeMap;
@@ -100,6 +100,8 @@ impl Agents {
             all: BTreeMap::new(),
             next_run: Run(1),
             farewells: BTreeMap::new(),
+            unheard: BTreeMap::new(),
+            find_at: None,
             releasers: BTreeMap::new(),
         }
     }
@@ -115,7 +117,8 @@ impl Agents {
     }
 
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.all.values().filter_map(LocalAgent::deadline).min()
+        let agents = self.all.values().filter_map(LocalAgent::deadline);
+        agents.chain(self.unanswered_due()).min()
     }
 
     pub(super) fn tick(&mut self, step: &mut AgentStep) {
@@ -137,6 +140,9 @@ impl Agents {
                 RunPhase::Registering(_) | RunPhase::Starting => {}
             }
         }
+        if self.unanswered_due().is_some_and(|at| at <= now) {
+            self.tick_unanswered(step);
+        }
     }
 
     /// The order that ends an agent's program, to be given while no step can be taken; `None` when none runs.
@@ -153,9 +159,11 @@ impl Agents {
         self.send_farewells(step);
         self.offer_refused();
         self.register_waiting(step);
+        self.find_unanswered(step);
     }
 
     pub(super) fn link_lost(&mut self, step: &mut AgentStep) {
+        self.unheard.clear();
         self.registrations_lost(step);
         self.renewals_lost();
     }

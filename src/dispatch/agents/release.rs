@@ -91,7 +91,8 @@ impl Agents {
     /// engine is to have nothing of the last by then; it is not waited for when it is away.
     pub(super) fn released(&mut self, step: &mut AgentStep, name: &AgentName, who: &[Releaser]) {
         let control = step.peers.control;
-        let owed = step.ledger().bound(name).is_some();
+        let ledger = step.ledger();
+        let owed = ledger.bound(name).is_some() || ledger.unanswered(name).is_some();
         let waits = owed && control.is_open() && !control.is_stopping();
         for releaser in who {
             // The engine goes on with what it has only once it has its answer.
@@ -141,6 +142,7 @@ fn left_something(step: &AgentStep, name: &AgentName) -> bool {
     step.ledger().mail().waiting(name) > 0
         || step.ledger().mode(name) == DeliveryMode::ManualFlush
         || step.ledger().lives().departed_as(name).is_some()
+        || step.ledger().unanswered(name) == Some(false)
 }
 
 pub(super) fn answer_releasers(step: &mut AgentStep, name: &AgentName, who: &[Releaser]) {

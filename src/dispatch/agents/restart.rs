@@ -158,6 +158,25 @@ impl Agents {
         }
     }
 
+    /// The mail of a life that is over has ended.
+    pub(in crate::dispatch) fn life_ended(
+        &mut self,
+        step: &mut AgentStep,
+        agent: AgentName,
+        end: End,
+        departed: Option<Departed>,
+    ) {
+        let released = end != End::Itself;
+        if step.ledger().lives().get(&agent).is_some() || released {
+            let agent = agent.clone();
+            step.record(Record::Ended { agent, released });
+        }
+        if let Some(departed) = departed {
+            step.record(Record::Departed { agent, departed });
+        }
+        self.find_unanswered(step);
+    }
+
     /// The agent of a program that has ended is started again within the same life.
     pub(super) fn cools_down(
         &mut self,
@@ -262,23 +281,6 @@ pub(super) fn life_over(
         end,
         departed,
     });
-}
-
-/// Its mail has ended.
-pub(in crate::dispatch) fn life_ended(
-    step: &mut AgentStep,
-    agent: AgentName,
-    end: End,
-    departed: Option<Departed>,
-) {
-    let released = end != End::Itself;
-    if step.ledger().lives().get(&agent).is_some() || released {
-        let agent = agent.clone();
-        step.record(Record::Ended { agent, released });
-    }
-    if let Some(departed) = departed {
-        step.record(Record::Departed { agent, departed });
-    }
 }
 
 /// One of the broker's own that could not even be started is listed with the reason.

@@ -203,6 +203,7 @@ impl Agents {
         let Some(mut agent) = self.all.remove(name) else {
             return;
         };
+        self.goes_unheard(step, &agent);
         let (moved, stopping) = (agent.moved, step.peers.control.is_stopping());
         if stopping || agent.released {
             let why = format!("agent '{name}' was ended for good meanwhile");

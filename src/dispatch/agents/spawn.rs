@@ -143,6 +143,7 @@ impl Agents {
         let Some(mut agent) = self.all.remove(name) else {
             return;
         };
+        self.goes_unheard(step, &agent);
         refuse_restarters(step, &mut agent, refusal);
         let agent_id = agent.agent_id.clone();
         let (newcomer, source) = (agent.run.newcomer, agent.run.source.clone());

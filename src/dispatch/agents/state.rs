@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::agent::{LocalAgent, Releaser};
+use super::agent::{LocalAgent, Releaser, Unheard};
 use crate::dispatch::questions::{ActionQuestions, ControlQuestions, MailQuestions};
 use crate::dispatch::step::{PartStep, PartView};
 use crate::ids::{AgentId, AgentName, Run};
+use crate::time::Mono;
 
 /// Whom agents may ask.
 #[derive(Clone, Copy)]
@@ -26,6 +27,10 @@ pub(in crate::dispatch) struct Agents {
     pub(super) next_run: Run,
     /// Who ended while there was no link.
     pub(super) farewells: BTreeMap<AgentName, AgentId>,
+    /// Requests on this link of agents that are gone.
+    pub(super) unheard: BTreeMap<String, Unheard>,
+    /// When to look again for those that the engine may have made without an answer.
+    pub(super) find_at: Option<Mono>,
     /// Who is told that an agent is released once the engine has nothing more for it.
     pub(super) releasers: BTreeMap<AgentName, Vec<Releaser>>,
 }

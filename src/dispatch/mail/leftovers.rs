@@ -22,7 +22,7 @@ const AGAIN_UNLINKED: Duration = Duration::from_secs(15);
 
 impl Mail {
     /// The agent was released: what the engine has for it is to be cleared.
-    pub(super) fn leave_with_engine(
+    pub(in crate::dispatch) fn leave_with_engine(
         &mut self,
         step: &mut MailStep,
         name: &AgentName,

@@ -135,7 +135,9 @@ impl Mail {
         if end != End::Itself {
             self.clear(step, name, agent_id, end);
         }
-        if let Some(agent_id) = agent_id.filter(|_| end == End::Released) {
+        // Where an identity was asked for and none was given, it is found out first who bears the name.
+        let known = step.ledger().unanswered(name).is_none();
+        if let Some(agent_id) = agent_id.filter(|_| end == End::Released && known) {
             self.leave_with_engine(step, name, agent_id);
         }
         let why = "the agent ended before its first task was seen to arrive";

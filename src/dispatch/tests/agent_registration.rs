@@ -96,10 +96,8 @@ fn two_wishes_for_one_name_are_told_apart_by_their_requests() {
     w.done();
     ask(&mut w, "w1");
     let first = asked(&mut w);
-    w.call(ApiCall::Release {
-        name: AgentName::new("w1"),
-        reason: None,
-    });
+    // Its caller gives up.
+    w.pass(Duration::from_secs(21));
     w.done();
     ask(&mut w, "w1");
     let second = asked(&mut w);

@@ -20,6 +20,7 @@ mod restart;
 mod routing;
 mod running;
 mod sequence;
+mod unanswered;
 mod unregistered;
 mod urgent;
 

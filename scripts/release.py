@@ -5,6 +5,8 @@
     scripts/release.py licences TARGET       the licence texts of all that is linked in, on standard output
     scripts/release.py deb TARGET FOLDER OUT the package, from [package.metadata.deb] in Cargo.toml and an unpacked tarball
 
+    scripts/release.py publisher             what only a publisher knows, and Cargo.toml does not say yet, a line each
+
 Always from `cargo metadata`, never by tools that may or may not be installed: the bytes are the same everywhere.
 """
 
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 
 LICENCE_FILES = ("LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE")
@@ -176,6 +179,15 @@ def deb(target, folder, out):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
+def publisher():
+    with open("Cargo.toml", "rb") as file:
+        package = tomllib.load(file)["package"]
+    if not package.get("repository"):
+        print("  repository in [package]: `cargo binstall` finds the tarballs below it")
+    if package["metadata"]["deb"]["maintainer"].rstrip(">").endswith("@localhost"):
+        print("  maintainer in [package.metadata.deb]: who answers for the Debian package")
+
+
 def install(file, path, mode):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     if compressed(path):
@@ -194,4 +206,4 @@ def write(path, text):
 
 
 if __name__ == "__main__":
-    {"sbom": sbom, "licences": licences, "deb": deb}[sys.argv[1]](*sys.argv[2:])
+    {"sbom": sbom, "licences": licences, "deb": deb, "publisher": publisher}[sys.argv[1]](*sys.argv[2:])

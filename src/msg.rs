@@ -17,7 +17,7 @@ use crate::wire::down::Down;
 use crate::wire::event::{BrokerEvent, Dialog, Policy};
 use crate::wire::local;
 use crate::wire::rest::{
-    InvocationStatus, LeftoverRow, NodeAgent, Posted, Reader, RosterEntry, WaitingRow,
+    AgentFacts, InvocationStatus, LeftoverRow, NodeAgent, Posted, Reader, RosterEntry, WaitingRow,
 };
 use crate::wire::up::Up;
 
@@ -451,6 +451,10 @@ pub enum RestCall {
     },
     /// List the workspace's nodes.
     Nodes,
+    /// Take a node off the list, by its name.
+    RemoveNode(String),
+    /// Look an agent up.
+    Whereabouts(AgentName),
     /// List who has a message.
     Readers(MsgId),
     /// List what the engine keeps for an agent that is on no node.
@@ -562,6 +566,10 @@ pub enum RestDone {
     Left,
     /// The roster.
     Nodes(Vec<RosterEntry>),
+    /// The node is off the list.
+    NodeRemoved,
+    /// What the engine says of the agent.
+    Whereabouts(AgentFacts),
     /// Who has the message.
     Readers(Vec<Reader>),
     /// What the engine says to an agent: its `data`.

@@ -211,6 +211,7 @@ const RUNS: &str = "\
     mcp --print-config codex
     journal show
     journal check
+    backup kept
     wait gone --until ready
     send gone bye --raw
     wait gone --until exit
@@ -231,7 +232,7 @@ const RUNS: &str = "\
     demo";
 
 /// Those that need more than a line, each with a test of its own.
-const APART: [&str; 2] = ["attach", "engine"];
+const APART: [&str; 3] = ["attach", "nodes rm", "engine"];
 
 #[test]
 fn every_command_prints_the_json_that_its_page_says() {

@@ -5,6 +5,7 @@ mod ages; // one node, engines of every age
 mod answering; // agents that answer
 mod asking; // a person at the command line
 mod attaching; // a person's terminal joined to an agent's
+mod backing; // a copy of the state folder
 mod circles; // files that import each other in a circle
 mod crowding; // callers without a key who take all places
 mod declaring; // agents that the operator declares
@@ -35,6 +36,7 @@ mod reloading; // a hang-up signal
 mod restarting; // whatever dies, it goes on where it was
 mod returning; // agents and messages that come back
 mod shapes; // what programs read of commands
+mod shells; // what is written for shells and for man
 mod slow; // programs that read slowly, late or never
 mod sources; // reads the text of the program
 mod standing_in; // in the place of upstream's broker

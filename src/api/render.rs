@@ -167,6 +167,8 @@ pub(crate) fn reply(reply: &Reply) -> Response {
         Reply::Sidecar(value) => ok(value),
         Reply::Nodes(nodes) => ok(&json!({"nodes": nodes})),
         Reply::Engine(data) => ok(data),
+        Reply::NodeRemoved => ok(&json!({"success": true})),
+        Reply::Whereabouts(place) => ok(place),
         Reply::Readers(readers) => ok(&json!({"readers": readers})),
     }
 }

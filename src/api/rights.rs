@@ -30,6 +30,7 @@ impl Endpoint {
             | Self::Send
             | Self::Agents
             | Self::Nodes
+            | Self::Whereabouts
             | Self::Readers
             | Self::Mcp => AccessRule::Agents,
             Self::Pending | Self::Mode | Self::Snapshot => AccessRule::Own(Right::Attach),
@@ -55,6 +56,7 @@ impl Endpoint {
             | Self::CrashInsights
             | Self::Inventory
             | Self::Redeliver
+            | Self::RemoveNode
             | Self::Invoke
             | Self::Invocation
             | Self::Fleet

@@ -45,6 +45,8 @@ pub(crate) enum Endpoint {
     DeadLetters,
     Redeliver,
     Nodes,
+    RemoveNode,
+    Whereabouts,
     Readers,
     Subscribe,
     Unsubscribe,
@@ -94,6 +96,8 @@ const ROUTES: &[(&str, &str, Endpoint)] = &[
     ("GET", "/api/dead-letters", Endpoint::DeadLetters),
     ("POST", "/api/dead-letters/redeliver", Endpoint::Redeliver),
     ("GET", "/api/nodes", Endpoint::Nodes),
+    ("DELETE", "/api/nodes/{name}", Endpoint::RemoveNode),
+    ("GET", "/api/workspace/agents/{name}", Endpoint::Whereabouts),
     ("GET", "/api/messages/{name}/readers", Endpoint::Readers),
     ("POST", "/api/actions/{name}/invoke", Endpoint::Invoke),
     (

@@ -188,6 +188,11 @@ fn answer(
         Endpoint::Invoke => reply(&api.ask(routes::invoke(request, name)?, LONG)?),
         Endpoint::Invocation => reply(&api.ask(routes::invocation(request, name)?, LONG)?),
         Endpoint::Nodes => reply(&api.ask(ApiCall::Nodes, LONG)?),
+        Endpoint::RemoveNode => {
+            let name = name.unwrap_or_default().to_owned();
+            reply(&api.ask(ApiCall::RemoveNode(name), LONG)?)
+        }
+        Endpoint::Whereabouts => reply(&api.ask(ApiCall::Whereabouts(agent()?), LONG)?),
         Endpoint::Subscribe | Endpoint::Unsubscribe => {
             let listens = endpoint == Endpoint::Subscribe;
             let call = routes::channels(agent()?, routes::object(request)?, listens)?;

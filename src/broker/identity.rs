@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::settings::{NodeSettings, Settings};
 use super::start_error::StartError;
 use crate::identity::derive::{Enrolment, Kept, TokenScope, fingerprint, node_id};
-use crate::identity::store;
+use crate::identity::{copy, store};
 use crate::ids::{NodeId, WorkspaceId};
 use crate::msg::Secret;
 use crate::sys::sysexit::Sysexit;
@@ -35,19 +35,14 @@ pub(super) fn identity_folder(node: &NodeSettings) -> Result<PathBuf, StartError
     .map_err(StartError::folder)
 }
 
-/// The folder stands for the node: two brokers can run in two folders of one machine, and each keeps its id.
+/// The folder stands for the node.
 fn folder_of(state_dir: &Path) -> Result<Vec<u8>, StartError> {
-    let full = state_dir.canonicalize().map_err(|e| {
+    copy::folder_of(state_dir).map_err(|e| {
         StartError::folder(format!(
             "state folder {} cannot be resolved: {e}",
             state_dir.display()
         ))
-    })?;
-    let folder = match (full.file_name(), full.parent()) {
-        (Some(name), Some(parent)) if name == ".relay-broker" => parent.to_owned(),
-        _ => full,
-    };
-    Ok(folder.into_os_string().into_encoded_bytes())
+    })
 }
 
 pub(super) fn identify(settings: &Settings, dir: PathBuf) -> Result<Identity, StartError> {
@@ -112,6 +107,9 @@ fn own_id(
     store::remember(&settings.state_dir, dir, &seed);
     if settings.node_token.is_some() {
         return Ok(NodeId::new(seed));
+    }
+    if let Some(id) = copy::pinned(&settings.state_dir) {
+        return Ok(id);
     }
     let folder = folder_of(&settings.state_dir)?;
     Ok(node_id(&seed, &folder, workspace_id))

@@ -13,14 +13,12 @@ use crate::config::{Flags, InitFlags};
 
 mod demo;
 mod mcp;
+mod misuse;
 mod shells;
 
 pub use demo::{Demo, DemoAgent};
 pub use mcp::{Mcp, McpClient};
 pub use shells::{CompletionShell, Completions, Manual};
-
-/// How many letters a slip of the fingers gets wrong: one more, one less, another, or two that changed places.
-const SLIP: usize = 2;
 
 /// Runs coding agents in terminals and types every message into them exactly once.
 #[derive(Debug, Parser)]
@@ -114,7 +112,11 @@ pub enum Command {
     #[command(after_help = "Example: relay-broker status")]
     Status,
     /// List the workspace's nodes, as the engine knows them
-    #[command(after_help = "Example: relay-broker nodes --capability spawn:claude")]
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Example: relay-broker nodes --capability spawn:claude\n\
+                      \u{20}        relay-broker nodes rm old-laptop"
+    )]
     Nodes(Nodes),
     /// Stop the running broker and its agents, in order
     #[command(after_help = "Example: relay-broker stop")]
@@ -144,6 +146,12 @@ pub enum Command {
     #[command(after_help = "Example: relay-broker journal show --limit 20\n\
                       \u{20}        relay-broker journal check || echo damaged")]
     Journal(JournalArgs),
+    /// Copy the state folder, also while its broker runs: journal, identity, the engine inside
+    #[command(
+        after_help = "Example: relay-broker backup /srv/backups/$(date +%F)\n\n\
+                      A node starts again from a copy of it: docs/operations.md, under Backup"
+    )]
+    Backup(Backup),
     /// Run an engine alone, for brokers on several machines
     #[cfg_attr(not(feature = "engine"), command(hide = true))]
     #[cfg_attr(
@@ -215,9 +223,31 @@ pub struct HealthArgs {
 /// `nodes`.
 #[derive(Clone, Debug, Args)]
 pub struct Nodes {
+    /// What to do with them; nothing lists them.
+    #[command(subcommand)]
+    pub command: Option<NodesCommand>,
+    /// Also those of clients without a broker
+    #[arg(long)]
+    pub all: bool,
     /// Only those that offer this, for example spawn:claude
     #[arg(long, value_name = "NAME")]
     pub capability: Option<String>,
+}
+
+/// What can be done with nodes.
+#[derive(Clone, Debug, Subcommand)]
+pub enum NodesCommand {
+    /// Take a node that is gone for good off the workspace's list
+    #[command(after_help = "Example: relay-broker nodes rm old-laptop\n\n\
+                      One that lives is left alone: stop its broker first.")]
+    Rm(NodeName),
+}
+
+/// One node.
+#[derive(Clone, Debug, Args)]
+pub struct NodeName {
+    /// The node's name, or its id
+    pub name: String,
 }
 
 /// One agent.
@@ -430,6 +460,13 @@ pub struct JournalCheck {
     pub engine: bool,
 }
 
+/// `backup`.
+#[derive(Clone, Debug, Args)]
+pub struct Backup {
+    /// A folder that is not there yet, or is empty
+    pub dir: PathBuf,
+}
+
 /// `engine`.
 #[derive(Clone, Debug, Args)]
 pub struct EngineArgs {
@@ -469,7 +506,7 @@ pub fn parse(args: &[OsString]) -> Result<Cli, Failure> {
     let mut cli = program
         .try_get_matches_from(args)
         .and_then(|found| Cli::from_arg_matches(&found))
-        .map_err(|e| usage(&e, args))?;
+        .map_err(|e| misuse::failure(&Cli::command(), &e, args))?;
     // `--state-dir` means the same before and after the word `up`.
     match &mut cli.command {
         Command::Up(flags) => flags.state_dir.clone_from(&cli.state_dir),
@@ -487,14 +524,14 @@ pub fn commands() -> Vec<String> {
     for command in program.get_subcommands().filter(shown) {
         let name = command.get_name();
         let below: Vec<_> = command.get_subcommands().filter(shown).collect();
-        match below.is_empty() {
-            true => names.push(name.to_owned()),
-            false => names.extend(
-                below
-                    .iter()
-                    .map(|inner| format!("{name} {}", inner.get_name())),
-            ),
+        if below.is_empty() || !command.is_subcommand_required_set() {
+            names.push(name.to_owned());
         }
+        names.extend(
+            below
+                .iter()
+                .map(|inner| format!("{name} {}", inner.get_name())),
+        );
     }
     names
 }
@@ -504,98 +541,6 @@ pub fn commands() -> Vec<String> {
 pub fn wants_json(args: &[OsString]) -> bool {
     let own = args.iter().take_while(|arg| *arg != "--");
     own.into_iter().any(|arg| arg == "--json")
-}
-
-fn usage(error: &clap::Error, args: &[OsString]) -> Failure {
-    use clap::error::ErrorKind;
-    let text = error.to_string();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return Failure::shown(text),
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            return Failure::usage("no command given; see `relay-broker --help`");
-        }
-        _ => {}
-    }
-    let mut line = String::new();
-    let meant = command_meant(&text, args);
-    let tips = [close_commands(error), behind_dashes(error, &meant, args)];
-    let parts = text
-        .lines()
-        .map(str::trim)
-        .take_while(|part| !part.starts_with("Usage:") && !part.starts_with("For more information"))
-        .filter(|part| {
-            let ours = part.contains("similar subcommand") || part.contains("as a value, use '-- ");
-            !(part.is_empty() || part.starts_with("tip: ") && ours)
-        });
-    for part in parts.chain(tips.iter().flatten().map(String::as_str)) {
-        let part = part.strip_prefix("error: ").unwrap_or(part);
-        if !line.is_empty() {
-            line.push_str(if line.ends_with(':') { " " } else { "; " });
-        }
-        line.push_str(part);
-    }
-    Failure::usage(format!("{line}; see `{meant} --help`"))
-}
-
-/// What two dashes are good for, where one word too many stands: `spawn` has a command behind them and `send` words that
-/// begin with a dash. No other command takes anything there that it would not take without.
-fn behind_dashes(error: &clap::Error, command: &str, args: &[OsString]) -> Option<String> {
-    use clap::error::{ContextKind, ContextValue};
-    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else {
-        return None;
-    };
-    let unknown = error.kind() == clap::error::ErrorKind::UnknownArgument;
-    let misspelt = error.get(ContextKind::SuggestedArg).is_some();
-    if !unknown || misspelt || args.iter().any(|arg| arg == "--") {
-        return None;
-    }
-    match command.rsplit(' ').next()? {
-        "spawn" => Some("tip: write the command as `-- CMD`".to_owned()),
-        "send" if word.starts_with('-') => {
-            Some(format!("tip: to send '{word}' as text, use '-- {word}'"))
-        }
-        _ => None,
-    }
-}
-
-/// The commands that a misspelt one is a slip of the fingers away from. A word that is merely alike is none of them: whoever
-/// says `reload` must not be led to `release`, which stops an agent.
-fn close_commands(error: &clap::Error) -> Option<String> {
-    use clap::error::{ContextKind, ContextValue};
-    let Some(ContextValue::String(said)) = error.get(ContextKind::InvalidSubcommand) else {
-        return None;
-    };
-    let Some(ContextValue::Strings(alike)) = error.get(ContextKind::SuggestedSubcommand) else {
-        return None;
-    };
-    let slip = |name: &&String| strsim::osa_distance(said, name) <= SLIP;
-    let close: Vec<String> = alike
-        .iter()
-        .filter(slip)
-        .map(|n| format!("'{n}'"))
-        .collect();
-    (!close.is_empty()).then(|| format!("tip: a similar subcommand exists: {}", close.join(", ")))
-}
-
-/// The program and the command whose usage an error shows, or else the one on the command line.
-fn command_meant(text: &str, args: &[OsString]) -> String {
-    let usage = text
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Usage: "));
-    if let Some(usage) = usage {
-        let is_name = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
-        let words: Vec<&str> = usage.split(' ').take_while(is_name).collect();
-        return words.join(" ");
-    }
-    let program = Cli::command();
-    let mut words = args.iter().skip(1).filter_map(|word| word.to_str());
-    let mut meant = vec![program.get_name()];
-    if let Some(command) = words.find_map(|word| program.find_subcommand(word)) {
-        meant.push(command.get_name());
-        let inner = words.next().and_then(|word| command.find_subcommand(word));
-        meant.extend(inner.map(clap::Command::get_name));
-    }
-    meant.join(" ")
 }
 
 #[cfg(test)]

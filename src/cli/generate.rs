@@ -47,7 +47,12 @@ fn completion_script(shell: CompletionShell) -> String {
     let name = program.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut program, name, &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    let script = String::from_utf8_lossy(&script).into_owned();
+    match shell {
+        // clap_complete sets one name for a command of a program with a hyphen and asks for another.
+        Shell::Bash => script.replace("relay__subcmd__broker__subcmd__", "relay__broker__subcmd__"),
+        _ => script,
+    }
 }
 
 /// Writes a manual page for the program and one for each of its commands, in section 1.

@@ -3,6 +3,7 @@
 
 mod args;
 mod attach;
+mod backup;
 mod client;
 mod context;
 mod demo;
@@ -30,12 +31,14 @@ mod journal;
 mod log_lines;
 mod mcp;
 mod mcp_config;
+mod nodes;
 mod query;
 mod render;
 mod run;
 mod send;
 mod service;
 mod signals;
+mod spawn_on;
 mod tty;
 mod up;
 mod upstream_name;

@@ -10,8 +10,8 @@ use super::args;
 use super::client::{Client, typed};
 use super::context::Context;
 use super::failure::Failure;
-use super::fleet;
 use super::render::{brief, clean, note, print, print_json, span_ms, table, uptime};
+use super::spawn_on;
 use crate::domain::DeliveryMode;
 use crate::msg::Size;
 use crate::net::http::encode;
@@ -29,7 +29,7 @@ const SHOWN: usize = 8;
 /// `spawn`.
 pub fn spawn(c: &Context, args: &args::SpawnArgs) -> Result<(), Failure> {
     if let Some(node) = args.on.as_deref().filter(|node| *node != "self") {
-        return fleet::spawn(c, args, node);
+        return spawn_on::spawn(c, args, node);
     }
     let client = c.client()?;
     let (program, rest) = args

@@ -5,8 +5,8 @@ use super::context::Context;
 use super::failure::Failure;
 use super::render::Paint;
 use super::{
-    attach, demo, demo_agent, events, fleet, generate, health, init, journal, mcp, query, send, up,
-    wait,
+    attach, backup, demo, demo_agent, events, fleet, generate, health, init, journal, mcp, nodes,
+    query, send, up, wait,
 };
 use crate::config::Env;
 use crate::domain::DeliveryMode;
@@ -40,7 +40,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Restart(args) => query::restart(c, &args.name),
         Command::Agents => query::agents(c),
         Command::Status => query::status(c),
-        Command::Nodes(args) => fleet::nodes(c, &args),
+        Command::Nodes(args) => nodes::nodes(c, &args),
         Command::Stop => query::stop(c),
         Command::Pending(args) => query::pending(c, &args.name),
         Command::Flush(args) => query::flush(c, &args.name),
@@ -49,6 +49,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Dead => query::dead(c),
         Command::Redeliver(args) => query::redeliver(c, &args),
         Command::Journal(args) => journal::journal(c, &args),
+        Command::Backup(args) => backup::backup(c, &args),
         Command::Snapshot(args) => query::snapshot(c, &args),
         Command::Env => query::env(c),
         Command::Completions(args) => generate::completions(c, args.shell),

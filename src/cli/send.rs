@@ -11,6 +11,7 @@ use super::args::{self, Urgency};
 use super::client::{Client, EventStream, Heard, typed};
 use super::context::Context;
 use super::failure::Failure;
+use super::fleet::is_no_such_call;
 use super::render::{clean, note, span};
 use crate::domain::Proof;
 use crate::net::http::encode;
@@ -283,8 +284,10 @@ impl<'a> Watch<'a> {
             "/api/messages/{}/readers",
             encode(self.sent.event_id.as_str())
         );
-        let Ok(answer) = self.client.get(&path) else {
-            return Ok(false);
+        let answer = match self.client.get(&path) {
+            Ok(answer) => answer,
+            Err(refused) if is_no_such_call(&refused) => return Err(self.unknowable()),
+            Err(_) => return Ok(false),
         };
         let readers: Vec<Reader> = typed(answer["readers"].clone()).unwrap_or_default();
         let to = self.args.to.trim_start_matches('@');
@@ -299,6 +302,16 @@ impl<'a> Watch<'a> {
         let facts = json!({"kind": "message_received", "reader": reader});
         self.c.tell(&facts, &line)?;
         Ok(true)
+    }
+
+    /// An engine that knows the message and does not know the question.
+    fn unknowable(&self) -> Failure {
+        let to = clean(&self.args.to);
+        Failure::new(format!(
+            "the engine has it for {to}, which does not run here, and this engine does not tell who has read a message; \
+             `relay-broker events` on {to}'s machine shows it arrive"
+        ))
+        .named("agent_elsewhere")
     }
 
     fn took(&self) -> String {

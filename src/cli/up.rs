@@ -23,6 +23,7 @@ use super::{args, detach, events, find, if_not_running};
 use crate::agent::{hook, landed_note, running};
 use crate::broker::{Broker, MADE_WORKSPACE, lock_exit, made_workspace};
 use crate::config::{self, EngineChoice, Flags, LogFormat, StartPlan, Surroundings};
+use crate::identity::copy;
 use crate::journal::{Lock, Tenant};
 use crate::msg::Secret;
 use crate::pubsub::Topic;
@@ -385,7 +386,7 @@ fn own_engine(plan: &StartPlan) -> Option<EngineChoice> {
 }
 
 /// What a state folder holds that is believed.
-const STATE_NAMES: [&str; 13] = [
+const STATE_NAMES: [&str; 14] = [
     ENGINE_DIR,
     LAST_ADDRESS,
     "broker.lock",
@@ -400,6 +401,7 @@ const STATE_NAMES: [&str; 13] = [
     // Where there is no home.
     "machine-id",
     "node-tokens",
+    copy::PINNED,
 ];
 /// What an engine's folder holds that is believed.
 const ENGINE_NAMES: [&str; 2] = ["workspace-key", "journal"];

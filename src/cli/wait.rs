@@ -1,6 +1,8 @@
 //! `wait`: until an agent is in a state. The state itself is asked for, once at the start and again whenever an event tells
 //! of the agent, so it makes no difference whether it was reached before the command or during it.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::args::{self, State};
@@ -10,7 +12,11 @@ use super::failure::Failure;
 use super::render::{clean, note};
 use crate::net::http::encode;
 use crate::sys::clock;
-use crate::wire::local::{AgentList, AgentView};
+use crate::time::Mono;
+use crate::wire::local::{AgentList, AgentPlace, AgentView};
+
+/// Between two looks at what only the engine knows.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// `wait`.
 pub fn wait(c: &Context, args: &args::Wait) -> Result<(), Failure> {
@@ -19,6 +25,11 @@ pub fn wait(c: &Context, args: &args::Wait) -> Result<(), Failure> {
     // Opened before the first question, so nothing is missed between the two.
     let mut stream = client.events(client.newest()?)?;
     let mut agent = look(&client, &args.name)?;
+    if agent.is_none()
+        && let Some(place) = elsewhere(&client, &args.name)
+    {
+        return wait_elsewhere(c, &client, args, place, deadline);
+    }
     if agent.is_none() && args.until == State::Exit {
         was_here(&client, &args.name)?;
     }
@@ -59,6 +70,66 @@ pub fn wait(c: &Context, args: &args::Wait) -> Result<(), Failure> {
         word(args.until, agent.as_ref())
     );
     c.tell(&facts, &text)
+}
+
+/// Where else in the workspace the agent is, if the engine knows it to be somewhere else, and there.
+fn elsewhere(client: &Client, name: &str) -> Option<AgentPlace> {
+    let path = format!("/api/workspace/agents/{}", encode(name));
+    // An engine that cannot be asked is no reason to fail: the agent may come to this broker.
+    let place: AgentPlace = client.read(&path).ok()?;
+    (place.online && !place.here).then_some(place)
+}
+
+/// Waits for the end of an agent that runs somewhere else, which the engine knows. How its terminal stands only its own
+/// broker knows, and that is said at once.
+fn wait_elsewhere(
+    c: &Context,
+    client: &Client,
+    args: &args::Wait,
+    place: AgentPlace,
+    deadline: Mono,
+) -> Result<(), Failure> {
+    let name = clean(&args.name);
+    let on = node_words(client, &place);
+    if args.until != State::Exit {
+        let until = args.until.word();
+        let advice = match place.node_id {
+            Some(_) => format!(
+                "only its broker there knows whether it is {until}: `relay-broker wait {name} --until {until}` on that machine"
+            ),
+            None => "it has no terminal that a broker could look at".to_owned(),
+        };
+        let text = format!("{name} {on}, not on this one; {advice}");
+        return Err(Failure::new(text).named("agent_elsewhere"));
+    }
+    note(&format!(
+        "relay-broker: {name} {on}; waiting for the engine to say that it ended"
+    ));
+    while elsewhere(client, &args.name).is_some() {
+        if clock::now().mono >= deadline {
+            let waited = humantime::format_duration(args.timeout);
+            let text = format!("{name} {on} still, after {waited}");
+            return Err(Failure::new(text).named("timeout"));
+        }
+        std::thread::sleep(LOOK);
+    }
+    let facts = json!({"name": args.name, "until": args.until.word(), "agent": null});
+    c.tell(
+        &facts,
+        &format!("{name} runs nowhere any more, the engine says\n"),
+    )
+}
+
+fn node_words(client: &Client, place: &AgentPlace) -> String {
+    let Some(id) = &place.node_id else {
+        return "is connected to the engine without a broker".to_owned();
+    };
+    let nodes = super::nodes::roster(client).unwrap_or_default();
+    let node = nodes
+        .into_iter()
+        .find(|node| node.node_id == *id || node.id == *id);
+    let node = node.map_or(id.clone(), |node| node.name);
+    format!("runs on node {}", clean(&node))
 }
 
 fn look(client: &Client, name: &str) -> Result<Option<AgentView>, Failure> {
@@ -126,7 +197,7 @@ fn absent(client: &Client, name: &str) -> Result<String, Failure> {
     Ok(match departed {
         Some(d) => format!("{name} ended at {}: {}", d.at, clean(&d.reason)),
         None => format!(
-            "no agent named {name} runs on this broker (agents of other nodes cannot be waited for from here)"
+            "no agent named {name} runs on this broker, and none on another, as far as the engine knows"
         ),
     })
 }

@@ -8,11 +8,12 @@ use super::mail::{Mail, MailView};
 use super::questions::{AgentQuestions, ControlQuestions};
 use super::rest_jobs::sentence;
 use super::step::PartStep;
-use crate::ids::{AgentName, Ticket};
+use crate::ids::{AgentName, NodeId, Ticket};
 use crate::ledger::{Dead, Pending};
 use crate::msg::{Answer, ApiCall, Effect, Refusal, RefusalKind, Reply, RestDone};
 use crate::time::millis;
 use crate::wire::local;
+use crate::wire::rest::AgentFacts;
 
 /// How many pending deliveries the status lists.
 const STATUS_PENDING: usize = 100;
@@ -48,6 +49,8 @@ impl ApiViews<'_> {
             | ApiCall::Snapshot { .. }
             | ApiCall::Redeliver(_)
             | ApiCall::Nodes
+            | ApiCall::RemoveNode(_)
+            | ApiCall::Whereabouts(_)
             | ApiCall::Readers(_)
             | ApiCall::AsAgent(..)
             | ApiCall::Invoke { .. }
@@ -187,6 +190,47 @@ pub(super) fn nodes_answered<P: Copy>(step: &mut PartStep<P>, ticket: Ticket, do
         done => Err(engine_refusal("the engine's roster", &done)),
     };
     step.reply(ticket, answer);
+}
+
+/// Whether the engine has taken the node off its roster.
+pub(super) fn node_removed<P: Copy>(step: &mut PartStep<P>, ticket: Ticket, done: RestDone) {
+    let answer = match done {
+        RestDone::NodeRemoved => Ok(Reply::NodeRemoved),
+        done => Err(engine_refusal("the engine", &done)),
+    };
+    step.reply(ticket, answer);
+}
+
+/// Where an agent is, as the engine has it.
+pub(super) fn whereabouts_answered<P: Copy>(
+    step: &mut PartStep<P>,
+    ticket: Ticket,
+    (name, ours): (AgentName, &NodeId),
+    done: RestDone,
+) {
+    let answer = match done {
+        RestDone::Whereabouts(facts) => Ok(Reply::Whereabouts(place(name, facts, ours))),
+        RestDone::Failed {
+            status: Some(404),
+            message,
+            ..
+        } => Err(Refusal::new(RefusalKind::UnknownAgent, message)),
+        done => Err(engine_refusal("the engine", &done)),
+    };
+    step.reply(ticket, answer);
+}
+
+fn place(name: AgentName, facts: AgentFacts, ours: &NodeId) -> local::AgentPlace {
+    let node = facts.metadata.pointer("/fleet/node_id");
+    let node_id = node.and_then(|id| id.as_str()).map(str::to_owned);
+    local::AgentPlace {
+        name,
+        agent_id: facts.id.to_string(),
+        online: !matches!(facts.status.as_deref(), Some("offline" | "released")),
+        status: facts.status,
+        here: node_id.as_deref() == Some(ours.as_str()),
+        node_id,
+    }
 }
 
 /// Who has a message, as the engine has it.

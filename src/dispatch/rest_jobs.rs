@@ -13,6 +13,10 @@ pub(super) enum RestJob {
     Channels(AgentName),
     /// The roster.
     Nodes(Ticket),
+    /// A node is taken off the roster.
+    RemoveNode(Ticket),
+    /// Where an agent is.
+    Whereabouts(Ticket, AgentName),
     /// Who has a message.
     Readers(Ticket),
     /// An agent asks something in its own name.
@@ -65,6 +69,8 @@ pub(super) fn sentence(done: &RestDone) -> String {
         | RestDone::Joined
         | RestDone::Left
         | RestDone::Nodes(_)
+        | RestDone::NodeRemoved
+        | RestDone::Whereabouts(_)
         | RestDone::Readers(_)
         | RestDone::Told(_)
         | RestDone::Identified(_)

@@ -4,12 +4,13 @@ use super::Dispatcher;
 use super::actions::Actions;
 use super::agents::{Agents, channels_done};
 use super::calls::{
-    agent_answered, invocation_answered, no_identity, nodes_answered, readers_answered,
+    agent_answered, invocation_answered, no_identity, node_removed, nodes_answered,
+    readers_answered, whereabouts_answered,
 };
 use super::control::Control;
 use super::mail::{Mail, post_answered};
 use super::notice::Notice;
-use super::questions::AgentQuestions;
+use super::questions::{AgentQuestions, ControlQuestions};
 use super::rest_jobs::RestJob;
 use super::step::{Out, PartStep};
 use crate::ids::{AgentId, AgentName, JobId, Run, Ticket};
@@ -195,6 +196,14 @@ impl Dispatcher {
                 agents.change_channels(step, &name, &channels, listens)
             })),
             ApiCall::Nodes => self.ask(now, RestCall::Nodes, RestJob::Nodes(ticket), out),
+            ApiCall::RemoveNode(name) => {
+                let call = RestCall::RemoveNode(name);
+                self.ask(now, call, RestJob::RemoveNode(ticket), out)
+            }
+            ApiCall::Whereabouts(name) => {
+                let call = RestCall::Whereabouts(name.clone());
+                self.ask(now, call, RestJob::Whereabouts(ticket, name), out)
+            }
             ApiCall::Readers(message) => {
                 let call = RestCall::Readers(message);
                 self.ask(now, call, RestJob::Readers(ticket), out)
@@ -270,6 +279,14 @@ impl Dispatcher {
             }
             RestJob::Nodes(ticket) => {
                 nodes_answered(&mut self.bare(now, out), ticket, done);
+            }
+            RestJob::RemoveNode(ticket) => {
+                node_removed(&mut self.bare(now, out), ticket, done);
+            }
+            RestJob::Whereabouts(ticket, name) => {
+                let ours = self.control.node_id().clone();
+                let asked = (name, &ours);
+                whereabouts_answered(&mut self.bare(now, out), ticket, asked, done);
             }
             RestJob::Readers(ticket) => {
                 readers_answered(&mut self.bare(now, out), ticket, done);

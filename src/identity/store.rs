@@ -15,9 +15,11 @@ use crate::sys::entropy;
 /// The folder of the node tokens, in the data folder.
 const TOKENS: &str = "node-tokens";
 /// The file of the machine's seed.
-const SEED: &str = "machine-id";
+pub(super) const SEED: &str = "machine-id";
 /// The file in the state folder that says where its node's identity is.
 const ORIGIN: &str = "identity.json";
+/// The file in the state folder that says which workspace the key opens.
+pub(super) const WORKSPACE: &str = "workspace.json";
 
 /// A file that cannot be read or written, named.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +40,7 @@ fn way_out(what: &str) -> &'static str {
     }
 }
 
-fn trouble(what: &'static str, path: &Path, why: impl ToString) -> StoreError {
+pub(super) fn trouble(what: &'static str, path: &Path, why: impl ToString) -> StoreError {
     StoreError {
         what,
         path: path.to_owned(),
@@ -299,7 +301,7 @@ struct TokenFile {
     given_id: Option<NodeId>,
 }
 
-fn token_path(data_dir: &Path, node_id: &NodeId) -> PathBuf {
+pub(super) fn token_path(data_dir: &Path, node_id: &NodeId) -> PathBuf {
     let safe: String = node_id
         .as_str()
         .chars()
@@ -387,9 +389,31 @@ struct WorkspaceFile {
 
 /// The workspace last seen under that engine and key fingerprint.
 pub fn known_workspace(state_dir: &Path, base_url: &str, key_sha256: &str) -> Option<WorkspaceId> {
-    let bytes = read_small(&state_dir.join("workspace.json")).ok()?;
+    let bytes = read_small(&state_dir.join(WORKSPACE)).ok()?;
     let file: WorkspaceFile = serde_json::from_slice(&bytes).ok()?;
     (file.base_url == base_url && file.key_sha256 == key_sha256).then_some(file.workspace_id)
+}
+
+/// The workspace that this folder's node belongs to, whatever key opens it.
+pub(super) fn last_workspace(state_dir: &Path) -> Option<WorkspaceId> {
+    let bytes = read_small(&state_dir.join(WORKSPACE)).ok()?;
+    let file: WorkspaceFile = serde_json::from_slice(&bytes).ok()?;
+    Some(file.workspace_id)
+}
+
+/// The seed of this folder's node, and where it lies: in the folder, where the folder says, or with the user. Makes none.
+pub(super) fn seed_of(
+    state_dir: &Path,
+    data_dir: &Path,
+) -> Result<Option<(String, PathBuf)>, StoreError> {
+    if let Some(seed) = read_seed(&state_dir.join(SEED))? {
+        return Ok(Some((seed, state_dir.to_owned())));
+    }
+    if let Some(place) = origin(state_dir)? {
+        return Ok(Some((place.seed, place.folder)));
+    }
+    let seed = read_seed(&data_dir.join(SEED))?;
+    Ok(seed.map(|seed| (seed, data_dir.to_owned())))
 }
 
 /// Keeps it.
@@ -402,7 +426,7 @@ pub fn keep_workspace(
     key_sha256: &str,
     workspace_id: &WorkspaceId,
 ) -> Result<(), StoreError> {
-    let path = state_dir.join("workspace.json");
+    let path = state_dir.join(WORKSPACE);
     let file = WorkspaceFile {
         base_url: base_url.to_owned(),
         key_sha256: key_sha256.to_owned(),

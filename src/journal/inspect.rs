@@ -135,6 +135,19 @@ impl Look {
         &self.kept
     }
 
+    /// Writes what counts into a folder, up to the last whole commit, as a journal of its own.
+    ///
+    /// # Errors
+    /// When it cannot be written there. Names the path.
+    pub fn copy(&self, dir: &Path) -> io::Result<()> {
+        let Some(file) = counts(&self.found) else {
+            return Ok(());
+        };
+        let whole = file.bytes.len() - usize::try_from(file.seen.cut).unwrap_or(0);
+        let name = file.path.file_name().unwrap_or_default();
+        disk::write_private(&dir.join(name), &file.bytes[..whole])
+    }
+
     fn is_same(&self, other: &Look) -> bool {
         let same = |(a, b): (&JournalFile, &JournalFile)| a.path == b.path && a.bytes == b.bytes;
         self.found.len() == other.found.len() && self.found.iter().zip(&other.found).all(same)

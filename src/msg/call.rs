@@ -57,6 +57,10 @@ pub enum ApiCall {
     Redeliver(Option<DeliveryId>),
     /// The workspace's nodes, as the engine knows them.
     Nodes,
+    /// Take a node off the workspace's list.
+    RemoveNode(String),
+    /// Where in the workspace an agent is, as the engine knows.
+    Whereabouts(AgentName),
     /// Who has a message that went through the engine.
     Readers(MsgId),
     /// Ask the engine something in the name of an agent of this broker.
@@ -194,6 +198,8 @@ pub enum Reply {
     DeadLetters(Vec<local::DeadLetterView>),
     Redelivered(local::Redelivered),
     Nodes(Vec<RosterEntry>),
+    NodeRemoved,
+    Whereabouts(local::AgentPlace),
     Readers(Vec<Reader>),
     /// The engine's `data`.
     Engine(Value),

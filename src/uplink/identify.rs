@@ -111,7 +111,7 @@ impl RestClient {
         }))
     }
 
-    fn facts(&self, name: &str) -> Result<AgentFacts, CallError> {
+    pub(super) fn facts(&self, name: &str) -> Result<AgentFacts, CallError> {
         let path = format!("/v1/agents/{}", encode(name));
         self.call("GET", &path, self.as_workspace(), None::<&()>)
     }

@@ -327,6 +327,11 @@ impl RestClient {
         Ok(nodes)
     }
 
+    fn remove_node(&self, name: &str) -> Result<(), CallError> {
+        let path = format!("/v1/nodes/{}", encode(name));
+        self.call("DELETE", &path, self.as_workspace(), None::<&()>)
+    }
+
     fn readers(&self, message: &MsgId) -> Result<Vec<Reader>, CallError> {
         self.get(&format!(
             "/v1/messages/{}/readers",
@@ -583,6 +588,8 @@ fn try_perform(client: &RestClient, own: &Own, call: RestCall) -> Result<RestDon
             .map(|()| RestDone::Joined),
         RestCall::Bound { node_name } => client.bound(&node_name).map(RestDone::Bound),
         RestCall::Nodes => client.nodes().map(RestDone::Nodes),
+        RestCall::RemoveNode(name) => client.remove_node(&name).map(|()| RestDone::NodeRemoved),
+        RestCall::Whereabouts(name) => client.facts(name.as_str()).map(RestDone::Whereabouts),
         RestCall::Readers(message) => client.readers(&message).map(RestDone::Readers),
         RestCall::Waiting(name) => client.waiting(&name).map(RestDone::Waiting),
         RestCall::Leftovers { wanted, agent_id } => client.leftovers(&wanted, &agent_id),

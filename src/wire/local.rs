@@ -375,6 +375,23 @@ pub struct Session {
     pub node_token: Option<String>,
 }
 
+/// `GET /api/workspace/agents/NAME`, answer (ours): where the engine has an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentPlace {
+    /// The agent's name.
+    pub name: AgentName,
+    /// The engine's id of the agent.
+    pub agent_id: String,
+    /// The engine's word for how the agent is; `offline` and `released` are for who is not there.
+    pub status: Option<String>,
+    /// Whether the engine counts the agent as there.
+    pub online: bool,
+    /// The node that started the agent; null for a client without a broker.
+    pub node_id: Option<String>,
+    /// Whether that is this broker's.
+    pub here: bool,
+}
+
 /// `POST …/subscribe` and `…/unsubscribe`, answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelsChanged {

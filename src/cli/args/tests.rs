@@ -148,12 +148,38 @@ fn nobody_is_led_from_one_word_to_another_that_stops_something() {
         "relocate ada",
         "replace ada",
         "reset ada",
+        "start ada",
+        "validate ada",
+        "up --daemon",
+        "--daemon",
         "status-quo",
     ] {
         let failure = words(line).expect_err("refused");
-        for stops in ["'release'", "'stop'"] {
+        for stops in ["release", "restart", " stop", "'stop'"] {
             assert!(!failure.text.contains(stops), "{line}: {}", failure.text);
         }
+    }
+}
+
+#[test]
+fn words_of_other_tools_lead_to_what_is_meant_and_flags_only_to_their_like() {
+    for (line, tip) in [
+        ("start", Some("tip: here that is `relay-broker up`")),
+        ("--daemon", Some("here that is `relay-broker up --detach`")),
+        (
+            "up --daemon",
+            Some("here that is `relay-broker up --detach`"),
+        ),
+        ("up --detahc", Some("a similar argument exists: '--detach'")),
+        ("up --daemons", None),
+        ("kill ada", None),
+    ] {
+        let text = words(line).expect_err("refused").text;
+        match tip {
+            Some(tip) => assert!(text.contains(tip), "{line}: {text}"),
+            None => assert!(!text.contains("tip:"), "{line}: {text}"),
+        }
+        assert!(!text.contains("--drain"), "{line}: {text}");
     }
 }
 

@@ -333,18 +333,14 @@ impl RestClient {
     }
 
     fn readers(&self, message: &MsgId) -> Result<Vec<Reader>, CallError> {
-        self.get(&format!(
-            "/v1/messages/{}/readers",
-            encode(message.as_str())
-        ))
+        let message = encode(message.as_str());
+        self.get(&format!("/v1/messages/{message}/readers"))
     }
 
     /// Engines of other makes have no such list, and keep such mail where nobody can look.
     fn waiting(&self, agent: &AgentName) -> Result<Vec<WaitingRow>, CallError> {
-        self.get(&format!(
-            "/v1/deliveries/waiting?agent={}",
-            encode(agent.as_str())
-        ))
+        let agent = encode(agent.as_str());
+        self.get(&format!("/v1/deliveries/waiting?agent={agent}"))
     }
 
     fn as_agent(
@@ -373,12 +369,8 @@ impl RestClient {
     }
 
     fn invocation(&self, action: &str, id: &InvocationId) -> Result<InvocationStatus, CallError> {
-        let path = format!(
-            "/v1/actions/{}/invocations/{}",
-            encode(action),
-            encode(id.as_str())
-        );
-        self.get(&path)
+        let (action, id) = (encode(action), encode(id.as_str()));
+        self.get(&format!("/v1/actions/{action}/invocations/{id}"))
     }
 
     fn post(

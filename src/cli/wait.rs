@@ -72,8 +72,13 @@ pub fn wait(c: &Context, args: &args::Wait) -> Result<(), Failure> {
     c.tell(&facts, &text)
 }
 
-/// Where else in the workspace the agent is, if the engine knows it to be somewhere else, and there.
+/// Where else in the workspace the agent is, if the engine knows it to be somewhere else, and there. Of one that ended here
+/// the engine may not have heard yet.
 fn elsewhere(client: &Client, name: &str) -> Option<AgentPlace> {
+    let here: AgentList = client.read("/api/spawned").ok()?;
+    if here.departed.iter().any(|gone| gone.name.as_str() == name) {
+        return None;
+    }
     let path = format!("/api/workspace/agents/{}", encode(name));
     // An engine that cannot be asked is no reason to fail: the agent may come to this broker.
     let place: AgentPlace = client.read(&path).ok()?;

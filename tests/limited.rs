@@ -345,7 +345,7 @@ fn a_root_that_can_only_be_read_is_enough_with_a_state_folder_elsewhere() {
     let Some(mut up) = namespace(folder.path(), &only_here, &UP) else {
         return;
     };
-    up.env("HOME", "/").env("TMPDIR", "/nowhere");
+    up.env("HOME", "/").env("TMPDIR", "/proc/nowhere");
     let node = started(folder.path(), up);
     main_job(&node, folder.path());
     assert_eq!(node.process.stop(), Some(0));
@@ -363,7 +363,7 @@ fn a_root_that_can_only_be_read_is_enough_with_a_state_folder_elsewhere() {
 
 #[test]
 fn a_home_that_cannot_be_written_or_that_is_missing_is_enough() {
-    for home in ["/proc", "/nowhere", ""] {
+    for home in ["/proc", "/dev/null", "/proc/nowhere", ""] {
         let folder = Scratch::new();
         let mut up = command(folder.path(), &UP);
         up.env("HOME", home).env_remove("TERM");

@@ -108,7 +108,7 @@ fn hook(job: &mut Job, exe: &Path) -> Option<Hook> {
         return None;
     }
     let hook = Hook::open(&job.hooks, exe)
-        .inspect_err(|e| log::warn!("{} gets no hook, the screen must do: {e}", job.spec.name))
+        .inspect_err(|e| log::warn!(event = "hook_missing", agent:% = job.spec.name; "{} gets no hook, the screen must do: {e}", job.spec.name))
         .ok()?;
     hook.join(&mut job.spec.argv, &job.profile.program)
         .then_some(hook)
@@ -471,7 +471,9 @@ impl Actor {
         };
         match serde_json::to_string(&event) {
             Ok(text) => self.events.publish(None, &text.into()),
-            Err(e) => log::warn!("output of {} cannot be told: {e}", self.name),
+            Err(e) => {
+                log::warn!(event = "output_untold", agent:% = self.name; "output of {} cannot be told: {e}", self.name)
+            }
         }
     }
 

@@ -136,7 +136,7 @@ fn end(notes: &[&Note], grace: Duration) -> Vec<Survivor> {
         };
         let (agent, pid) = (note.agent.clone(), note.process.pid);
         let fate = format!("its process {pid} outlived its broker, and {how}");
-        log::warn!("{agent}: {fate}");
+        log::warn!(event = "agent_outlived", agent:%; "{agent}: {fate}");
         Survivor { agent, fate }
     };
     notes.iter().map(tell).collect()

@@ -55,7 +55,7 @@ pub fn start(
         seats: Arc::new(Seats::new(spec.size)),
     };
     let mark = landed_note::LandedNote::open(&grounds.state.join(landed_note::FOLDER), &spec.name)
-        .inspect_err(|e| log::warn!("no note is kept of what {} has read: {e}", spec.name))
+        .inspect_err(|e| log::warn!(event = "landed_note_missing", agent:% = spec.name; "no note is kept of what {} has read: {e}", spec.name))
         .ok();
     let name = format!("agent:{}", spec.name);
     let job = actor::Job {

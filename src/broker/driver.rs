@@ -113,7 +113,9 @@ impl<P: Ports> DispatchDriver<P> {
             Err(AgentCommand::Inject(injection)) => {
                 events.push(not_taken(name, run, injection.delivery_id));
             }
-            Err(_) => log::error!("the thread of agent {name} does not take orders"),
+            Err(_) => {
+                log::error!(event = "order_lost", agent:% = name; "the thread of agent {name} does not take orders")
+            }
         }
     }
 
@@ -196,7 +198,7 @@ where
             }),
             Effect::Publish(seq, event) => self.ports.publish(seq, at, event),
             Effect::Exit(reason) => {
-                log::info!("leaving: {reason:?}");
+                log::info!(event = "broker_leaving"; "leaving: {reason:?}");
                 self.ports.leave();
                 return ControlFlow::Break(());
             }

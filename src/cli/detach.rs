@@ -100,6 +100,8 @@ fn ended(mut child: Child) -> Result<(), Failure> {
         let word = facts["error"]["code"].as_str().unwrap_or_default();
         return Err(Failure::with(code, reason).named(word));
     }
+    // A line of the log, where that is JSON.
+    let last = facts["message"].as_str().unwrap_or(last);
     let reason = match last.split_once("relay-broker: ") {
         Some((_, reason)) => reason.to_owned(),
         None if last.is_empty() => format!("the process that was to stay ended at once: {status}"),

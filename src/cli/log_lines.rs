@@ -1,13 +1,15 @@
 //! The log of `up` and `engine`: how its lines look for people, for services, for systemd's journal and as JSON, and what
 //! `up` tells its user beside it. The lines are written by a thread of their own, so nobody waits for whoever reads them.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use serde_json::json;
+use serde_json::{Map, Value};
 
 use super::failure::Failure;
 use super::render::{self, Paint, clean, note};
@@ -37,13 +39,102 @@ impl LogStyle {
 
 /// How this process's lines look, once that is known.
 static STYLE: OnceLock<LogStyle> = OnceLock::new();
+/// Whether they are to be JSON from the first one on.
+static JSON: AtomicBool = AtomicBool::new(false);
 
 fn style() -> LogStyle {
+    let format = match JSON.load(Ordering::Acquire) {
+        true => LogFormat::Json,
+        false => LogFormat::Text,
+    };
     STYLE.get().copied().unwrap_or(LogStyle {
-        format: LogFormat::Text,
+        format,
         terminal: true,
         journal: false,
     })
+}
+
+/// Sees whether lines are to be JSON, also those that are said before the log begins, of a command line that cannot be
+/// meant, and of panics.
+pub fn foresee(args: &[OsString]) {
+    let own: Vec<_> = args.iter().take_while(|arg| *arg != "--").collect();
+    let apart = own
+        .windows(2)
+        .any(|two| two[0] == "--log-format" && two[1] == "json");
+    if apart || own.iter().any(|arg| *arg == "--log-format=json") {
+        JSON.store(true, Ordering::Release);
+        tell_panics();
+    }
+}
+
+/// The usual hook would wait for whoever reads standard error, and the thread with it.
+fn tell_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("nameless");
+        let text = format!("thread {name} failed: {panic}");
+        let fields = match name.strip_prefix("agent:") {
+            Some(agent) => LineFields::of("panic").with("agent", agent),
+            None => LineFields::of("panic"),
+        };
+        let line = log_line(log::Level::Error, "panic", &fields, &text);
+        stdio::complain(line.as_bytes());
+    }));
+}
+
+/// What a line is about, in fields of their own for programs: `event`, `agent`, `message_id`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LineFields(Map<String, Value>);
+
+impl LineFields {
+    /// A line about this event.
+    pub fn of(event: &str) -> Self {
+        Self::default().with("event", event)
+    }
+
+    /// A line about an event as subscribers hear it.
+    pub fn of_event(text: &str) -> Self {
+        let event: Value = serde_json::from_str(text).unwrap_or_default();
+        let known = [
+            ("kind", "event"),
+            ("name", "agent"),
+            ("event_id", "message_id"),
+        ];
+        known
+            .iter()
+            .fold(Self::default(), |fields, (theirs, ours)| {
+                match event[*theirs].as_str() {
+                    Some(value) => fields.with(ours, value),
+                    None => fields,
+                }
+            })
+    }
+
+    /// The same, with one more.
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.0.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Those of a record of the log.
+    fn of_record(record: &log::Record) -> Self {
+        let mut fields = Self::default();
+        // The visitor cannot fail, and one that did would leave what it has.
+        let _ = record.key_values().visit(&mut fields);
+        fields
+    }
+}
+
+impl<'kvs> log::kv::VisitSource<'kvs> for LineFields {
+    fn visit_pair(
+        &mut self,
+        key: log::kv::Key<'kvs>,
+        value: log::kv::Value<'kvs>,
+    ) -> Result<(), log::kv::Error> {
+        self.0
+            .insert(key.as_str().to_owned(), value.to_string().into());
+        Ok(())
+    }
 }
 
 /// Starts the log: warnings for people, more for services, and as `filter` says for whoever asks.
@@ -81,12 +172,7 @@ pub fn start(
     set_filter(filter);
     // A second logger in one process is a programming mistake that costs only log lines.
     let _ = log::set_logger(&LOGGER);
-    // The usual hook would wait for whoever reads standard error, and the thread with it.
-    std::panic::set_hook(Box::new(|panic| {
-        let thread = std::thread::current();
-        let name = thread.name().unwrap_or("nameless");
-        log::error!(target: "panic", "thread {name} failed: {panic}");
-    }));
+    tell_panics();
     Ok(())
 }
 
@@ -130,7 +216,8 @@ fn logger(filter: &str) -> env_logger::Logger {
     }
     builder.format(move |out, record| {
         let text = record.args().to_string();
-        let line = log_line(record.level(), record.target(), &text);
+        let fields = LineFields::of_record(record);
+        let line = log_line(record.level(), record.target(), &fields, &text);
         out.write_all(line.as_bytes())
     });
     builder.target(env_logger::Target::Pipe(Box::new(LogLines)));
@@ -153,17 +240,25 @@ impl io::Write for LogLines {
 
 fn losses(count: u64) -> String {
     let text = format!("{count} lines before this are lost: nobody read standard error");
-    log_line(log::Level::Warn, "relay_broker::up", &text)
+    let fields = LineFields::of("lines_lost");
+    log_line(log::Level::Warn, "relay_broker::up", &fields, &text)
 }
 
-fn log_line(level: log::Level, target: &str, text: &str) -> String {
+fn log_line(level: log::Level, target: &str, fields: &LineFields, text: &str) -> String {
     let at = clock::now().wall.iso();
-    styled(style(), &at, level, target, text)
+    styled(style(), &at, level, target, fields, text)
 }
 
-fn styled(style: LogStyle, at: &str, level: log::Level, target: &str, text: &str) -> String {
+fn styled(
+    style: LogStyle,
+    at: &str,
+    level: log::Level,
+    target: &str,
+    fields: &LineFields,
+    text: &str,
+) -> String {
     let line = match style.format {
-        LogFormat::Json => log_object(at, level.as_str(), target, text).to_string(),
+        LogFormat::Json => log_object(at, level.as_str(), target, fields, text).to_string(),
         LogFormat::Text => format!("{at} {level:<5} {target}: {}", clean(text)),
     };
     match style.journal {
@@ -186,7 +281,15 @@ fn priority(level: log::Level) -> u8 {
 pub fn warn(text: &str) {
     match style().is_for_people() {
         true => note(text),
-        false => stdio::complain(log_line(log::Level::Warn, "relay_broker", text).as_bytes()),
+        false => {
+            let line = log_line(
+                log::Level::Warn,
+                "relay_broker",
+                &LineFields::default(),
+                text,
+            );
+            stdio::complain(line.as_bytes());
+        }
     }
 }
 
@@ -199,12 +302,22 @@ pub fn reason(failure: &Failure) -> String {
     let said = format!("relay-broker: {}", failure.text.replace('\n', " "));
     match style().is_for_people() {
         true => format!("{said}\n"),
-        false => log_line(log::Level::Error, "relay_broker", &said),
+        false => log_line(
+            log::Level::Error,
+            "relay_broker",
+            &LineFields::of("broker_failed"),
+            &said,
+        ),
     }
 }
 
-fn log_object(at: &str, level: &str, target: &str, text: &str) -> serde_json::Value {
-    json!({"timestamp": at, "level": level.to_lowercase(), "target": target, "message": text})
+fn log_object(at: &str, level: &str, target: &str, fields: &LineFields, text: &str) -> Value {
+    let mut line = fields.0.clone();
+    line.insert("timestamp".into(), at.into());
+    line.insert("level".into(), level.to_lowercase().into());
+    line.insert("target".into(), target.into());
+    line.insert("message".into(), text.into());
+    line.into()
 }
 
 /// What `up` tells its user, beside the log.
@@ -224,13 +337,23 @@ impl Voice {
     }
 
     pub fn say(self, line: &str) {
+        self.tell(LineFields::default(), line);
+    }
+
+    /// The same about something, in fields where the lines have any.
+    pub fn tell(self, fields: LineFields, line: &str) {
         match self.style.is_for_people() {
             true => note(line),
             false => {
-                let line = log_line(log::Level::Info, "relay_broker::up", line.trim());
+                let line = log_line(log::Level::Info, "relay_broker::up", &fields, line.trim());
                 stdio::complain(line.as_bytes());
             }
         }
+    }
+
+    /// Whether programs read the lines, which want to know all that happens.
+    pub fn speaks_to_programs(self) -> bool {
+        self.style.format == LogFormat::Json
     }
 
     /// Opens the log file anew, if there is one.
@@ -242,11 +365,16 @@ impl Voice {
 
     /// Two columns; programs get the second alone, which says it all.
     pub fn fact(self, what: &str, text: &str) {
+        self.fact_about(LineFields::default(), what, text);
+    }
+
+    /// The same about something, in fields where the lines have any.
+    pub fn fact_about(self, fields: LineFields, what: &str, text: &str) {
         match self.style.format {
             LogFormat::Text => {
                 self.say(&format!("{} {text}", self.paint.dim(&format!("{what:<8}"))))
             }
-            LogFormat::Json => self.say(text),
+            LogFormat::Json => self.tell(fields, text),
         }
     }
 
@@ -291,15 +419,34 @@ impl Voice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_log_line_is_one_json_object() {
-        let line = log_object("2026-06-28T10:00:00.000Z", "WARN", "t", "a \"b\"\nc").to_string();
+        let at = "2026-06-28T10:00:00.000Z";
+        let fields = LineFields::of("agent_blocked").with("agent", "a\"d\na");
+        let line = log_object(at, "WARN", "t", &fields, "a \"b\"\nc").to_string();
         assert!(!line.contains('\n'));
-        let back: serde_json::Value = serde_json::from_str(&line).expect("json");
+        let back: Value = serde_json::from_str(&line).expect("json");
+        let expected = json!({
+            "timestamp": at, "level": "warn", "target": "t", "message": "a \"b\"\nc", "event": "agent_blocked",
+            "agent": "a\"d\na",
+        });
+        assert_eq!(back, expected);
+    }
+
+    #[test]
+    fn what_a_record_or_an_event_is_about_has_fields_of_its_own() {
+        let pairs = [("agent", "ada"), ("message_id", "m1")];
+        let record = log::Record::builder().key_values(&pairs).build();
+        let told = LineFields::default()
+            .with("agent", "ada")
+            .with("message_id", "m1");
+        assert_eq!(LineFields::of_record(&record), told);
+        let event = r#"{"kind":"delivery_ack","name":"ada","event_id":"m1","delivery_id":"d"}"#;
         assert_eq!(
-            (&back["level"], &back["message"]),
-            (&json!("warn"), &json!("a \"b\"\nc"))
+            LineFields::of_event(event),
+            told.with("event", "delivery_ack")
         );
     }
 
@@ -312,7 +459,14 @@ mod tests {
         };
         let at = "2026-06-28T10:00:00.000Z";
         assert_eq!(
-            styled(text, at, log::Level::Error, "t", "a\nb"),
+            styled(
+                text,
+                at,
+                log::Level::Error,
+                "t",
+                &LineFields::default(),
+                "a\nb"
+            ),
             format!("<3>{at} ERROR t: a·b\n")
         );
         let plain = LogStyle {
@@ -320,7 +474,14 @@ mod tests {
             ..text
         };
         assert_eq!(
-            styled(plain, at, log::Level::Info, "t", "a"),
+            styled(
+                plain,
+                at,
+                log::Level::Info,
+                "t",
+                &LineFields::default(),
+                "a"
+            ),
             format!("{at} INFO  t: a\n")
         );
     }

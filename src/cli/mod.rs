@@ -73,6 +73,7 @@ pub fn main() -> ExitCode {
     if args.get(1).is_some_and(|word| word == hook::SUBCOMMAND) {
         hook::run(args.into_iter().skip(2));
     }
+    log_lines::foresee(&args);
     if args::wants_json(&args) {
         render::tell_programs();
     }

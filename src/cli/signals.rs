@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::log_lines::{self, Voice};
+use super::log_lines::{self, LineFields, Voice};
 use super::service::link_words;
 use crate::broker::{Reloader, Stopper};
 use crate::config::{self, Env, Flags, StartPlan, Surroundings};
@@ -44,7 +44,7 @@ impl Obedience {
                         self.dump();
                     }
                     if first {
-                        self.voice.say(&self.farewell());
+                        self.voice.tell(LineFields::of("broker_stopping"), &self.farewell());
                     }
                     first = false;
                     self.stopper.stop();
@@ -70,7 +70,9 @@ impl Obedience {
         self.voice.reopen();
         match config::plan(&self.flags, &Env::process(), &self.place) {
             Ok(later) => self.take_over(&later),
-            Err(e) => log::error!("SIGHUP: {e}; all settings stay as they are"),
+            Err(e) => {
+                log::error!(event = "reload_refused"; "SIGHUP: {e}; all settings stay as they are")
+            }
         }
         self.tell(ServiceState::Ready);
     }
@@ -78,13 +80,15 @@ impl Obedience {
     fn take_over(&self, later: &StartPlan) {
         log_lines::set_filter(later.log_filter.as_deref());
         self.reloader.reload(later.node());
-        self.voice.say(
+        self.voice.tell(
+            LineFields::of("reloaded"),
             "SIGHUP: harnesses, actions, profiles and the log level are read again, and the log file, if there is one, is \
              opened anew",
         );
         let stays = self.plan.stays_until_restart(later);
         if !stays.is_empty() {
             log::warn!(
+            event = "reload_incomplete";
                 "SIGHUP: {} changed, which counts from the next start",
                 stays.join(", ")
             );

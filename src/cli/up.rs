@@ -15,7 +15,7 @@ use super::engine;
 use super::engine_folder::{ENGINE_DIR, LAST_ADDRESS, open_address, warn_if_open};
 use super::exit_with::AgentWatch;
 use super::failure::Failure;
-use super::log_lines::{self, Voice};
+use super::log_lines::{self, LineFields, Voice};
 use super::render::{Paint, print_json};
 use super::service::Supervisor;
 use super::signals::Obedience;
@@ -172,7 +172,7 @@ fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
     closer.close();
     drop(engine);
     if flags.init.is_none() {
-        voice.say("stopped");
+        voice.tell(LineFields::of("broker_stopped"), "stopped");
     }
     work.map_or(Ok(()), |work| work.outcome())
 }
@@ -447,7 +447,14 @@ fn worth_a_line(text: &Arc<str>) -> bool {
 /// Says what a user wants to know; the event's number if it could be read.
 fn progress_line(voice: Voice, text: &str) -> Option<u64> {
     let Numbered { seq, event, .. } = serde_json::from_str(text).ok()?;
+    let fields = LineFields::of_event(text);
     let what = match &event {
+        // People see by what follows that it was started.
+        BrokerEvent::AgentSpawned { .. } | BrokerEvent::AgentRestarting { .. }
+            if voice.speaks_to_programs() =>
+        {
+            "agent"
+        }
         BrokerEvent::NodeRegistered { .. }
         | BrokerEvent::NodeLink {
             connected: false, ..
@@ -458,6 +465,6 @@ fn progress_line(voice: Voice, text: &str) -> Option<u64> {
         | BrokerEvent::AgentReleased { .. } => "agent",
         _ => return seq,
     };
-    voice.fact(what, &events::sentence(&event));
+    voice.fact_about(fields, what, &events::sentence(&event));
     seq
 }

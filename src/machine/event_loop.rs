@@ -212,7 +212,7 @@ impl<M: Machine, L: Log<M::Record>> EventLoop<M, L> {
         match commit(machine, log, now, self.events.drain(..), &mut self.out) {
             Ok(()) => self.durable(count),
             Err(error) => {
-                log::error!("{error}; nothing is acknowledged until it can be written");
+                log::error!(event = "degraded"; "{error}; nothing is acknowledged until it can be written");
                 driver.degraded(Some(&error.0));
                 self.retry(now, now.mono, driver)
             }
@@ -222,7 +222,7 @@ impl<M: Machine, L: Log<M::Record>> EventLoop<M, L> {
     fn retry<D: Driver<M>>(&mut self, now: Now, mut pulse: Mono, driver: &mut D) -> Progress {
         match persist(&self.machine, &mut self.log, &mut self.out) {
             Ok(()) => {
-                log::info!("the journal can be written again");
+                log::info!(event = "recovered"; "the journal can be written again");
                 driver.degraded(None);
                 return self.durable(0);
             }

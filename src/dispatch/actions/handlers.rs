@@ -98,7 +98,7 @@ impl Actions {
         let outcome = match result {
             Ok(output) => Outcome::Output(as_object(output)),
             Err(why) => {
-                log::warn!("action {action} failed ({id}): {why}");
+                log::warn!(event = "action_failed"; "action {action} failed ({id}): {why}");
                 Outcome::Error(why)
             }
         };

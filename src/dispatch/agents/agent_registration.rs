@@ -453,6 +453,7 @@ impl Agents {
     ) {
         if *done != RestDone::Joined {
             log::warn!(
+            event = "name_left_behind", agent:% = name;
                 "the name {name} stays with the engine although nothing was started: {done:?}"
             );
         }

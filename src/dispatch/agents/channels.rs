@@ -98,7 +98,7 @@ impl Agents {
 /// The call that an agent's change of channels at the engine has come to.
 pub(in crate::dispatch) fn channels_done(name: &AgentName, done: &RestDone) {
     if !matches!(done, RestDone::Joined | RestDone::Left) {
-        log::warn!("{name} could not change its channels at the engine: {done:?}");
+        log::warn!(event = "channels_unchanged", agent:% = name; "{name} could not change its channels at the engine: {done:?}");
     }
 }
 

@@ -19,7 +19,7 @@ impl Agents {
         };
         program.dialog = Some(dialog);
         step.count().agents_blocked += 1;
-        log::warn!("agent {name} is blocked: {}", dialog.sentence());
+        log::warn!(event = "agent_blocked", agent:% = name; "agent {name} is blocked: {}", dialog.sentence());
         let event = BrokerEvent::AgentBlocked {
             name: name.clone(),
             dialog,
@@ -55,7 +55,7 @@ impl Agents {
     ) {
         step.count().dialogs_answered += 1;
         let (asked, word) = (dialog.word(), policy.word());
-        log::warn!("agent {name}: {asked} dialog answered by policy {word:?} with {keys}");
+        log::warn!(event = "dialog_answered", agent:% = name; "agent {name}: {asked} dialog answered by policy {word:?} with {keys}");
         let event = BrokerEvent::DialogAnswered {
             name: name.clone(),
             dialog,

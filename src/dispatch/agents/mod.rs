@@ -176,7 +176,7 @@ impl Agents {
 
     pub(super) fn complained(&mut self, step: &mut AgentStep, error: &ErrorFrame) {
         if !self.renewal_refused(step, error) && !self.agent_refused(step, error) {
-            log::warn!("the engine complains: {} {}", error.code, error.message);
+            log::warn!(event = "engine_error"; "the engine complains: {} {}", error.code, error.message);
         }
     }
 

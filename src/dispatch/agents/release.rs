@@ -30,7 +30,7 @@ impl Agents {
             self.released(step, name, &[Releaser::Caller(ticket)]);
             return None;
         }
-        log::info!("releasing {name}: {}", reason.unwrap_or("asked to"));
+        log::info!(event = "agent_releasing", agent:% = name; "releasing {name}: {}", reason.unwrap_or("asked to"));
         self.begin_release(step, name, Releaser::Caller(ticket));
         None
     }

@@ -44,7 +44,7 @@ impl Agents {
             let why = format!("the engine does not take '{name}' for an agent of this node: {why}");
             return self.disowned(step, name, &why);
         }
-        log::warn!("the engine does not take {name} for ours: {code:?}; registering it anew");
+        log::warn!(event = "agent_registered_anew", agent:% = name; "the engine does not take {name} for ours: {code:?}; registering it anew");
         agent.renewal.request = Some(id.clone());
         agent.renewal.code = code;
         let frame = agent.registration(id, name);
@@ -149,7 +149,7 @@ impl Agents {
         agent.moved = true;
         agent.released = true;
         hang_up(step, name, agent, grace);
-        log::error!("{why}");
+        log::error!(event = "agent_moved", agent:% = name; "{why}");
         emit_location_conflict(step, name, "agent_moved", why.to_owned());
         step.notice(Notice::AgentMoved(name.clone()));
         true

@@ -150,7 +150,7 @@ impl Agents {
                 let departed = departed(step, &agent.request, reason, why.is_some(), how);
                 life_over(step, &name, End::Itself, departed);
                 if let Some(reason) = why {
-                    log::error!("agent {name} is given up: {reason}");
+                    log::error!(event = "agent_permanently_dead", agent:% = name; "agent {name} is given up: {reason}");
                     step.publish(BrokerEvent::AgentPermanentlyDead { name, reason });
                 }
                 false

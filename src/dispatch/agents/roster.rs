@@ -215,7 +215,7 @@ impl Agents {
         }
         if !agent.released && agent.restarters.is_empty() && how.code != Some(0) {
             step.count().agents_crashed += 1;
-            log::warn!("agent {name} ended by itself: {how}");
+            log::warn!(event = "agent_exited", agent:% = name; "agent {name} ended by itself: {how}");
         }
         never_settled(step, &agent, how);
         for ticket in agent.program().iter().flat_map(|program| &program.pictures) {

@@ -190,7 +190,7 @@ fn refuse_spawn(
     name: &str,
     refusal: Refusal,
 ) {
-    log::warn!("agent {name:?} was not started: {}", refusal.message);
+    log::warn!(event = "worker_error", agent:% = name; "agent {name:?} was not started: {}", refusal.message);
     step.count().agents_refused += 1;
     let event = BrokerEvent::WorkerError {
         name: AgentName::new(name),

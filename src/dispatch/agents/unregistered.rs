@@ -31,7 +31,7 @@ impl Agents {
         if !may || step.peers.control.is_open() {
             return false;
         }
-        log::warn!("agent {name} starts without an identity, because the engine is away: {why}");
+        log::warn!(event = "agent_unregistered", agent:% = name; "agent {name} starts without an identity, because the engine is away: {why}");
         // An answer that is still on its way is waited for.
         let asked = self.all.get(name).and_then(LocalAgent::asking);
         let job = asked.and_then(|asking| asking.job);
@@ -73,6 +73,7 @@ impl Agents {
             refusal.message
         ));
         log::error!(
+            event = "not_registered", agent:% = name;
             "{}; its program runs on, without mail of the engine",
             refusal.message
         );

@@ -163,7 +163,7 @@ impl Control {
 
     pub(super) fn link_refused(&mut self, step: &mut ControlStep, why: &str) {
         if self.link.why_down.as_deref() != Some(why) {
-            log::error!("{why}");
+            log::error!(event = "node_refused"; "{why}");
             self.link.why_down = Some(why.to_owned());
             emit_down(step, why);
         }

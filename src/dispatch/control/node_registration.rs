@@ -211,6 +211,7 @@ impl Control {
             return false;
         };
         log::warn!(
+            event = "action_taken";
             "the action {name} is another provider's of this node, so it is not offered here: {message}"
         );
         self.link.registration.claimed.insert(name)

@@ -80,6 +80,7 @@ impl Mail {
         let names: Vec<AgentName> = mail.fronts().map(|(name, _)| name.clone()).collect();
         let list: Vec<&str> = names.iter().map(AgentName::as_str).collect();
         log::info!(
+            event = "deliveries_kept";
             "{count} messages are kept for the next start, for {}",
             list.join(", ")
         );

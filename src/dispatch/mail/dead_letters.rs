@@ -34,6 +34,7 @@ impl Mail {
         let (delivery, attempts) = (pending.delivery, pending.attempts);
         step.count().deliveries_dead += 1;
         log::warn!(
+            event = "message_delivery_failed", agent:% = delivery.agent, message_id:% = delivery.msg_id;
             "message {} for {}: failed: {why}",
             delivery.msg_id,
             delivery.agent
@@ -108,7 +109,7 @@ impl Mail {
                 letter.msg_id,
                 letter.from
             );
-            log::warn!("{reason}");
+            log::warn!(event = "delivery_dropped", agent:% = letter.agent, message_id:% = letter.msg_id; "{reason}");
             BrokerEvent::DeliveryDropped {
                 name: letter.agent.clone(),
                 count: 1,

@@ -198,7 +198,7 @@ impl Mail {
             return;
         };
         let event_id = pending.delivery.msg_id.clone();
-        log::warn!("message {event_id} is held back from {name}: {why}");
+        log::warn!(event = "delivery_blocked", agent:% = name, message_id:% = event_id; "message {event_id} is held back from {name}: {why}");
         let reason = behind(&event_id);
         emit_blocked(step, name, id, event_id, why.to_owned());
         let desk = self.desks.get_mut(name);

@@ -95,6 +95,12 @@ impl Mail {
             mode,
         };
         step.record(held);
+        let words = match mode {
+            DeliveryMode::ManualFlush => "is held",
+            DeliveryMode::AutoInject => "is delivered as it comes",
+        };
+        let kind = "agent_inbound_delivery_mode_changed";
+        log::info!(event = kind, agent:% = name; "mail for {name} {words}");
         let event = BrokerEvent::AgentInboundDeliveryModeChanged {
             name: name.clone(),
             previous_mode,

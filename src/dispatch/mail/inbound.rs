@@ -104,9 +104,10 @@ impl Mail {
             PayloadKind::Unknown => {
                 let word = fields::kind_word(&frame.payload);
                 log::warn!(
-                    "a frame of unknown type {word:?} for {} is acknowledged and not shown",
-                    frame.agent
-                );
+                event = "frame_unknown", agent:% = frame.agent, message_id:% = frame.msg_id;
+                        "a frame of unknown type {word:?} for {} is acknowledged and not shown",
+                        frame.agent
+                    );
             }
         }
         // Outside the sequence there is nothing to remember: a notice that comes twice is shown neither time.

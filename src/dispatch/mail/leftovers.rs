@@ -137,6 +137,7 @@ impl Mail {
         };
         if status.is_some_and(|status| status < 500 && status != 429) {
             log::error!(
+            event = "leftovers_stay", agent:% = name;
                 "what the engine has for {name}, which was released, stays there: {}",
                 sentence(done)
             );

@@ -36,7 +36,7 @@ impl Mail {
             let reason = format!(
                 "{crowd}; what comes now is left to the engine until half of them are read"
             );
-            log::warn!("{reason}");
+            log::warn!(event = "delivery_deferred", agent:% = name; "{reason}");
             let event = BrokerEvent::DeliveryDeferred {
                 name,
                 pending_delivery_count: waiting as u64,

@@ -89,6 +89,7 @@ impl Mail {
 
     fn step_over(&mut self, step: &mut MailStep, frame: Deliver) {
         log::warn!(
+            event = "mail_skipped", agent:% = frame.agent;
             "mail of {} goes on at number {}: the engine no longer has what came before",
             frame.agent,
             frame.seq
@@ -152,7 +153,7 @@ impl Mail {
             self.ask_anew(step, agent_id);
         }
         if new_link {
-            log::info!("mail is missing; opening a new link to have it sent again");
+            log::info!(event = "mail_missing"; "mail is missing; opening a new link to have it sent again");
             step.effect(Effect::Link(LinkCommand::Reconnect));
         }
     }

@@ -44,11 +44,11 @@ impl Mail {
             false => {
                 step.count().deliveries_unverified += 1;
                 let why = reason.as_deref().unwrap_or("nothing was seen");
-                log::info!("message {message} for {name}: {words}: {why}");
+                log::info!(event = "delivery_verified", agent:% = name, message_id:% = message; "message {message} for {name}: {words}: {why}");
             }
             true => {
                 step.count().deliveries_verified += 1;
-                log::debug!("message {message} for {name}: {words}");
+                log::debug!(event = "delivery_verified", agent:% = name, message_id:% = message; "message {message} for {name}: {words}");
             }
         }
         if let Some(desk) = self.desks.get_mut(name) {

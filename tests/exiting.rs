@@ -193,6 +193,29 @@ fn the_codes_in_the_docs_are_those_that_are_tested() {
     assert_eq!(told, CODES);
 }
 
+/// A unit tries again just where the docs say that it is of use.
+#[test]
+fn the_units_start_no_broker_again_whose_next_start_would_find_the_same() {
+    let docs = include_str!("../docs/operations.md");
+    let rows = docs.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.strip_prefix("| ")?.split(" | ").collect();
+        let code: i32 = cells.first()?.parse().ok()?;
+        cells.last()?.starts_with("no").then_some(code)
+    });
+    let of_no_use: Vec<i32> = rows.filter(|code| *code != 0).collect();
+    for unit in [
+        include_str!("../packaging/systemd/system/relay-broker.service"),
+        include_str!("../packaging/systemd/user/relay-broker.service"),
+    ] {
+        let prevented = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("RestartPreventExitStatus="));
+        let prevented = prevented.expect("a line").split(' ');
+        let prevented: Vec<i32> = prevented.filter_map(|code| code.parse().ok()).collect();
+        assert_eq!(prevented, of_no_use);
+    }
+}
+
 /// What a failed start says comes whole, also where the log before it fills the pipe that its parent reads.
 #[test]
 fn the_reason_of_a_failed_start_arrives_behind_a_flood_of_other_lines() {

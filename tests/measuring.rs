@@ -2,6 +2,9 @@
 //! what is shipped for Prometheus and Grafana names numbers that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::support::{Node, Scratch, command, try_http, until};
 
@@ -271,5 +274,39 @@ fn the_alerts_and_the_dashboard_that_are_shipped_name_numbers_that_exist() {
         for name in named {
             assert!(names.contains(name), "{what}: {name}");
         }
+    }
+}
+
+/// What Prometheus's own tool says of a file, or of the text on its standard input; `None` where it is not installed.
+fn promtool(args: &[&str], input: &str) -> Option<String> {
+    let mut tool = Command::new("promtool");
+    tool.args(args).stdin(Stdio::piped());
+    let started = tool.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let Ok(mut tool) = started else {
+        eprintln!("promtool is not installed: {args:?} is NOT tried");
+        return None;
+    };
+    let mut stdin = tool.stdin.take().expect("piped");
+    stdin.write_all(input.as_bytes()).expect("it reads all");
+    drop(stdin);
+    let out = tool.wait_with_output().expect("ours");
+    let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+    assert!(out.status.success(), "promtool {args:?}: {said}");
+    Some(said)
+}
+
+#[test]
+fn prometheus_itself_takes_the_metrics_and_the_alerts() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &["--agent", "ada=cat"]);
+    node.ready("ada");
+    let (_, _, text) = scrape(&node, &node.key, "text/plain");
+    if let Some(said) = promtool(&["check", "metrics"], &text) {
+        assert_eq!(said, "", "not even a word on style");
+    }
+    let rules =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/prometheus/relay-broker.rules.yml");
+    if let Some(said) = promtool(&["check", "rules", rules.to_str().expect("text")], "") {
+        assert!(said.contains("5 rules found"), "{said}");
     }
 }

@@ -222,17 +222,17 @@ fn what_happened_is_counted_and_both_formats_tell_the_same() {
 #[test]
 fn nobody_reads_them_without_a_key_and_their_own_key_opens_nothing_else() {
     let folder = Scratch::new();
-    std::fs::write(folder.path().join("metrics-key"), "a key of prometheus\n").expect("room");
+    std::fs::write(folder.path().join("metrics-key"), "a-key-of-prometheus\n").expect("room");
     let node = Node::up(folder.path(), &["--metrics-key-file", "metrics-key"]);
     let (status, _, text) = scrape(&node, "", "*/*");
     assert_eq!(status, 401, "{text}");
     assert!(!text.contains("relay_broker_"), "{text}");
     assert_eq!(scrape(&node, "another", "*/*").0, 401);
-    assert_eq!(scrape(&node, "a key of prometheus", "*/*").0, 200);
+    assert_eq!(scrape(&node, "a-key-of-prometheus", "*/*").0, 200);
     assert_eq!(scrape(&node, &node.key, "*/*").0, 200);
     for path in ["/api/status", "/api/spawned", "/api/metrics"] {
         let url = format!("{}{path}", node.api);
-        let (status, _) = try_http("GET", &url, "a key of prometheus", None).expect("an answer");
+        let (status, _) = try_http("GET", &url, "a-key-of-prometheus", None).expect("an answer");
         assert_eq!(status, 401, "{path}");
     }
     let missing = command(

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::settings::{NodeSettings, Settings};
 use super::start_error::StartError;
-use crate::identity::derive::{Enrolment, Kept, TokenScope, fingerprint, node_id};
+use crate::identity::derive::{
+    Enrolment, Kept, PROJECT_STATE_DIR, TokenScope, fingerprint, node_id, node_id_of_9,
+};
 use crate::identity::{copy, store};
 use crate::ids::{NodeId, WorkspaceId};
 use crate::msg::Secret;
@@ -66,7 +68,7 @@ pub(super) fn identify(settings: &Settings, dir: PathBuf) -> Result<Identity, St
             id
         }
     };
-    let node_id = own_id(node, &dir, &workspace_id)?;
+    let node_id = own_id(node, &dir, &workspace_id, url)?;
     let scope = TokenScope {
         node_id: node_id.clone(),
         workspace_id: workspace_id.clone(),
@@ -99,6 +101,7 @@ fn own_id(
     settings: &NodeSettings,
     dir: &Path,
     workspace_id: &WorkspaceId,
+    engine_url: &str,
 ) -> Result<NodeId, StartError> {
     if let Some(id) = &settings.node_id {
         return Ok(NodeId::new(id.clone()));
@@ -112,6 +115,20 @@ fn own_id(
         return Ok(id);
     }
     let folder = folder_of(&settings.state_dir)?;
+    // The id that a broker of upstream's 9.x line has had here, while its token is there: the engine knows this node by it.
+    let earlier = TokenScope {
+        node_id: node_id_of_9(&seed, &folder),
+        workspace_id: workspace_id.clone(),
+        base_url: engine_url.to_owned(),
+    };
+    if settings.state_dir.ends_with(PROJECT_STATE_DIR)
+        && store::kept(dir, &earlier).enrolment.is_some()
+    {
+        if let Err(e) = copy::pin(&settings.state_dir, &earlier.node_id) {
+            log::warn!("{e}; a copy of this folder would be another node");
+        }
+        return Ok(earlier.node_id);
+    }
     Ok(node_id(&seed, &folder, workspace_id))
 }
 

@@ -6,6 +6,7 @@ mod connection;
 pub mod driver;
 mod handle;
 mod identity;
+mod import;
 mod keyless;
 mod lease;
 mod ports;

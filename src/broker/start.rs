@@ -15,7 +15,7 @@ use super::ports::{DispatchInput, ThreadPorts};
 use super::settings::{NodeSettings, Settings};
 use super::start_error::StartError;
 use super::stopwatch::Stopwatch;
-use super::{calls, connection, lease};
+use super::{calls, connection, import, lease};
 use crate::agent::profiles::Profiles;
 use crate::agent::{hook, landed_note, running};
 use crate::api;
@@ -88,6 +88,7 @@ fn take_folder(dir: &Path) -> Result<(Lock, PathBuf), StartError> {
         StartError::folder(format!("journal folder {}: {e}", journal_dir.display()))
     })?;
     let lock = Lock::take(Tenant::Broker, dir, std::process::id())?;
+    import::check_free(dir)?;
     sweep_drafts(dir, true);
     Ok((lock, journal_dir))
 }
@@ -189,14 +190,19 @@ impl Assembly {
         let mut dispatcher = Dispatcher::new(config, self.started);
         records.iter().for_each(|record| dispatcher.replay(record));
         let numbered = dispatcher.ledger().numbered();
-        let notes = self.settings.node.state_dir.join(landed_note::FOLDER);
+        let dir = &self.settings.node.state_dir;
+        let notes = dir.join(landed_note::FOLDER);
+        let import = import::find(dir);
+        let estate = import.estate.clone();
         let open = |dispatcher: &mut Dispatcher, out: &mut _| {
             dispatcher.open(self.started, landed_note::read_all(&notes), out);
+            dispatcher.take_over(self.started, estate, out);
             failpoint::hit("open.replayed");
         };
         let event_loop = EventLoop::begin(dispatcher, journal, self.started, open)
             .map_err(StartError::folder)?;
         failpoint::hit("open.durable");
+        import.put_aside(dir)?;
         Ok(LoadedDispatcher {
             event_loop,
             numbered,

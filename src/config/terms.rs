@@ -3,8 +3,7 @@
 use super::env::Env;
 use super::error::ConfigError;
 
-/// Where upstream's broker keeps its state below the folder in which it is started.
-pub const PROJECT_STATE_DIR: &str = ".agentworkforce/relay";
+pub use crate::identity::derive::PROJECT_STATE_DIR;
 
 /// The terms on which a client has started a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

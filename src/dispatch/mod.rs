@@ -27,6 +27,7 @@ mod step;
 mod tests;
 
 pub use control::VERSION;
+pub use mail::Estate;
 pub use node_config::{Limits, NodeConfig, SpawnDefaults};
 pub use step::Out;
 
@@ -82,6 +83,12 @@ impl Dispatcher {
         });
         self.hand_round(now, out);
         self.mail(now, out, Mail::await_readers);
+    }
+
+    /// Part of a life's first step, after [`Dispatcher::open`]: what a broker of another program has left behind is this one's.
+    pub fn take_over(&mut self, now: Now, estate: Estate, out: &mut Out) {
+        self.mail(now, out, |mail, step| mail.take_over(step, estate));
+        self.hand_round(now, out);
     }
 
     /// The durable truth, for looking.

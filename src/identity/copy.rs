@@ -4,12 +4,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::derive::node_id;
+use super::derive::{PROJECT_STATE_DIR, node_id};
 use super::store::{self, StoreError};
 use crate::ids::NodeId;
 use crate::sys::disk::{create_private_dir, read_private, read_small, write_private};
 
-/// The file in a state folder that names its node's id, whatever the folder's path is; only copies have one.
+/// The file in a state folder that names its node's id, whatever the folder's path is; only copies have one, and folders that
+/// were upstream's.
 pub const PINNED: &str = "node-id";
 
 /// The id that a copy of a state folder brought with it.
@@ -18,6 +19,14 @@ pub fn pinned(state_dir: &Path) -> Option<NodeId> {
     let text = String::from_utf8(bytes).ok()?;
     let id = text.trim();
     (!id.is_empty()).then(|| NodeId::new(id))
+}
+
+/// Has a state folder name its node's id.
+///
+/// # Errors
+/// [`StoreError`] names the file that cannot be written.
+pub fn pin(state_dir: &Path, id: &NodeId) -> Result<(), StoreError> {
+    put(&state_dir.join(PINNED), format!("{id}\n").as_bytes())
 }
 
 /// The name under which a folder stands for its node: two brokers can run in two folders of one machine, and each keeps its
@@ -29,6 +38,9 @@ pub fn folder_of(state_dir: &Path) -> io::Result<Vec<u8>> {
     let full = state_dir.canonicalize()?;
     let folder = match (full.file_name(), full.parent()) {
         (Some(name), Some(parent)) if name == ".relay-broker" => parent.to_owned(),
+        (_, Some(parent)) if full.ends_with(PROJECT_STATE_DIR) => {
+            parent.parent().unwrap_or(parent).to_owned()
+        }
         _ => full,
     };
     Ok(folder.into_os_string().into_encoded_bytes())

@@ -18,6 +18,19 @@ pub fn node_id(seed: &str, folder: &[u8], workspace: &WorkspaceId) -> NodeId {
     NodeId::new(format!("node_{}", &to_hex(&hash.finalize())[..32]))
 }
 
+/// Where upstream's broker keeps its state, below the folder for which its node stands.
+pub const PROJECT_STATE_DIR: &str = ".agentworkforce/relay";
+
+/// The id that upstream's 9.x line gives the node of a folder, whatever its workspace
+/// ([engine-protocol 7](crate::docs::engine_protocol#7)).
+pub fn node_id_of_9(seed: &str, folder: &[u8]) -> NodeId {
+    let mut hash = Sha256::new();
+    hash.update(seed.as_bytes());
+    hash.update([0]);
+    hash.update(folder);
+    NodeId::new(format!("node_{}", &to_hex(&hash.finalize())[..32]))
+}
+
 /// SHA-256 of a secret, for telling whether a stored fact belongs to it without storing it.
 pub fn fingerprint(secret: &str) -> String {
     to_hex(&Sha256::digest(secret.as_bytes()))
@@ -73,6 +86,13 @@ mod tests {
         ] {
             assert_ne!(ours, other);
         }
+    }
+
+    /// The form was read off the tokens of a broker 9.1.6.
+    #[test]
+    fn the_id_of_an_older_broker_is_found_again() {
+        let id = node_id_of_9("node_6f53e8f3f32747e0809138155d3463fb", b"/srv/shop");
+        assert_eq!(id.as_str(), "node_02935f1a970b1f025435d6ab6391cbb0");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 mod changelog; // the form of the changelog
 mod citations; // comments name sections of protocols
+mod coming; // what is promised to those who come from upstream
 mod commands; // commands that are shown
 mod links; // links, anchors and paths
 mod markdown; // reading Markdown, as far as these tests need

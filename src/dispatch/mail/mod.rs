@@ -7,6 +7,7 @@ mod blocked;
 mod dead_letters;
 mod delivery;
 mod desk;
+mod estate;
 mod gap;
 mod hold;
 mod inbound;
@@ -20,6 +21,7 @@ mod settle;
 mod state;
 mod urgent;
 
+pub use estate::Estate;
 pub(super) use send::post_answered;
 pub(super) use state::{Mail, MailPeers, MailStep, MailView};
 

@@ -9,6 +9,7 @@ mod dead_letters;
 mod declared;
 mod dialogs;
 mod draining;
+mod estate;
 mod gaps;
 mod limits;
 mod location_conflict;

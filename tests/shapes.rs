@@ -205,6 +205,11 @@ const RUNS: &str = "\
     auto ada
     snapshot ada
     health
+    check
+    config show
+    reload
+    doctor
+    actions run echo --input 1
     health --live
     health --ready
     env
@@ -237,6 +242,8 @@ const APART: [&str; 3] = ["attach", "nodes rm", "engine"];
 #[test]
 fn every_command_prints_the_json_that_its_page_says() {
     let (shapes, folder) = (Shapes::read(), Scratch::new());
+    let action = "[action.echo]\ncommand = [\"cat\"]\n";
+    std::fs::write(folder.path().join("relay-broker.toml"), action).expect("room");
     let up = [
         "up",
         "--json",

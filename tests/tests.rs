@@ -6,6 +6,7 @@ mod answering; // agents that answer
 mod asking; // a person at the command line
 mod attaching; // a person's terminal joined to an agent's
 mod backing; // a copy of the state folder
+mod checking; // what is told of settings before anything starts
 mod circles; // files that import each other in a circle
 mod crowding; // callers without a key who take all places
 mod declaring; // agents that the operator declares

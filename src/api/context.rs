@@ -2,8 +2,8 @@
 //! broker is.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::latencies::Latencies;
@@ -12,10 +12,14 @@ use crate::msg::{Answer, ApiCall, Published, Right, Secret};
 use crate::pubsub::{Latest, Topic};
 use crate::registry::{Registry, SidecarRegistry};
 use crate::time::Mono;
+use crate::wire::local::Reloaded;
 
 /// Puts a call to the dispatcher and waits for the answer, at most so long: then the refusal is `Timeout`, and `Stopping`
 /// once nobody answers any more.
 pub type Ask = Box<dyn Fn(ApiCall, Duration) -> Answer + Send + Sync>;
+
+/// Reads the operator's settings again: what came of it, or why they cannot be meant.
+pub type Reload = Box<dyn Fn() -> Result<Reloaded, String> + Send + Sync>;
 
 /// Everything the API is given; the assembly fills it.
 pub struct ApiContext {
@@ -38,6 +42,8 @@ pub struct ApiContext {
     pub allowed_hosts: Vec<String>,
     /// Asks the broker to leave, and returns at once with the time that it may take.
     pub stop: Box<dyn Fn() -> Duration + Send + Sync>,
+    /// Reads the settings again, once the assembly has said how.
+    pub reload: Arc<OnceLock<Reload>>,
     /// The broker's process id.
     pub pid: u32,
     /// How far the broker is.

@@ -24,7 +24,7 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 
-pub use context::{ApiContext, Ask, BrokerLife, BrokerStage, SessionFacts};
+pub use context::{ApiContext, Ask, BrokerLife, BrokerStage, Reload, SessionFacts};
 pub use latencies::Latencies;
 pub use lease::{LEASE, Lease};
 pub use server::{ApiServer, start};

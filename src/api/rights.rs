@@ -51,6 +51,7 @@ impl Endpoint {
             | Self::Renew
             | Self::Config
             | Self::Shutdown
+            | Self::Reload
             | Self::Preflight
             | Self::Metrics
             | Self::CrashInsights

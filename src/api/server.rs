@@ -134,6 +134,16 @@ fn screen(api: &Api, request: &Request, found: &RouteMatch) -> Result<Principal,
     Ok(who)
 }
 
+/// The operator's settings, read again.
+fn reload(api: &Api) -> Result<Response, ApiError> {
+    let Some(reload) = api.context.reload.get() else {
+        let why = "the broker has not begun to take settings over; ask again in a moment";
+        return Err(ApiError::new(503, "not_ready", why).retryable());
+    };
+    let done = reload().map_err(|why| ApiError::new(422, "invalid_configuration", why))?;
+    Ok(ok(&done))
+}
+
 /// Whether the request carries the key that opens `/metrics` alone.
 fn has_metrics_key(api: &Api, request: &Request) -> bool {
     let key = api.context.metrics_key.as_ref();
@@ -160,6 +170,7 @@ fn answer(
             let within_ms = millis((api.context.stop)());
             ok(&json!({"status": "shutting_down", "within_ms": within_ms}))
         }
+        Endpoint::Reload => reload(api)?,
         // Names are registered when they are spawned; doing it ahead gains nothing here.
         Endpoint::Preflight => ok(&json!({"queued": 0})),
         Endpoint::Spawn => spawn(api, request)?,

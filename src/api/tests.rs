@@ -74,6 +74,7 @@ fn world() -> World {
             stop.send(()).expect("the test lives");
             Duration::from_secs(6)
         }),
+        reload: Arc::default(),
         pid: std::process::id(),
         life,
         declared: vec!["w1".into()],

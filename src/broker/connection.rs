@@ -24,7 +24,13 @@ pub(super) fn write(
         workspace_key: settings.workspace_key.reveal().to_owned(),
     };
     let bytes = serde_json::to_vec_pretty(&file).map_err(StartError::because)?;
-    write_private(path, &bytes).map_err(|e| StartError::folder(format!("{}: {e}", path.display())))
+    write_private(path, &bytes).map_err(|e| {
+        let way_out = match path.is_dir() {
+            true => "it is a folder, in the place of the file by which commands find the broker; remove it",
+            false => "make room for it, or pass another --state-dir",
+        };
+        StartError::folder(format!("{}: {e}; {way_out}", path.display()))
+    })
 }
 
 /// Removes the file if it is still ours.

@@ -19,7 +19,7 @@ use crate::journal::Lock;
 use crate::msg::{ApiCall, Event, ProgramTables, Published, Reply};
 use crate::pubsub::{Latest, Topic};
 use crate::sys::{clock, thread};
-use crate::wire::local::Status;
+use crate::wire::local::{Reloaded, Status};
 
 /// How long a hurried end may take.
 const HURRY: Duration = Duration::from_millis(500);
@@ -39,6 +39,7 @@ pub struct Broker {
     pub(super) reloader: Reloader,
     /// Dropped, it ends the watch over the lease, if there is one.
     pub(super) _lease: Option<Sender<()>>,
+    pub(super) reload: Arc<OnceLock<api::Reload>>,
     /// Last: nobody else may open the folder while anything above is alive.
     pub(super) _lock: Lock,
 }
@@ -159,6 +160,14 @@ impl Broker {
     /// A handle that tells it of another file.
     pub fn reloader(&self) -> Reloader {
         self.reloader.clone()
+    }
+
+    /// Has `read` called when somebody asks the local API to read the settings again. Only one can be.
+    pub fn when_reloaded(
+        &self,
+        read: impl Fn() -> Result<Reloaded, String> + Send + Sync + 'static,
+    ) {
+        let _ = self.reload.set(Box::new(read));
     }
 
     /// A handle that asks it to leave.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -162,6 +162,7 @@ struct Shared {
     events: Arc<Topic<Arc<str>>>,
     published: Arc<Latest<Published>>,
     rows: Arc<Latest<Profiles>>,
+    reload: Arc<OnceLock<api::Reload>>,
 }
 
 /// Everything that is known before the first thread runs.
@@ -254,6 +255,7 @@ impl Assembly {
                 leave_by: None,
             })),
             rows: Arc::new(Latest::new(self.settings.node.rows.clone())),
+            reload: Arc::default(),
         }
     }
 
@@ -297,7 +299,7 @@ impl Assembly {
         )?;
         failpoint::hit("open.connection");
         stopper.life.set(api::BrokerStage::Running);
-        let events = shared.events.clone();
+        let (events, reload) = (shared.events.clone(), shared.reload.clone());
         let lease = self.lease();
         let watch = lease::watch(&lease, &stopper).map_err(no_thread)?;
         let context = self.api_context(shared, inbox, &stopper, addr.ip(), lease);
@@ -313,6 +315,7 @@ impl Assembly {
             stopper,
             reloader,
             _lease: watch,
+            reload,
             _lock: lock,
         })
     }
@@ -404,6 +407,7 @@ impl Assembly {
             api_key: self.api_key,
             allowed_hosts: vec![ip.to_string()],
             stop: Box::new(move || stop.stop()),
+            reload: shared.reload,
             pid: std::process::id(),
             life: stopper.life.clone(),
             declared: node.agents.iter().map(|a| a.name.clone()).collect(),

@@ -14,10 +14,14 @@ use crate::config::{Flags, InitFlags};
 mod demo;
 mod mcp;
 mod misuse;
+mod settings;
 mod shells;
 
 pub use demo::{Demo, DemoAgent};
 pub use mcp::{Mcp, McpClient};
+pub use settings::{
+    ActionRun, ActionsArgs, ActionsCommand, ConfigArgs, ConfigCommand, SettingsArgs,
+};
 pub use shells::{CompletionShell, Completions, Manual};
 
 /// Runs coding agents in terminals and types every message into them exactly once.
@@ -67,6 +71,29 @@ pub enum Command {
         after_help = "Example: agent-relay-broker init --instance-name shop --persist"
     )]
     Init(Box<InitFlags>),
+    /// Say what is wrong with flags, variables and the configuration file, all of it, without starting anything
+    #[command(after_help = "Example: relay-broker check\n\
+                      \u{20}        relay-broker check /etc/relay-broker.toml --no-environment\n\n\
+                      Takes the flags that `up` takes. Programs, scripts and folders that are named and not there are errors,\n\
+                      too. Exit code 78 on an error, else 0.")]
+    Check(Box<SettingsArgs>),
+    /// Look at the settings
+    #[command(after_help = "Example: relay-broker config show")]
+    Config(ConfigArgs),
+    /// Look for what stands in a broker's way on this machine, and say what helps
+    #[command(after_help = "Example: relay-broker doctor\n\n\
+                      With and without a running broker: settings, folders and their permissions, keys that others can read,\n\
+                      disk, limits, terminals, HOME, the engine and its clock, proxy, certificates, and the known CLIs. Exit\n\
+                      code 1 when a finding is an error, else 0.")]
+    Doctor,
+    /// Have the running broker read its configuration file again; agents go on
+    #[command(after_help = "Example: relay-broker reload\n\n\
+                      The same as SIGHUP, with an answer: what was taken over, and what needs a restart. A file that cannot be\n\
+                      meant changes nothing. No agent is ended, whatever the file says.")]
+    Reload,
+    /// Try the actions of the configuration file
+    #[command(after_help = "Example: relay-broker actions run deploy")]
+    Actions(ActionsArgs),
     /// Start an agent in the running broker
     #[command(
         after_help = "Example: relay-broker spawn ada --task 'Read TODO.md and start' -- claude"
@@ -277,10 +304,11 @@ pub struct SpawnArgs {
     /// Whether the broker starts it again when it ends
     #[arg(long, value_enum, value_name = "WHEN", default_value = "never")]
     pub restart: Restart,
-    /// How often at most; 0 for no limit. Three failures in a row are the end in any case [default: 5]
+    /// How often at most; 0 for no limit. Without it, five failures in a row are the end as well, as they are for
+    /// `[agent.NAME]` of the configuration file [default: 5]
     #[arg(long, value_name = "N")]
     pub max_restarts: Option<u32>,
-    /// How long after its end [default: 2s]
+    /// How long after its end; it doubles with each failure in a row, up to a minute [default: 2s]
     #[arg(long, value_name = "TIME", value_parser = crate::config::long_span)]
     pub cooldown: Option<Duration>,
     /// What the program is like, where its name does not tell: claude, codex, gemini, opencode, or a profile of the

@@ -135,9 +135,14 @@ pub fn connection_in(dir: &Path) -> Result<ConnectionFile, Failure> {
             });
         }
         Err(e) => {
-            return Err(Failure::new(format!(
-                "{e}; the file is for the user who started the broker"
-            )));
+            return Err(Failure::new(match path.is_dir() {
+                true => format!(
+                    "{} is a folder, in the place of the file by which commands find the broker; remove it, and start the \
+                     broker again",
+                    path.display()
+                ),
+                false => format!("{e}; the file is for the user who started the broker"),
+            }));
         }
     };
     let file: ConnectionFile = serde_json::from_slice(&bytes).map_err(|e| {

@@ -1,9 +1,11 @@
 //! The command line: one function per command, all of them clients of a running broker but for `up`, `engine` and
 //! `demo`. Errors are one line on standard error, with `--json` one of JSON; the exit codes are those of [`Sysexit`].
 
+mod actions;
 mod args;
 mod attach;
 mod backup;
+mod check;
 mod client;
 mod context;
 mod demo;
@@ -12,6 +14,7 @@ mod demo_life;
 mod demo_show;
 mod demo_stage;
 mod detach;
+mod doctor;
 #[cfg(feature = "engine")]
 mod engine;
 #[cfg(not(feature = "engine"))]
@@ -33,6 +36,7 @@ mod mcp;
 mod mcp_config;
 mod nodes;
 mod query;
+mod reload;
 mod render;
 mod run;
 mod send;

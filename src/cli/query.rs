@@ -12,6 +12,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::render::{brief, clean, note, print, print_json, span_ms, table, uptime};
 use super::spawn_on;
+use crate::config::{COOLDOWN_MAX, FAILURES};
 use crate::domain::DeliveryMode;
 use crate::msg::Size;
 use crate::net::http::encode;
@@ -84,9 +85,10 @@ fn restart_policy(args: &args::SpawnArgs) -> Result<Option<local::RestartPolicy>
         // A number that was given holds also for a program that fails each time.
         max_consecutive_failures: match args.max_restarts {
             Some(_) => 0,
-            None => usual.max_consecutive_failures,
+            None => FAILURES,
         },
         cooldown_ms: args.cooldown.map_or(usual.cooldown_ms, millis),
+        max_cooldown_ms: Some(millis(COOLDOWN_MAX.max(args.cooldown.unwrap_or_default()))),
         ..usual
     }))
 }

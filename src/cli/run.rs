@@ -1,12 +1,12 @@
 //! From a parsed command to the function that does it.
 
-use super::args::{Cli, Command};
+use super::args::{ActionsCommand, Cli, Command, ConfigCommand};
 use super::context::Context;
 use super::failure::Failure;
 use super::render::Paint;
 use super::{
-    attach, backup, demo, demo_agent, events, fleet, generate, health, init, journal, mcp, nodes,
-    query, send, up, wait,
+    actions, attach, backup, check, demo, demo_agent, doctor, events, fleet, generate, health,
+    init, journal, mcp, nodes, query, reload, send, up, wait,
 };
 use crate::config::Env;
 use crate::domain::DeliveryMode;
@@ -28,6 +28,15 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Up(flags) => up::up(c, &flags),
         Command::Init(args) => init::init(c, *args),
+        Command::Check(args) => check::check(c, &args),
+        Command::Config(args) => match args.command {
+            ConfigCommand::Show(args) => check::show(c, &args),
+        },
+        Command::Doctor => doctor::doctor(c),
+        Command::Reload => reload::reload(c),
+        Command::Actions(args) => match args.command {
+            ActionsCommand::Run(args) => actions::run(c, &args),
+        },
         Command::Engine(args) => up::engine(c, &args),
         Command::Demo(args) => demo::demo(c, args),
         Command::DemoAgent(args) => demo_agent::run(c, &args),

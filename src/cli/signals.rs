@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::log_lines::{self, LineFields, Voice};
+use super::log_lines::{LineFields, Voice};
+use super::reload::SettingsReader;
 use super::service::link_words;
-use crate::broker::{Reloader, Stopper};
-use crate::config::{self, Env, Flags, StartPlan, Surroundings};
+use crate::broker::Stopper;
 use crate::sys::service_manager::{ServiceManager, ServiceState};
 use crate::sys::signal::{SignalWish, Stops};
 
@@ -17,12 +17,8 @@ const DUMP_LIMIT: Duration = Duration::from_secs(2);
 /// What the signals act upon.
 pub struct Obedience {
     pub stopper: Stopper,
-    pub reloader: Reloader,
-    /// Where the program was started, and with which flags: read again they mean the same, but for the files they name.
-    pub place: Surroundings,
-    pub flags: Flags,
-    /// What is in force since the start.
-    pub plan: StartPlan,
+    /// What reads the settings again.
+    pub reader: Arc<SettingsReader>,
     pub voice: Voice,
     pub manager: Option<Arc<ServiceManager>>,
 }
@@ -67,32 +63,9 @@ impl Obedience {
     /// Applies what the files say by now, as far as a running broker can. What cannot be read changes nothing.
     fn reload(&self) {
         self.tell(ServiceState::Reloading);
-        self.voice.reopen();
-        match config::plan(&self.flags, &Env::process(), &self.place) {
-            Ok(later) => self.take_over(&later),
-            Err(e) => {
-                log::error!(event = "reload_refused"; "SIGHUP: {e}; all settings stay as they are")
-            }
-        }
+        // What came of it, either way, is in the log.
+        let _ = self.reader.read_again("SIGHUP");
         self.tell(ServiceState::Ready);
-    }
-
-    fn take_over(&self, later: &StartPlan) {
-        log_lines::set_filter(later.log_filter.as_deref());
-        self.reloader.reload(later.node());
-        self.voice.tell(
-            LineFields::of("reloaded"),
-            "SIGHUP: harnesses, actions, profiles and the log level are read again, and the log file, if there is one, is \
-             opened anew",
-        );
-        let stays = self.plan.stays_until_restart(later);
-        if !stays.is_empty() {
-            log::warn!(
-            event = "reload_incomplete";
-                "SIGHUP: {} changed, which counts from the next start",
-                stays.join(", ")
-            );
-        }
     }
 
     fn tell(&self, state: ServiceState) {

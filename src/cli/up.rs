@@ -16,6 +16,7 @@ use super::engine_folder::{ENGINE_DIR, LAST_ADDRESS, open_address, warn_if_open}
 use super::exit_with::AgentWatch;
 use super::failure::Failure;
 use super::log_lines::{self, LineFields, Voice};
+use super::reload::SettingsReader;
 use super::render::{Paint, print_json};
 use super::service::Supervisor;
 use super::signals::Obedience;
@@ -133,10 +134,7 @@ fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
     let closer = stops.closer();
     let obeying = Obedience {
         stopper: broker.stopper(),
-        reloader: broker.reloader(),
-        place,
-        flags: flags.clone(),
-        plan: plan.clone(),
+        reader: SettingsReader::of(&broker, place, flags, &plan, voice),
         voice,
         manager: supervisor.manager.clone(),
     };

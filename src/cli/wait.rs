@@ -33,12 +33,6 @@ pub fn wait(c: &Context, args: &args::Wait) -> Result<(), Failure> {
     if agent.is_none() && args.until == State::Exit {
         was_here(&client, &args.name)?;
     }
-    if agent.is_none() && args.until != State::Exit {
-        note(&format!(
-            "relay-broker: {}; waiting on",
-            absent(&client, &args.name)?
-        ));
-    }
     while !reached(args.until, agent.as_ref()) {
         match stream.next(Some(deadline)) {
             Heard::Event(event) if event["kind"] == "worker_stream" => {}

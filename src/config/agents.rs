@@ -17,12 +17,13 @@ use crate::time::millis;
 use crate::wire::local::{RestartPolicy, RestartWhen, SpawnRequest};
 use crate::words;
 
-/// How many starts in a row may come to nothing. With the waits below, the last is tried half a minute after the first.
-const FAILURES: u32 = 5;
+/// How many starts in a row may come to nothing, of a declared agent and of one that is spawned by hand. With the waits
+/// below, the last is tried half a minute after the first.
+pub const FAILURES: u32 = 5;
 /// Between an end and the first new start; doubles with each failure in a row.
 const COOLDOWN: Duration = Duration::from_secs(2);
 /// What it doubles up to, unless more is asked for.
-const COOLDOWN_MAX: Duration = Duration::from_secs(60);
+pub const COOLDOWN_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -144,7 +144,7 @@ fn check_url(origin: &str, url: &str) -> Result<String, ConfigError> {
         return Err(ConfigError::of(
             origin,
             format!(
-                "{origin} must be a URL such as https://cast.agentrelay.com or http://127.0.0.1:8787, not {url:?}"
+                "{origin} must be a URL such as https://cast.agentrelay.com or http://127.0.0.1:8787, not {url:?}; correct it"
             ),
         ));
     }

@@ -49,6 +49,25 @@ impl Env {
         Self(Box::new(|name| std::env::var_os(name)))
     }
 
+    /// The process's own without what concerns this program, proxies and certificates: only what programs need to be found
+    /// and to know whose home it is.
+    pub fn process_without_settings() -> Self {
+        const KEPT: [&str; 9] = [
+            "HOME",
+            "LANG",
+            "LOGNAME",
+            "NO_COLOR",
+            "PATH",
+            "TERM",
+            "TMPDIR",
+            "USER",
+            "XDG_DATA_HOME",
+        ];
+        Self(Box::new(|name| {
+            KEPT.contains(&name).then(|| std::env::var_os(name))?
+        }))
+    }
+
     /// A made-up one.
     pub fn new(lookup: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static) -> Self {
         Self(Box::new(lookup))

@@ -55,6 +55,8 @@ pub struct Configured {
     pub log_level: Option<LevelFilter>,
     /// Every key that is set, and where.
     pub said: Vec<FileEntry>,
+    /// How many profiles there are.
+    pub profiles: usize,
 }
 
 #[derive(Default, Deserialize)]
@@ -176,6 +178,7 @@ fn parse(text: &str, path: &Path) -> (Configured, Vec<ConfigError>) {
     for (name, table) in document.take_named::<ProfileTable>("profile") {
         let mut faults = document.faults_of(&places, "profile", &name);
         if let Some(row) = profiles::row(&name, table, &mut faults) {
+            configured.profiles += 1;
             configured.rows.add(row);
         }
         found.extend(faults.found);

@@ -3,8 +3,10 @@
 
 mod agent_flags;
 mod agents;
+mod changes;
 mod checks;
 mod document;
+mod effective;
 mod engine_choice;
 mod env;
 mod error;
@@ -13,6 +15,7 @@ mod flags;
 mod init;
 mod keys;
 mod plan;
+mod presence;
 mod profiles;
 mod proxy;
 mod reading;
@@ -21,13 +24,18 @@ mod surroundings;
 mod terms;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wrong;
 
+pub use agents::{COOLDOWN_MAX, FAILURES};
 pub use document::FileEntry;
+pub use effective::{EffectiveSetting, effective, flags_shown};
 pub use engine_choice::{EngineChoice, HOSTED_ENGINE, check_key, check_listen};
 pub use env::{Env, VARIABLES};
 pub use error::{ConfigError, SettingOrigin};
 pub use flags::{ExitWith, Flags, LogFormat, long_span, short_span};
 pub use init::InitFlags;
-pub use plan::{Examination, STATE_DIR, StartPlan, examine, plan, state_dir};
+pub use plan::{Examination, KNOWN_HARNESSES, STATE_DIR, StartPlan, examine, plan, state_dir};
+pub use presence::{Finding, missing};
 pub use surroundings::Surroundings;
 pub use terms::{InitTerms, PROJECT_STATE_DIR, StateHome};

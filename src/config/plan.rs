@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::document::FileEntry;
 use super::engine_choice::{EngineChoice, engine_choice};
 use super::env::{Env, read_secret};
 use super::error::ConfigError;
@@ -22,12 +21,13 @@ use crate::dispatch::{Limits, SpawnDefaults};
 use crate::msg::{Secret, Size};
 use crate::uplink::proxy::Proxy;
 use crate::uplink::roots::TrustedRoots;
+use crate::wire::local::SpawnRequest;
 
 /// The state folder's name, in the folder where `up` is run.
 pub const STATE_DIR: &str = ".relay-broker";
 
 /// The agent programs that the engine's own spawn call knows ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)).
-const KNOWN_HARNESSES: [&str; 7] = [
+pub const KNOWN_HARNESSES: [&str; 7] = [
     "claude", "codex", "gemini", "aider", "goose", "opencode", "grok",
 ];
 
@@ -60,6 +60,7 @@ pub struct StartPlan {
     /// The state folder is there already, or nothing starts.
     pub require_state_dir: bool,
     usual_place: bool,
+    file: Option<PathBuf>,
     node: NodeSettings,
 }
 
@@ -88,6 +89,11 @@ impl StartPlan {
     /// The agents that start with the broker.
     pub fn agent_names(&self) -> impl Iterator<Item = &str> {
         self.node.agents.iter().map(|agent| agent.name.as_str())
+    }
+
+    /// The configuration file, where there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// The state folder.
@@ -249,10 +255,10 @@ pub struct Examination {
     pub plan: Option<StartPlan>,
     /// Everything that cannot be meant.
     pub errors: Vec<ConfigError>,
-    /// The configuration file, where there is one.
-    pub file: Option<PathBuf>,
-    /// Every key that the file sets.
-    pub said: Vec<FileEntry>,
+    /// What the file says, as far as it can be meant.
+    pub configured: Configured,
+    /// The agents that would start with the broker, as far as they can be meant.
+    pub agents: Vec<SpawnRequest>,
 }
 
 /// Collects what is wrong, and keeps what is not.
@@ -269,8 +275,9 @@ impl Findings {
 pub fn examine(flags: &Flags, env: &Env, place: &Surroundings) -> Examination {
     let mut found = Findings::default();
     let (file, of_file) = file::read(flags.config.as_deref(), env, place);
-    let (path, said) = (file.path.clone(), file.said.clone());
-    let node = node(flags, env, place, &file, &mut found);
+    let (agents, wrong) = agent_flags::agents(flags, file.agents.clone(), file.path.as_deref());
+    found.0.extend(wrong);
+    let node = node(flags, env, place, &file, &agents, &mut found);
     let engine = found.take(engine_choice(flags, env));
     let ways = engine
         .as_ref()
@@ -284,6 +291,7 @@ pub fn examine(flags: &Flags, env: &Env, place: &Surroundings) -> Examination {
         engine,
         log_format: flags.log_format.unwrap_or_default(),
         log_filter,
+        file: file.path.clone(),
         allow_plain_http: flags.allow_plain_http,
         trust_state_dir: flags.trust_state_dir,
         require_state_dir: flags.require_state_dir,
@@ -299,8 +307,8 @@ pub fn examine(flags: &Flags, env: &Env, place: &Surroundings) -> Examination {
     Examination {
         plan,
         errors: found.0,
-        file: path,
-        said,
+        configured: file,
+        agents,
     }
 }
 
@@ -326,6 +334,7 @@ fn node(
     env: &Env,
     place: &Surroundings,
     file: &Configured,
+    agents: &[SpawnRequest],
     found: &mut Findings,
 ) -> Option<NodeSettings> {
     let state_dir = found.take(state_dir(flags, env, place));
@@ -336,8 +345,6 @@ fn node(
     let api_key = found.take(key(env, "RELAY_BROKER_API_KEY"));
     let node_token = found.take(key(env, "RELAY_NODE_TOKEN"));
     let metrics_key = found.take(metrics_key(flags));
-    let (agents, wrong) = agent_flags::agents(flags, file.agents.clone(), file.path.as_deref());
-    found.0.extend(wrong);
     let spawn_defaults = found.take(spawn_defaults(flags, env));
     let state_dir = state_dir?;
     let mut harnesses = harnesses?;
@@ -365,7 +372,7 @@ fn node(
         api_key: api_key?,
         node_id: node_id?,
         node_token: node_token?,
-        agents,
+        agents: agents.to_vec(),
         harnesses,
         harness_table: file.harnesses.clone(),
         actions: file.actions.clone(),

@@ -39,7 +39,7 @@ pub(super) fn value(path: &Path, most: u64) -> io::Result<String> {
         Some(what @ ("a folder" | "a block device")) => {
             Err(io::Error::other(format!("it is {what} and not a file")))
         }
-        Some(_) => text(Patient(file), most),
+        Some(_) => text(PatientReader(file), most),
     }
 }
 
@@ -81,9 +81,9 @@ fn text(from: impl Read, most: u64) -> io::Result<String> {
 }
 
 /// Waits for each piece, but not for ever.
-struct Patient(File);
+struct PatientReader(File);
 
-impl Read for Patient {
+impl Read for PatientReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let until = clock::now().mono + PIPE_LIMIT;
         loop {

@@ -257,11 +257,24 @@ fn read_seed(path: &Path) -> Result<Option<String>, StoreError> {
             let text = String::from_utf8(bytes)
                 .map_err(|_| trouble("machine seed", path, "not UTF-8 text"))?;
             let seed = text.trim();
-            Ok((!seed.is_empty()).then(|| seed.to_owned()))
+            match seed.is_empty() || is_seed(seed) {
+                true => Ok((!seed.is_empty()).then(|| seed.to_owned())),
+                false => Err(trouble(
+                    "machine seed",
+                    path,
+                    "it is damaged, because a seed is node_ and 32 hex digits; put a copy back, or this is another node",
+                )),
+            }
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(trouble("machine seed", path, e)),
     }
+}
+
+/// Whether it has the form of those that are made ([engine-protocol 7](crate::docs::engine_protocol#7)).
+fn is_seed(text: &str) -> bool {
+    let digits = text.strip_prefix("node_");
+    digits.is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Puts a file in place whole, unless another process just did: two brokers that start for the first time together must

@@ -1,6 +1,8 @@
 //! HTTP calls to the engine, blocking, each with a deadline. The REST threads make the dispatcher's; the uplink thread
 //! makes its own enrolment.
 
+mod probe;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -436,6 +436,19 @@ pub struct Snapshot {
     pub offset: u64,
 }
 
+/// `POST /api/reload`, answer (ours, for the command line).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Always true.
+    pub success: bool,
+    /// The configuration file, where there is one.
+    pub file: Option<String>,
+    /// What has changed and is in force from now on, each in a few words.
+    pub taken_over: Vec<String>,
+    /// What has changed and counts from the next start.
+    pub needs_restart: Vec<String>,
+}
+
 /// `connection.json` in the state folder, mode 0600: how clients find and may drive a running broker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionFile {

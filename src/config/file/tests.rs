@@ -8,6 +8,7 @@ fn parsed(text: &str) -> Result<Configured, String> {
         None => Ok(Configured {
             path: None,
             said: Vec::new(),
+            profiles: 0,
             ..configured
         }),
         Some(e) => Err(e.text),

@@ -35,9 +35,10 @@ fn a_machine_has_one_seed_for_good() {
 fn a_seed_that_somebody_else_made_meanwhile_is_everybodys_and_an_empty_one_is_nobodys() {
     let dir = Scratch::new();
     let path = dir.path().join("machine-id");
-    std::fs::write(&path, "node_first\n").expect("room");
+    let first = format!("node_{}", "1f".repeat(16));
+    std::fs::write(&path, format!("{first}\n")).expect("room");
     place_once(&path, b"node_second\n").expect("room");
-    assert_eq!(super::seed(dir.path()).expect("readable"), "node_first");
+    assert_eq!(super::seed(dir.path()).expect("readable"), first);
     std::fs::write(&path, "\n").expect("room");
     let err = read_seed(&path).expect("readable");
     assert_eq!(err, None);
@@ -57,6 +58,17 @@ fn a_seed_that_cannot_be_read_is_an_error_that_names_the_file_and_never_a_new_se
         "{error}"
     );
     assert_eq!(std::fs::read(&path).expect("kept"), b"node_\xff\xfe");
+    for damaged in [
+        "node_",
+        "node_1f",
+        "garbage",
+        &format!("node_{}", "x".repeat(32)),
+    ] {
+        std::fs::write(&path, damaged).expect("room");
+        let error = super::seed(dir.path()).expect_err(damaged).to_string();
+        assert!(error.contains("machine-id: it is damaged"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).expect("kept"), damaged);
+    }
     // A folder in its place stands for every other way of not being readable.
     std::fs::remove_file(&path).expect("ours");
     std::fs::create_dir(&path).expect("room");

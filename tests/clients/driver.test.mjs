@@ -114,7 +114,7 @@ test('a program starts a broker of its own, uses its workspace, and ends it', as
   const { workspace_key: key, relay_base_url: url } = await client.getSession();
   const { me } = await register(t, workspace({ url, key }), 'ada');
   await me.dm('echo', 'hello from outside');
-  await until(async () => (await client.snapshot('echo')).screen.includes('hello from outside'), 'the message on the screen');
+  await until(async () => (await client.snapshot('echo')).screen.replaceAll('\n', '').includes('hello from outside'), 'the message on the screen');
   await me.disconnect();
   await client.shutdown();
   await until(() => !isAlive(pid), 'the broker to be gone');

@@ -64,6 +64,11 @@ text_id! {
     /// The workspace's id at the engine.
     WorkspaceId
 }
+text_id! {
+    /// One life of an agent, from its spawn to its end, in the form of a UUID: clients of 11.x tell the events of lives of
+    /// one name apart by it ([local-api 2.3](crate::docs::local_api#2.3)).
+    Generation
+}
 
 impl NodeId {
     /// Its last eight letters, for telling namesakes apart.

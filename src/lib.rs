@@ -47,7 +47,7 @@
 //!  3  net, journal, pubsub, registry, sys                                      machinery that knows no domain
 //!  2  dispatch | agent::core.. | uplink::core | engine::core                   cores, side by side, pure
 //!  1  msg, ledger, screen, machine, identity::derive                           pure
-//!  0  wire, domain, ids, words, time, prng                                     vocabulary
+//!  0  wire, domain, ids, words, known_clis, time, prng                         vocabulary
 //! ```
 //!
 //! - Cores never import each other; they meet in [`msg`] and [`wire`].
@@ -171,6 +171,7 @@ pub mod handlers;
 pub mod identity;
 pub mod ids;
 pub mod journal;
+pub mod known_clis;
 pub mod ledger;
 pub mod machine;
 pub mod msg;

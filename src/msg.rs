@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::domain::{Mode, Proof};
 use crate::ids::{
-    AgentId, AgentName, DeliveryId, InvocationId, JobId, MsgId, NodeId, Run, Seq, SidecarId, Ticket,
+    AgentId, AgentName, DeliveryId, InvocationId, JobId, MsgId, NodeId, Run, SidecarId, Ticket,
 };
 use crate::time::Mono;
 use crate::wire::down::Down;
@@ -22,12 +22,14 @@ use crate::wire::rest::{
 use crate::wire::up::Up;
 
 mod call;
+mod identity;
 mod right;
 
 pub use call::{
-    Answer, ApiCall, EngineRequest, Refusal, RefusalKind, Reply, SidecarCall, SidecarPush,
-    SpawnSource,
+    Answer, ApiCall, EngineRequest, ExpectedMode, Refusal, RefusalKind, Reply, SidecarCall,
+    SidecarPush, SpawnSource,
 };
+pub use identity::{Identified, Wanted};
 pub use right::Right;
 
 /// A token or key. Prints as dots, is never a journal record's field.
@@ -449,12 +451,16 @@ pub enum RestCall {
         /// Those that do not exist count as left.
         channels: Vec<String>,
     },
+    /// Have agents of these names registered, without a place; whoever exists stays as he is.
+    Reserve(Vec<AgentName>),
     /// List the workspace's nodes.
     Nodes,
     /// Take a node off the list, by its name.
     RemoveNode(String),
     /// Look an agent up.
     Whereabouts(AgentName),
+    /// Make a token that only reads, for whoever goes by that name.
+    ObserverToken(String),
     /// List who has a message.
     Readers(MsgId),
     /// List what the engine keeps for an agent that is on no node.
@@ -517,34 +523,6 @@ pub enum RestCall {
     },
 }
 
-/// The identity an agent wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// Under which name.
-    pub name: AgentName,
-    /// The program's own session, for resuming it.
-    pub session_ref: Option<String>,
-    /// Our own node, as the engine lists it.
-    pub node_name: String,
-    /// Our own node.
-    pub node_id: NodeId,
-    /// The name is known to be taken: it is to be had from whoever bears it.
-    pub exists: bool,
-    /// The agent exists and this is its token, which stays: only the place is still to be had.
-    pub token: Option<Secret>,
-}
-
-/// An identity, and the place that goes with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identified {
-    /// Whose sequence its mail counts in.
-    pub agent_id: AgentId,
-    /// Acts as that agent.
-    pub token: Secret,
-    /// The highest number acknowledged for it, where the engine says so.
-    pub acked: Option<Seq>,
-}
-
 /// How an HTTP call to the engine ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RestDone {
@@ -564,6 +542,10 @@ pub enum RestDone {
     Joined,
     /// The agent is not in the channels any more.
     Left,
+    /// The names are registered.
+    Reserved,
+    /// A token that only reads, with what else the engine says of it.
+    ObserverToken(Value),
     /// The roster.
     Nodes(Vec<RosterEntry>),
     /// The node is off the list.

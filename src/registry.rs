@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::TrySendError;
 use parking_lot::{Mutex, RwLock};
@@ -14,6 +15,7 @@ use crate::ids::{AgentName, Run, SidecarId};
 use crate::msg::{AgentCommand, Secret, SidecarPush, Size};
 use crate::pubsub::Topic;
 use crate::sys::wake::Sender;
+use crate::time::{Mono, Wall};
 
 /// How many inputs wait for one agent's thread. Full means the agent's thread is wedged.
 pub const AGENT_QUEUE: usize = 64;
@@ -35,6 +37,9 @@ pub enum AgentInput {
     /// The process ended: time to look how.
     Exited,
 }
+
+/// How long a claim to a terminal's size lasts without a size being set.
+const CLAIM_LASTS: Duration = Duration::from_secs(300);
 
 /// A piece of terminal output.
 #[derive(Clone, Debug)]
@@ -58,6 +63,24 @@ pub struct AgentHandle {
     pub output: Arc<Topic<Chunk>>,
     /// Who is attached.
     pub seats: Arc<Seats>,
+    /// When its program last wrote something.
+    pub activity: Arc<LastOutput>,
+}
+
+/// When a program last wrote something to its terminal; the agent's thread notes it, and lists tell it.
+#[derive(Debug, Default)]
+pub struct LastOutput(AtomicU64);
+
+impl LastOutput {
+    /// It has just written something.
+    pub fn note(&self, at: Wall) {
+        self.0.store(at.0, Ordering::Relaxed);
+    }
+
+    /// When that was; `None` if it has written nothing yet.
+    pub fn last(&self) -> Option<Wall> {
+        Some(Wall(self.0.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
+    }
 }
 
 /// Somebody who is attached to an agent.
@@ -84,6 +107,8 @@ struct Taken {
     given: Option<Size>,
     visitors: Vec<(u64, Visitor)>,
     last: u64,
+    /// Who claims the terminal's own size, and when he last set it.
+    resizer: Option<(String, Mono)>,
 }
 
 impl Seats {
@@ -139,6 +164,35 @@ impl Seats {
         taken.visitors.retain(|(n, _)| *n != number);
         // Of an agent whose thread is gone nobody needs the size.
         let _ = taken.settle(input);
+    }
+
+    /// Claims the terminal's own size for one of the clients that set it by calls; whether it is his now. A claim lapses when
+    /// its owner sets no size for long ([local-api 2.5](crate::docs::local_api#2.5)).
+    pub fn claim(&self, who: &str, now: Mono) -> bool {
+        let may = self.may_claim(who, now);
+        if may {
+            self.0.lock().resizer = Some((who.to_owned(), now));
+        }
+        may
+    }
+
+    /// Whether nobody else claims the size.
+    pub fn may_claim(&self, who: &str, now: Mono) -> bool {
+        let taken = self.0.lock();
+        let other = taken.resizer.as_ref().filter(|(owner, _)| owner != who);
+        other.is_none_or(|(_, at)| now.since(*at) >= CLAIM_LASTS)
+    }
+
+    /// Gives a claim up; whether there was one.
+    pub fn give_up(&self, who: &str) -> bool {
+        let mut taken = self.0.lock();
+        taken.resizer.take_if(|(owner, _)| owner == who).is_some()
+    }
+
+    /// The size that the terminal was given last.
+    pub fn size(&self) -> Size {
+        let taken = self.0.lock();
+        taken.given.or(taken.own).unwrap_or_default()
     }
 
     /// The agent's own size from now on; it has it at once, whoever is there.
@@ -257,6 +311,19 @@ mod tests {
             drives: true,
             ..Visitor::default()
         }
+    }
+
+    #[test]
+    fn a_claim_to_the_size_lapses_when_its_owner_sets_none_for_long() {
+        let seats = Seats::new(size(24, 80));
+        let at = |secs: u64| Mono(0) + Duration::from_secs(secs);
+        assert!(seats.claim("s1", at(0)));
+        assert!(!seats.claim("s2", at(200)));
+        assert!(seats.claim("s1", at(200)), "it goes on from here");
+        assert!(!seats.claim("s2", at(499)));
+        assert!(seats.claim("s2", at(500)));
+        assert!(!seats.give_up("s1") && seats.give_up("s2"));
+        assert!(seats.may_claim("s1", at(501)));
     }
 
     #[test]

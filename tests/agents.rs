@@ -18,6 +18,7 @@ use relay_broker::msg::{AgentCommand, AgentReport, AgentSpec, How, Injection, Si
 use relay_broker::pubsub::Topic;
 use relay_broker::registry::{AgentHandle, AgentInput};
 use relay_broker::sys::reap::Reaper;
+use relay_broker::sys::session::alive;
 use relay_broker::sys::thread::Handle;
 
 use crate::support::{Scratch, script, until};

@@ -181,7 +181,7 @@ fn the_name_of_a_harness_works_on_the_command_line_of_the_broker_too() {
     node.ready("ada");
     let shown = node.agent("ada").expect("it runs");
     assert!(
-        shown["cli"]
+        shown["command"]
             .as_str()
             .is_some_and(|cli| cli.starts_with("sh -c ")),
         "{shown}"

@@ -177,7 +177,7 @@ fn from_engine(seq: u64) -> Origin {
     }
 }
 
-/// A wish with every field that is written down.
+/// A wish with every field that the first version wrote down.
 fn request() -> SpawnRequest {
     SpawnRequest {
         name: "ada".into(),
@@ -187,6 +187,12 @@ fn request() -> SpawnRequest {
         task: Some("count them".into()),
         channels: vec!["general".into(), "ops".into()],
         model: Some("opus".into()),
+        session_id: None,
+        resume: None,
+        continue_from: None,
+        last_session: None,
+        exit_after_task: false,
+        skip_relay_prompt: false,
         team: Some("dock".into()),
         transport: Some("pty".into()),
         idle_threshold_secs: Some(30),

@@ -15,6 +15,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("domain", 0),
     ("ids", 0),
     ("words", 0),
+    ("known_clis", 0),
     ("time", 0),
     ("prng", 0),
     // pure

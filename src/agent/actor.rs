@@ -25,7 +25,7 @@ use crate::agent::utf8::Pieces;
 use crate::ids::AgentName;
 use crate::msg::{AgentCommand, AgentReport, AgentSpec, How, Size};
 use crate::pubsub::Topic;
-use crate::registry::{AGENT_QUEUE, AgentInput, Chunk};
+use crate::registry::{AGENT_QUEUE, AgentInput, Chunk, LastOutput};
 use crate::sys::reap::Reaper;
 use crate::sys::wake::{Receiver, Sender};
 use crate::sys::{clock, failpoint};
@@ -55,6 +55,7 @@ pub struct Job {
     pub input: Receiver<AgentInput>,
     pub own_input: Sender<AgentInput>,
     pub output: Arc<Topic<Chunk>>,
+    pub activity: Arc<LastOutput>,
     pub events: Arc<Topic<Arc<str>>>,
 }
 
@@ -259,6 +260,7 @@ struct Actor {
     input: Receiver<AgentInput>,
     hook: Option<Hook>,
     output: Arc<Topic<Chunk>>,
+    activity: Arc<LastOutput>,
     events: Arc<Topic<Arc<str>>>,
     pieces: Pieces,
     typed: u64,
@@ -284,6 +286,7 @@ impl Actor {
             input: job.input,
             hook,
             output: job.output,
+            activity: job.activity,
             events: job.events,
             pieces: Pieces::default(),
             typed: 0,
@@ -439,6 +442,7 @@ impl Actor {
 
     /// Output goes to whoever listens; nobody keeps it.
     fn tell(&mut self, bytes: &[u8]) {
+        self.activity.note(clock::now().wall);
         let offset = self.agent.core().screen().offset() + bytes.len() as u64;
         if self.output.heard() {
             let chunk = Chunk {

@@ -13,7 +13,7 @@ use std::process::exit;
 
 use rustix::fs::{Access, AtFlags, CWD, access, linkat};
 
-use crate::agent::profiles;
+use crate::known_clis;
 use crate::sys::disk::{create_private_dir, write_private};
 use crate::sys::entropy;
 use crate::sys::socket::addressed;
@@ -84,7 +84,7 @@ impl Hook {
     /// Returns whether it could.
     pub fn join(&self, argv: &mut Vec<String>, program: &str) -> bool {
         let own = |word: &String| word == FLAG || word.starts_with("--settings=");
-        let (name, args) = profiles::started(argv);
+        let (name, args) = known_clis::started(argv);
         if name != program || argv.iter().any(own) {
             return false;
         }

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
+use parking_lot::Mutex;
 use portable_pty::{CommandBuilder, NativePtySystem, PtyPair, PtySize, PtySystem};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -17,7 +18,8 @@ use crate::agent::core::Ending;
 use crate::agent::tty_state::{Front, TtyState};
 use crate::agent::{exec, running};
 use crate::msg::{AgentReport, AgentSpec, Size, USUAL_ENV};
-use crate::sys::{entropy, limits, proc, reading, session};
+use crate::sys::session::{self, ProcessIdentity};
+use crate::sys::{entropy, limits, proc, reading};
 
 /// A terminal with a process in it.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct Terminal {
     /// it could not be had.
     slave: Option<OwnedFd>,
     pid: Pid,
+    /// What left its session, as it was when the program was hung up on.
+    runaways: Mutex<Vec<ProcessIdentity>>,
     /// Each read says first what has become of the terminal (`TIOCPKT`).
     packets: bool,
 }
@@ -113,6 +117,7 @@ impl Terminal {
                 master,
                 slave,
                 pid,
+                runaways: Mutex::default(),
             },
             status,
         })
@@ -129,6 +134,7 @@ impl Terminal {
             master,
             slave,
             pid,
+            runaways: Mutex::default(),
         })
     }
 
@@ -215,6 +221,7 @@ impl Terminal {
     pub fn signal(&self, ending: Ending) {
         match ending {
             Ending::HangUp => {
+                self.note_runaways();
                 let front = tcgetpgrp(&self.master)
                     .ok()
                     .filter(|group| *group != self.pid);
@@ -231,9 +238,17 @@ impl Terminal {
         }
     }
 
-    /// Shells give their jobs process groups of their own; the session holds them all.
+    /// What the program started and what has left its session since: once the program is gone nobody could tell whose it was.
+    fn note_runaways(&self) {
+        let found = session::runaways(self.pid);
+        session::signal(&found, Signal::HUP);
+        *self.runaways.lock() = found;
+    }
+
+    /// Shells give their jobs process groups of their own; the session holds them all but those that made one of their own.
     pub fn kill_session(&self) {
         session::kill(self.pid);
+        session::signal(&self.runaways.lock(), Signal::KILL);
     }
 
     /// The program is gone: without our copy of its side, the terminal hangs up when the last one closes it.

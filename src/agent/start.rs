@@ -53,6 +53,7 @@ pub fn start(
         input: sender.clone(),
         output: output.clone(),
         seats: Arc::new(Seats::new(spec.size)),
+        activity: Arc::default(),
     };
     let mark = landed_note::LandedNote::open(&grounds.state.join(landed_note::FOLDER), &spec.name)
         .inspect_err(|e| log::warn!(event = "landed_note_missing", agent:% = spec.name; "no note is kept of what {} has read: {e}", spec.name))
@@ -69,6 +70,7 @@ pub fn start(
         input,
         own_input: sender,
         output,
+        activity: agent.activity.clone(),
         events,
     };
     let exe = grounds.exe.to_owned();

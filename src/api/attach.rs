@@ -13,11 +13,12 @@ use serde_json::json;
 use tungstenite::Message;
 
 use super::render::ApiError;
+use super::routes::ResizeWish;
 use super::state::Api;
 use super::stream::{Beat, broken, code, need_socket, say, upgrade};
 use super::{routes, terminal};
 use crate::ids::AgentName;
-use crate::msg::{ApiCall, Reply, Size};
+use crate::msg::{ApiCall, Reply};
 use crate::net::{HandlerOutcome, LinkError, Request, WebSocketLink};
 use crate::pubsub::Subscription;
 use crate::registry::{AgentHandle, AgentInput, Chunk, Visitor};
@@ -312,16 +313,31 @@ pub(crate) fn resize(
     name: Option<&str>,
     request: &Request,
 ) -> Result<serde_json::Value, ApiError> {
-    let size = routes::resize(request)?;
+    let ResizeWish {
+        size,
+        session,
+        release,
+    } = routes::resize(request)?;
     let (name, handle) = terminal::lookup(api, name)?;
-    let Some(Size { rows, cols }) = size else {
-        // Whoever is attached gives a size up by leaving, so there is nothing to give up here.
-        return Ok(json!({"name": name, "applied": true, "released": true, "resized": false}));
+    let now = clock::now().mono;
+    let may = match (&session, size) {
+        (None, _) => true,
+        (Some(session), Some(_)) => handle.seats.claim(session, now),
+        (Some(session), None) => handle.seats.may_claim(session, now),
     };
-    terminal::resize(&handle, Size { rows, cols })?;
-    Ok(
-        json!({"name": name, "rows": rows, "cols": cols, "applied": true, "released": false, "resized": true}),
-    )
+    if let Some(size) = size.filter(|_| may) {
+        terminal::resize(&handle, size)?;
+    }
+    let released = release && session.is_none_or(|session| handle.seats.give_up(&session));
+    let now = handle.seats.size();
+    Ok(json!({
+        "name": name,
+        "rows": now.rows,
+        "cols": now.cols,
+        "applied": may,
+        "released": released,
+        "resized": may && size.is_some(),
+    }))
 }
 
 #[cfg(test)]

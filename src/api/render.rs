@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::msg::{Refusal, RefusalKind, Reply};
 use crate::net::Response;
-use crate::wire::local::{ErrorBody, ModeBody};
+use crate::wire::local::ErrorBody;
 
 /// What a release brings with it while the journal cannot be written.
 const RELEASING: &str = "its program is being ended; that it was released is written down once the journal can be, and until then a \
@@ -87,6 +87,7 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let (status, code, retryable) = match refusal.kind {
             RefusalKind::Invalid => (400, "invalid_request", false),
+            RefusalKind::Unsupported => (400, "unsupported_operation", false),
             RefusalKind::UnknownAgent => (404, "agent_not_found", false),
             RefusalKind::UnknownInvocation => (404, "unknown_invocation", false),
             RefusalKind::UnknownLetter => (404, "dead_letter_not_found", false),
@@ -150,15 +151,19 @@ pub(crate) fn reply(reply: &Reply) -> Response {
         Reply::Releasing { name } => {
             ok(&json!({"success": true, "name": name, "warning": RELEASING}))
         }
+        Reply::Queued(count) => ok(&json!({"queued": count})),
         Reply::Agents(list) => ok(list),
         Reply::Sent(sent) => ok(sent),
         Reply::Pending(list) => ok(list),
         Reply::Flushed(count) => ok(&json!({"flushed": count})),
-        Reply::Mode(mode) => ok(&ModeBody { mode: *mode }),
+        Reply::Mode(mode) => ok(mode),
+        Reply::Threads(list) => ok(list),
+        Reply::ObserverToken(token) => ok(token),
         Reply::ModeChanged(changed) => ok(changed),
         Reply::Channels(changed) => ok(changed),
         Reply::Snapshot(snapshot) => ok(snapshot),
         Reply::Status(status) => ok(status),
+        Reply::CrashInsights(insights) => ok(insights),
         Reply::DeadLetters(letters) => {
             ok(&json!({"count": letters.len(), "dead_letters": letters}))
         }

@@ -42,10 +42,16 @@ impl Endpoint {
             | Self::Resize
             | Self::Attach
             | Self::SetMode
+            | Self::Model
+            | Self::Interrupt
             | Self::Flush => AccessRule::With(Right::Attach),
-            Self::Events | Self::Replay | Self::Status | Self::DeadLetters => {
-                AccessRule::With(Right::Watch)
-            }
+            Self::Events
+            | Self::Replay
+            | Self::AgentEvents
+            | Self::Threads
+            | Self::HistoryStats
+            | Self::Status
+            | Self::DeadLetters => AccessRule::With(Right::Watch),
             Self::Exposition
             | Self::Session
             | Self::Renew
@@ -61,7 +67,7 @@ impl Endpoint {
             | Self::Invoke
             | Self::Invocation
             | Self::Fleet
-            | Self::Unsupported => AccessRule::Operator,
+            | Self::ObserverToken => AccessRule::Operator,
         }
     }
 }

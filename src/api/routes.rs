@@ -1,15 +1,23 @@
 //! The one table of paths, and the reading of requests: from bytes to the call they mean. Tolerant of key spelling, strict
 //! about values. Pure.
 
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use self::bodies::one_of;
 use super::render::ApiError;
 use crate::domain::DeliveryMode;
 use crate::ids::{AgentName, DeliveryId, InvocationId, MsgId};
-use crate::msg::{ApiCall, Size, SpawnSource};
+use crate::msg::{ApiCall, ExpectedMode};
 use crate::net::Request;
-use crate::wire::local::{SendRequest, SpawnRequest, TEXT_MAX};
+use crate::wire::local::{SendRequest, TEXT_MAX};
+
+mod bodies;
+mod sizes;
+mod spawns;
+
+pub(crate) use bodies::{object, read};
+pub(crate) use sizes::{ResizeWish, resize, size, size_of_query};
+pub(crate) use spawns::{model, spawn, spawn_of};
 
 /// What a path means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,15 +62,19 @@ pub(crate) enum Endpoint {
     Invoke,
     Invocation,
     Replay,
+    Threads,
+    HistoryStats,
+    ObserverToken,
+    AgentEvents,
+    Interrupt,
     Events,
     Fleet,
     Mcp,
-    /// Known to clients, not offered by this broker.
-    Unsupported,
+    Model,
 }
 
 /// Method, path, meaning. `{name}` stands for one segment.
-const ROUTES: &[(&str, &str, Endpoint)] = &[
+pub(super) const ROUTES: &[(&str, &str, Endpoint)] = &[
     ("GET", "/health", Endpoint::Health),
     ("GET", "/livez", Endpoint::Livez),
     ("GET", "/readyz", Endpoint::Readyz),
@@ -108,10 +120,23 @@ const ROUTES: &[(&str, &str, Endpoint)] = &[
         Endpoint::Invocation,
     ),
     ("GET", "/api/events/replay", Endpoint::Replay),
+    ("GET", "/api/threads", Endpoint::Threads),
+    ("GET", "/api/history/stats", Endpoint::HistoryStats),
+    ("POST", "/api/observer-token", Endpoint::ObserverToken),
+    (
+        "GET",
+        "/api/spawned/{name}/agent-events/history",
+        Endpoint::AgentEvents,
+    ),
+    (
+        "POST",
+        "/api/agents/by-name/{name}/interrupt",
+        Endpoint::Interrupt,
+    ),
     ("GET", "/ws", Endpoint::Events),
     ("GET", "/api/fleet/ws", Endpoint::Fleet),
     ("POST", "/mcp", Endpoint::Mcp),
-    ("POST", "/api/spawned/{name}/model", Endpoint::Unsupported),
+    ("POST", "/api/spawned/{name}/model", Endpoint::Model),
     ("POST", "/api/spawned/{name}/subscribe", Endpoint::Subscribe),
     (
         "POST",
@@ -175,13 +200,27 @@ fn matches(pattern: &str, path: &[String]) -> Option<Option<String>> {
     Some(name)
 }
 
-/// The largest number of rows or columns. A terminal holds its picture in memory, cell by cell.
-const SIDE_MAX: u64 = 1000;
-
 /// An agent's name from a path. One that no agent can have is not found rather than invalid.
 pub(crate) fn agent(name: Option<&str>) -> Result<AgentName, ApiError> {
     let name = name.unwrap_or_default();
     AgentName::check(AgentName::meant(name).as_str()).map_err(|_| ApiError::no_agent(name))
+}
+
+/// `POST /api/preflight`: names of agents to come, in a body `{agents: [{name, …}]}`.
+pub(crate) fn preflight(request: &Request) -> Result<ApiCall, ApiError> {
+    let mut map = object(request)?;
+    let Some(Value::Array(agents)) = map.remove("agents") else {
+        return Err(ApiError::invalid(
+            "`agents` is missing; it is a list of objects with a `name`",
+        ));
+    };
+    let name = |agent: &Value| {
+        let name = agent.get("name").and_then(Value::as_str);
+        let name = name.ok_or_else(|| "`agents` has one without a `name`".to_owned())?;
+        AgentName::check(name)
+    };
+    let names: Result<Vec<AgentName>, String> = agents.iter().map(name).collect();
+    Ok(ApiCall::Preflight(names.map_err(ApiError::invalid)?))
 }
 
 /// A change of the channels that an agent listens to, of a body `{channels: […]}`.
@@ -209,153 +248,6 @@ pub(crate) fn message(id: Option<&str>) -> Result<MsgId, ApiError> {
             "invalid_request",
             "name a message in the path",
         )),
-    }
-}
-
-/// The body as a JSON object, without keys that are null: clients write those for "absent".
-pub(crate) fn object(request: &Request) -> Result<Map<String, Value>, ApiError> {
-    if let Some(kind) = request.header("content-type") {
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        if !kind.eq_ignore_ascii_case("application/json") {
-            return Err(ApiError::new(
-                415,
-                "unsupported_media_type",
-                format!("the body is {kind:?}; send application/json"),
-            ));
-        }
-    }
-    let text = std::str::from_utf8(&request.body)
-        .map_err(|e| ApiError::new(400, "invalid_utf8", format!("the body is not UTF-8: {e}")))?;
-    if text.trim().is_empty() {
-        return Err(ApiError::new(
-            400,
-            "invalid_json",
-            "the body is empty; send a JSON object",
-        ));
-    }
-    match serde_json::from_str(text) {
-        Ok(Value::Object(mut map)) => {
-            map.retain(|_, value| !value.is_null());
-            Ok(map)
-        }
-        Ok(_) => Err(ApiError::new(
-            400,
-            "invalid_json",
-            "the body is JSON, but not an object",
-        )),
-        Err(e) => Err(ApiError::new(
-            400,
-            "invalid_json",
-            format!("the body is not JSON: {e}"),
-        )),
-    }
-}
-
-/// Leaves one of several spellings of a key, under the first: two in one body would count as a repetition.
-fn one_of(map: &mut Map<String, Value>, spellings: &[&str]) {
-    let found: Vec<Value> = spellings.iter().filter_map(|s| map.remove(*s)).collect();
-    if let (Some(value), Some(key)) = (found.into_iter().next(), spellings.first()) {
-        map.insert((*key).to_owned(), value);
-    }
-}
-
-pub(crate) fn read<T: DeserializeOwned>(map: Map<String, Value>) -> Result<T, ApiError> {
-    serde_json::from_value(Value::Object(map))
-        .map_err(|e| ApiError::invalid(format!("the body does not fit: {e}")))
-}
-
-/// A wish to spawn, with what of it will not come true.
-#[derive(Debug)]
-pub(crate) struct SpawnWish {
-    pub(crate) call: ApiCall,
-    pub(crate) name: String,
-    pub(crate) ignored: Vec<&'static str>,
-}
-
-/// `POST /api/spawn`.
-pub(crate) fn spawn(request: &Request) -> Result<SpawnWish, ApiError> {
-    spawn_of(object(request)?)
-}
-
-/// The same from a sidecar's frame.
-pub(crate) fn spawn_of(mut map: Map<String, Value>) -> Result<SpawnWish, ApiError> {
-    for spellings in [
-        &["transport", "runtime"][..],
-        &["idle_threshold_secs", "idleThresholdSecs"],
-        &["harness_config", "harnessConfig", "harness_plan"],
-        &["agent_token", "agentToken"],
-        &["spawn_mode", "spawnMode"],
-        &["exit_after_task", "exitAfterTask"],
-        &["continue_from", "continueFrom"],
-        &["agent_result_schema", "agentResultSchema", "resultSchema"],
-        &["harness_id", "harnessId"],
-        &["restart_policy", "restartPolicy"],
-    ] {
-        one_of(&mut map, spellings);
-    }
-    if let Some(Value::Object(harness)) = map.get_mut("harness_config") {
-        harness.retain(|_, value| !value.is_null());
-        one_of(harness, &["session_id", "sessionId"]);
-    }
-    if map.contains_key("harness_id") {
-        return Err(ApiError::invalid(
-            "harnessId is not known here; give the whole harnessConfig",
-        ));
-    }
-    let ignored = ignored(&map)?;
-    let spawn: SpawnRequest = read(map)?;
-    AgentName::check(&spawn.name).map_err(ApiError::invalid)?;
-    let harness = spawn.harness_config.as_ref();
-    for runtime in [&spawn.transport, &harness.and_then(|h| h.runtime.clone())] {
-        terminal_only(runtime.as_deref())?;
-    }
-    for side in [spawn.rows, spawn.cols].into_iter().flatten() {
-        check_side("rows and cols", u64::from(side))?;
-    }
-    Ok(SpawnWish {
-        name: spawn.name.clone(),
-        call: ApiCall::Spawn(Box::new(spawn), SpawnSource::Api),
-        ignored,
-    })
-}
-
-/// Options whose effect nobody here provides: said in the answer, so that nobody waits for it.
-fn ignored(map: &Map<String, Value>) -> Result<Vec<&'static str>, ApiError> {
-    let mut ignored = Vec::new();
-    match map.get("spawn_mode").map(Value::as_str) {
-        None | Some(Some("interactive")) => {}
-        Some(Some("task_exit" | "task-exit" | "single_shot" | "single-shot")) => {
-            ignored.push("spawnMode");
-        }
-        Some(_) => {
-            return Err(ApiError::invalid(
-                "spawnMode is none of interactive, task_exit and single_shot",
-            ));
-        }
-    }
-    if map.get("exit_after_task") == Some(&Value::Bool(true)) {
-        ignored.push("exitAfterTask");
-    }
-    if map.contains_key("continue_from") {
-        ignored.push("continueFrom");
-    }
-    if map.contains_key("agent_result_schema") {
-        ignored.push("agentResultSchema");
-    }
-    Ok(ignored)
-}
-
-fn terminal_only(runtime: Option<&str>) -> Result<(), ApiError> {
-    match runtime {
-        None | Some("pty") => Ok(()),
-        Some(word @ ("headless" | "app_server" | "native")) => Err(ApiError::new(
-            400,
-            "unsupported_runtime",
-            format!("agents run in terminals here, not {word}; ask for runtime \"pty\""),
-        )),
-        Some(word) => Err(ApiError::invalid(format!(
-            "the runtime {word:?} is unknown; ask for \"pty\""
-        ))),
     }
 }
 
@@ -398,11 +290,14 @@ pub(crate) fn send_of(mut map: Map<String, Value>) -> Result<ApiCall, ApiError> 
 
 /// `DELETE /api/spawned/{name}`: a body may say why.
 pub(crate) fn release(request: &Request, name: AgentName) -> Result<ApiCall, ApiError> {
-    let reason = if request.body.is_empty() {
-        None
-    } else {
-        let map = object(request)?;
-        map.get("reason").and_then(Value::as_str).map(str::to_owned)
+    let map = match request.body.is_empty() {
+        true => Map::new(),
+        false => object(request)?,
+    };
+    let reason = match map.get("reason") {
+        None => None,
+        Some(Value::String(reason)) => Some(reason.clone()),
+        Some(_) => return Err(ApiError::invalid("`reason` is no text")),
     };
     Ok(ApiCall::Release { name, reason })
 }
@@ -443,25 +338,37 @@ pub(crate) fn invocation(request: &Request, action: Option<&str>) -> Result<ApiC
     })
 }
 
-/// `PUT …/delivery-mode`: the new mode, and the one the caller believes is set.
-pub(crate) fn mode(request: &Request) -> Result<(DeliveryMode, Option<DeliveryMode>), ApiError> {
+/// `PUT …/delivery-mode`: the new mode, and what the caller believes of the old.
+pub(crate) fn mode(request: &Request) -> Result<(DeliveryMode, ExpectedMode), ApiError> {
     let mut map = object(request)?;
     one_of(&mut map, &["expected_mode", "expectedMode"]);
     one_of(&mut map, &["expected_revision", "expectedRevision"]);
-    if map.contains_key("expected_revision") {
-        return Err(ApiError::new(
-            400,
-            "invalid_revision",
-            "modes have no revision here; use expected_mode",
-        ));
-    }
+    let revision = match map.get("expected_revision") {
+        None => None,
+        Some(given) => Some(revision(given)?),
+    };
     let word = |key: &str| match map.get(key).map(Value::as_str) {
         None => Ok(None),
         Some(Some("auto_inject")) => Ok(Some(DeliveryMode::AutoInject)),
         Some(Some("manual_flush")) => Ok(Some(DeliveryMode::ManualFlush)),
         Some(_) => Err(bad_mode()),
     };
-    Ok((word("mode")?.ok_or_else(bad_mode)?, word("expected_mode")?))
+    let expected = ExpectedMode {
+        mode: word("expected_mode")?,
+        revision,
+    };
+    Ok((word("mode")?.ok_or_else(bad_mode)?, expected))
+}
+
+/// A revision as it was told: a text of digits.
+fn revision(given: &Value) -> Result<u64, ApiError> {
+    let digits = |text: &&str| text.bytes().all(|b| b.is_ascii_digit());
+    let number = given
+        .as_str()
+        .filter(digits)
+        .and_then(|text| text.parse().ok());
+    let text = "expected_revision must be a revision as it was told: a text of digits";
+    number.ok_or_else(|| ApiError::new(400, "invalid_revision", text))
 }
 
 fn bad_mode() -> ApiError {
@@ -496,52 +403,18 @@ pub(crate) fn input(request: &Request) -> Result<Vec<u8>, ApiError> {
     }
 }
 
-/// `POST /api/resize/{name}`: the size, or nothing when the caller only gives up its claim to it.
-pub(crate) fn resize(request: &Request) -> Result<Option<Size>, ApiError> {
-    let map = object(request)?;
-    if map.get("release") == Some(&Value::Bool(true)) && !map.contains_key("rows") {
-        return Ok(None);
-    }
-    let side = |key: &str| {
-        let value = map.get(key).and_then(Value::as_u64);
-        value.ok_or_else(|| ApiError::invalid(format!("`{key}` is missing or not a number")))
+/// `POST /api/observer-token`: for whom; nobody in particular when it is not said.
+pub(crate) fn observer(request: &Request) -> Result<ApiCall, ApiError> {
+    let map = match request.body.is_empty() {
+        true => Map::new(),
+        false => object(request)?,
     };
-    Ok(Some(Size {
-        rows: check_side("rows", side("rows")?)?,
-        cols: check_side("cols", side("cols")?)?,
-    }))
-}
-
-/// A size as a client's frame gives it.
-pub(crate) fn size(rows: u16, cols: u16) -> Result<Size, ApiError> {
-    Ok(Size {
-        rows: check_side("rows", rows.into())?,
-        cols: check_side("cols", cols.into())?,
-    })
-}
-
-/// `rows` and `cols` of a query: both or neither.
-pub(crate) fn size_of_query(request: &Request) -> Result<Option<Size>, ApiError> {
-    let side = |key: &str| match request.query(key) {
-        None => Ok(None),
-        Some(text) => match text.parse() {
-            Ok(number) => check_side(key, number).map(Some),
-            Err(_) => Err(ApiError::invalid(format!("{key}={text} is not a number"))),
-        },
-    };
-    match (side("rows")?, side("cols")?) {
-        (Some(rows), Some(cols)) => Ok(Some(Size { rows, cols })),
-        (None, None) => Ok(None),
-        _ => Err(ApiError::invalid("give both rows and cols, or neither")),
-    }
-}
-
-fn check_side(what: &str, number: u64) -> Result<u16, ApiError> {
-    match u16::try_from(number) {
-        Ok(side) if (1..=SIDE_MAX).contains(&number) => Ok(side),
-        _ => Err(ApiError::invalid(format!(
-            "{what} must be from 1 to {SIDE_MAX}, not {number}"
-        ))),
+    match map.get("name") {
+        None => Ok(ApiCall::ObserverToken("relay-broker".to_owned())),
+        Some(Value::String(name)) if !name.trim().is_empty() => {
+            Ok(ApiCall::ObserverToken(name.clone()))
+        }
+        Some(_) => Err(ApiError::invalid("`name` is no text, or empty")),
     }
 }
 

@@ -13,11 +13,11 @@ use super::routes::{self, Endpoint, RouteMatch};
 use super::state::{Api, LONG, SHORT};
 use super::{attach, auth, fleet, mcp, metrics, probes, rights, status, stream};
 use crate::ids::AgentName;
-use crate::msg::{ApiCall, Reply};
+use crate::msg::{ApiCall, ExpectedMode, Reply};
 use crate::net::callers::check_caller;
 use crate::net::{Handler, HandlerOutcome, Request, Response, Server, ServerLimits};
 use crate::time::millis;
-use crate::wire::local::{ModeChanged, SendRequest};
+use crate::wire::local::SendRequest;
 
 /// The running API. Dropping it closes every connection.
 pub struct ApiServer(Server);
@@ -171,10 +171,9 @@ fn answer(
             ok(&json!({"status": "shutting_down", "within_ms": within_ms}))
         }
         Endpoint::Reload => reload(api)?,
-        // Names are registered when they are spawned; doing it ahead gains nothing here.
-        Endpoint::Preflight => ok(&json!({"queued": 0})),
+        Endpoint::Preflight => reply(&api.ask(routes::preflight(request)?, SHORT)?),
         Endpoint::Spawn => spawn(api, request)?,
-        Endpoint::Agents => reply(&api.ask(ApiCall::Agents, SHORT)?),
+        Endpoint::Agents => status::agents(api)?,
         Endpoint::Release => reply(&api.ask(routes::release(request, agent()?)?, LONG)?),
         Endpoint::Restart => reply(&api.ask(ApiCall::Restart(agent()?), LONG)?),
         Endpoint::Send => send(api, who, request)?,
@@ -192,7 +191,7 @@ fn answer(
         }
         Endpoint::Status => status::overview(api)?,
         Endpoint::Metrics => status::metrics(api, request)?,
-        Endpoint::CrashInsights => status::crash_insights(api)?,
+        Endpoint::CrashInsights => reply(&api.ask(ApiCall::CrashInsights, SHORT)?),
         Endpoint::Inventory => status::inventory(api)?,
         Endpoint::Redeliver => reply(&api.ask(routes::redeliver(request)?, SHORT)?),
         Endpoint::DeadLetters => reply(&api.ask(ApiCall::DeadLetters, SHORT)?),
@@ -210,11 +209,17 @@ fn answer(
             reply(&api.ask(call, SHORT)?)
         }
         Endpoint::Readers => reply(&api.ask(ApiCall::Readers(routes::message(name)?), LONG)?),
-        Endpoint::Replay => stream::replay(api, request)?,
-        Endpoint::Unsupported => {
-            let what = format!("{} is not offered by this broker", request.path);
-            return Err(ApiError::new(400, "unsupported_operation", what));
+        Endpoint::Threads => reply(&api.ask(ApiCall::Threads, SHORT)?),
+        Endpoint::HistoryStats => status::history_stats(api)?,
+        Endpoint::ObserverToken => reply(&api.ask(routes::observer(request)?, LONG)?),
+        Endpoint::AgentEvents => ok(&stream::agent_events(api, name, request)?),
+        Endpoint::Interrupt => {
+            routes::agent(name)?;
+            let what = "an agent is interrupted by a message with mode \"steer\"";
+            return Err(ApiError::new(501, "unsupported_operation", what));
         }
+        Endpoint::Replay => stream::replay(api, request)?,
+        Endpoint::Model => model(api, agent()?, request)?,
         Endpoint::Events => return stream::events(api, request),
         Endpoint::Fleet => return fleet::serve(api, request),
         Endpoint::InputStream => return stream::input(api, name, request),
@@ -267,23 +272,27 @@ fn spawn(api: &Api, request: &Request) -> Result<Response, ApiError> {
     }
 }
 
-/// Changes the mode, or says that it is not the one the caller believes. Looking and changing are two calls; a change by
-/// somebody else in between is overwritten, as it would be had it come a moment earlier.
+/// Changes the mode, or says that it is not as the caller believes.
 fn set_mode(api: &Api, name: Option<&str>, request: &Request) -> Result<Response, ApiError> {
     let (mode, expected) = routes::mode(request)?;
     let name = routes::agent(name)?;
-    if let Some(expected) = expected {
-        match api.ask(ApiCall::Mode(name.clone()), SHORT)? {
-            Reply::Mode(current) if current != expected => {
-                return Ok(ok(&ModeChanged {
-                    mode: current,
-                    flushed: 0,
-                    matched: false,
-                }));
-            }
-            Reply::Mode(_) => {}
-            other => return Err(ApiError::confused(&other)),
-        }
+    let call = match expected == ExpectedMode::default() {
+        true => ApiCall::SetMode(name, mode),
+        false => ApiCall::SwapMode(name, mode, expected),
+    };
+    Ok(reply(&api.ask(call, SHORT)?))
+}
+
+/// Another model for an agent's program: the answer comes when the command waits to be typed.
+fn model(api: &Api, name: AgentName, request: &Request) -> Result<Response, ApiError> {
+    let model = routes::model(request)?;
+    match api.ask(ApiCall::SetModel(name.clone(), model.clone()), SHORT)? {
+        Reply::Sent(sent) => Ok(ok(&json!({
+            "success": true,
+            "name": name,
+            "model": model,
+            "event_id": sent.event_id,
+        }))),
+        other => Err(ApiError::confused(&other)),
     }
-    Ok(reply(&api.ask(ApiCall::SetMode(name, mode), SHORT)?))
 }

@@ -12,7 +12,7 @@ use crate::msg::{ApiCall, Reply};
 use crate::net::{Request, Response};
 use crate::sys::{clock, proc};
 use crate::time::millis;
-use crate::wire::local::{Counters, Health, NodeDelivery, Session, Status};
+use crate::wire::local::{AgentView, Counters, Health, NodeDelivery, Session, Status};
 
 /// `protocol_version` of the session answer.
 pub(crate) const PROTOCOL: u32 = 2;
@@ -171,31 +171,57 @@ pub(crate) fn health(api: &Api) -> Response {
 
 /// `GET /api/status`.
 pub(crate) fn overview(api: &Api) -> Result<Response, ApiError> {
-    Ok(ok(&status(api, STATUS_LIMIT)?))
+    let mut status = status(api, STATUS_LIMIT)?;
+    freshen(api, &mut status.agents);
+    Ok(ok(&status))
+}
+
+/// `GET /api/spawned`.
+pub(crate) fn agents(api: &Api) -> Result<Response, ApiError> {
+    match api.ask(ApiCall::Agents, STATUS_LIMIT)? {
+        Reply::Agents(mut list) => {
+            freshen(api, &mut list.agents);
+            Ok(ok(&list))
+        }
+        other => Err(ApiError::confused(&other)),
+    }
+}
+
+/// The dispatcher hears when output begins and when it has long ended; in between only the agents' threads know of the last.
+fn freshen(api: &Api, agents: &mut [AgentView]) {
+    let now = clock::now().wall;
+    for agent in agents {
+        let line = api.context.registry.get(&agent.name);
+        let Some(at) = line.and_then(|line| line.activity.last()) else {
+            continue;
+        };
+        let ago = millis(now - at);
+        if ago < agent.last_activity_ms {
+            agent.last_activity_ms = ago;
+            agent.last_activity_at = at.iso();
+        }
+    }
 }
 
 /// `GET /api/metrics`. Memory is that of the agent's own program, not of what it has started.
 pub(crate) fn metrics(api: &Api, request: &Request) -> Result<Response, ApiError> {
     let status = status(api, STATUS_LIMIT)?;
     let wanted = request.query("agent");
-    let agents: Vec<Value> = status
-        .agents
-        .iter()
-        .filter(|a| wanted.is_none_or(|name| a.name.as_str() == name))
-        .map(|a| {
-            json!({
-                "name": a.name,
-                "pid": a.pid,
-                "memory_bytes": a.pid.and_then(proc::resident_bytes),
-                "uptime_secs": a.uptime_secs,
-            })
-        })
-        .collect();
-    if let Some(name) = wanted
-        && agents.is_empty()
-    {
+    let named = |a: &&AgentView| wanted.is_none_or(|name| a.name.as_str() == name);
+    if let Some(name) = wanted.filter(|_| !status.agents.iter().any(|a| named(&a))) {
         return Err(ApiError::no_agent(name));
     }
+    // Who waits for another start has no process, and clients take both figures for numbers.
+    let figures = |a: &AgentView| {
+        Some(json!({
+            "name": a.name,
+            "pid": a.pid?,
+            "memory_bytes": a.pid.and_then(proc::resident_bytes).unwrap_or(0),
+            "uptime_secs": a.uptime_secs,
+        }))
+    };
+    let shown = status.agents.iter().filter(named);
+    let agents: Vec<Value> = shown.filter_map(figures).collect();
     Ok(ok(&json!({
         "agents": agents,
         "broker": {
@@ -211,14 +237,15 @@ pub(crate) fn metrics(api: &Api, request: &Request) -> Result<Response, ApiError
     })))
 }
 
-/// `GET /api/crash-insights`: what the counters know.
-pub(crate) fn crash_insights(api: &Api) -> Result<Response, ApiError> {
-    let crashes = status(api, STATUS_LIMIT)?.counters.agents_crashed;
+/// `GET /api/history/stats`: what went through this broker in its life; the engine has the history.
+pub(crate) fn history_stats(api: &Api) -> Result<Response, ApiError> {
+    let status = status(api, STATUS_LIMIT)?;
     Ok(ok(&json!({
-        "total_crashes": crashes,
-        "recent": [],
-        "patterns": [],
-        "health_score": 100u64.saturating_sub(crashes.saturating_mul(10)),
+        "messageCount": status.counters.deliveries_accepted,
+        "sessionCount": status.counters.agents_spawned,
+        "activeSessions": status.agent_count,
+        "archivedSessions": 0,
+        "uniqueAgents": status.agents.len() + status.departed.len(),
     })))
 }
 

@@ -294,6 +294,30 @@ fn keys(text: &str) -> Vec<u8> {
     text.as_bytes().to_vec()
 }
 
+/// `GET …/agent-events/history`: what harnesses report that speak a protocol of their own; none of them runs here, so an
+/// agent that exists has reported nothing.
+pub(crate) fn agent_events(
+    api: &Api,
+    name: Option<&str>,
+    request: &Request,
+) -> Result<Value, ApiError> {
+    if let Some(text) = request.query("sinceSequence")
+        && text.parse::<u64>().is_err()
+    {
+        let why = format!("sinceSequence={text} is not the number of an event");
+        return Err(ApiError::invalid(why));
+    }
+    let (name, _) = lookup(api, name)?;
+    Ok(json!({
+        "protocol_version": 1,
+        "name": name,
+        "events": [],
+        "high_water_sequence": 0,
+        "oldest_available_sequence": 0,
+        "gap": false,
+    }))
+}
+
 /// `POST /api/input/{name}`.
 pub(crate) fn input_once(
     api: &Api,

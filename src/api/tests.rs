@@ -1,5 +1,6 @@
 //! The API with a made-up dispatcher: calls without a socket, streams (in `streams.rs`) over loopback.
 
+mod bad_input;
 mod calls;
 mod mcp;
 mod probes;
@@ -20,7 +21,7 @@ use super::state::{Api, explain};
 use super::{ApiContext, BrokerLife, BrokerStage, SessionFacts};
 use crate::domain::DeliveryMode;
 use crate::ids::{AgentName, NodeId};
-use crate::msg::{Answer, ApiCall, Published, Refusal, RefusalKind, Reply, Secret};
+use crate::msg::{Answer, ApiCall, ExpectedMode, Published, Refusal, RefusalKind, Reply, Secret};
 use crate::net::{HandlerOutcome, Request};
 use crate::pubsub::{Latest, Topic};
 use crate::registry::Registry;
@@ -289,10 +290,16 @@ fn health_and_metrics_tell_true_numbers() {
     );
     let (_, code, body) = w.told(up(), "GET", "/api/metrics?agent=w2", "");
     assert_eq!((code, &body["code"]), (404, &json!("agent_not_found")));
-    let (_, _, body) = w.told(up(), "GET", "/api/crash-insights", "");
+    let insights = local::CrashInsights {
+        total_crashes: 1,
+        health_score: 90,
+        ..local::CrashInsights::default()
+    };
+    let insights = Ok(Reply::CrashInsights(insights));
+    let (_, _, body) = w.told(insights, "GET", "/api/crash-insights", "");
     assert_eq!(
-        (&body["total_crashes"], &body["health_score"]),
-        (&json!(1), &json!(90))
+        body,
+        json!({"total_crashes": 1, "recent": [], "patterns": [], "health_score": 90})
     );
     let (_, _, body) = w.told(up(), "GET", "/api/fleet-inventory", "");
     assert_eq!(body["agents"], json!([{"agent_id": "7", "name": "w1"}]));

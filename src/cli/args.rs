@@ -315,8 +315,14 @@ pub struct SpawnArgs {
     /// configuration file
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
+    /// Model its program is to use, of the CLIs that are known
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Go on with a session of its program: that of an agent that has ended, by its name, or by the program's own id
+    #[arg(long, value_name = "NAME|ID", conflicts_with = "on")]
+    pub resume: Option<String>,
     /// The program and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
+    #[arg(last = true, required_unless_present = "resume", value_name = "CMD")]
     pub command: Vec<String>,
 }
 

@@ -182,7 +182,9 @@ fn of_mail(event: &BrokerEvent) -> Option<String> {
 fn of_agents_and_node(event: &BrokerEvent) -> Option<String> {
     use BrokerEvent as E;
     Some(match event {
-        E::AgentSpawned { name, cli, pid, .. } => spawned(name, cli, *pid),
+        E::AgentSpawned {
+            name, program, pid, ..
+        } => spawned(name, &program.command, *pid),
         E::WorkerReady { name, evidence, .. } => format!("{name} ready ({})", clean(evidence)),
         E::WorkerStream { name, chunk, .. } => format!("{name} shows {}", brief(chunk, 70)),
         E::WorkerError { name, message, .. } => format!("{name} error: {}", clean(message)),
@@ -194,14 +196,15 @@ fn of_agents_and_node(event: &BrokerEvent) -> Option<String> {
         E::AgentIdle {
             name, idle_secs, ..
         } => format!("{name} idle for {idle_secs} s"),
-        E::AgentExit { name, reason } => format!("{name} leaves: {}", clean(reason)),
+        E::AgentExit { name, reason, .. } => format!("{name} leaves: {}", clean(reason)),
         E::AgentExited {
             name,
             code,
             signal,
             reason,
+            ..
         } => exited(name, *code, *signal, reason.as_deref()),
-        E::AgentReleased { name } => format!("{name} released"),
+        E::AgentReleased { name, .. } => format!("{name} released"),
         E::AgentBlocked { name, reason, .. } => format!("{name} is blocked: {}", clean(reason)),
         E::AgentUnblocked { name, dialog } => {
             format!("{name}: the dialog is gone ({})", dialog.word())
@@ -223,8 +226,9 @@ fn of_agents_and_node(event: &BrokerEvent) -> Option<String> {
         E::AgentRestarted {
             name,
             restart_count: n,
+            ..
         } => format!("{name} runs again (restart {n})"),
-        E::AgentPermanentlyDead { name, reason } => {
+        E::AgentPermanentlyDead { name, reason, .. } => {
             format!("{name} is given up: {}", clean(reason))
         }
         E::ChannelSubscribed { name, channels } => format!("{name} listens to {}", list(channels)),
@@ -377,6 +381,7 @@ mod tests {
     fn an_exit_names_its_signal_or_code() {
         let exited = |code, signal| {
             sentence(&BrokerEvent::AgentExited {
+                generation: None,
                 name: AgentName::new("ada"),
                 code,
                 signal,

@@ -33,16 +33,26 @@ pub fn spawn(c: &Context, args: &args::SpawnArgs) -> Result<(), Failure> {
         return spawn_on::spawn(c, args, node);
     }
     let client = c.client()?;
-    let (program, rest) = args
-        .command
-        .split_first()
-        .ok_or_else(|| Failure::usage("no command given; write `spawn NAME -- CMD`"))?;
+    let (program, rest) = match args.command.split_first() {
+        // The broker splits this text as a shell would; quoting keeps a path with blanks in one piece.
+        Some((program, rest)) => (
+            Some(shell_words::quote(program).into_owned()),
+            rest.to_vec(),
+        ),
+        None => (None, Vec::new()),
+    };
+    // Where a session is to go on, its own folder is the one that counts.
+    let cwd = match (&args.cwd, &args.resume) {
+        (None, Some(_)) => None,
+        (cwd, _) => Some(folder(cwd.as_deref())?),
+    };
     let request = local::SpawnRequest {
         name: args.name.clone(),
-        // The broker splits this text as a shell would; quoting keeps a path with blanks in one piece.
-        cli: Some(shell_words::quote(program).into_owned()),
-        args: rest.to_vec(),
-        cwd: Some(folder(args.cwd.as_deref())?),
+        cli: program,
+        args: rest,
+        cwd,
+        model: args.model.clone(),
+        resume: args.resume.clone(),
         task: args.task.clone(),
         restart_policy: restart_policy(args)?,
         profile: args.profile.clone(),
@@ -204,7 +214,7 @@ fn agent_table(c: &Context, agents: &[local::AgentView]) -> String {
                 agent.pending_messages.to_string(),
                 agent.pid.map_or("-".to_owned(), |pid| pid.to_string()),
                 uptime(agent.uptime_secs),
-                brief(&agent.cli, 40),
+                brief(&agent.command, 40),
             ]
         })
         .collect();

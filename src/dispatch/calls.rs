@@ -38,14 +38,23 @@ impl ApiViews<'_> {
             ApiCall::Pending(name) => mail.pending(view, name),
             ApiCall::Mode(name) => mail.mode(view, name),
             ApiCall::Status => Ok(Reply::Status(Box::new(self.status()))),
+            ApiCall::CrashInsights => {
+                let (agents, view) = self.agents;
+                Ok(Reply::CrashInsights(agents.crash_insights(view)))
+            }
             ApiCall::DeadLetters => Ok(Reply::DeadLetters(self.dead_letters())),
             ApiCall::Spawn(..)
             | ApiCall::Release { .. }
             | ApiCall::Restart(_)
+            | ApiCall::Preflight(_)
             | ApiCall::Channels { .. }
             | ApiCall::Send(_)
             | ApiCall::Flush(_)
+            | ApiCall::SetModel(..)
             | ApiCall::SetMode(..)
+            | ApiCall::SwapMode(..)
+            | ApiCall::Threads
+            | ApiCall::ObserverToken(_)
             | ApiCall::Snapshot { .. }
             | ApiCall::Redeliver(_)
             | ApiCall::Nodes
@@ -104,7 +113,7 @@ impl ApiViews<'_> {
                     "workspace_id": config.workspace_id,
                     "workspace_alias": null,
                     "self_name": self.control.0.node_name(),
-                    "self_agent_id": null,
+                    "self_agent_id": self.control.0.node_id().to_string(),
                     "authenticated": registered,
                     "default": true,
                 }],
@@ -197,6 +206,15 @@ pub(super) fn node_removed<P: Copy>(step: &mut PartStep<P>, ticket: Ticket, done
     let answer = match done {
         RestDone::NodeRemoved => Ok(Reply::NodeRemoved),
         done => Err(engine_refusal("the engine", &done)),
+    };
+    step.reply(ticket, answer);
+}
+
+/// A token that only reads, as the engine has made it.
+pub(super) fn observer_answered<P: Copy>(step: &mut PartStep<P>, ticket: Ticket, done: RestDone) {
+    let answer = match done {
+        RestDone::ObserverToken(token) => Ok(Reply::ObserverToken(token)),
+        done => Err(engine_refusal("a token from the engine", &done)),
     };
     step.reply(ticket, answer);
 }

@@ -11,6 +11,10 @@ pub(super) enum RestJob {
     Post { ticket: Ticket, to: String },
     /// An agent joins or leaves channels; nobody waits.
     Channels(AgentName),
+    /// Names are registered ahead of their agents; nobody waits.
+    Reserve,
+    /// A token that only reads.
+    ObserverToken(Ticket),
     /// The roster.
     Nodes(Ticket),
     /// A node is taken off the roster.
@@ -68,6 +72,8 @@ pub(super) fn sentence(done: &RestDone) -> String {
         | RestDone::Found(_)
         | RestDone::Joined
         | RestDone::Left
+        | RestDone::Reserved
+        | RestDone::ObserverToken(_)
         | RestDone::Nodes(_)
         | RestDone::NodeRemoved
         | RestDone::Whereabouts(_)

@@ -2,10 +2,10 @@
 
 use super::Dispatcher;
 use super::actions::Actions;
-use super::agents::{Agents, channels_done};
+use super::agents::{Agents, channels_done, reserved};
 use super::calls::{
     agent_answered, invocation_answered, no_identity, node_removed, nodes_answered,
-    readers_answered, whereabouts_answered,
+    observer_answered, readers_answered, whereabouts_answered,
 };
 use super::control::Control;
 use super::mail::{Mail, post_answered};
@@ -15,10 +15,12 @@ use super::rest_jobs::RestJob;
 use super::step::{Out, PartStep};
 use crate::ids::{AgentId, AgentName, JobId, Run, Ticket};
 use crate::msg::{
-    AgentReport, Answer, ApiCall, LinkReport, Refusal, RefusalKind, RestCall, RestDone, SpawnSource,
+    AgentReport, Answer, ApiCall, LinkReport, Refusal, RefusalKind, Reply, RestCall, RestDone,
+    SpawnSource,
 };
 use crate::time::Now;
 use crate::wire::down::Down;
+use crate::wire::local::SendRequest;
 
 impl Dispatcher {
     // ---- events -------------------------------------------------------------------------------------------------
@@ -159,16 +161,25 @@ impl Dispatcher {
 
     pub(super) fn call(&mut self, now: Now, ticket: Ticket, call: ApiCall, out: &mut Out) {
         let answer = match call {
-            ApiCall::Agents | ApiCall::Mode(_) | ApiCall::Status | ApiCall::DeadLetters => {
-                self.views(now).look(&call)
-            }
+            ApiCall::Agents
+            | ApiCall::Mode(_)
+            | ApiCall::Status
+            | ApiCall::CrashInsights
+            | ApiCall::DeadLetters => self.views(now).look(&call),
             ApiCall::Pending(name) => {
                 self.mail(now, out, |mail, step| mail.pending_call(step, ticket, name))
             }
             ApiCall::Send(request) => self.mail(now, out, |m, step| m.send(step, ticket, request)),
             ApiCall::Flush(name) => Some(self.mail(now, out, |mail, step| mail.flush(step, &name))),
+            ApiCall::SetModel(name, model) => self.set_model(now, ticket, &name, &model, out),
             ApiCall::SetMode(name, mode) => {
                 Some(self.mail(now, out, |mail, step| mail.set_mode(step, &name, mode)))
+            }
+            ApiCall::SwapMode(name, mode, expected) => Some(self.mail(now, out, |mail, step| {
+                mail.swap_mode(step, &name, mode, expected)
+            })),
+            ApiCall::Threads => {
+                Some(self.mail(now, out, |m, step| Ok(m.threads.list(step.ledger().mail()))))
             }
             ApiCall::Redeliver(which) => {
                 Some(self.mail(now, out, |mail, step| mail.redeliver(step, which.as_ref())))
@@ -195,19 +206,9 @@ impl Dispatcher {
             } => Some(self.agents(now, out, |agents, step| {
                 agents.change_channels(step, &name, &channels, listens)
             })),
-            ApiCall::Nodes => self.ask(now, RestCall::Nodes, RestJob::Nodes(ticket), out),
-            ApiCall::RemoveNode(name) => {
-                let call = RestCall::RemoveNode(name);
-                self.ask(now, call, RestJob::RemoveNode(ticket), out)
-            }
-            ApiCall::Whereabouts(name) => {
-                let call = RestCall::Whereabouts(name.clone());
-                self.ask(now, call, RestJob::Whereabouts(ticket, name), out)
-            }
-            ApiCall::Readers(message) => {
-                let call = RestCall::Readers(message);
-                self.ask(now, call, RestJob::Readers(ticket), out)
-            }
+            ApiCall::Preflight(names) => Some(self.agents(now, out, |agents, step| {
+                Ok(Reply::Queued(agents.preflight(step, names)))
+            })),
             ApiCall::AsAgent(name, request) => match self.agents.token(&name) {
                 Some(token) => {
                     let call = RestCall::AsAgent { token, request };
@@ -215,14 +216,13 @@ impl Dispatcher {
                 }
                 None => Some(Err(no_identity(&name))),
             },
-            ApiCall::Invoke { action, input } => {
-                let call = RestCall::Invoke { action, input };
-                self.ask(now, call, RestJob::Invocation(ticket), out)
-            }
-            ApiCall::Invocation { action, id } => {
-                let call = RestCall::Invocation { action, id };
-                self.ask(now, call, RestJob::Invocation(ticket), out)
-            }
+            ApiCall::ObserverToken(_)
+            | ApiCall::Nodes
+            | ApiCall::RemoveNode(_)
+            | ApiCall::Whereabouts(_)
+            | ApiCall::Readers(_)
+            | ApiCall::Invoke { .. }
+            | ApiCall::Invocation { .. } => self.ask_engine(now, ticket, call, out),
             ApiCall::Sidecar(id, call) => Some(self.actions(now, out, |actions, step| {
                 actions.sidecar_call(step, id, call)
             })),
@@ -230,6 +230,61 @@ impl Dispatcher {
         if let Some(answer) = answer {
             self.bare(now, out).reply(ticket, answer);
         }
+    }
+
+    /// What only the engine knows.
+    fn ask_engine(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        call: ApiCall,
+        out: &mut Out,
+    ) -> Option<Answer> {
+        let (call, why) = match call {
+            ApiCall::ObserverToken(name) => (
+                RestCall::ObserverToken(name),
+                RestJob::ObserverToken(ticket),
+            ),
+            ApiCall::Nodes => (RestCall::Nodes, RestJob::Nodes(ticket)),
+            ApiCall::RemoveNode(name) => (RestCall::RemoveNode(name), RestJob::RemoveNode(ticket)),
+            ApiCall::Whereabouts(name) => (
+                RestCall::Whereabouts(name.clone()),
+                RestJob::Whereabouts(ticket, name),
+            ),
+            ApiCall::Readers(message) => (RestCall::Readers(message), RestJob::Readers(ticket)),
+            ApiCall::Invoke { action, input } => (
+                RestCall::Invoke { action, input },
+                RestJob::Invocation(ticket),
+            ),
+            ApiCall::Invocation { action, id } => (
+                RestCall::Invocation { action, id },
+                RestJob::Invocation(ticket),
+            ),
+            _ => return None,
+        };
+        self.ask(now, call, why, out)
+    }
+
+    /// The command goes the way of any message, and is typed as it is.
+    fn set_model(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        name: &AgentName,
+        model: &str,
+        out: &mut Out,
+    ) -> Option<Answer> {
+        let text = match self.agents(now, out, |agents, _| agents.change_model(name, model)) {
+            Ok(text) => text,
+            Err(refusal) => return Some(Err(refusal)),
+        };
+        let request = SendRequest {
+            to: name.to_string(),
+            text,
+            raw: true,
+            ..SendRequest::default()
+        };
+        self.mail(now, out, |mail, step| mail.send(step, ticket, request))
     }
 
     /// A step of no part.
@@ -276,6 +331,10 @@ impl Dispatcher {
             }
             RestJob::Post { ticket, to } => {
                 self.mail(now, out, |_, step| post_answered(step, ticket, &to, done));
+            }
+            RestJob::Reserve => reserved(&done),
+            RestJob::ObserverToken(ticket) => {
+                observer_answered(&mut self.bare(now, out), ticket, done);
             }
             RestJob::Nodes(ticket) => {
                 nodes_answered(&mut self.bare(now, out), ticket, done);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::node_config::NodeConfig;
 use super::notice::Notice;
 use super::rest_jobs::RestJob;
-use crate::ids::{AgentName, JobId, Run, Ticket};
+use crate::ids::{AgentName, Generation, JobId, Run, Ticket};
 use crate::ledger::{Ledger, Record};
 use crate::machine;
 use crate::msg::{AgentCommand, Answer, Effect, ProgramTables, RestCall};
@@ -32,6 +32,8 @@ pub(super) struct Common {
     next_job: JobId,
     next_request: u64,
     event_seq: u64,
+    /// The number before the first event of this life.
+    first_event: u64,
     started: Now,
 }
 
@@ -47,6 +49,7 @@ impl Common {
             next_job: JobId(1),
             next_request: 1,
             event_seq: 0,
+            first_event: 0,
             started,
         }
     }
@@ -59,6 +62,7 @@ impl Common {
     /// A new life begins on what was replayed.
     pub(super) fn open(&mut self) {
         self.event_seq = self.ledger.numbered();
+        self.first_event = self.event_seq;
     }
 
     /// Who starts with the broker, and who outlived an earlier one; asked once.
@@ -192,6 +196,11 @@ impl<'a, P: Copy> PartStep<'a, P> {
         self.effect(Effect::Publish(number, event));
     }
 
+    /// The number of the event that was told last.
+    pub(super) fn event_number(&self) -> u64 {
+        self.common.event_seq
+    }
+
     /// Tells of an agent that has been silent since then while messages wait for it, as other brokers have it.
     pub(super) fn publish_blocked_on_send(&mut self, name: &AgentName, since: Option<Wall>) {
         let waiting = self.ledger().mail().waiting(name) as u64;
@@ -218,6 +227,20 @@ impl<'a, P: Copy> PartStep<'a, P> {
     /// clock is in it for people; alone it would not do, because it can jump back over a restart.
     pub(super) fn unused(&self) -> String {
         format!("{:012x}{:08x}", self.now.wall.0, self.common.event_seq + 1)
+    }
+
+    /// A name for one life of an agent, in the form of a UUID (version 8): what [`PartStep::unused`] is made of, and the
+    /// run, because two lives may begin between two events.
+    pub(super) fn generation(&self, run: Run) -> Generation {
+        let (time, number) = (self.now.wall.0, self.common.event_seq + 1);
+        Generation::new(format!(
+            "{:08x}-{:04x}-8{:03x}-{:04x}-{:012x}",
+            (time >> 16) & 0xffff_ffff,
+            time & 0xffff,
+            run.0 & 0xfff,
+            0x8000 | (run.0 >> 12) & 0x3fff,
+            number & 0xffff_ffff_ffff,
+        ))
     }
 
     /// The id of a request on the link.
@@ -279,6 +302,11 @@ impl<'a, P> PartView<'a, P> {
 
     pub(super) fn counters(&self) -> Counters {
         self.common.counters
+    }
+
+    /// A number of events that no event of this life has, and none of another life in which it could be asked for.
+    pub(super) fn first_event(&self) -> u64 {
+        self.common.first_event
     }
 
     /// When this life began.

@@ -22,5 +22,5 @@ pub use delivery::{Delivery, Origin};
 pub use image::Image;
 pub use mailbox::{Mailboxes, Pending};
 pub use record::Record;
-pub use restart::{Departed, Life, Lives};
+pub use restart::{Departed, LastSession, Life, Lives};
 pub use stored::{StoredHarness, StoredProof, StoredRestartPolicy, StoredRestartWhen, StoredSpawn};

@@ -77,6 +77,24 @@ pub struct Lives {
     released: BTreeSet<AgentName>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     departed: BTreeMap<AgentName, Departed>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    sessions: BTreeMap<AgentName, LastSession>,
+}
+
+/// How many sessions of programs are remembered.
+pub const SESSIONS_KEPT: usize = 1000;
+
+/// A session that an agent's program had, for going on with it after the agent's end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastSession {
+    /// The program, or its whole command line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cli: Option<String>,
+    /// The folder it worked in; some programs find a session only there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// The program's own id of it.
+    pub id: String,
 }
 
 impl Lives {
@@ -105,6 +123,32 @@ impl Lives {
         self.departed.get(agent)
     }
 
+    /// The session that the last program of an agent had.
+    pub fn session(&self, agent: &AgentName) -> Option<&LastSession> {
+        self.sessions.get(agent)
+    }
+
+    fn note_session(&mut self, agent: &AgentName, request: &StoredSpawn) {
+        let Some(id) = request.last_session.clone() else {
+            return;
+        };
+        let session = LastSession {
+            cli: request.cli.clone(),
+            cwd: request.cwd.clone(),
+            id,
+        };
+        self.sessions.insert(agent.clone(), session);
+        if self.sessions.len() > SESSIONS_KEPT {
+            let idle = self
+                .sessions
+                .keys()
+                .find(|name| !self.running.contains_key(*name));
+            if let Some(name) = idle.cloned() {
+                self.sessions.remove(&name);
+            }
+        }
+    }
+
     pub(super) fn depart(&mut self, agent: &AgentName, departed: &Departed) {
         self.departed.insert(agent.clone(), departed.clone());
         if self.departed.len() > DEPARTED_KEPT {
@@ -125,6 +169,7 @@ impl Lives {
             failures: earlier.map_or(0, |life| life.failures),
             ..begun
         };
+        self.note_session(agent, &life.request);
         self.running.insert(agent.clone(), life);
     }
 

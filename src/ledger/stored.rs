@@ -74,6 +74,21 @@ pub struct StoredSpawn {
     pub channels: Vec<String>,
     /// The model, as it was given.
     pub model: Option<String>,
+    /// The session to begin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    /// The session to go on with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume: Option<String>,
+    /// The session that the program had last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_session: Option<String>,
+    /// It is released once its task is done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub exit_after_task: bool,
+    /// Its program is given no token.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skip_relay_prompt: bool,
     /// The team, as it was given.
     pub team: Option<String>,
     /// The transport, as it was given.

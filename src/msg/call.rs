@@ -30,6 +30,8 @@ pub enum ApiCall {
         /// Whether it is to listen.
         listens: bool,
     },
+    /// Register names ahead of their agents' start.
+    Preflight(Vec<AgentName>),
     /// List agents.
     Agents,
     /// Take a message.
@@ -40,8 +42,16 @@ pub enum ApiCall {
     Flush(AgentName),
     /// How messages reach the agent.
     Mode(AgentName),
+    /// Have an agent's program go on with another model.
+    SetModel(AgentName, String),
     /// Change how messages reach the agent.
     SetMode(AgentName, DeliveryMode),
+    /// The same, unless somebody else has changed it meanwhile.
+    SwapMode(AgentName, DeliveryMode, ExpectedMode),
+    /// What was said in threads lately.
+    Threads,
+    /// Have a token made for somebody who may look at the workspace and do nothing.
+    ObserverToken(String),
     /// A picture of an agent's terminal.
     Snapshot {
         /// The agent in the terminal.
@@ -51,6 +61,8 @@ pub enum ApiCall {
     },
     /// Everything at a glance.
     Status,
+    /// What went wrong with agents' programs.
+    CrashInsights,
     /// Deliveries that were given up.
     DeadLetters,
     /// Give dead letters another chance: one, or all.
@@ -92,7 +104,9 @@ impl ApiCall {
                 | ApiCall::Agents
                 | ApiCall::Pending(_)
                 | ApiCall::Mode(_)
+                | ApiCall::Threads
                 | ApiCall::Status
+                | ApiCall::CrashInsights
                 | ApiCall::DeadLetters
         )
     }
@@ -107,6 +121,15 @@ pub struct EngineRequest {
     pub path: String,
     /// The body, if it has one.
     pub body: Option<Value>,
+}
+
+/// What a caller believes of an agent's mode when he changes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExpectedMode {
+    /// How messages reach the agent, if he says so.
+    pub mode: Option<DeliveryMode>,
+    /// Which change was the last, if he says so.
+    pub revision: Option<u64>,
 }
 
 /// What a sidecar says ([local-api 6.1](crate::docs::local_api#6.1)).
@@ -186,15 +209,20 @@ pub enum Reply {
     Releasing {
         name: AgentName,
     },
+    /// How many names are being registered.
+    Queued(u64),
     Agents(local::AgentList),
     Channels(local::ChannelsChanged),
     Sent(local::Sent),
     Pending(local::PendingList),
     Flushed(u64),
-    Mode(DeliveryMode),
+    Mode(local::ModeView),
+    Threads(local::ThreadList),
+    ObserverToken(Value),
     ModeChanged(local::ModeChanged),
     Snapshot(local::Snapshot),
     Status(Box<local::Status>),
+    CrashInsights(local::CrashInsights),
     DeadLetters(Vec<local::DeadLetterView>),
     Redelivered(local::Redelivered),
     Nodes(Vec<RosterEntry>),
@@ -231,6 +259,8 @@ impl Refusal {
 pub enum RefusalKind {
     /// 400 `invalid_request`.
     Invalid,
+    /// 400 `unsupported_operation`: it cannot be done to this agent.
+    Unsupported,
     /// 404 `agent_not_found`.
     UnknownAgent,
     /// 404 `dead_letter_not_found`.

@@ -48,6 +48,7 @@ impl ProcessIdentity {
 /// What `/proc/PID/stat` says of a process.
 struct Stat {
     ended: bool,
+    parent: Option<Pid>,
     session: Option<Pid>,
     began: u64,
 }
@@ -60,6 +61,7 @@ impl Stat {
         let fields: Vec<&str> = fields.split_whitespace().collect();
         Some(Self {
             ended: fields.first()?.starts_with(['Z', 'X']),
+            parent: positive(fields.get(1)?.parse().ok()?),
             session: positive(fields.get(3)?.parse().ok()?),
             began: fields.get(19)?.parse().ok()?,
         })
@@ -129,15 +131,56 @@ pub fn kill(session: Pid) -> usize {
     killed
 }
 
+/// What a process has started, and what that has started in turn, as far as it runs outside of the session that bears the
+/// process's number. A process whose parent has ended belongs to nobody any more, and is not found.
+pub fn runaways(leader: Pid) -> Vec<ProcessIdentity> {
+    let mut children: HashMap<Pid, Vec<(Pid, bool)>> = HashMap::new();
+    for (pid, stat) in running() {
+        if let Some(parent) = stat.parent {
+            let away = stat.session != Some(leader);
+            children.entry(parent).or_default().push((pid, away));
+        }
+    }
+    let (mut found, mut parents) = (Vec::new(), vec![leader]);
+    while let Some(parent) = parents.pop() {
+        for (pid, away) in children.remove(&parent).unwrap_or_default() {
+            parents.push(pid);
+            let number = pid.as_raw_nonzero().get().unsigned_abs();
+            found.extend(ProcessIdentity::of(number).filter(|_| away));
+        }
+    }
+    found
+}
+
+/// Sends a signal to those of the processes that are still there, and to no other that has a number of theirs by now.
+pub fn signal(processes: &[ProcessIdentity], signal: Signal) {
+    for process in processes.iter().filter(|process| process.is_there()) {
+        let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+/// All processes that run.
+fn running() -> impl Iterator<Item = (Pid, Stat)> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let pid = entry
+            .file_name()
+            .to_str()?
+            .parse()
+            .ok()
+            .and_then(Pid::from_raw)?;
+        let stat = Stat::read(&entry.path()).filter(|stat| !stat.ended)?;
+        Some((pid, stat))
+    })
+}
+
 fn look() -> Sessions {
     let mut sessions = Sessions::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.parse().ok());
-        if let Some(pid) = pid.and_then(Pid::from_raw)
-            && let Some(stat) = Stat::read(&entry.path())
-            && let (Some(session), false) = (stat.session, stat.ended)
-        {
+    for (pid, stat) in running() {
+        if let Some(session) = stat.session {
             sessions.entry(session).or_default().push(pid);
         }
     }

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::rest::{CallError, RestClient, With};
-use crate::ids::{AgentId, NodeId, Seq};
+use crate::ids::{AgentId, AgentName, NodeId, Seq};
 use crate::msg::{Identified, Secret, Wanted};
 use crate::net::http::encode;
 use crate::wire::rest::{AgentFacts, BoundAgent, RegisteredAgent, RestError, RetakenAgent};
@@ -90,6 +90,41 @@ impl RestClient {
             Some(taken) => Ok(taken.token),
             None => self.retake(name, None).map(|taken| taken.token),
         }
+    }
+
+    /// Registers agents without a place, so that others can write to them before they run.
+    ///
+    /// # Errors
+    /// As any call; what was registered before it stays.
+    pub(super) fn reserve(&self, names: &[AgentName]) -> Result<(), CallError> {
+        for name in names {
+            self.create_agent(name.as_str(), "agent")?;
+        }
+        Ok(())
+    }
+
+    /// A token for somebody who only looks: at what is streamed, said and who is there
+    /// ([engine-protocol 2.8](crate::docs::engine_protocol#2.8)).
+    ///
+    /// # Errors
+    /// As any call.
+    pub(super) fn observer(&self, name: &str) -> Result<serde_json::Value, CallError> {
+        let scopes = [
+            "stream:read",
+            "messages:read",
+            "threads:read",
+            "channels:read",
+            "agents:read",
+            "nodes:read",
+            "deliveries:read",
+        ];
+        let body = json!({ "name": name, "scopes": scopes });
+        self.call(
+            "POST",
+            "/v1/observer-tokens",
+            self.as_workspace(),
+            Some(&body),
+        )
     }
 
     /// `None` when the name is taken.

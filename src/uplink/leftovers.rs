@@ -5,12 +5,20 @@
 use serde_json::{Value, json};
 
 use super::rest::{CallError, RestClient, With};
-use crate::ids::{AgentId, DeliveryId};
+use crate::ids::{AgentId, AgentName, DeliveryId};
 use crate::msg::{RestDone, Secret, Wanted};
 use crate::net::http::encode;
-use crate::wire::rest::{ChannelFacts, LEFTOVERS_PAGE, LeftoverRow};
+use crate::wire::rest::{ChannelFacts, LEFTOVERS_PAGE, LeftoverRow, WaitingRow};
 
 impl RestClient {
+    /// Engines of other makes have no such list, and keep such mail where nobody can look.
+    pub(super) fn waiting(&self, agent: &AgentName) -> Result<Vec<WaitingRow>, CallError> {
+        self.get(&format!(
+            "/v1/deliveries/waiting?agent={}",
+            encode(agent.as_str())
+        ))
+    }
+
     /// The oldest rows of an agent that this node had.
     ///
     /// # Errors

@@ -18,13 +18,13 @@ use super::resolve::HostResolver;
 use super::roots::TrustedRoots;
 use crate::dispatch::VERSION;
 use crate::domain::Mode;
-use crate::ids::{AgentName, InvocationId, JobId, MsgId, NodeId, WorkspaceId};
+use crate::ids::{InvocationId, JobId, MsgId, NodeId, WorkspaceId};
 use crate::msg::{EngineRequest, RestCall, RestDone, Secret};
 use crate::net::http::encode;
 use crate::sys::{limits, thread};
 use crate::wire::rest::{
     CreateNode, CreatedNode, Envelope, InvocationStatus, MadeKey, NodeAgent, Posted, Reader,
-    RestError, RosterEntry, WaitingRow, WorkspaceInfo,
+    RestError, RosterEntry, WorkspaceInfo,
 };
 
 /// The whole of one call, connecting included.
@@ -258,7 +258,7 @@ impl RestClient {
         }
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
         self.call("GET", path, self.as_workspace(), None::<&()>)
     }
 
@@ -337,12 +337,6 @@ impl RestClient {
     fn readers(&self, message: &MsgId) -> Result<Vec<Reader>, CallError> {
         let message = encode(message.as_str());
         self.get(&format!("/v1/messages/{message}/readers"))
-    }
-
-    /// Engines of other makes have no such list, and keep such mail where nobody can look.
-    fn waiting(&self, agent: &AgentName) -> Result<Vec<WaitingRow>, CallError> {
-        let agent = encode(agent.as_str());
-        self.get(&format!("/v1/deliveries/waiting?agent={agent}"))
     }
 
     fn as_agent(
@@ -580,7 +574,9 @@ fn try_perform(client: &RestClient, own: &Own, call: RestCall) -> Result<RestDon
         RestCall::Forget { name, agent_id } => client
             .forget(name.as_str(), &agent_id)
             .map(|()| RestDone::Joined),
+        RestCall::Reserve(names) => client.reserve(&names).map(|()| RestDone::Reserved),
         RestCall::Bound { node_name } => client.bound(&node_name).map(RestDone::Bound),
+        RestCall::ObserverToken(name) => client.observer(&name).map(RestDone::ObserverToken),
         RestCall::Nodes => client.nodes().map(RestDone::Nodes),
         RestCall::RemoveNode(name) => client.remove_node(&name).map(|()| RestDone::NodeRemoved),
         RestCall::Whereabouts(name) => client.facts(name.as_str()).map(RestDone::Whereabouts),

@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::spelling::{DeliveryModeWord, ProofWord};
+use super::spelling::{DeliveryModeWord, ProofWord, signal_name};
 use crate::domain::{DeliveryMode, Proof};
-use crate::ids::{AgentName, DeliveryId, MsgId};
+use crate::ids::{AgentName, DeliveryId, Generation, MsgId};
 use crate::time::Wall;
 
 /// One event with its number, as it goes to subscribers and into the replay ring.
@@ -97,6 +97,28 @@ impl Policy {
     }
 }
 
+/// What events tell of an agent's program ([local-api 3.2](crate::docs::local_api#3.2)). What is not known is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramFacts {
+    /// The program that was asked for, as its caller named it.
+    pub cli: String,
+    /// The whole command line (ours).
+    #[serde(default)]
+    pub command: String,
+    /// The model that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The program's own session.
+    #[serde(default, rename = "sessionId", skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    /// The program again, of one that runs without a terminal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// Which life of the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
+}
+
 /// Everything a subscriber can hear. Times are milliseconds since 1970 UTC.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -105,7 +127,10 @@ pub enum BrokerEvent {
     AgentSpawned {
         name: AgentName,
         runtime: String,
-        cli: String,
+        #[serde(flatten)]
+        program: ProgramFacts,
+        parent: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         pid: Option<u32>,
         source: String,
         pre_registered: bool,
@@ -115,7 +140,9 @@ pub enum BrokerEvent {
     WorkerReady {
         name: AgentName,
         runtime: String,
-        cli: String,
+        #[serde(flatten)]
+        program: ProgramFacts,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         pid: Option<u32>,
         evidence: String,
     },
@@ -136,7 +163,10 @@ pub enum BrokerEvent {
     AgentIdle {
         name: AgentName,
         idle_secs: u64,
-        since: Wall,
+        /// RFC 3339.
+        since: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<Generation>,
     },
     /// It is silent, and messages wait for it.
     AgentBlockedOnSend {
@@ -147,15 +177,24 @@ pub enum BrokerEvent {
     AgentExit {
         name: AgentName,
         reason: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<Generation>,
     },
     AgentExited {
         name: AgentName,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         code: Option<i32>,
+        #[serde(default, with = "signal_name", skip_serializing_if = "Option::is_none")]
         signal: Option<i32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<Generation>,
     },
     AgentReleased {
         name: AgentName,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<Generation>,
     },
     RelayInbound {
         event_id: MsgId,
@@ -232,10 +271,7 @@ pub enum BrokerEvent {
         pending_delivery_count: u64,
     },
     /// That dialog is gone.
-    AgentUnblocked {
-        name: AgentName,
-        dialog: Dialog,
-    },
+    AgentUnblocked { name: AgentName, dialog: Dialog },
     /// A dialog was answered by the operator's policy.
     DialogAnswered {
         name: AgentName,
@@ -251,7 +287,9 @@ pub enum BrokerEvent {
     },
     MessageDeliveryFailed {
         name: AgentName,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         delivery_id: Option<DeliveryId>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         event_id: Option<MsgId>,
         from: String,
         to: String,
@@ -294,18 +332,26 @@ pub enum BrokerEvent {
     },
     AgentRestarting {
         name: AgentName,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         code: Option<i32>,
+        #[serde(default, with = "signal_name", skip_serializing_if = "Option::is_none")]
         signal: Option<i32>,
         restart_count: u32,
         delay_ms: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<Generation>,
     },
     AgentRestarted {
         name: AgentName,
         restart_count: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<Generation>,
     },
     AgentPermanentlyDead {
         name: AgentName,
         reason: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<Generation>,
     },
     AgentPendingDrained {
         name: AgentName,
@@ -336,10 +382,7 @@ pub enum BrokerEvent {
         reason: Option<String>,
     },
     /// The engine knows this node (again).
-    NodeRegistered {
-        node_id: String,
-        node_name: String,
-    },
+    NodeRegistered { node_id: String, node_name: String },
     /// Comes first when events before `oldest_available` are no longer kept.
     ReplayGap {
         #[serde(rename = "requestedSinceSeq")]

@@ -7,11 +7,15 @@ use serde_json::Value;
 use super::event::Dialog;
 use super::spelling::{DeliveryModeWord, ModeWord};
 use crate::domain::{DeliveryMode, Mode};
-use crate::ids::{AgentName, DeliveryId, MsgId};
+use crate::ids::{AgentName, DeliveryId, Generation, MsgId};
 use crate::time::Wall;
 
+mod insights;
 mod spawn;
 
+pub use insights::{
+    CrashCategory, CrashInsights, CrashPattern, CrashRecord, ThreadList, ThreadView,
+};
 pub use spawn::{
     HarnessConfig, Manifest, ManifestCapability, RestartPolicy, RestartWhen, Restarted,
     SpawnRequest, Spawned, Supervision,
@@ -26,14 +30,24 @@ pub const TEXT_MAX: usize = 1024 * 1024;
 pub struct AgentView {
     pub name: AgentName,
     pub runtime: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
+    /// The program that was asked for, as its caller named it.
     pub cli: String,
+    /// The whole command line (ours).
+    #[serde(default)]
+    pub command: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    #[serde(rename = "sessionId")]
+    #[serde(default, rename = "sessionId", skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub team: Option<String>,
     pub channels: Vec<String>,
     pub parent: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
     #[serde(rename = "workerPid")]
     pub worker_pid: Option<u32>,
@@ -47,6 +61,9 @@ pub struct AgentView {
     #[serde(default)]
     pub state_since: String,
     pub pending_messages: u64,
+    /// `pty` or `headless`, as clients of 11.x name it.
+    #[serde(default)]
+    pub runtime_kind: String,
     /// `starting`, `ready`, `blocked`, `restarting` or `stopping`: our finer word (ours).
     pub phase: String,
     /// Its terminal has taken messages, or could have (ours).
@@ -202,6 +219,7 @@ pub struct PendingDelivery {
     pub attempts: u32,
     pub queued_at_ms: Wall,
     pub age_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
 }
 
@@ -401,7 +419,7 @@ pub struct ChannelsChanged {
     pub channels: Vec<String>,
 }
 
-/// `GET`/`PUT …/delivery-mode`.
+/// `PUT …/delivery-mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ModeBody {
@@ -409,14 +427,30 @@ pub struct ModeBody {
     pub mode: DeliveryMode,
 }
 
-/// `PUT …/delivery-mode`, answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct ModeChanged {
+/// `GET …/delivery-mode`, answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModeView {
+    /// How messages reach the agent.
     #[serde(with = "DeliveryModeWord")]
     pub mode: DeliveryMode,
+    /// Another one after each change, and in each life of the broker; a decimal number.
+    #[serde(default)]
+    pub revision: String,
+}
+
+/// `PUT …/delivery-mode`, answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModeChanged {
+    /// As it is now.
+    #[serde(with = "DeliveryModeWord")]
+    pub mode: DeliveryMode,
+    /// How many held messages were let go.
     pub flushed: u64,
+    /// Whether mode and revision were those that the caller expected; nothing was changed otherwise.
     pub matched: bool,
+    /// As in [`ModeView`].
+    #[serde(default)]
+    pub revision: String,
 }
 
 /// `GET …/snapshot`, answer.

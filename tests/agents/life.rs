@@ -169,3 +169,42 @@ fn a_persons_keys_and_the_size_of_the_terminal_get_through() {
     assert_eq!(agent.exited().code, Some(0));
     assert_eq!(std::fs::read_to_string(&got).expect("file"), "33 77\n");
 }
+
+#[test]
+fn what_made_a_session_of_its_own_ends_with_a_release_and_what_others_started_does_not() {
+    let folder = Folder::new();
+    let out = folder.0.join("pids");
+    let mut stranger = std::process::Command::new("setsid")
+        .args(["sleep", "1000"])
+        .spawn()
+        .expect("setsid");
+    let script = format!(
+        "setsid sh -c 'trap \"\" HUP; echo $$; sleep 1000 & echo $!; wait' > {out}.part & until [ \"$(wc -l < {out}.part)\" -ge 2 ]; do sleep 0.05; \
+         done; mv {out}.part {out}; cat",
+        out = out.display()
+    );
+    let mut agent = Agent::sh(&script);
+    while !out.exists() {
+        std::thread::yield_now();
+    }
+    let pids: Vec<u32> = std::fs::read_to_string(&out)
+        .expect("written")
+        .lines()
+        .map(|line| line.parse().expect("a number"))
+        .collect();
+    assert!(
+        pids.iter().all(|pid| alive(*pid)) && pids.len() == 2,
+        "{pids:?}"
+    );
+    agent.command(AgentCommand::Stop {
+        grace: Duration::from_secs(1),
+    });
+    agent.exited();
+    // The last of it is killed and taken away by whoever adopted it.
+    while pids.iter().any(|pid| alive(*pid)) {
+        std::thread::yield_now();
+    }
+    assert!(stranger.try_wait().expect("ours").is_none());
+    stranger.kill().expect("ours");
+    stranger.wait().expect("ours");
+}

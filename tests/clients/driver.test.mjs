@@ -60,7 +60,15 @@ test('a program connects by connection.json, starts an agent, talks to it, looks
   assert.ok(Array.isArray((await client.getCrashInsights()).recent));
   assert.equal((await client.renewLease()).renewed, true);
   assert.ok(await client.getConfig());
-  await client.preflight([{ name: 'w9', cli: 'cat' }]);
+  assert.deepEqual(await client.preflight([{ name: 'w9', cli: 'cat' }, { name: 'w8', cli: 'cat' }]), { queued: 2 });
+  const relay = workspace(broker);
+  const w9 = await until(() => relay.agents.get('w9'), 'w9 to be registered');
+  const ada = await register(t, relay, 'ada');
+  await ada.me.dm('w9', 'before you came');
+  await client.spawnPty({ name: 'w9', cli: 'cat' });
+  await until(async () => (await client.snapshot('w9')).screen.includes('before you came'), 'mail from before its start');
+  assert.equal((await relay.agents.get('w9')).id, w9.id, 'it is the one that was registered');
+  await client.release('w9');
   for (const wish of [
     () => client.setModel('echo', 'some-model'),
   ]) {

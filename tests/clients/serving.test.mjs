@@ -46,6 +46,7 @@ test('a program beside a broker adds an action to the same node, and both go on'
     capabilities: { shout: { kind: 'action', global: true, handler: ({ text }) => ({ text: text.toUpperCase() }) } },
   });
   const { me } = await register(t, relay, 'ada');
+  assert.ok((await relay.actions.list()).some(({ name }) => name === 'shout'), 'it is listed');
   const shout = await ended(me, 'shout', (await me.actions.invoke('shout', { text: 'hey' })).invocationId);
   assert.deepEqual(shout.output, { text: 'HEY' });
   const spawned = await ended(me, 'spawn', (await me.actions.invoke('spawn', { name: 'w2', cli: 'cat', targetNode: broker.name })).invocationId);

@@ -1,8 +1,12 @@
 // What people can do with nodes from afar.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
 import { test } from 'node:test';
 
-import { ended, folder, live, register, startBroker, until, workspace } from './support.mjs';
+import { HarnessDriverClient } from '@agent-relay/harness-driver';
+
+import { PATIENCE, atEnd, ended, folder, live, register, startBroker, until, workspace } from './support.mjs';
 
 test('a broker is found by what it can start, live and with its handlers live', async (t) => {
   const broker = await startBroker(t, folder(t));
@@ -71,4 +75,30 @@ test('a spawn that cannot be says why', async (t) => {
   await assert.rejects(spawn({ name: 'w2', cli: 'cat', targetNode: 'no-such-box' }), { statusCode: 404, rawCode: 'node_not_found' });
   await assert.rejects(spawn({ name: 'w2', cli: 'aider' }), { statusCode: 409, rawCode: 'capability_mismatch' });
   await assert.rejects(relay.client.post('/v1/actions/spawn/invoke', { input: {} }), { statusCode: 403, rawCode: 'agent_token_required' });
+});
+
+test('an agent that is started for its task alone leaves when it is done, and one by the name of a known program is told its model', async (t) => {
+  const dir = folder(t);
+  const bin = path.join(dir, 'bin');
+  fs.mkdirSync(bin);
+  for (const name of ['claude', 'aider']) fs.writeFileSync(path.join(bin, name), '#!/bin/sh\nprintf "%s\\n" "$@"\nexec cat\n', { mode: 0o755 });
+  const broker = await startBroker(t, dir);
+  const client = HarnessDriverClient.connect({ connectionPath: broker.file });
+  atEnd(t, () => client.disconnect());
+  client.connectEvents();
+  const claude = await client.spawnPty({ name: 'ada', cli: path.join(bin, 'claude'), model: 'opus', args: ['--verbose'] });
+  const words = ['--session-id', claude.sessionId, '--model', 'opus', '--verbose'];
+  await until(async () => (await client.snapshot('ada')).screen.includes(words.join('\n')), 'what it was told');
+  await client.release('ada');
+  await client.spawnPty({ name: 'bob', cli: path.join(bin, 'aider') });
+  assert.deepEqual(await client.setModel('bob', 'haiku').then(({ name, model, success }) => [name, model, success]), ['bob', 'haiku', true]);
+  await until(async () => /^\/model haiku$/m.test((await client.snapshot('bob')).screen), 'the command to be typed');
+  assert.equal((await client.listAgents())[0].model, 'haiku');
+  await client.release('bob');
+
+  const once = await client.spawnPty({ name: 'once', cli: 'cat', task: 'count the ships', spawnMode: 'task_exit', idleThresholdSecs: 1 });
+  assert.equal((await once.waitForExit(PATIENCE)).reason, 'exited');
+  await until(async () => (await client.listAgents()).length === 0, 'nobody to be left');
+  const { warning } = await broker.api('POST', '/api/spawn', { name: 'eve', cli: 'cat', continueFrom: 'nobody' });
+  assert.match(warning, /nobody/);
 });

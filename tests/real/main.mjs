@@ -12,7 +12,7 @@ import { World } from './world.mjs';
 const ROOT = process.env.REAL_CLIS;
 const RUNS = Number(process.env.RUNS ?? 0);
 /** How many messages a play sends unless RUNS says otherwise. */
-const USUAL = { idle: 3, burst: 20, busy: 5, tool: 4, steer: 2, overtake: 2, start: 3, draft: 2, left: 1, dialog: 10, untrusted: 3, trust: 3, deny: 3 };
+const USUAL = { idle: 3, burst: 20, busy: 5, tool: 4, steer: 2, overtake: 2, start: 3, draft: 2, left: 1, dialog: 10, untrusted: 3, trust: 3, deny: 3, resume: 2 };
 /** In which of them the agent asks something. */
 const ASKING = ['dialog', 'tool', 'untrusted', 'trust', 'deny'];
 /** How long before the request itself a turn may be told to begin, in ms: for machines under load. */

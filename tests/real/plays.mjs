@@ -285,4 +285,27 @@ function asked(screen) {
   return rows.slice(from).filter((row) => /\d\.|\?/.test(row)).map((row) => row.trim()).join('\n');
 }
 
-export const PLAYS = { idle, burst, busy, tool, steer, overtake, start, draft, left, dialog, untrusted, trust, deny };
+/** It is released, and another goes on with its session: with the same program, in the same folder, and with all that was said. */
+async function resume(world) {
+  await world.ready();
+  const first = await world.send(short('first'));
+  await world.accepted(first);
+  await world.answered(first);
+  const { sessionId: before } = await world.state();
+  await world.broker.api('DELETE', '/api/spawned/agent');
+  world.events.length = 0;
+  await world.broker.api('POST', '/api/spawn', { name: 'agent', resume: 'agent', idle_threshold_secs: 1 });
+  await world.ready();
+  const second = await world.send(short('second'));
+  await world.accepted(second);
+  await world.answered(second);
+  const { sessionId: after } = await world.state();
+  const troubles = before && before === after ? [] : [`the session was ${before} and is ${after}`];
+  const knows = world.models.turns.some((turn) => turn.includes(first.mark));
+  return knows ? troubles : [...troubles, 'the model was not told what was said before'];
+}
+
+// Of the others the broker does not know which session they have.
+resume.only = ['claude'];
+
+export const PLAYS = { idle, burst, busy, tool, steer, overtake, start, draft, left, dialog, untrusted, trust, deny, resume };

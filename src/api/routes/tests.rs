@@ -1,4 +1,5 @@
 use super::*;
+use crate::msg::SpawnSource;
 
 fn post(body: &str) -> Request {
     Request {
@@ -65,11 +66,12 @@ fn a_spawn_is_understood_in_every_dialect() {
            "harnessConfig":{"runtime":"pty","command":"cat","cwd":null,"sessionId":"s"},"spawnMode":"task_exit"}"#,
     ))
     .expect("a spawn");
-    assert_eq!(wish.ignored, ["spawnMode"]);
+    assert!(wish.ignored.is_empty());
     let ApiCall::Spawn(request, SpawnSource::Api) = wish.call else {
         panic!("{:?}", wish.call);
     };
     assert_eq!(request.idle_threshold_secs, Some(0));
+    assert!(request.exit_after_task);
     let harness = request.harness_config.expect("it is there");
     assert_eq!(harness.session_id.as_deref(), Some("s"));
 }

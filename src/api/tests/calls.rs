@@ -4,6 +4,7 @@ use super::*;
 
 pub(super) fn spawned() -> local::Spawned {
     local::Spawned {
+        generation: None,
         success: true,
         name: w1(),
         runtime: "pty".into(),
@@ -18,19 +19,16 @@ pub(super) fn spawned() -> local::Spawned {
 #[test]
 fn an_agent_is_spawned_and_what_has_no_effect_is_said() {
     let w = world();
-    let body = r#"{"name":"w1","cli":"cat","exitAfterTask":true,"continueFrom":"w0"}"#;
+    let body = r#"{"name":"w1","cli":"cat","exitAfterTask":true,"agentResultSchema":{}}"#;
     let (call, status, body) = w.told(Ok(Reply::Spawned(spawned())), "POST", "/api/spawn", body);
     assert!(
-        matches!(call, ApiCall::Spawn(r, _) if r.name == "w1" && r.cli.as_deref() == Some("cat"))
+        matches!(call, ApiCall::Spawn(r, _) if r.name == "w1" && r.cli.as_deref() == Some("cat") && r.exit_after_task)
     );
     assert_eq!(
         (status, &body["name"], &body["runtime"]),
         (200, &json!("w1"), &json!("pty"))
     );
-    assert_eq!(
-        body["warning"],
-        "without effect here: exitAfterTask, continueFrom"
-    );
+    assert_eq!(body["warning"], "without effect here: agentResultSchema");
 }
 
 #[test]
@@ -193,24 +191,42 @@ fn messages_are_held_looked_at_and_let_go() {
         mode: DeliveryMode::ManualFlush,
         flushed: 0,
         matched: true,
+        revision: "7".into(),
     }));
     let (call, _, body) = w.told(hold, "PUT", path, r#"{"mode":"manual_flush"}"#);
     assert_eq!(call, ApiCall::SetMode(w1(), DeliveryMode::ManualFlush));
     assert_eq!(
         body,
-        json!({"mode": "manual_flush", "flushed": 0, "matched": true})
+        json!({"mode": "manual_flush", "flushed": 0, "matched": true, "revision": "7"})
     );
-    let held = || Ok(Reply::Mode(DeliveryMode::ManualFlush));
+    let held = || {
+        Ok(Reply::Mode(local::ModeView {
+            mode: DeliveryMode::ManualFlush,
+            revision: "7".into(),
+        }))
+    };
     assert_eq!(
         w.told(held(), "GET", path, "").2,
-        json!({"mode": "manual_flush"})
+        json!({"mode": "manual_flush", "revision": "7"})
     );
-    let wrong = r#"{"mode":"manual_flush","expected_mode":"auto_inject"}"#;
-    let (call, _, body) = w.told(held(), "PUT", path, wrong);
+    let guarded =
+        r#"{"mode":"manual_flush","expected_mode":"auto_inject","expected_revision":"6"}"#;
+    let expected = ExpectedMode {
+        mode: Some(DeliveryMode::AutoInject),
+        revision: Some(6),
+    };
+    let (call, _, _) = w.told(held(), "PUT", path, guarded);
     assert_eq!(
-        (call, &body["matched"]),
-        (ApiCall::Mode(w1()), &json!(false))
+        call,
+        ApiCall::SwapMode(w1(), DeliveryMode::ManualFlush, expected)
     );
+    for wrong in ["6", r#""6a""#, r#""""#, "-1", "true"] {
+        let body = format!(r#"{{"mode":"manual_flush","expected_revision":{wrong}}}"#);
+        assert_eq!(
+            w.refusal("PUT", path, &body),
+            (400, "invalid_revision".into())
+        );
+    }
     assert_eq!(
         w.refusal("PUT", path, r#"{"mode":"odd"}"#),
         (400, "invalid_mode".into())
@@ -268,10 +284,15 @@ fn wrong_paths_and_methods_are_told_apart() {
         HandlerOutcome::Respond(r) => assert!(r.headers.contains(&("allow", "GET, PUT".into()))),
         HandlerOutcome::Upgrade(_) => panic!("no socket was asked for"),
     }
-    let model = w.refusal("POST", "/api/spawned/w1/model", "{}");
-    assert_eq!(model, (400, "unsupported_operation".into()));
+    let no = Err(Refusal::new(RefusalKind::Unsupported, "it has only a menu"));
+    let (call, status, body) = w.told(no, "POST", "/api/spawned/w1/model", r#"{"model":"m1"}"#);
+    assert_eq!(call, ApiCall::SetModel(w1(), "m1".into()));
     assert_eq!(
-        w.ask("POST", "/api/preflight", "{}"),
-        (200, json!({"queued": 0}))
+        (status, &body["code"]),
+        (400, &json!("unsupported_operation"))
     );
+    let names = r#"{"agents":[{"name":"w9","cli":"cat"}]}"#;
+    let (call, _, body) = w.told(Ok(Reply::Queued(1)), "POST", "/api/preflight", names);
+    assert_eq!(call, ApiCall::Preflight(vec![AgentName::new("w9")]));
+    assert_eq!(body, json!({"queued": 1}));
 }

@@ -15,6 +15,7 @@ fn with_agent() -> World {
     let w = world();
     let (input, _inbox) = mailbox(4).expect("descriptors");
     let handle = AgentHandle {
+        activity: Arc::default(),
         run: Run(1),
         token: Some(Secret::new(TOKEN)),
         input,

@@ -39,6 +39,7 @@ impl World {
             input,
             output: output.clone(),
             seats: Arc::default(),
+            activity: Arc::default(),
         };
         self.api.context.registry.put(w1(), line);
         FakeAgent { inbox, output }
@@ -149,6 +150,43 @@ fn a_terminal_is_resized_within_reason() {
         let refused = w.refusal("POST", "/api/resize/w1", body);
         assert_eq!(refused, (400, "invalid_request".into()), "{body}");
     }
+}
+
+#[test]
+fn one_client_at_a_time_sets_the_size_of_a_terminal_until_it_gives_that_up() {
+    let w = world();
+    let agent = w.agent();
+    let resize = |body: Value| w.ask("POST", "/api/resize/w1", &body.to_string()).1;
+    let told = |body: &Value| {
+        ["applied", "released", "resized"].map(|key| body[key].as_bool().expect("it is said"))
+    };
+    let first = resize(json!({"rows": 50, "cols": 100, "session_id": "s1"}));
+    assert_eq!(told(&first), [true, false, true]);
+    assert!(matches!(agent.next(), AgentInput::Resize(_)));
+    let second = resize(json!({"rows": 10, "cols": 20, "session_id": "s2"}));
+    assert_eq!(told(&second), [false, false, false]);
+    assert_eq!(
+        (&second["rows"], &second["cols"]),
+        (&json!(50), &json!(100)),
+        "as it is"
+    );
+    let other = resize(json!({"release": true, "session_id": "s2"}));
+    assert_eq!(
+        told(&other),
+        [false, false, false],
+        "it is not his to give up"
+    );
+    // Who names no session is not asked whose it is.
+    assert_eq!(
+        told(&resize(json!({"rows": 30, "cols": 80}))),
+        [true, false, true]
+    );
+    let given_up = resize(json!({"rows": 51, "cols": 100, "session_id": "s1", "release": true}));
+    assert_eq!(told(&given_up), [true, true, true]);
+    assert_eq!(
+        told(&resize(json!({"rows": 10, "cols": 20, "session_id": "s2"}))),
+        [true, false, true]
+    );
 }
 
 #[test]

@@ -190,6 +190,7 @@ fn spawn_request(invoke: &ActionInvoke, name: &AgentName) -> Option<SpawnRequest
         cwd: field(input, &["cwd"]).map(str::to_owned),
         task: field(input, &["task", "initial_task", "prompt"]).map(str::to_owned),
         model: field(input, &["model"]).map(str::to_owned),
+        skip_relay_prompt: input.get("skip_relay_prompt") == Some(&Value::Bool(true)),
         team: field(input, &["team"]).map(str::to_owned),
         channels,
         harness_config: field(input, &["session_ref"]).map(|session| HarnessConfig {

@@ -3,18 +3,27 @@
 
 use std::time::Duration;
 
-use crate::ids::{AgentId, AgentName, InvocationId, JobId, Run, Ticket};
+use crate::ids::{AgentId, AgentName, Generation, InvocationId, JobId, Run, Ticket};
 use crate::msg::{AgentSpec, Secret, SpawnSource};
 use crate::time::{Mono, Now, Wall, soonest};
-use crate::wire::event::Dialog;
+use crate::wire::event::{Dialog, ProgramFacts};
 use crate::wire::local::SpawnRequest;
 use crate::wire::up::InventoryMember;
+
+/// What is started when nobody says what.
+pub(super) const DEFAULT_CLI: &str = "claude";
+/// Whom clients see behind agents; one word for all of them.
+pub(super) const PARENT: &str = "Dashboard";
 
 /// One agent of this node, from the wish to its end.
 #[derive(Debug)]
 pub(super) struct LocalAgent {
+    /// Which life of the name.
+    pub(super) generation: Generation,
     pub(super) run: RunState,
     pub(super) spec: AgentSpec,
+    /// Its command line as it was wanted, without what its program is told of a model or session.
+    pub(super) wanted_argv: Vec<String>,
     pub(super) request: SpawnRequest,
     /// The engine's invocation that it was first started for; the engine knows it by that after a restart too.
     pub(super) born_of: Option<InvocationId>,
@@ -104,6 +113,8 @@ pub(super) struct Program {
 pub(super) enum Releaser {
     Caller(Ticket),
     Invocation(InvocationId),
+    /// Nobody: its task is done, and it was started for that alone.
+    Itself,
 }
 
 /// How an agent was when somebody wanted it started again.
@@ -245,8 +256,43 @@ impl LocalAgent {
 
     /// The program's own session, as the engine knows it.
     pub(super) fn session_ref(&self) -> Option<String> {
-        let harness = self.request.harness_config.as_ref();
-        harness.and_then(|h| h.session_id.clone())
+        let SpawnRequest {
+            last_session,
+            session_id,
+            harness_config,
+            ..
+        } = &self.request;
+        let given = harness_config.as_ref().and_then(|h| h.session_id.as_ref());
+        last_session
+            .as_ref()
+            .or(session_id.as_ref())
+            .or(given)
+            .cloned()
+    }
+
+    /// The program that was asked for, in its caller's words; the command that was given where nobody named one.
+    pub(super) fn cli(&self) -> String {
+        let asked = self
+            .request
+            .cli
+            .clone()
+            .filter(|cli| !cli.trim().is_empty());
+        let command = || self.request.harness_config.as_ref()?.command.clone();
+        asked
+            .or_else(command)
+            .unwrap_or_else(|| DEFAULT_CLI.to_owned())
+    }
+
+    /// As events tell of its program.
+    pub(super) fn facts(&self) -> ProgramFacts {
+        ProgramFacts {
+            cli: self.cli(),
+            command: self.spec.argv.join(" "),
+            model: self.request.model.clone(),
+            session_id: self.session_ref(),
+            provider: None,
+            generation: Some(self.generation.clone()),
+        }
     }
 
     /// As the engine is told of it, once it has an identity.

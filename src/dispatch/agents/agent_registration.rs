@@ -256,7 +256,10 @@ impl Agents {
         agent.run.phase = RunPhase::Starting;
         agent.started = step.now;
         let mut spec = agent.spec.clone();
-        spec.token = agent.token.clone();
+        spec.token = agent
+            .token
+            .clone()
+            .filter(|_| !agent.request.skip_relay_prompt);
         step.effect(Effect::Spawn(agent.run.id, Box::new(spec)));
     }
 

@@ -66,7 +66,7 @@ impl Agents {
         let request = SpawnRequest::from(*request);
         let source = SpawnSource::Api;
         match self.check_spawn(step.view(), &request, source.is_own()) {
-            Ok(spec) => self.enlist(step, None, request, source, spec),
+            Ok((spec, request)) => self.enlist(step, None, request, source, spec),
             Err(refusal) => return Some(Err(refusal)),
         }
         if let Some(agent) = self.all.get_mut(name) {

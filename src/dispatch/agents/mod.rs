@@ -5,12 +5,15 @@ mod agent;
 mod agent_registration;
 mod asked_restart;
 mod channels;
+mod crashes;
 mod dialogs;
+mod preflight;
 mod release;
 mod remembered;
 mod renewal;
 mod restart;
 mod roster;
+mod sessions;
 mod spawn;
 mod state;
 mod stopping;
@@ -19,12 +22,14 @@ mod unregistered;
 mod views;
 
 pub(super) use channels::channels_done;
+pub(super) use preflight::reserved;
 pub(super) use state::{AgentPeers, AgentStep, Agents, AgentsView};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use self::agent::{LocalAgent, RunPhase};
+use self::crashes::Crashes;
 use super::notice::{Notice, Refused};
 use super::questions::AgentQuestions;
 use crate::ids::{AgentId, AgentName, Run};
@@ -81,6 +86,12 @@ impl AgentQuestions for Agents {
     }
 
     fn unknown(&self, name: &AgentName) -> Refusal {
+        self.unknown_agent(name)
+    }
+}
+
+impl Agents {
+    fn unknown_agent(&self, name: &AgentName) -> Refusal {
         let names: Vec<_> = self.all.keys().map(AgentName::as_str).collect();
         let here = if names.is_empty() {
             "no agents run here".to_owned()
@@ -98,6 +109,7 @@ impl Agents {
     pub(super) fn new() -> Self {
         Self {
             all: BTreeMap::new(),
+            crashes: Crashes::default(),
             next_run: Run(1),
             farewells: BTreeMap::new(),
             unheard: BTreeMap::new(),

@@ -55,6 +55,11 @@ impl Agents {
         }
     }
 
+    /// An agent that was started for its task alone is done with it.
+    pub(super) fn release_done(&mut self, step: &mut AgentStep, name: &AgentName) {
+        self.begin_release(step, name, Releaser::Itself);
+    }
+
     fn begin_release(&mut self, step: &mut AgentStep, name: &AgentName, who: Releaser) {
         let grace = step.config().grace;
         let Some(agent) = self.all.get_mut(name) else {
@@ -83,7 +88,10 @@ impl Agents {
         if let Some(agent_id) = agent.agent_id {
             identity_over(step, name, agent_id, false);
         }
-        step.publish(BrokerEvent::AgentReleased { name: name.clone() });
+        step.publish(BrokerEvent::AgentReleased {
+            name: name.clone(),
+            generation: Some(agent.generation),
+        });
         self.released(step, name, &agent.releasing);
     }
 
@@ -148,6 +156,7 @@ fn left_something(step: &AgentStep, name: &AgentName) -> bool {
 pub(super) fn answer_releasers(step: &mut AgentStep, name: &AgentName, who: &[Releaser]) {
     for releaser in who {
         match releaser {
+            Releaser::Itself => {}
             Releaser::Caller(ticket) => {
                 step.reply(*ticket, Ok(Reply::Released { name: name.clone() }));
             }

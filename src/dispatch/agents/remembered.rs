@@ -14,6 +14,13 @@ impl From<SpawnRequest> for StoredSpawn {
             task,
             channels,
             model,
+            session_id,
+            resume,
+            // What came of it is in the session.
+            continue_from: _,
+            last_session,
+            exit_after_task,
+            skip_relay_prompt,
             team,
             transport,
             idle_threshold_secs,
@@ -35,6 +42,11 @@ impl From<SpawnRequest> for StoredSpawn {
             task,
             channels,
             model,
+            session_id,
+            resume,
+            last_session,
+            exit_after_task,
+            skip_relay_prompt,
             team,
             transport,
             idle_threshold_secs,
@@ -60,6 +72,11 @@ impl From<StoredSpawn> for SpawnRequest {
             task,
             channels,
             model,
+            session_id,
+            resume,
+            last_session,
+            exit_after_task,
+            skip_relay_prompt,
             team,
             transport,
             idle_threshold_secs,
@@ -80,6 +97,12 @@ impl From<StoredSpawn> for SpawnRequest {
             task,
             channels,
             model,
+            session_id,
+            resume,
+            continue_from: None,
+            last_session,
+            exit_after_task,
+            skip_relay_prompt,
             team,
             transport,
             idle_threshold_secs,
@@ -203,9 +226,11 @@ mod tests {
             "restart_policy": {
                 "enabled": true, "when": "always", "max_restarts": 7, "cooldown_ms": 1, "max_cooldown_ms": 9, "max_consecutive_failures": 2,
             },
+            "session_id": "s1", "resume": "s0", "exit_after_task": true, "skip_relay_prompt": true,
             "profile": "claude", "env": {"B": "2"}, "env_allow": ["C"], "rows": 4, "cols": 5,
         });
-        let wish: SpawnRequest = serde_json::from_value(wish).expect("a wish");
+        let mut wish: SpawnRequest = serde_json::from_value(wish).expect("a wish");
+        wish.last_session = Some("s2".into());
         let written = serde_json::to_string(&StoredSpawn::from(wish.clone())).expect("plain data");
         assert!(!written.contains("at_secret"), "{written}");
         let read: StoredSpawn = serde_json::from_str(&written).expect("as written");

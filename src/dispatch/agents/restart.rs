@@ -34,6 +34,7 @@ fn gone(name: &AgentName, reason: String) -> BrokerEvent {
         code: None,
         signal: None,
         reason: Some(reason),
+        generation: None,
     }
 }
 
@@ -108,12 +109,14 @@ impl Agents {
         source: &SpawnSource,
     ) {
         if *source == SpawnSource::Restart && !is_waiting(step, name) {
+            self.note_session(step, name);
             if let Some(life) = step.ledger().lives().get(name) {
                 let restart_count = life.restarts;
-                let name = name.clone();
+                let generation = self.all.get(name).map(|agent| agent.generation.clone());
                 step.publish(BrokerEvent::AgentRestarted {
-                    name,
+                    name: name.clone(),
                     restart_count,
+                    generation,
                 });
             }
             return;
@@ -151,7 +154,12 @@ impl Agents {
                 life_over(step, &name, End::Itself, departed);
                 if let Some(reason) = why {
                     log::error!(event = "agent_permanently_dead", agent:% = name; "agent {name} is given up: {reason}");
-                    step.publish(BrokerEvent::AgentPermanentlyDead { name, reason });
+                    let generation = Some(agent.generation);
+                    step.publish(BrokerEvent::AgentPermanentlyDead {
+                        name,
+                        reason,
+                        generation,
+                    });
                 }
                 false
             }
@@ -196,8 +204,10 @@ impl Agents {
             signal: how.signal,
             restart_count,
             delay_ms: millis(delay),
+            generation: Some(agent.generation.clone()),
         };
         step.publish(event);
+        agent.begin_session(&step.generation(self.next_run), true);
         agent.run = RunState::again(self.next_run, step.now.mono + delay);
         self.next_run = self.next_run.next();
         step.notice(Notice::AgentBack(name.clone()));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::agent::{LocalAgent, Program, RunPhase};
+use super::agent::{LocalAgent, PARENT, Program, RunPhase};
 use super::agent_registration::identity_over;
 use super::asked_restart::{answer_restarters, refuse_restarters};
 use super::release::{answer_releasers, held_warning};
@@ -77,13 +77,14 @@ impl Agents {
         program.leaving = leaving;
         agent.trouble = None;
         agent.run.phase = RunPhase::Running(program);
-        let (cli, run) = (agent.spec.argv.join(" "), agent.run.id);
+        let (program, run) = (agent.facts(), agent.run.id);
         let known = agent.agent_id.is_some();
         step.count().agents_spawned += 1;
         step.publish(BrokerEvent::AgentSpawned {
             name: name.clone(),
             runtime: "pty".into(),
-            cli,
+            program,
+            parent: PARENT.into(),
             pid: Some(pid),
             source: source_word(&source).into(),
             pre_registered: known,
@@ -133,14 +134,18 @@ impl Agents {
                 success: true,
                 name: name.clone(),
                 runtime: "pty".into(),
+                generation: Some(agent.generation.clone()),
                 model: agent.request.model.clone(),
                 session_id: agent.session_ref(),
                 pid: agent.pid(),
                 pre_registered: agent.agent_id.is_some(),
-                warning: match agent.agent_id.is_some() {
-                    true => held_warning(step, name),
-                    false => Some(UNREGISTERED.into()),
-                },
+                warning: join(&[
+                    match agent.agent_id.is_some() {
+                        true => held_warning(step, name),
+                        false => Some(UNREGISTERED.into()),
+                    },
+                    agent.unsaid(),
+                ]),
             };
             step.reply(ticket, Ok(Reply::Spawned(spawned)));
         }
@@ -155,7 +160,7 @@ impl Agents {
         let Some(agent) = self.all.get_mut(name) else {
             return;
         };
-        let (run, cli) = (agent.run.id, agent.spec.argv.join(" "));
+        let (run, facts) = (agent.run.id, agent.facts());
         let Some(program) = agent.program_mut() else {
             return;
         };
@@ -164,7 +169,7 @@ impl Agents {
         step.publish(BrokerEvent::WorkerReady {
             name: name.clone(),
             runtime: "pty".into(),
-            cli,
+            program: facts,
             pid,
             evidence: evidence.into(),
         });
@@ -186,12 +191,19 @@ impl Agents {
         if let Some(program) = agent.program_mut() {
             program.idle_since = Some(since);
         }
+        let generation = Some(agent.generation.clone());
+        let done = agent.request.exit_after_task && agent.request.task.is_some();
         step.publish(BrokerEvent::AgentIdle {
             name: name.clone(),
             idle_secs: silent.as_secs(),
-            since,
+            since: since.iso(),
+            generation,
         });
         step.publish_blocked_on_send(name, Some(since));
+        if done && step.ledger().mail().waiting(name) == 0 {
+            log::info!("{name} has fallen silent after its task, and was started for that alone");
+            self.release_done(step, name);
+        }
     }
 
     pub(in crate::dispatch) fn exited(
@@ -215,6 +227,7 @@ impl Agents {
         }
         if !agent.released && agent.restarters.is_empty() && how.code != Some(0) {
             step.count().agents_crashed += 1;
+            self.crashes.add(step.now, &agent, how);
             log::warn!(event = "agent_exited", agent:% = name; "agent {name} ended by itself: {how}");
         }
         never_settled(step, &agent, how);
@@ -222,7 +235,7 @@ impl Agents {
             let text = format!("agent '{name}' ended ({how})");
             step.reply(*ticket, Err(Refusal::new(RefusalKind::UnknownAgent, text)));
         }
-        emit_exited(step, name, how, agent.released);
+        emit_exited(step, &agent, how);
         let (agent_id, releasing) = (agent.agent_id.clone(), agent.releasing.clone());
         let mut goes_on = false;
         if moved {
@@ -275,6 +288,12 @@ impl Agents {
     }
 }
 
+/// Several warnings as one.
+fn join(warnings: &[Option<String>]) -> Option<String> {
+    let said: Vec<&str> = warnings.iter().flatten().map(String::as_str).collect();
+    (!said.is_empty()).then(|| said.join("; "))
+}
+
 /// Who asked for an agent, in the words clients know.
 fn source_word(source: &SpawnSource) -> &'static str {
     match source {
@@ -300,19 +319,22 @@ fn never_settled(step: &mut AgentStep, agent: &LocalAgent, how: &How) {
 }
 
 /// The code comes with the first of the two events a waiting client takes for the end (local-api 3.3).
-fn emit_exited(step: &mut AgentStep, name: &AgentName, how: &How, released: bool) {
+fn emit_exited(step: &mut AgentStep, agent: &LocalAgent, how: &How) {
+    let (name, generation) = (&agent.spec.name, Some(agent.generation.clone()));
     step.publish(BrokerEvent::AgentExited {
         name: name.clone(),
         code: how.code,
         signal: how.signal,
         reason: Some(how.to_string()),
+        generation: generation.clone(),
     });
     let name = name.clone();
-    step.publish(match released {
-        true => BrokerEvent::AgentReleased { name },
+    step.publish(match agent.released {
+        true => BrokerEvent::AgentReleased { name, generation },
         false => BrokerEvent::AgentExit {
             name,
             reason: "child_exited".into(),
+            generation,
         },
     });
 }

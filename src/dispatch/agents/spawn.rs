@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use super::agent::{Asking, LocalAgent, Renewal, RunPhase, RunState};
+use super::agent::{Asking, DEFAULT_CLI, LocalAgent, Renewal, RunPhase, RunState};
 use super::agent_registration::{identity_over, patience};
 use super::asked_restart::refuse_restarters;
 use super::restart::{life_over, never_started, remember_wanted};
+use super::sessions::told;
 use super::state::{AgentStep, Agents, AgentsView};
 use crate::dispatch::notice::{End, Notice};
 use crate::domain::Outcome;
 use crate::ids::{AgentName, Ticket};
+use crate::known_clis;
 use crate::msg::{
     AgentSpec, Harness, How, Refusal, RefusalKind, Secret, Size, SpawnSource, Treatment,
 };
@@ -31,7 +33,7 @@ impl Agents {
             false => step.config().spawn_defaults.complete(request),
         };
         match self.check_spawn(step.view(), &request, source.is_own()) {
-            Ok(spec) => self.enlist(step, caller, request, source, spec),
+            Ok((spec, request)) => self.enlist(step, caller, request, source, spec),
             Err(refusal) => {
                 if source == SpawnSource::CommandLine {
                     never_started(step, &AgentName::new(&request.name), &request, &refusal);
@@ -46,7 +48,7 @@ impl Agents {
         view: AgentsView,
         request: &SpawnRequest,
         own: bool,
-    ) -> Result<AgentSpec, Refusal> {
+    ) -> Result<(AgentSpec, SpawnRequest), Refusal> {
         if view.peers.control.is_stopping() {
             return Err(Refusal::new(
                 RefusalKind::Stopping,
@@ -78,10 +80,13 @@ impl Agents {
             let text = format!("the task has {NO_WORDS}");
             return Err(Refusal::new(RefusalKind::Invalid, text));
         }
-        let mut spec = spec_of(name, &with_harness(view, request))
+        let request = self.with_session(view, request)?;
+        let mut spec = spec_of(name, &with_harness(view, &request))
             .map_err(|why| Refusal::new(RefusalKind::Invalid, why))?;
-        spec.treatment = treatment(view, request, own)?;
-        Ok(with_environment(view, spec))
+        told(&spec.argv, &request, "", false)
+            .map_err(|why| Refusal::new(RefusalKind::Invalid, why))?;
+        spec.treatment = treatment(view, &request, own)?;
+        Ok((with_environment(view, spec), request))
     }
 
     pub(super) fn enlist(
@@ -97,7 +102,9 @@ impl Agents {
         self.next_run = run.next();
         // Agents of the broker's own wait for the engine as long as it takes; a caller has a client that gives up.
         let deadline = patience(&source).map(|time| step.now.mono + time);
-        let agent = LocalAgent {
+        let mut agent = LocalAgent {
+            generation: step.generation(run),
+            wanted_argv: spec.argv.clone(),
             run: RunState {
                 id: run,
                 caller,
@@ -124,6 +131,7 @@ impl Agents {
             moved: false,
             renewal: Renewal::default(),
         };
+        agent.begin_session(&step.generation(run), source == SpawnSource::Restart);
         if source == SpawnSource::CommandLine && step.config().declares(&name) {
             // From now on its policy decides what a failure means, also in the next broker.
             remember_wanted(step, &name, &agent.request);
@@ -267,11 +275,15 @@ fn with_harness(view: AgentsView, request: &SpawnRequest) -> SpawnRequest {
 
 /// What every agent finds in its environment besides its token.
 fn with_environment(view: AgentsView, mut spec: AgentSpec) -> AgentSpec {
+    let argv = spec.argv.clone();
     let mut add = |key: &str, value: &str| {
         spec.env
             .entry(key.to_owned())
             .or_insert_with(|| value.to_owned());
     };
+    for (key, value) in known_clis::environment(&argv) {
+        add(key, value);
+    }
     add("RELAY_BASE_URL", &view.config().engine_url);
     add("RELAY_BROKER_STATE_DIR", &view.config().state_dir);
     if let Some(workspace) = &view.config().workspace_id {
@@ -292,7 +304,7 @@ fn spec_of(name: AgentName, request: &SpawnRequest) -> Result<AgentSpec, String>
                 .cli
                 .as_deref()
                 .filter(|c| !c.trim().is_empty())
-                .unwrap_or("claude");
+                .unwrap_or(DEFAULT_CLI);
             let mut argv = shell_words::split(cli)
                 .map_err(|e| format!("the command line {cli:?} cannot be split: {e}"))?;
             argv.extend(request.args.iter().cloned());

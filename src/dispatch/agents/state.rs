@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::agent::{LocalAgent, Releaser, Unheard};
+use super::crashes::Crashes;
 use crate::dispatch::questions::{ActionQuestions, ControlQuestions, MailQuestions};
 use crate::dispatch::step::{PartStep, PartView};
 use crate::ids::{AgentId, AgentName, Run};
@@ -24,6 +25,8 @@ pub(in crate::dispatch) type AgentsView<'a> = PartView<'a, AgentPeers<'a>>;
 /// Who runs here, or is about to.
 pub(in crate::dispatch) struct Agents {
     pub(super) all: BTreeMap<AgentName, LocalAgent>,
+    /// What went wrong with programs.
+    pub(super) crashes: Crashes,
     pub(super) next_run: Run,
     /// Who ended while there was no link.
     pub(super) farewells: BTreeMap<AgentName, AgentId>,

@@ -1,5 +1,6 @@
 //! Agents as the local API shows them.
 
+use super::agent::PARENT;
 use super::channels::channels_of;
 use super::state::{Agents, AgentsView};
 use crate::ids::AgentName;
@@ -8,6 +9,10 @@ use crate::time::millis;
 use crate::wire::local;
 
 impl Agents {
+    pub(in crate::dispatch) fn crash_insights(&self, view: AgentsView) -> local::CrashInsights {
+        self.crashes.insights(view.now.wall)
+    }
+
     pub(in crate::dispatch) fn views(&self, view: AgentsView) -> Vec<local::AgentView> {
         let names = self.all.keys();
         names.filter_map(|name| self.view(view, name)).collect()
@@ -18,20 +23,22 @@ impl Agents {
         let program = agent.program();
         let (now, ledger) = (view.now, view.ledger());
         let ready = program.is_some_and(|p| p.ready);
-        let works = ready && program.is_some_and(|p| p.idle_since.is_none());
-        let last = if works { now.wall } else { agent.last_activity };
+        let last = agent.last_activity;
         let waiting = ledger.mail().waiting(name) as u64;
         let stalled = view.peers.mail.stalled(name).is_some();
         Some(local::AgentView {
             name: name.clone(),
             runtime: "pty".into(),
+            runtime_kind: "pty".into(),
             provider: None,
-            cli: agent.spec.argv.join(" "),
+            cli: agent.cli(),
+            command: agent.spec.argv.join(" "),
+            generation: Some(agent.generation.clone()),
             model: agent.request.model.clone(),
             session_id: agent.session_ref(),
             team: agent.request.team.clone(),
             channels: channels_of(&agent.request.channels),
-            parent: "Dashboard".into(),
+            parent: PARENT.into(),
             pid: agent.pid(),
             worker_pid: agent.pid(),
             last_activity_ms: millis(now.wall - last),

@@ -42,6 +42,7 @@ impl Mail {
             thread_id: delivery.thread_id.clone(),
             mode: delivery.mode.as_str().into(),
         });
+        self.threads.note(step.now.wall, &delivery);
         let id = delivery.id.clone();
         step.record(Record::Accepted { delivery });
         self.emit_queued(step, &id);

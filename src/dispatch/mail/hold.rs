@@ -4,7 +4,7 @@ use super::state::{Mail, MailStep, MailView};
 use crate::domain::DeliveryMode;
 use crate::ids::AgentName;
 use crate::ledger::{Pending, Record};
-use crate::msg::{AgentCommand, Answer, Reply};
+use crate::msg::{AgentCommand, Answer, ExpectedMode, Reply};
 use crate::wire::event::BrokerEvent;
 use crate::wire::local;
 
@@ -39,7 +39,10 @@ impl Mail {
 
     pub(in crate::dispatch) fn mode(&self, view: MailView, name: &AgentName) -> Answer {
         if view.peers.agents.is_here(name) {
-            Ok(Reply::Mode(view.ledger().mode(name)))
+            Ok(Reply::Mode(local::ModeView {
+                mode: view.ledger().mode(name),
+                revision: self.mode_revision(view, name).to_string(),
+            }))
         } else {
             Err(view.peers.agents.unknown(name))
         }
@@ -107,6 +110,36 @@ impl Mail {
             mode,
         };
         step.publish(event);
+        self.mode_changes.insert(name.clone(), step.event_number());
+    }
+
+    /// Which change of the agent's mode was the last: the number of its event. No event of another life of the broker has it.
+    fn mode_revision(&self, view: MailView, name: &AgentName) -> u64 {
+        let changed = self.mode_changes.get(name).copied();
+        changed.unwrap_or(view.first_event())
+    }
+
+    /// Changes the mode, unless it is not, or not any more, as the caller believes.
+    pub(in crate::dispatch) fn swap_mode(
+        &mut self,
+        step: &mut MailStep,
+        name: &AgentName,
+        mode: DeliveryMode,
+        expected: ExpectedMode,
+    ) -> Answer {
+        let current = step.ledger().mode(name);
+        let revision = self.mode_revision(step.view(), name);
+        let matched = expected.mode.is_none_or(|mode| mode == current)
+            && expected.revision.is_none_or(|number| number == revision);
+        if matched || !step.peers.agents.is_here(name) {
+            return self.set_mode(step, name, mode);
+        }
+        Ok(Reply::ModeChanged(local::ModeChanged {
+            mode: current,
+            flushed: 0,
+            matched,
+            revision: revision.to_string(),
+        }))
     }
 
     pub(in crate::dispatch) fn set_mode(
@@ -133,6 +166,7 @@ impl Mail {
             mode,
             flushed,
             matched: true,
+            revision: self.mode_revision(step.view(), name).to_string(),
         }))
     }
 }

@@ -19,6 +19,7 @@ mod send;
 mod sequence;
 mod settle;
 mod state;
+mod threads;
 mod urgent;
 
 pub use estate::Estate;

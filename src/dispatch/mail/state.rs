@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::desk::MailDesk;
 use super::gap::{AskedAnew, Gap};
+use super::threads::Threads;
 use crate::dispatch::questions::{ActionQuestions, AgentQuestions, ControlQuestions};
 use crate::dispatch::step::{PartStep, PartView};
 use crate::ids::{AgentId, AgentName, Seq};
@@ -28,6 +29,10 @@ pub(in crate::dispatch) struct Mail {
     /// Of every agent that is here.
     pub(super) desks: BTreeMap<AgentName, MailDesk>,
     pub(super) gaps: BTreeMap<AgentId, Gap>,
+    /// The events by which modes were last changed in this life of the broker.
+    pub(super) mode_changes: BTreeMap<AgentName, u64>,
+    /// What was said in threads lately.
+    pub(in crate::dispatch) threads: Threads,
     /// Whose missing mail was asked for by a new link.
     pub(super) asked_anew: BTreeMap<AgentId, AskedAnew>,
     /// For whom too much waits, so that the engine's mail is left to the engine.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ids::AgentName;
+use crate::ids::{AgentName, Generation};
 
 /// `POST /api/spawn`. Fields that later stages use are taken and kept now, so that clients need no second dialect.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,8 +24,26 @@ pub struct SpawnRequest {
     pub task: Option<String>,
     /// Channels to join; `general` when empty.
     pub channels: Vec<String>,
-    /// Kept and shown.
+    /// Put before the program's arguments, where it is known how; kept and shown.
     pub model: Option<String>,
+    /// The program's session that begins, under this id; or the id of one that goes on, of a program that nobody knows.
+    #[serde(alias = "sessionId", skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    /// The program's session that goes on: its id, or the name of the agent that had it.
+    #[serde(alias = "session_ref", skip_serializing_if = "Option::is_none")]
+    pub resume: Option<String>,
+    /// The same by the agent's name alone; it starts afresh where nothing is known of a session of that agent's.
+    #[serde(alias = "continueFrom", skip_serializing_if = "Option::is_none")]
+    pub continue_from: Option<String>,
+    /// The session that its program had last; the broker's own note.
+    #[serde(skip)]
+    pub last_session: Option<String>,
+    /// It is released once it falls silent after its task.
+    #[serde(alias = "exitAfterTask", skip_serializing_if = "std::ops::Not::not")]
+    pub exit_after_task: bool,
+    /// Its program is given no token, so it does not speak in the workspace.
+    #[serde(alias = "skipRelayPrompt", skip_serializing_if = "std::ops::Not::not")]
+    pub skip_relay_prompt: bool,
     /// Kept and shown.
     pub team: Option<String>,
     /// `pty` or absent; `headless` is refused.
@@ -208,6 +226,8 @@ pub struct Spawned {
     pub success: bool,
     pub name: AgentName,
     pub runtime: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
     pub model: Option<String>,
     #[serde(rename = "sessionId")]
     pub session_id: Option<String>,

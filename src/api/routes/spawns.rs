@@ -1,0 +1,122 @@
+//! What callers say of agents to start, and of the models that these are to use.
+
+use serde_json::{Map, Value};
+
+use super::bodies::{object, one_of, read};
+use super::sizes::check_side;
+use crate::api::render::ApiError;
+use crate::ids::AgentName;
+use crate::msg::{ApiCall, SpawnSource};
+use crate::net::Request;
+use crate::wire::local::SpawnRequest;
+
+/// A wish to spawn, with what of it will not come true.
+#[derive(Debug)]
+pub(crate) struct SpawnWish {
+    pub(crate) call: ApiCall,
+    pub(crate) name: String,
+    pub(crate) ignored: Vec<&'static str>,
+}
+
+/// `POST /api/spawn`.
+pub(crate) fn spawn(request: &Request) -> Result<SpawnWish, ApiError> {
+    spawn_of(object(request)?)
+}
+
+/// The same from a sidecar's frame.
+pub(crate) fn spawn_of(mut map: Map<String, Value>) -> Result<SpawnWish, ApiError> {
+    for spellings in [
+        &["transport", "runtime"][..],
+        &["idle_threshold_secs", "idleThresholdSecs"],
+        &["harness_config", "harnessConfig", "harness_plan"],
+        &["agent_token", "agentToken"],
+        &["spawn_mode", "spawnMode"],
+        &["exit_after_task", "exitAfterTask"],
+        &["resume", "session_ref"],
+        &["continue_from", "continueFrom"],
+        &["session_id", "sessionId"],
+        &["skip_relay_prompt", "skipRelayPrompt"],
+        &["agent_result_schema", "agentResultSchema", "resultSchema"],
+        &["harness_id", "harnessId"],
+        &["restart_policy", "restartPolicy"],
+    ] {
+        one_of(&mut map, spellings);
+    }
+    if let Some(Value::Object(harness)) = map.get_mut("harness_config") {
+        harness.retain(|_, value| !value.is_null());
+        one_of(harness, &["session_id", "sessionId"]);
+    }
+    if map.contains_key("harness_id") {
+        return Err(ApiError::invalid(
+            "harnessId is not known here; give the whole harnessConfig",
+        ));
+    }
+    let ignored = ignored(&mut map)?;
+    let spawn: SpawnRequest = read(map)?;
+    AgentName::check(&spawn.name).map_err(ApiError::invalid)?;
+    if let Some(model) = spawn.model.as_ref().filter(|model| !is_model(model)) {
+        let why = format!("the model {model:?} is not a name without blanks");
+        return Err(ApiError::invalid(why));
+    }
+    let harness = spawn.harness_config.as_ref();
+    for runtime in [&spawn.transport, &harness.and_then(|h| h.runtime.clone())] {
+        terminal_only(runtime.as_deref())?;
+    }
+    for side in [spawn.rows, spawn.cols].into_iter().flatten() {
+        check_side("rows and cols", u64::from(side))?;
+    }
+    Ok(SpawnWish {
+        name: spawn.name.clone(),
+        call: ApiCall::Spawn(Box::new(spawn), SpawnSource::Api),
+        ignored,
+    })
+}
+
+/// Options whose effect nobody here provides: said in the answer, so that nobody waits for it. A mode that ends with the task
+/// is said by another key.
+fn ignored(map: &mut Map<String, Value>) -> Result<Vec<&'static str>, ApiError> {
+    let mut ignored = Vec::new();
+    match map.get("spawn_mode").map(Value::as_str) {
+        None | Some(Some("interactive")) => {}
+        Some(Some("task_exit" | "task-exit" | "single_shot" | "single-shot")) => {
+            map.insert("exit_after_task".to_owned(), Value::Bool(true));
+        }
+        Some(_) => {
+            return Err(ApiError::invalid(
+                "spawnMode is none of interactive, task_exit and single_shot",
+            ));
+        }
+    }
+    if map.contains_key("agent_result_schema") {
+        ignored.push("agentResultSchema");
+    }
+    Ok(ignored)
+}
+
+fn terminal_only(runtime: Option<&str>) -> Result<(), ApiError> {
+    match runtime {
+        None | Some("pty") => Ok(()),
+        Some(word @ ("headless" | "app_server" | "native")) => Err(ApiError::new(
+            400,
+            "unsupported_runtime",
+            format!("agents run in terminals here, not {word}; ask for runtime \"pty\""),
+        )),
+        Some(word) => Err(ApiError::invalid(format!(
+            "the runtime {word:?} is unknown; ask for \"pty\""
+        ))),
+    }
+}
+
+/// `POST …/model`: the model's name, one word as it is typed.
+pub(crate) fn model(request: &Request) -> Result<String, ApiError> {
+    let mut map = object(request)?;
+    match map.remove("model") {
+        Some(Value::String(model)) if is_model(&model) => Ok(model),
+        Some(_) => Err(ApiError::invalid("`model` is not a name without blanks")),
+        None => Err(ApiError::invalid("`model` is missing; name one")),
+    }
+}
+
+fn is_model(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic())
+}

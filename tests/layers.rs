@@ -44,6 +44,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("agent::landed_note", 4),
     ("agent::transcript", 4),
     ("agent::hook", 4),
+    ("agent::given_tools", 4),
     ("agent::running", 4),
     ("handlers", 4),
     ("uplink::socket", 4),

@@ -13,7 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::agent::core::{AgentCore, Ending, Event};
 use crate::agent::driver::{AgentLoop, AgentPorts};
-use crate::agent::hook::Hook;
+use crate::agent::given_tools::{self, GivenTools};
+use crate::agent::hook::{self, Hook};
 use crate::agent::landed_note::LandedNote;
 use crate::agent::profile::{Profile, Source};
 use crate::agent::proof::MessageHead;
@@ -62,6 +63,8 @@ pub struct Job {
 /// The thread's body, from making the process to reporting its end.
 pub fn run(mut job: Job, exe: &Path) {
     let hook = hook(&mut job, exe);
+    // The file, if it is one, is there as long as the program.
+    let _tools = tools(&mut job, exe);
     let Birth { terminal, status } = match Terminal::spawn(&job.spec, exe) {
         Ok(birth) => birth,
         Err(why_not) => return (job.report)(why_not),
@@ -108,11 +111,24 @@ fn hook(job: &mut Job, exe: &Path) -> Option<Hook> {
     if !job.profile.hook {
         return None;
     }
-    let hook = Hook::open(&job.hooks, exe)
+    let more = job.profile.tools.map(|_| given_tools::claude_settings());
+    let hook = Hook::open(&job.hooks, exe, &more.unwrap_or_default())
         .inspect_err(|e| log::warn!(event = "hook_missing", agent:% = job.spec.name; "{} gets no hook, the screen must do: {e}", job.spec.name))
         .ok()?;
     hook.join(&mut job.spec.argv, &job.profile.program)
         .then_some(hook)
+}
+
+/// The agent goes on without tools where it cannot be given any.
+fn tools(job: &mut Job, exe: &Path) -> Option<GivenTools> {
+    let way = job.profile.tools?;
+    let (spec, dir) = (&mut job.spec, &job.hooks);
+    let exe = hook::kept(dir, exe);
+    let (argv, env) = (&mut spec.argv, &mut spec.env);
+    given_tools::give(way, &job.profile.program, argv, env, dir, &exe)
+        .inspect_err(|e| log::warn!(event = "tools_missing", agent:% = job.spec.name; "{} gets no tools: {e}", job.spec.name))
+        .ok()
+        .flatten()
 }
 
 /// Waits until the process has become the program. Orders that come meanwhile go to the backlog.

@@ -45,15 +45,14 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Makes socket and settings file in `dir`, which is made if missing; `exe` is our own binary.
+    /// Makes socket and settings file in `dir`, which is made if missing; `exe` is our own binary. `more` are settings that go
+    /// into the same file.
     ///
     /// # Errors
     /// When they cannot be made, for example because a path is not text.
-    pub fn open(dir: &Path, exe: &Path) -> io::Result<Self> {
+    pub fn open(dir: &Path, exe: &Path, more: &Value) -> io::Result<Self> {
         create_private_dir(dir)?;
-        let kept = keep(exe, &dir.with_file_name(PROGRAM))
-            .inspect_err(|e| log::warn!("hooks call {}, not a copy: {e}", exe.display()));
-        let exe = kept.as_deref().unwrap_or(exe);
+        let exe = &kept(dir, exe);
         // Of an agent's two lives the earlier one may still be putting its own away, so the name is not the agent's.
         let name = entropy::hex::<4>()?;
         let (address, settings) = (dir.join(&name), dir.join(format!("{name}.json")));
@@ -66,7 +65,10 @@ impl Hook {
         socket.set_nonblocking(true)?;
         let command = shell_words::join([exe, SUBCOMMAND, to]);
         let hook = json!({"type": "command", "command": command, "timeout": TIMEOUT});
-        let text = json!({"hooks": {"UserPromptSubmit": [{"hooks": [hook]}]}});
+        let mut text = json!({"hooks": {"UserPromptSubmit": [{"hooks": [hook]}]}});
+        for (key, value) in more.as_object().into_iter().flatten() {
+            text[key] = value.clone();
+        }
         let path = path.to_owned();
         let hook = Self {
             socket,
@@ -98,6 +100,14 @@ impl Hook {
         let length = self.socket.recv(&mut self.buffer).ok()?;
         Some(String::from_utf8_lossy(&self.buffer[..length]).into_owned())
     }
+}
+
+/// Our own program under the name that agents' programs call it by, beside the folder; its first name where that cannot be.
+pub fn kept(dir: &Path, exe: &Path) -> PathBuf {
+    keep(exe, &dir.with_file_name(PROGRAM)).unwrap_or_else(|e| {
+        log::warn!("agents call {}, not a copy: {e}", exe.display());
+        exe.to_owned()
+    })
 }
 
 /// Makes sure that `kept` is our own program, by another name for the same file, else as a copy.
@@ -181,7 +191,7 @@ mod tests {
         let exe = dir.join("relay broker");
         std::fs::write(&exe, "#!/bin/sh\n").expect("room");
         std::fs::set_permissions(&exe, Permissions::from_mode(0o755)).expect("ours");
-        let hook = Hook::open(&dir.join(FOLDER), &exe);
+        let hook = Hook::open(&dir.join(FOLDER), &exe, &Value::Null);
         (hook.expect("a temporary folder"), dir)
     }
 

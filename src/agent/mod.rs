@@ -11,6 +11,7 @@ mod drawn;
 pub mod driver;
 pub mod exec;
 mod gate;
+mod given_tools;
 pub mod hook;
 mod inject;
 mod interrupt;

@@ -37,6 +37,8 @@ pub struct Profile {
     pub history: Option<Source>,
     /// It takes a hook that tells what it was asked, as Claude Code does.
     pub hook: bool,
+    /// How it is given tools to answer with, if it takes any.
+    pub tools: Option<ToolWay>,
     /// It glues messages together that come while its title begins so.
     pub merges_while: Option<char>,
     /// How many Escapes interrupt what it does; 0 where Escape is the first half of some other key. Only programs with
@@ -53,6 +55,19 @@ pub struct Profile {
     pub asks_after: Duration,
     /// After this the agent counts as ready whatever it shows.
     pub ready_within: Duration,
+}
+
+/// How a program is given tools of ours to answer with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToolWay {
+    /// `--mcp-config=FILE`, as Claude Code takes it.
+    ConfigFile,
+    /// `-c mcp_servers.…`, as Codex takes it.
+    Overrides,
+    /// A settings file that a variable names, as Gemini CLI takes it.
+    SettingsFile,
+    /// A variable with the configuration itself, as opencode takes it.
+    Content,
 }
 
 /// A file in which a CLI keeps what it was asked, as JSON.
@@ -93,6 +108,7 @@ pub const GENERIC: Profile = Profile {
     clears: None,
     history: None,
     hook: false,
+    tools: None,
     merges_while: None,
     interrupts: 1,
     busy_words: None,
@@ -110,6 +126,7 @@ pub fn table() -> [Profile; 5] {
             // Measured on 2.1.332.
             clears: Some(b"\x15"),
             hook: true,
+            tools: Some(ToolWay::ConfigFile),
             history: Some(Source {
                 variable: Some("CLAUDE_CONFIG_DIR"),
                 below_home: ".claude",
@@ -119,6 +136,7 @@ pub fn table() -> [Profile; 5] {
             ..tui("claude", 60, '❯', 2, CLAUDE)
         },
         Profile {
+            tools: Some(ToolWay::Overrides),
             history: Some(Source {
                 variable: Some("CODEX_HOME"),
                 below_home: ".codex",
@@ -129,6 +147,7 @@ pub fn table() -> [Profile; 5] {
         },
         Profile {
             merges_while: Some('✦'),
+            tools: Some(ToolWay::SettingsFile),
             history: Some(Source {
                 variable: None,
                 below_home: ".gemini",
@@ -144,6 +163,7 @@ pub fn table() -> [Profile; 5] {
                 file: "opencode/prompt-history.jsonl",
                 placeholder: None,
             }),
+            tools: Some(ToolWay::Content),
             // The first only asks for the second.
             interrupts: 2,
             busy_words: Some("esc interrupt"),

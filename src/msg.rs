@@ -24,6 +24,7 @@ use crate::wire::up::Up;
 mod call;
 mod identity;
 mod right;
+mod secret;
 
 pub use call::{
     Answer, ApiCall, EngineRequest, ExpectedMode, Refusal, RefusalKind, Reply, SidecarCall,
@@ -31,28 +32,7 @@ pub use call::{
 };
 pub use identity::{Identified, Wanted};
 pub use right::Right;
-
-/// A token or key. Prints as dots, is never a journal record's field.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps it.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The secret itself, for the one place that must say it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
+pub use secret::Secret;
 
 // ---- what can happen to the broker ------------------------------------------------------------------------------
 

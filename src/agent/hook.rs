@@ -45,8 +45,8 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Makes socket and settings file in `dir`, which is made if missing; `exe` is our own binary. `more` are settings that go
-    /// into the same file.
+    /// Makes socket and settings file in `dir`, which is made if missing; `exe` is our own binary. `more` are settings that
+    /// go into the same file.
     ///
     /// # Errors
     /// When they cannot be made, for example because a path is not text.

@@ -1,6 +1,6 @@
-//! What upstream's broker has left in the state folder, for the journal of the one that takes its place: mail that was under
-//! way, dead letters, and agents, in the files of [local-api 5.2](crate::docs::local_api#5.2). Each file is taken once and put
-//! aside; one that cannot be read stays where it is, is named, and holds nobody up.
+//! What upstream's broker has left in the state folder, for the journal of the one that takes its place: mail that was
+//! under way, dead letters, and agents, in the files of [local-api 5.2](crate::docs::local_api#5.2). Each file is taken once
+//! and put aside; one that cannot be read stays where it is, is named, and holds nobody up.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -101,7 +101,7 @@ fn kind(path: &Path) -> Option<Kind> {
 
 /// A message of upstream's files. Keys of other versions are passed over.
 #[derive(Deserialize)]
-struct Message {
+struct LeftMessage {
     delivery_id: String,
     event_id: String,
     from: String,
@@ -117,7 +117,7 @@ struct Message {
 #[derive(Deserialize)]
 struct Letter {
     worker_name: String,
-    delivery: Message,
+    delivery: LeftMessage,
     #[serde(default)]
     queued_at_ms: u64,
     #[serde(default)]

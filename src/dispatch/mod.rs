@@ -85,7 +85,8 @@ impl Dispatcher {
         self.mail(now, out, Mail::await_readers);
     }
 
-    /// Part of a life's first step, after [`Dispatcher::open`]: what a broker of another program has left behind is this one's.
+    /// Part of a life's first step, after [`Dispatcher::open`]: what a broker of another program has left behind is this
+    /// one's.
     pub fn take_over(&mut self, now: Now, estate: Estate, out: &mut Out) {
         self.mail(now, out, |mail, step| mail.take_over(step, estate));
         self.hand_round(now, out);

@@ -1,6 +1,6 @@
 //! Identities of agents at the engine: what is wanted of one, and what one is.
 
-use super::Secret;
+use super::secret::Secret;
 use crate::ids::{AgentId, AgentName, NodeId, Seq};
 
 /// The identity an agent wants.

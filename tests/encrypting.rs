@@ -2,11 +2,11 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rcgen::CertifiedKey;
-use rustls::pki_types::PrivateKeyDer;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedKey, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
 
@@ -22,12 +22,35 @@ fn terminator(engine: &str) -> Terminator {
     let CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
     let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+    terminate(engine, cert.der().clone(), key, cert.pem())
+}
+
+/// The same for a name elsewhere, with a certificate that an authority of one's own has signed.
+fn behind_an_authority(engine: &str, name: &str) -> Terminator {
+    let mut authority = CertificateParams::new(Vec::new()).expect("no names");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let keys = KeyPair::generate().expect("made");
+    let pem = authority.self_signed(&keys).expect("made").pem();
+    let issuer = Issuer::new(authority, keys);
+    let keys = KeyPair::generate().expect("made");
+    let server = CertificateParams::new([name.to_owned()]).expect("a name");
+    let server = server.signed_by(&keys, &issuer).expect("made");
+    let key = PrivateKeyDer::Pkcs8(keys.serialize_der().into());
+    terminate(engine, server.der().clone(), key, pem)
+}
+
+fn terminate(
+    engine: &str,
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+    pem: String,
+) -> Terminator {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
+        .with_single_cert(vec![certificate], key)
         .expect("usable");
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -43,10 +66,129 @@ fn terminator(engine: &str) -> Terminator {
             std::thread::spawn(move || carry(StreamOwned::new(connection, client), inside));
         }
     });
-    Terminator {
-        url,
-        pem: cert.pem(),
+    Terminator { url, pem }
+}
+
+/// An HTTP proxy: its URL, and what it was asked for. Every tunnel ends at `target`, whatever its name.
+fn proxy(target: &str) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (target, told) = (target.to_owned(), asked.clone());
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && client.read_exact(&mut byte).is_ok() {
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8_lossy(&head).into_owned();
+            let line = head.lines().next().unwrap_or_default().to_owned();
+            told.lock().expect("no panic").push(line);
+            let Ok(inside) = TcpStream::connect(&target) else {
+                continue;
+            };
+            let _ = client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n");
+            for (mut from, mut to) in [
+                (client.try_clone(), inside.try_clone()),
+                (inside.try_clone(), client.try_clone()),
+            ]
+            .into_iter()
+            .filter_map(|(from, to)| from.ok().zip(to.ok()))
+            {
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+    (url, asked)
+}
+
+/// The name of an engine that only the proxy knows.
+const ELSEWHERE: &str = "engine.internal";
+
+#[test]
+fn an_engine_behind_a_proxy_and_an_authority_of_ones_own_is_reached_by_calls_and_link() {
+    let engine = Scripted::willing();
+    let outside = behind_an_authority(&engine.url, ELSEWHERE);
+    let (by, asked) = proxy(outside.url.trim_start_matches("https://"));
+    let folder = Scratch::new();
+    std::fs::write(folder.path().join("ca.pem"), &outside.pem).expect("ours");
+    let url = format!("https://{ELSEWHERE}:8443");
+    let flags = ["--engine", &url, "--workspace-key", KEY];
+    let proxied = ("HTTPS_PROXY", by.as_str());
+    let settings = [
+        (vec!["--ca-file", "ca.pem"], vec![proxied], ""),
+        (
+            vec![],
+            vec![proxied, ("RELAY_BROKER_CA_FILE", "ca.pem")],
+            "",
+        ),
+        (vec![], vec![proxied], "[engine]\nca_file = \"ca.pem\"\n"),
+    ];
+    for (more, variables, file) in settings {
+        std::fs::write(folder.path().join("relay-broker.toml"), file).expect("ours");
+        let node = Node::up_in(folder.path(), &[&flags[..], &more].concat(), &variables);
+        let mut link = engine.link();
+        link.register();
+        until("connected", || {
+            (node.get("/health")["nodeConnected"] == true).then_some(())
+        });
+        assert_eq!(node.process.stop(), Some(0));
     }
+    let asked = asked.lock().expect("no panic").clone();
+    let wanted = format!("CONNECT {ELSEWHERE}:8443 HTTP/1.1");
+    assert!(
+        asked.len() > 2 && asked.iter().all(|line| *line == wanted),
+        "{asked:?}"
+    );
+}
+
+#[test]
+fn an_authority_that_does_not_vouch_is_named_with_its_file_and_the_way_out() {
+    let engine = Scripted::willing();
+    let outside = behind_an_authority(&engine.url, ELSEWHERE);
+    let (by, _) = proxy(outside.url.trim_start_matches("https://"));
+    let another = behind_an_authority(&engine.url, ELSEWHERE);
+    let folder = Scratch::new();
+    std::fs::write(folder.path().join("other.pem"), &another.pem).expect("ours");
+    let url = format!("https://{ELSEWHERE}:8443");
+    let up = ["up", "--engine", &url, "--workspace-key", KEY];
+    let fails = |more: &[&str]| {
+        let mut up = command(folder.path(), &[&up[..], more].concat());
+        let out = up.env("HTTPS_PROXY", &by).output().expect("it starts");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        (out.status.code(), said)
+    };
+    let (code, said) = fails(&["--ca-file", "other.pem"]);
+    assert_eq!(code, Some(69), "{said}");
+    assert!(
+        said.contains("--ca-file other.pem does not vouch"),
+        "{said}"
+    );
+    let (code, said) = fails(&[]);
+    assert_eq!(code, Some(69), "{said}");
+    assert!(
+        said.contains("with --ca-file or in SSL_CERT_FILE"),
+        "{said}"
+    );
+    let (code, said) = fails(&["--ca-file", "missing.pem"]);
+    assert_eq!(code, Some(78), "{said}");
+    assert!(
+        said.contains("--ca-file names missing.pem, which cannot be read"),
+        "{said}"
+    );
+    let file = "[engine]\n\nca_file = \"missing.pem\"\n";
+    std::fs::write(folder.path().join("relay-broker.toml"), file).expect("ours");
+    let (code, said) = fails(&[]);
+    assert_eq!(code, Some(78), "{said}");
+    assert!(
+        said.contains("relay-broker.toml:3") && said.contains("missing.pem"),
+        "{said}"
+    );
+    assert_eq!(engine.requests("/v1/"), [""; 0], "nothing was said to it");
 }
 
 /// Carries bytes both ways until one side has ended.

@@ -14,6 +14,7 @@ use crate::msg::Secret;
 use crate::sys::sysexit::Sysexit;
 use crate::uplink::enrol::{Enroller, Tokens};
 use crate::uplink::rest::{CallError, RestClient};
+use crate::uplink::roots::TrustedRoots;
 
 /// Who we are at which engine.
 pub(super) struct Identity {
@@ -59,7 +60,7 @@ pub(super) fn identify(settings: &Settings, dir: PathBuf) -> Result<Identity, St
         None => {
             let id = client
                 .workspace()
-                .map_err(|e| workspace_error(&e, &settings.engine_url))?;
+                .map_err(|e| workspace_error(&e, &settings.engine_url, node.roots.as_ref()))?;
             if let Err(e) =
                 store::keep_workspace(&settings.node.state_dir, &settings.engine_url, &key, &id)
             {
@@ -146,7 +147,11 @@ pub(super) fn enroller(
     )
 }
 
-pub(super) fn workspace_error(error: &CallError, url: &str) -> StartError {
+pub(super) fn workspace_error(
+    error: &CallError,
+    url: &str,
+    roots: Option<&TrustedRoots>,
+) -> StartError {
     if let CallError::Refused {
         status: 401 | 403, ..
     } = error
@@ -159,9 +164,17 @@ pub(super) fn workspace_error(error: &CallError, url: &str) -> StartError {
         );
     }
     let text = if error.to_string().contains("invalid peer certificate") {
-        format!(
-            "{error}; if an authority of your own vouches for the engine, name its PEM file in SSL_CERT_FILE"
-        )
+        match roots {
+            Some(roots) => format!(
+                "{error}; {} does not vouch for it: name there the PEM file of the authority that has signed the certificate of \
+                 the engine, or of a proxy that looks inside",
+                roots.from()
+            ),
+            None => format!(
+                "{error}; if an authority of your own vouches for the engine, or for a proxy that looks inside, name its PEM \
+                 file with --ca-file or in SSL_CERT_FILE"
+            ),
+        }
     } else {
         format!(
             "{error}; check --engine (without it the broker brings an engine of its own, which needs free descriptors and memory)"

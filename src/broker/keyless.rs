@@ -39,7 +39,7 @@ pub fn made_workspace(url: &str, node: &NodeSettings) -> Result<Secret, StartErr
     let suffix = entropy::hex::<4>().map_err(StartError::because)?;
     let key = client
         .make_workspace(&format!("{}-{suffix}", node.name))
-        .map_err(|e| workspace_error(&e, url))?;
+        .map_err(|e| workspace_error(&e, url, node.roots.as_ref()))?;
     let made = MadeWorkspace {
         base_url: url.to_owned(),
         workspace_key: key.reveal().to_owned(),

@@ -339,10 +339,20 @@ pub(super) static ROWS: &[SettingRow] = &[
         ],
         |p, _| or_none(p.node().proxy.as_ref()),
     ),
-    of_variables(&["SSL_CERT_FILE"], |p, _| match p.node().roots.is_some() {
-        true => "in force".to_owned(),
-        false => "the bundled authorities".to_owned(),
-    }),
+    SettingRow {
+        key: Some("engine.ca_file"),
+        ..or_variables(
+            &["RELAY_BROKER_CA_FILE", "SSL_CERT_FILE"],
+            of_flag(
+                &["ca-file"],
+                |f| yes(f.ca_file.is_some()),
+                |p, _| match &p.node().roots {
+                    Some(roots) => roots.from().to_owned(),
+                    None => "the bundled authorities".to_owned(),
+                },
+            ),
+        )
+    },
 ];
 
 /// The flags that have a row.

@@ -5,16 +5,13 @@ use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
 use super::reading;
-use crate::uplink::roots::TrustedRoots;
 
 /// How long a file with one value may be.
 const VALUE_BYTES: u64 = 64 * 1024;
-/// How long a bundle of certificates may be; those of operating systems have some 250 KiB.
-const BUNDLE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Every variable that is read here, each also as `NAME_FILE`, and those that clients of other brokers set: whoever
 /// starts a broker that must not inherit any of it removes these.
-pub const VARIABLES: [&str; 20] = [
+pub const VARIABLES: [&str; 21] = [
     "AGENT_RELAY_NODE_HARNESSES",
     "RELAYCAST_BASE_URL",
     "RELAY_BASE_URL",
@@ -26,6 +23,7 @@ pub const VARIABLES: [&str; 20] = [
     "RELAY_DEFAULT_CHANNELS",
     "RELAY_NODE_ID",
     "RELAY_NODE_TOKEN",
+    "RELAY_BROKER_CA_FILE",
     "RELAY_BROKER_CONFIG",
     "RELAY_BROKER_STATE_DIR",
     "AGENT_RELAY_STATE_DIR",
@@ -203,27 +201,6 @@ impl Env {
             .filter(|dir| dir.is_absolute())
             .or_else(|| Some(self.path("HOME")?.join(".local/share")));
         base.map_or_else(|| state_dir.to_owned(), |dir| dir.join("agent-relay"))
-    }
-
-    /// `SSL_CERT_FILE`, as OpenSSL and most programs read it: a PEM file whose certificates vouch for servers instead of
-    /// the bundled ones.
-    pub(super) fn roots(&self) -> Result<Option<TrustedRoots>, ConfigError> {
-        const NAME: &str = "SSL_CERT_FILE";
-        let Some(path) = self.path(NAME) else {
-            return Ok(None);
-        };
-        let read = reading::value(&path, BUNDLE_BYTES).map_err(|e| format!("cannot be read: {e}"));
-        let roots = read.and_then(|text| TrustedRoots::from_pem(text.as_bytes()));
-        roots.map(Some).map_err(|why| {
-            let path = path.display();
-            ConfigError::of(
-                NAME,
-                format!(
-                    "{NAME} names {path}, which {why}; name a PEM file with the certificates that vouch for the engine, or \
-                     unset it to use the bundled ones"
-                ),
-            )
-        })
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Configured {
     pub path: Option<PathBuf>,
     /// What agents may do besides the usual.
     pub agents_may: Vec<Right>,
+    /// The file of those who vouch for the engine's certificate, where neither flag nor variable of ours says.
+    pub ca_file: Option<PathBuf>,
     /// How much is logged, where neither flag nor variable says.
     pub log_level: Option<LevelFilter>,
     /// Every key that is set, and where.
@@ -63,6 +65,12 @@ pub struct Configured {
 #[serde(deny_unknown_fields)]
 struct LogTable {
     level: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EngineTable {
+    ca_file: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
@@ -173,6 +181,8 @@ fn parse(text: &str, path: &Path) -> (Configured, Vec<ConfigError>) {
     let mut faults = document.faults_of(&places, "access", "");
     configured.agents_may = rights(&document.take_table("access"), &mut faults);
     found.extend(faults.found);
+    let engine: EngineTable = document.take_table("engine");
+    configured.ca_file = engine.ca_file.map(|path| folder.join(path));
     // Whatever else is wrong with it, whoever names it means it.
     let mut known = document.names("profile");
     for (name, table) in document.take_named::<ProfileTable>("profile") {

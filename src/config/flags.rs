@@ -119,6 +119,9 @@ pub struct Flags {
     /// a dead letter; 0s for ever [default: 0s]
     #[arg(long, value_name = "TIME", value_parser = long_span)]
     pub blocked_limit: Option<Duration>,
+    /// A PEM file with the authorities that vouch for an https engine, instead of the bundled ones and of SSL_CERT_FILE
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// Log lines on stderr [default: text]
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,

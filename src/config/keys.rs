@@ -96,7 +96,7 @@ const ENV: FileKey = may("env", Shape::Variables, "{ STAGE = \"test\" }");
 const PROFILE: FileKey = may("profile", Shape::Text, "\"claude\"");
 
 /// All of them.
-pub(super) static TABLES: [FileTable; 6] = [
+pub(super) static TABLES: [FileTable; 7] = [
     FileTable {
         name: "log",
         named: false,
@@ -106,6 +106,11 @@ pub(super) static TABLES: [FileTable; 6] = [
         name: "access",
         named: false,
         keys: &[may("agents_may", Shape::Words, "[\"spawn\"]")],
+    },
+    FileTable {
+        name: "engine",
+        named: false,
+        keys: &[may("ca_file", Shape::Text, "\"ca.pem\"")],
     },
     FileTable {
         name: "harness",

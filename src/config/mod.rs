@@ -3,6 +3,7 @@
 
 mod agent_flags;
 mod agents;
+mod authorities;
 mod changes;
 mod checks;
 mod document;

@@ -14,7 +14,7 @@ use super::file::{self, Configured};
 use super::flags::{Flags, LogFormat};
 use super::surroundings::Surroundings;
 use super::terms::{StateHome, default_channels};
-use super::{agent_flags, proxy};
+use super::{agent_flags, authorities, proxy};
 use crate::api::LEASE;
 use crate::broker::{NodeSettings, Settings};
 use crate::dispatch::{Limits, SpawnDefaults};
@@ -119,7 +119,10 @@ impl StartPlan {
                 "the engine or its workspace key",
                 self.engine != later.engine,
             ),
-            ("the authorities of SSL_CERT_FILE", now.roots != then.roots),
+            (
+                "the authorities of --ca-file or SSL_CERT_FILE",
+                now.roots != then.roots,
+            ),
             ("the proxy", now.proxy != then.proxy),
             ("the key of the local API", now.api_key != then.api_key),
             (
@@ -281,7 +284,7 @@ pub fn examine(flags: &Flags, env: &Env, place: &Surroundings) -> Examination {
     let engine = found.take(engine_choice(flags, env));
     let ways = engine
         .as_ref()
-        .and_then(|engine| found.take(ways(engine, env)));
+        .and_then(|engine| found.take(ways(engine, flags, env, &file)));
     let log_filter = found.take(log_filter(flags, env, file.log_level));
     // What a flag says comes first, for whoever reads only one.
     found.0.extend(of_file);
@@ -315,11 +318,16 @@ pub fn examine(flags: &Flags, env: &Env, place: &Surroundings) -> Examination {
 /// How an engine is reached, and who vouches for it.
 type Ways = (Option<Proxy>, Option<TrustedRoots>);
 
-fn ways(engine: &EngineChoice, env: &Env) -> Result<Ways, ConfigError> {
+fn ways(
+    engine: &EngineChoice,
+    flags: &Flags,
+    env: &Env,
+    file: &Configured,
+) -> Result<Ways, ConfigError> {
     match engine {
         EngineChoice::Remote { url, .. } | EngineChoice::Keyless { url } => {
             let roots = match url.starts_with("https:") {
-                true => env.roots()?,
+                true => authorities::roots(flags.ca_file.as_deref(), env, file)?,
                 false => None,
             };
             Ok((proxy::proxy_for(url, env)?, roots))

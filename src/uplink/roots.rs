@@ -5,15 +5,19 @@ use std::sync::Arc;
 
 /// Root certificates in DER, which take the place of the bundled ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrustedRoots(Arc<Vec<Vec<u8>>>);
+pub struct TrustedRoots {
+    certificates: Arc<Vec<Vec<u8>>>,
+    from: Arc<str>,
+}
 
 impl TrustedRoots {
-    /// From the text of a PEM file; whatever else it holds is passed over.
+    /// From the text of a PEM file; whatever else it holds is passed over. `from` names setting and file, as in
+    /// `--ca-file ca.pem`.
     ///
     /// # Errors
     /// What is wrong with the text, or that it holds no certificate.
     #[cfg(feature = "tls")]
-    pub fn from_pem(text: &[u8]) -> Result<Self, String> {
+    pub fn from_pem(text: &[u8], from: &str) -> Result<Self, String> {
         use rustls::RootCertStore;
         use rustls::pki_types::CertificateDer;
         use rustls::pki_types::pem::PemObject;
@@ -22,9 +26,10 @@ impl TrustedRoots {
         let (usable, _) = RootCertStore::empty().add_parsable_certificates(found.iter().cloned());
         match usable {
             0 => Err("holds no certificate that can be used".to_owned()),
-            _ => Ok(Self(Arc::new(
-                found.iter().map(|one| one.to_vec()).collect(),
-            ))),
+            _ => Ok(Self {
+                certificates: Arc::new(found.iter().map(|one| one.to_vec()).collect()),
+                from: from.into(),
+            }),
         }
     }
 
@@ -33,8 +38,16 @@ impl TrustedRoots {
     /// # Errors
     /// None.
     #[cfg(not(feature = "tls"))]
-    pub fn from_pem(_: &[u8]) -> Result<Self, String> {
-        Ok(Self(Arc::default()))
+    pub fn from_pem(_: &[u8], from: &str) -> Result<Self, String> {
+        Ok(Self {
+            certificates: Arc::default(),
+            from: from.into(),
+        })
+    }
+
+    /// Setting and file that they are from.
+    pub fn from(&self) -> &str {
+        &self.from
     }
 
     /// For the WebSocket.
@@ -42,14 +55,14 @@ impl TrustedRoots {
     pub(super) fn store(&self) -> rustls::RootCertStore {
         let mut store = rustls::RootCertStore::empty();
         // Bundles hold certificates that nothing can be done with any more; the others serve.
-        store.add_parsable_certificates(self.0.iter().map(|one| one.clone().into()));
+        store.add_parsable_certificates(self.certificates.iter().map(|one| one.clone().into()));
         store
     }
 
     /// For HTTP calls.
     #[cfg(feature = "tls")]
     pub(super) fn for_http(&self) -> ureq::tls::RootCerts {
-        let all = self.0.iter();
+        let all = self.certificates.iter();
         let all = all.map(|one| ureq::tls::Certificate::from_der(one).to_owned());
         ureq::tls::RootCerts::Specific(Arc::new(all.collect()))
     }
@@ -66,12 +79,12 @@ mod tests {
             "hello",
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         ] {
-            let why = TrustedRoots::from_pem(text.as_bytes()).expect_err(text);
+            let why = TrustedRoots::from_pem(text.as_bytes(), "a test").expect_err(text);
             assert!(why.contains("holds no certificate"), "{why}");
         }
         let made = rcgen::generate_simple_self_signed(["engine.invalid".to_owned()]).expect("made");
         let pem = format!("a comment\n{}", made.cert.pem());
-        let roots = TrustedRoots::from_pem(pem.as_bytes()).expect("one");
+        let roots = TrustedRoots::from_pem(pem.as_bytes(), "a test").expect("one");
         assert_eq!(roots.store().len(), 1);
     }
 }

@@ -49,6 +49,10 @@ fn wrong(flag: &str) -> &'static [&'static str] {
         "stuck-after" => &["--if-not-running --stuck-after 1000days"],
         "message-ttl" => &["--message-ttl soon", "--message-ttl 1000000days"],
         "blocked-limit" => &["--blocked-limit soon", "--blocked-limit 1000000days"],
+        "ca-file" => &[
+            "--engine https://engine.example --workspace-key rk_1 --ca-file /no/such/file",
+            "--engine https://engine.example --workspace-key rk_1 --ca-file /dev/null",
+        ],
         "metrics-key-file" => &[
             "--metrics-key-file /no/such/file",
             "--metrics-key-file /dev/null",

@@ -26,7 +26,8 @@ const NOT_READ: [&str; 6] = [
 const OF_INIT: [&str; 1] = ["RELAY_DEFAULT_CHANNELS"];
 
 /// Variables that name a file or folder, and no value of their own; of these there is no `NAME_FILE`.
-const PATHS: [&str; 4] = [
+const PATHS: [&str; 5] = [
+    "RELAY_BROKER_CA_FILE",
     "RELAY_BROKER_CONFIG",
     "RELAY_BROKER_STATE_DIR",
     "SSL_CERT_FILE",
@@ -40,7 +41,7 @@ fn wrong_value(name: &str) -> OsString {
         "AGENT_RELAY_WORKSPACE_KEY" | "RELAY_WORKSPACE_KEY" | "RELAY_API_KEY" => "sk_secret".into(),
         "RELAY_BROKER_API_KEY" | "RELAY_NODE_TOKEN" => "se cret".into(),
         "AGENT_RELAY_BROKER_NAME" | "RELAY_NODE_ID" => "  ".into(),
-        "RELAY_BROKER_CONFIG" | "SSL_CERT_FILE" => "/no/such/file".into(),
+        "RELAY_BROKER_CA_FILE" | "RELAY_BROKER_CONFIG" | "SSL_CERT_FILE" => "/no/such/file".into(),
         "RELAY_BROKER_STATE_DIR" => "/dev/null".into(),
         "RUST_LOG" => "relay_broker=loud".into(),
         name if name.to_lowercase().ends_with("_proxy") => "socks5://secret@proxy.example".into(),

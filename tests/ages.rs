@@ -4,7 +4,7 @@ use relay_broker::engine::faults::Behave;
 use relay_broker::engine::server::{Engine as Server, EngineSettings};
 use serde_json::{Value, json};
 
-use crate::support::{Engine, Node, Scratch, http, until};
+use crate::support::{Engine, Node, Scratch, http, run, until};
 
 const AGES: [&str; 4] = ["5.0.1", "6.0.3", "8.2", "9.0"];
 
@@ -91,6 +91,21 @@ fn an_agent_that_was_released_or_whose_broker_died_is_had_back_from_engines_of_e
         world.reaches(&node, &boss, "three");
         let log = world.log();
         assert!(!log.contains("complains"), "{age} could not read us: {log}");
+    }
+}
+
+/// Engines before 8 say 409 `agent_not_node_bound`, later ones 503 `agent_host_unavailable`.
+#[test]
+fn who_releases_an_agent_that_has_ended_hears_from_engines_of_every_age_that_it_runs_nowhere() {
+    for age in AGES {
+        let world = World::of(age);
+        let node = world.up();
+        node.spawn("w1", &["cat"]);
+        let release = || run(world.folder.path(), &["release", "w1"]);
+        assert_eq!(release().0, Some(0), "{age}");
+        let (code, _, err) = release();
+        assert_eq!((code, err.lines().count()), (Some(1), 1), "{age}: {err}");
+        assert!(err.contains("'w1' runs on no node"), "{age}: {err}");
     }
 }
 

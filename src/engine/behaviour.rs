@@ -138,6 +138,8 @@ pub struct Behaviour {
     pub place_until_result: bool,
     /// `agent.register` leaves the places that are kept for spawns to them.
     pub leaves_kept_places: bool,
+    /// A release goes to a host that is connected, and is done at once, or refused, without one.
+    pub release_needs_host: bool,
     /// How long a node may take over an action before it is sent again.
     pub dispatch: Duration,
 }
@@ -173,6 +175,7 @@ impl Behaviour {
         tells_presence: false,
         place_until_result: false,
         leaves_kept_places: false,
+        release_needs_host: false,
         dispatch: limits::DISPATCH,
     };
 }
@@ -221,6 +224,7 @@ impl Behaviour {
             tells_presence: true,
             place_until_result: true,
             leaves_kept_places: from(UpstreamVersion::V9_0),
+            release_needs_host: from(UpstreamVersion::V8_2),
             dispatch: limits::DISPATCH_UPSTREAM,
         }
     }

@@ -292,6 +292,11 @@ impl Ledger {
         self.bound.get(agent)
     }
 
+    /// All names that were given an identity, with the last of each.
+    pub fn all_bound(&self) -> impl Iterator<Item = (&AgentName, &AgentId)> {
+        self.bound.iter()
+    }
+
     /// The name that was last bound to an identity, if another has not taken its place.
     pub fn bearer(&self, agent_id: &AgentId) -> Option<&AgentName> {
         let mut names = self.bound.iter();

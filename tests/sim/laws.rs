@@ -63,6 +63,10 @@ pub struct Laws {
     said: BTreeMap<AgentId, u64>,
     /// How far an agent's mail has ended that no acknowledgement has told of yet.
     untold_ends: BTreeMap<AgentId, u64>,
+    /// The same over all lives of the broker.
+    unsaid_ends: BTreeMap<AgentId, u64>,
+    /// The engine listens anew: what has ended is said in the same step.
+    listens: bool,
     /// The same of those whose lives ended, as it was by then.
     last_ends: BTreeMap<AgentId, u64>,
     /// Who has an identity in this life.
@@ -194,8 +198,13 @@ impl Laws {
         });
     }
 
-    /// All effects of a batch were performed: no end was passed over in silence.
+    /// All effects of a batch were performed: no end was passed over in silence, and a new link began with the
+    /// acknowledgements of all that had ended by then, whether or not the agent is here. One whom the engine may have made
+    /// anew, unknown here, has numbers of its own.
     pub fn all_ends_are_told(&mut self) {
+        if std::mem::take(&mut self.listens) {
+            self.all_that_ended_is_said();
+        }
         if let Some(id) = self.untold.first().cloned() {
             self.break_law(|| format!("{id} became a dead letter and no event told"));
         }
@@ -337,6 +346,7 @@ impl Laws {
             format!("event {number} comes after event {last}")
         });
         self.published = number;
+        self.listens |= matches!(event, BrokerEvent::NodeRegistered { .. });
         if let BrokerEvent::DeadLetterAdded { delivery_id, .. } = event {
             self.untold.remove(delivery_id);
         }
@@ -379,8 +389,9 @@ impl Laws {
         if let [agent_id] = bearers.as_slice() {
             let said = self.said.entry(agent_id.clone()).or_default();
             *said = (*said).max(up_to.0);
-            self.untold_ends
-                .retain(|id, owed| id != agent_id || *owed > up_to.0);
+            for ends in [&mut self.untold_ends, &mut self.unsaid_ends] {
+                ends.retain(|id, owed| id != agent_id || *owed > up_to.0);
+            }
         }
     }
 

@@ -26,6 +26,8 @@ pub use estate::Estate;
 pub(super) use send::post_answered;
 pub(super) use state::{Mail, MailPeers, MailStep, MailView};
 
+use std::collections::BTreeMap;
+
 use self::desk::MailDesk;
 use self::gap::Gap;
 use super::notice::End;
@@ -81,14 +83,26 @@ impl Mail {
     }
 
     /// What was acknowledged on a link that broke may never have arrived, and what ended since could not be. Who ended itself
-    /// is signed off next: what it had read would count as never delivered when its time at the engine is over.
+    /// is signed off next: what it had read would count as never delivered when its time at the engine is over. Of who is not
+    /// here the engine hears too: it counts what the node says of an agent that it has on the node, running or not
+    /// (`ackDeliveriesUpToSeq` in the engine's `delivery.ts` at 0028035), and passes over the rest.
     pub(super) fn acknowledge_all(&mut self, step: &mut MailStep) {
         let agents = step.peers.agents;
         let here = agents.here().into_iter();
         let here = here.filter_map(|(name, id)| Some((name, id?)));
-        let is_done = |id: &AgentId| step.ledger().settled(id).is_some_and(|seq| seq != Seq(0));
-        let done = here.chain(agents.farewells()).filter(|(_, id)| is_done(id));
-        let done: Vec<_> = done.map(|(name, id)| (name.clone(), id.clone())).collect();
+        let all = !std::mem::replace(&mut self.said_all, true);
+        let unsaid = std::mem::take(&mut self.unsaid);
+        let ledger = step.ledger();
+        // One whom the engine may have made anew has numbers of its own.
+        let absent = ledger.all_bound().filter(|(name, _)| {
+            (all || unsaid.contains(*name))
+                && !agents.is_here(name)
+                && ledger.unanswered(name).is_none()
+        });
+        let is_done = |id: &AgentId| ledger.settled(id).is_some_and(|seq| seq != Seq(0));
+        let done = here.chain(agents.farewells()).chain(absent);
+        let done = done.filter(|(_, id)| is_done(id));
+        let done: BTreeMap<_, _> = done.map(|(name, id)| (name.clone(), id.clone())).collect();
         for (name, agent_id) in done {
             self.acknowledge(step, &name, &agent_id);
         }

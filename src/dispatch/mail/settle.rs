@@ -86,13 +86,17 @@ impl Mail {
     /// A delivery is over, one way or the other: whoever sent it hears of it, and there is room for another.
     pub(super) fn ended(&mut self, step: &mut MailStep, delivery: &Delivery) {
         if let Origin::Engine { agent_id, .. } = &delivery.origin {
+            if !step.peers.agents.is_here(&delivery.agent) {
+                self.unsaid.insert(delivery.agent.clone());
+            }
             self.acknowledge(step, &delivery.agent, agent_id);
         }
         self.drained(step);
     }
 
     /// Acknowledges the longest finished prefix. Without a link nothing is sent: the next one begins with the
-    /// acknowledgements of all agents here, and what the engine sends again is answered from the ledger.
+    /// acknowledgements of all agents here and of those whose mail ended since, and what the engine sends again is answered
+    /// from the ledger.
     pub(super) fn acknowledge(
         &mut self,
         step: &mut MailStep,

@@ -1,6 +1,6 @@
 //! What this part keeps besides what the ledger knows, and whom it may ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::desk::MailDesk;
 use super::gap::{AskedAnew, Gap};
@@ -45,6 +45,10 @@ pub(in crate::dispatch) struct Mail {
     pub(super) absent_since: BTreeMap<AgentName, Mono>,
     /// When to see whether mail has waited too long for an agent that is not here.
     pub(super) absent_check: Option<Mono>,
+    /// Who is not here and whose mail ended, without a link or on this one: said on the next link, in case it was not heard.
+    pub(super) unsaid: BTreeSet<AgentName>,
+    /// All that had ended before this life was said once: what the life before said of it is not known.
+    pub(super) said_all: bool,
     /// When to try again to clear what released agents left with the engine.
     pub(super) leftovers_at: Option<Mono>,
     /// The engine has shown that it sends nothing again when it is given the list of agents, as those from 8.2 on do for

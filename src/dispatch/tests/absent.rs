@@ -95,6 +95,45 @@ fn mail_waits_for_ever_when_told_so() {
     assert!(w.d.deadline().is_none_or(|at| at > w.now.mono + HOUR) || w.d.control.is_up());
 }
 
+/// The engine has the agent on this node until it is signed off, so it counts what the node says of it.
+#[test]
+fn what_ended_for_an_absent_agent_without_a_link_is_acknowledged_on_the_next() {
+    let mut w = awaited(Some(HOUR));
+    w.tell(Event::Link(LinkReport::Lost("reset".into())));
+    wait(&mut w, HOUR);
+    assert_eq!(waiting(&w), 0);
+    assert_eq!(acks(&w.sent()), [0; 0], "there is nobody to tell");
+    for mut w in [World::after(w.journal.clone()), w] {
+        w.link_up();
+        assert_eq!(acks(&w.sent()), [1]);
+        w.tell(Event::Link(LinkReport::Lost("reset".into())));
+        w.link_up();
+        assert_eq!(acks(&w.sent()), [0; 0], "it was said");
+    }
+}
+
+/// What was said on a link that broke may not have been heard.
+#[test]
+fn what_ended_for_an_absent_agent_is_acknowledged_again_on_the_next_link() {
+    let mut w = awaited(Some(HOUR));
+    wait(&mut w, HOUR);
+    assert_eq!(acks(&w.sent()), [1]);
+    w.tell(Event::Link(LinkReport::Lost("reset".into())));
+    w.link_up();
+    assert_eq!(acks(&w.sent()), [1]);
+}
+
+/// The engine may have an agent of that name with numbers of its own.
+#[test]
+fn nothing_is_acknowledged_for_a_name_whose_registration_was_not_answered() {
+    let mut w = awaited(Some(HOUR));
+    w.call(ApiCall::Spawn(Box::new(request("w1")), SpawnSource::Api));
+    let mut w = World::after(w.journal);
+    w.done();
+    w.link_up();
+    assert_eq!(acks(&w.sent()), [0; 0]);
+}
+
 /// What has waited in one life counts in the next, and what passed in between does not.
 #[test]
 fn the_waiting_goes_on_over_restarts_and_does_not_count_while_no_broker_runs() {

@@ -152,9 +152,13 @@ fn release_with(t: &mut Step<'_>, call: &Call<'_>, input: Value) -> HttpAnswer {
         .iter()
         .find_map(|k| input.get(k)?.as_str())
         .filter(|n| !n.is_empty())
+        .map(str::to_owned)
         .ok_or_else(|| refuse(400, "invalid_release_request", "\"name\" is required"))?;
-    let agent = t.agent_named(ws, name)?;
-    if agent.is_direct() {
+    let agent = t.agent_named(ws, &name)?;
+    let host = t.core.live.get(ws, &agent.node, &agent.provider);
+    let is_live = host.is_some_and(|host| host.is_live(t.now.mono));
+    let hostless = t.core.behaviour().release_needs_host && !is_live;
+    if agent.is_direct() && !hostless {
         return Err(refuse(
             409,
             "agent_not_node_bound",
@@ -175,7 +179,26 @@ fn release_with(t: &mut Step<'_>, call: &Call<'_>, input: Value) -> HttpAnswer {
         input,
         ..Invocation::default()
     };
-    answer(t, ws, new, true)
+    match hostless {
+        true => release_hostless(t, ws, &name, new),
+        false => answer(t, ws, new, true),
+    }
+}
+
+/// Engines from about 8.0 leave no release to wait for a host (`dispatchRelease` in the engine's `action.ts`;
+/// `agentLifecycle.test.ts` at 04fc9bc): one that deletes is done at once, any other is failed.
+fn release_hostless(t: &mut Step<'_>, ws: Id, name: &str, new: Invocation) -> HttpAnswer {
+    let deletes = new.delete_agent;
+    let (id, _) = t.start(ws, new)?;
+    if !deletes {
+        t.finish(ws, &id, Err("agent_host_unavailable".into()), None);
+        let why = format!("Agent \"{name}\" has no live host node; cannot dispatch release");
+        return Err(refuse(503, "agent_host_unavailable", why));
+    }
+    let output = json!({"released": true, "deleted": false, "reaped_locally": true});
+    t.finish(ws, &id, Ok(output), None);
+    let i = t.ws(ws)?.invocations.get(&id).ok_or_else(unavailable)?;
+    Ok((201, i.started_view()))
 }
 
 pub fn spawn(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {

@@ -175,6 +175,24 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
+        says: "a release without a live host is refused, or done at once if it deletes",
+        since: "8.0",
+        source: "action.ts, agentLifecycle.test.ts",
+        ages: FROM_8_2,
+        holds: |s| {
+            let id = s.hosted("w");
+            s.ends(&id);
+            let body = json!({"name": "w"});
+            let refused = s.w.refused("POST", "/v1/agents/release", KEY, body);
+            if refused != (503, "agent_host_unavailable".into()) {
+                return false;
+            }
+            let body = json!({"name": "w", "delete_agent": true});
+            let done = s.w.ok("POST", "/v1/agents/release", KEY, body);
+            done["status"] == "completed" && s.takes_http_name("w") == 201
+        },
+    },
+    Rule {
         says: "a release is done although the node gave the agent up before its result",
         since: "5.0",
         source: "releaseAfterNodeDeregister.test.ts",

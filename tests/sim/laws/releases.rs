@@ -18,7 +18,26 @@ impl Laws {
         };
         let settled = self.durable.settled(&agent_id).map_or(0, |seq| seq.0);
         if settled > self.said.get(&agent_id).copied().unwrap_or(0) {
-            self.untold_ends.insert(agent_id, settled);
+            self.untold_ends.insert(agent_id.clone(), settled);
+            self.unsaid_ends.insert(agent_id, settled);
+        }
+    }
+
+    /// What a release leaves with the engine is closed over HTTP, row by row, and is owed that way.
+    pub(super) fn all_that_ended_is_said(&mut self) {
+        let owes = |(id, _): &(&AgentId, &u64)| {
+            let name = self.names.get(*id);
+            name.is_some_and(|name| {
+                let ledger = &self.durable;
+                let by_http = ledger.uncleared(name).is_some() || ledger.unanswered(name).is_some();
+                ledger.bound(name) == Some(*id) && !by_http
+            })
+        };
+        let first = self.unsaid_ends.iter().find(owes);
+        if let Some((id, owed)) = first.map(|(id, owed)| (id.clone(), *owed)) {
+            self.break_law(|| {
+                format!("the engine listens and is not told that {id} is done up to {owed}")
+            });
         }
     }
 
@@ -41,6 +60,9 @@ impl Laws {
                 self.last_ends.insert(agent_id, owed);
             }
             return;
+        }
+        if let Record::Cleared { .. } = record {
+            self.unsaid_ends.remove(&agent_id);
         }
         self.untold_ends.remove(&agent_id);
         self.last_ends.remove(&agent_id);

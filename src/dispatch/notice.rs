@@ -24,6 +24,11 @@ pub(super) enum Notice {
     LinkOpen,
     /// A list of agents went out, or would have if there were any: the request, if it did.
     Listed(Option<String>),
+    /// The engine has answered all lists.
+    ListsAnswered {
+        /// It gave what they did not account for to another node, or gives it out again.
+        moved: bool,
+    },
     /// The engine answered a request that is not control's.
     Replied(EngineReply),
     /// The engine refused a request that is not control's.

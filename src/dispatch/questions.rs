@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::engine_version::EngineVersion;
 use super::node_config::NodeConfig;
-use crate::ids::{AgentId, AgentName, NodeId};
+use crate::ids::{AgentId, AgentName, InvocationId, NodeId};
 use crate::msg::{Refusal, Secret};
 use crate::time::{Mono, Wall};
 use crate::wire::up::{Capability, InventoryMember};
@@ -48,6 +48,8 @@ pub(super) trait ControlQuestions {
     fn is_up(&self) -> bool;
     /// Whether the engine listens: it took our registration on this very link.
     fn is_open(&self) -> bool;
+    /// How long to wait for the engine's answer to a list of agents, while one is on its way.
+    fn lists_until(&self) -> Option<Mono>;
     /// Why there is no link, for people.
     fn why_down(&self) -> Option<&str>;
     /// For how long there has been no link, as far as anybody has tried.
@@ -66,6 +68,8 @@ pub(super) trait ControlQuestions {
 pub(super) trait ActionQuestions {
     /// Whether nothing runs here that the engine asked for.
     fn is_idle(&self) -> bool;
+    /// Whether this invocation runs here.
+    fn is_open(&self, id: &InvocationId) -> bool;
     /// The actions that are served here.
     fn capabilities(&self, config: &NodeConfig) -> Vec<Capability>;
     /// The most agents that may run here; 0 for no limit.

@@ -368,6 +368,19 @@ impl Dispatcher {
         }
     }
 
+    fn link_lost(&mut self, now: Now, out: &mut Out) {
+        self.actions.link_lost();
+        self.mail.link_lost();
+        self.agents(now, out, Agents::link_lost);
+    }
+
+    fn link_open(&mut self, now: Now, out: &mut Out) {
+        self.actions(now, out, Actions::answer_again);
+        self.control(now, out, Control::link_open);
+        self.mail(now, out, Mail::acknowledge_all);
+        self.agents(now, out, Agents::link_open);
+    }
+
     fn released_unknown(&mut self, now: Now, name: &AgentName, id: &AgentId, out: &mut Out) {
         self.mail(now, out, |mail, step| {
             mail.leave_with_engine(step, name, id)
@@ -383,15 +396,10 @@ impl Dispatcher {
     fn hand(&mut self, now: Now, notice: Notice, out: &mut Out) {
         match notice {
             Notice::LinkUp => self.mail.link_up(),
-            Notice::LinkLost => {
-                self.mail.link_lost();
-                self.agents(now, out, Agents::link_lost);
-            }
-            Notice::LinkOpen => {
-                self.actions(now, out, Actions::answer_again);
-                self.control(now, out, Control::link_open);
-                self.mail(now, out, Mail::acknowledge_all);
-                self.agents(now, out, Agents::link_open);
+            Notice::LinkLost => self.link_lost(now, out),
+            Notice::LinkOpen => self.link_open(now, out),
+            Notice::ListsAnswered { moved } => {
+                self.actions(now, out, |a, step| a.lists_answered(step, moved));
             }
             Notice::Listed(request) => {
                 self.mail(now, out, |mail, step| mail.listed(step, request.as_deref()));

@@ -241,8 +241,9 @@ fn answer(socket: &mut Socket, frame: &Value) {
 /// N12, N31, N32: each spawn ends as one agent on one node, also when several come at once from an engine that moves work
 /// which a list does not name. One that comes by itself, just when a list is on its way, no node can hold in one place.
 pub fn a_fleet_of_programs_that_serve_spawns_starts_each_agent_once(age: Option<&'static str>) {
-    // All four may go to one node, and an engine counts one that has begun twice until it knows of that.
-    let world = World::of(age).with_room_for("8");
+    // All four may go to one node, which has room for four: an engine from 8.5 on counts one that has begun twice until it
+    // has the result, and is asked again.
+    let world = World::of(age);
     let nodes = [world.node("one"), world.node("two")];
     nodes.iter().for_each(|node| serve_spawns(node, None));
     until("the engine to know of both", || {

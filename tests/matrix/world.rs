@@ -120,7 +120,6 @@ pub struct World {
     age: Option<&'static str>,
     server: Option<Server>,
     folder: Scratch,
-    room: &'static str,
 }
 
 impl World {
@@ -137,18 +136,9 @@ impl World {
             age,
             server: None,
             folder,
-            room: "4",
         };
         world.serve();
         world
-    }
-
-    /// Its nodes take that many agents.
-    pub fn with_room_for(self, agents: &'static str) -> Self {
-        Self {
-            room: agents,
-            ..self
-        }
     }
 
     fn serve(&mut self) {
@@ -249,7 +239,7 @@ impl World {
             "--name",
             name,
             "--max-agents",
-            self.room,
+            "4",
             "--harness",
             "cat",
             "--harness",

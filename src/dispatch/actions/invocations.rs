@@ -32,6 +32,10 @@ impl Actions {
             // Unanswered, so the engine gives it to somebody else.
             return;
         }
+        let lists_until = step.peers.control.lists_until();
+        if let Some(until) = lists_until.filter(|until| *until > step.now.mono) {
+            return self.hold(invoke, until);
+        }
         if self.invoke_agent(step, &invoke) || self.invoke_sidecar(step, &invoke) {
             return;
         }

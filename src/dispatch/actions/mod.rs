@@ -2,6 +2,7 @@
 //! whatever becomes of whoever served it.
 
 mod handlers;
+mod held;
 mod hosted;
 mod invocations;
 mod sidecar_calls;
@@ -12,12 +13,17 @@ pub(super) use state::{ActionPeers, ActionStep, Actions};
 
 use super::node_config::NodeConfig;
 use super::questions::ActionQuestions;
-use crate::time::Mono;
+use crate::ids::InvocationId;
+use crate::time::{Mono, soonest};
 use crate::wire::up::Capability;
 
 impl ActionQuestions for Actions {
     fn is_idle(&self) -> bool {
-        self.invocations.is_empty()
+        self.invocations.is_empty() && self.held.is_empty()
+    }
+
+    fn is_open(&self, id: &InvocationId) -> bool {
+        self.invocations.contains(id)
     }
 
     fn capabilities(&self, config: &NodeConfig) -> Vec<Capability> {
@@ -40,10 +46,13 @@ impl ActionQuestions for Actions {
 
 impl Actions {
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.sidecars.deadline()
+        soonest(self.held_until, self.sidecars.deadline())
     }
 
     pub(super) fn tick(&mut self, step: &mut ActionStep) {
+        if self.held_until.is_some_and(|at| at <= step.now.mono) {
+            self.lists_answered(step, false);
+        }
         self.tick_sidecars(step);
     }
 }

@@ -8,6 +8,8 @@ use super::sidecars::Sidecars;
 use crate::dispatch::questions::{AgentQuestions, ControlQuestions};
 use crate::dispatch::step::PartStep;
 use crate::ids::InvocationId;
+use crate::time::Mono;
+use crate::wire::down::ActionInvoke;
 
 /// Whom actions may ask.
 #[derive(Clone, Copy)]
@@ -24,10 +26,22 @@ pub(in crate::dispatch) type ActionStep<'a> = PartStep<'a, ActionPeers<'a>>;
 pub(in crate::dispatch) struct Actions {
     /// Invocations that run in this very life.
     pub(super) invocations: BTreeSet<InvocationId>,
+    /// Orders that wait for the answer to a list that they may have crossed.
+    pub(super) held: Vec<HeldOrder>,
+    /// How long they do.
+    pub(super) held_until: Option<Mono>,
     /// Which were answered since the last link began.
     pub(super) answers: VecDeque<InvocationId>,
     pub(super) handlers: Handlers,
     pub(super) sidecars: Sidecars,
+}
+
+/// An order that waits.
+#[derive(Debug)]
+pub(super) struct HeldOrder {
+    pub(super) order: ActionInvoke,
+    /// It came twice, so this node has it after the list, too.
+    pub(super) again: bool,
 }
 
 /// Programs of the operator's configuration that serve actions: what runs and waits.

@@ -89,6 +89,8 @@ pub(super) struct Asking {
     pub(super) recovering: bool,
     /// There was nobody to have back, so it is asked for as a new one.
     pub(super) anew: bool,
+    /// When to ask again an engine that has no place until another spawn of its own is over.
+    pub(super) again_at: Option<Mono>,
 }
 
 /// A program that runs in its terminal.
@@ -207,7 +209,7 @@ impl LocalAgent {
     /// When to ask for an identity again, or to give up.
     pub(super) fn asking_due(&self) -> Option<Mono> {
         let asking = self.asking()?;
-        soonest(asking.deadline, asking.http_at)
+        soonest(asking.again_at, soonest(asking.deadline, asking.http_at))
     }
 
     pub(super) fn asking(&self) -> Option<&Asking> {

@@ -23,6 +23,8 @@ pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long for a local caller, who must hear the reason before its client gives up
 /// ([local-api 2.1](crate::docs::local_api#2.1)).
 const CALLER_WAITS: Duration = Duration::from_secs(20);
+/// When an engine is asked again for a place that it keeps for another spawn.
+const PLACE_AGAIN: Duration = Duration::from_millis(500);
 /// How long an engine that answered nothing is left alone before an agent of the broker's own is offered again.
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How long a link may be away before HTTP is tried instead: most come back sooner.
@@ -297,6 +299,9 @@ impl Agents {
             self.register_new(step, &name);
             return true;
         }
+        if error.code == "node_capacity_exceeded" && self.waits_for_place(step, &name) {
+            return true;
+        }
         let taken = error.code == "agent_already_exists";
         match step.ledger().bound(&name).cloned() {
             Some(agent_id) if taken && !recovering => self.recover(step, &name, agent_id),
@@ -306,6 +311,26 @@ impl Agents {
                 self.identity_refused(step, &name, &refusal);
             }
         }
+        true
+    }
+
+    /// An engine from 8.5 on keeps a spawn's place besides its agent's until the result is there
+    /// ([engine-protocol 5.2](crate::docs::engine_protocol#5.2)), so of several spawns at once the last find no place that it
+    /// has sent here itself. Says whether this is one: it is asked for again when others of them may be over.
+    fn waits_for_place(&mut self, step: &AgentStep, name: &AgentName) -> bool {
+        let actions = step.peers.actions;
+        let is_open = |agent: &LocalAgent| {
+            let order = agent.run.source.invocation();
+            order.is_some_and(|id| actions.is_open(id))
+        };
+        let mut others = self.all.iter().filter(|(other, _)| *other != name);
+        let may_pass = others.any(|(_, agent)| is_open(agent));
+        let agent = self.all.get_mut(name).filter(|agent| is_open(agent));
+        let asking = agent.and_then(LocalAgent::asking_mut);
+        let Some(asking) = asking.filter(|_| may_pass) else {
+            return false;
+        };
+        asking.again_at = Some(step.now.mono + PLACE_AGAIN);
         true
     }
 
@@ -421,7 +446,12 @@ impl Agents {
         let Some(asking) = agent.asking_mut() else {
             return;
         };
-        if asking.deadline.is_none_or(|at| at > step.now.mono) {
+        let is_late = asking.deadline.is_some_and(|at| at <= step.now.mono);
+        if !is_late && asking.again_at.is_some_and(|at| at <= step.now.mono) {
+            asking.again_at = None;
+            return self.register(step, name);
+        }
+        if !is_late {
             self.ask_by_http(step, name, false);
             return;
         }

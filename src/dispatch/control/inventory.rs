@@ -120,7 +120,7 @@ impl Control {
             return;
         }
         let id = step.request_id("inventory");
-        self.link.lists.sent(&id, agents.len());
+        self.link.lists.sent(&id, agents.len(), step.now.mono);
         step.notice(Notice::Listed(Some(id.clone())));
         step.send(Up::InventorySync(InventorySync {
             id: Some(id),

@@ -1,6 +1,7 @@
 //! The link to the engine, as far as this node's place in its roster depends on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -124,6 +125,10 @@ impl NodeRegistration {
     }
 }
 
+/// How long orders wait for the answer to a list. Engines take a moment; one that says nothing is not waited for, because it
+/// gives an order without a result to another node after 30 s.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
 /// The lists of agents that the engine has yet to answer.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
@@ -138,13 +143,28 @@ pub(super) struct Lists {
     pub(super) refused: Vec<Refused>,
     /// How often that was done since a complete one was taken.
     pub(super) searches: u8,
+    /// How long orders that come wait for the answers.
+    pub(super) awaited_until: Option<Mono>,
+    /// The engine has given away what one of them did not account for.
+    pub(super) moved: bool,
 }
 
 impl Lists {
     /// A complete list is on its way.
-    pub(super) fn sent(&mut self, id: &str, size: usize) {
+    pub(super) fn sent(&mut self, id: &str, size: usize, now: Mono) {
         self.whole = Some(id.to_owned());
         self.size = size;
+        self.awaited_until = Some(now + ANSWER_WITHIN);
+    }
+
+    /// One of them was answered. Says, after the last, whether the engine gave anything away.
+    pub(super) fn answered(&mut self, answer: &Value) -> Option<bool> {
+        let moved = &answer["rescheduled_invocations"];
+        let count = moved.as_array().map(|all| all.len() as u64);
+        self.moved |= count.or(moved.as_u64()).is_some_and(|count| count > 0);
+        let last = self.whole.is_none() && self.single.is_empty();
+        let was_awaited = last && self.awaited_until.take().is_some();
+        was_awaited.then(|| std::mem::take(&mut self.moved))
     }
 
     /// A name that nobody has is passed over without a word, and only missing from the count (`reconcileInventory`).

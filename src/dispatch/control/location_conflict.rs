@@ -6,6 +6,7 @@
 
 use serde_json::Value;
 
+use super::link::ANSWER_WITHIN;
 use super::state::{Control, ControlStep};
 use crate::dispatch::notice::{Notice, Refused};
 use crate::dispatch::rest_jobs::RestJob;
@@ -78,7 +79,15 @@ impl Control {
     // ---- answers to lists ---------------------------------------------------------------------------------------
 
     pub(super) fn list_answered(&mut self, step: &mut ControlStep, id: &str, answer: &Value) {
-        if let Some(name) = self.link.lists.single.remove(id) {
+        let single = self.link.lists.single.remove(id);
+        let is_whole = self.link.lists.whole.as_deref() == Some(id);
+        if is_whole {
+            self.link.lists.whole = None;
+        }
+        if is_whole || single.is_some() {
+            self.lists_answered(step, answer);
+        }
+        if let Some(name) = single {
             let code = match rejected(answer) {
                 Rejected::None => return self.singles_answered(step),
                 Rejected::Number => None,
@@ -87,10 +96,9 @@ impl Control {
             self.link.lists.refused.push(Refused { name, code });
             return self.singles_answered(step);
         }
-        if self.link.lists.whole.as_deref() != Some(id) {
+        if !is_whole {
             return;
         }
-        self.link.lists.whole = None;
         match rejected(answer) {
             Rejected::None if !self.link.lists.passed_over(answer) => self.link.lists.searches = 0,
             Rejected::Some(some) => dispute(step, some),
@@ -102,6 +110,13 @@ impl Control {
                 };
                 step.rest_job(RestCall::Bound { node_name }, job);
             }
+        }
+    }
+
+    /// The orders that came meanwhile have waited for that.
+    fn lists_answered(&mut self, step: &mut ControlStep, answer: &Value) {
+        if let Some(moved) = self.link.lists.answered(answer) {
+            step.notice(Notice::ListsAnswered { moved });
         }
     }
 
@@ -139,7 +154,14 @@ impl Control {
     /// Older engines refuse a list as a whole; most name the agent for whose sake. Says whether the error was about a list.
     pub(super) fn list_refused(&mut self, step: &mut ControlStep, error: &ErrorFrame) -> bool {
         let about = is_about_a_member(&error.code);
+        let is_whole = self.link.lists.whole.as_deref() == Some(&error.id);
+        if is_whole {
+            self.link.lists.whole = None;
+            // One that is refused as a whole gives nothing away.
+            self.lists_answered(step, &Value::Null);
+        }
         if let Some(name) = self.link.lists.single.remove(&error.id) {
+            self.lists_answered(step, &Value::Null);
             if about {
                 let code = Some(error.code.clone());
                 self.link.lists.refused.push(Refused { name, code });
@@ -147,10 +169,9 @@ impl Control {
             self.singles_answered(step);
             return true;
         }
-        if !about || self.link.lists.whole.as_deref() != Some(&error.id) {
+        if !about || !is_whole {
             return false;
         }
-        self.link.lists.whole = None;
         match named(&error.message, &step.peers.agents.listed()) {
             Some(name) => {
                 let (name, code) = (name.clone(), Some(error.code.clone()));
@@ -172,6 +193,7 @@ impl Control {
             let id = step.request_id("inventory");
             let name = member.name.clone();
             self.link.lists.single.insert(id.clone(), name);
+            self.link.lists.awaited_until = Some(step.now.mono + ANSWER_WITHIN);
             step.send(Up::InventorySync(InventorySync {
                 id: Some(id),
                 agents: vec![member],

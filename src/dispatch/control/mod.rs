@@ -36,6 +36,10 @@ impl ControlQuestions for Control {
         self.link.is_open()
     }
 
+    fn lists_until(&self) -> Option<Mono> {
+        self.link.lists.awaited_until
+    }
+
     fn why_down(&self) -> Option<&str> {
         self.link.why_down.as_deref()
     }

@@ -155,6 +155,40 @@ fn what_the_engine_says_no_to_is_told_in_words_that_help() {
     }
 }
 
+/// An engine from 8.5 on keeps a spawn's place besides its agent's until the result is there.
+#[test]
+fn a_spawn_without_a_place_while_another_keeps_two_is_asked_for_again_and_a_lone_one_is_refused() {
+    let order = |w: &mut World, n: u8| {
+        w.frame(
+            json!({"type":"action.invoke","invocation_id":format!("i{n}"),"action":"spawn:x",
+            "input":{"name":format!("w{n}"),"cli":"cat"}}),
+        );
+        asked(w)
+    };
+    let mut w = World::new();
+    w.link_up();
+    w.done();
+    let first = order(&mut w, 1);
+    reply(&mut w, first.id.as_deref(), "at_live_x");
+    let run = w.run_of("w1");
+    w.report("w1", run, AgentReport::Started { pid: 1 });
+    let second = order(&mut w, 2);
+    refuse(&mut w, second.id.as_deref(), "node_capacity_exceeded");
+    assert_eq!(w.sent(), []);
+    w.pass(Duration::from_millis(500));
+    let again = w.sent().into_iter().find_map(|up| match up {
+        Up::AgentRegister(frame) => Some(frame),
+        _ => None,
+    });
+    let again = again.expect("the first spawn's result is there");
+    refuse(&mut w, again.id.as_deref(), "node_capacity_exceeded");
+    let refused = |up: &Up| {
+        matches!(up, Up::ActionResult(r)
+            if matches!(&r.outcome, Outcome::Error(why) if why.contains("as many agents")))
+    };
+    assert!(w.sent().iter().any(refused), "nothing else can pass");
+}
+
 #[test]
 fn an_engine_that_gives_a_name_once_gives_it_back_to_the_node_that_had_it() {
     let mut w = known();

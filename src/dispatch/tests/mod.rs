@@ -57,6 +57,9 @@ struct World {
     journal: Vec<Record>,
     effects: Vec<Effect>,
     now: Now,
+    /// Lists of agents that the engine has not answered. It does before it sends an order, unless orders are to cross them.
+    lists: Vec<String>,
+    orders_cross: bool,
 }
 
 impl World {
@@ -122,6 +125,8 @@ impl World {
             journal,
             effects: Vec::new(),
             now,
+            lists: Vec::new(),
+            orders_cross: false,
         };
         let mut out = Out::default();
         world.d.open(world.now, landed, &mut out);
@@ -140,6 +145,11 @@ impl World {
 
     fn keep(&mut self, out: Out) {
         self.journal.extend(out.records);
+        self.lists
+            .extend(out.effects.iter().filter_map(|e| match e {
+                Effect::Send(Up::InventorySync(list)) => list.id.clone(),
+                _ => None,
+            }));
         self.effects.extend(out.effects);
         let mut replayed = Ledger::default();
         self.journal.iter().for_each(|r| replayed.apply(r));
@@ -151,6 +161,10 @@ impl World {
     }
 
     fn tell(&mut self, event: Event) {
+        let is_order = matches!(event, Event::Link(LinkReport::Frame(Down::ActionInvoke(_))));
+        if is_order && !self.orders_cross {
+            self.lists_answered(0);
+        }
         let mut out = Out::default();
         self.d.step(self.now, event, &mut out);
         self.keep(out);
@@ -238,6 +252,14 @@ impl World {
             deliver.bytes = deliver.payload.to_string().len();
         }
         self.tell(Event::Link(LinkReport::Frame(frame)));
+    }
+
+    /// The engine answers all lists, and says how many orders it gives out again.
+    fn lists_answered(&mut self, moved: u64) {
+        for id in std::mem::take(&mut self.lists) {
+            self.frame(json!({"type":"reply","id":id,"ok":true,
+                "data":{"rescheduled_invocations":moved}}));
+        }
     }
 
     fn mail(&mut self, agent: &str, seq: u64) {

@@ -99,6 +99,98 @@ fn a_list_waits_for_the_orders_that_follow_a_registration_or_one_another() {
     assert_eq!(lists(&w.sent()).len(), 1, "nothing is expected now");
 }
 
+/// With a list on its way that the engine has not answered, and an order that comes meanwhile.
+fn crossed() -> World {
+    let mut w = serving(2);
+    w.spawn("old");
+    w.orders_cross = true;
+    w.done();
+    invoke(&mut w, "i1", "deploy", json!({}));
+    assert!(w.d.ledger().answer(&InvocationId::new("i1")).is_none());
+    assert_eq!(
+        runs(&mut w).len(),
+        0,
+        "the engine may give it to another node"
+    );
+    w
+}
+
+#[test]
+fn an_order_that_crosses_a_list_is_done_once_the_engine_has_given_nothing_away() {
+    let mut w = crossed();
+    w.lists_answered(0);
+    assert_eq!(runs(&mut w).len(), 1);
+}
+
+#[test]
+fn an_order_that_crosses_a_list_and_is_given_out_again_is_done_only_if_it_comes_again() {
+    let mut w = crossed();
+    w.lists_answered(1);
+    assert_eq!(runs(&mut w).len(), 0, "another node has it");
+    invoke(&mut w, "i1", "deploy", json!({}));
+    assert_eq!(runs(&mut w).len(), 1, "this one has it");
+    invoke(&mut w, "i1", "deploy", json!({}));
+    assert_eq!(runs(&mut w).len(), 0, "once");
+}
+
+#[test]
+fn an_order_that_is_given_out_again_to_this_node_before_the_answer_is_done_once() {
+    let mut w = crossed();
+    invoke(&mut w, "i1", "deploy", json!({}));
+    w.lists_answered(1);
+    assert_eq!(runs(&mut w).len(), 1);
+}
+
+#[test]
+fn orders_that_cross_a_list_keep_their_order() {
+    let mut w = crossed();
+    invoke(
+        &mut w,
+        "i2",
+        "spawn:claude",
+        json!({"name": "new", "cli": "cat"}),
+    );
+    invoke(&mut w, "i3", "release", json!({"name": "new"}));
+    w.done();
+    w.lists_answered(0);
+    let said = answers(&w.sent());
+    assert!(
+        matches!(&said[..], [Outcome::Output(_), Outcome::Error(why)]
+        if why.contains("released before it started")),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_list_that_is_refused_gives_nothing_away_and_one_that_is_never_answered_is_not_waited_for() {
+    let mut w = crossed();
+    let list = w.lists.pop();
+    w.frame(
+        json!({"type":"error","id":list,"ok":false,"code":"node_control_failed",
+        "message":"database is locked"}),
+    );
+    assert_eq!(runs(&mut w).len(), 1);
+    let mut w = crossed();
+    w.pass(Duration::from_secs(4));
+    assert_eq!(runs(&mut w).len(), 0);
+    w.pass(Duration::from_secs(1));
+    assert_eq!(runs(&mut w).len(), 1);
+}
+
+/// An engine gives out again what it has open on a node whose link it loses.
+#[test]
+fn orders_that_crossed_a_list_on_a_link_that_broke_are_not_done() {
+    let mut w = crossed();
+    w.tell(Event::Link(LinkReport::Lost("cut".into())));
+    w.link_up();
+    w.lists_answered(0);
+    w.pass(Duration::from_secs(60));
+    assert_eq!(runs(&mut w).len(), 0);
+    invoke(&mut w, "i1", "deploy", json!({}));
+    w.lists_answered(0);
+    assert_eq!(runs(&mut w).len(), 1);
+}
+
 /// On a new link no mail flows before a list, and what runs here for longer than engines wait has gone elsewhere by then.
 #[test]
 fn mail_waits_for_slow_work_no_longer_than_the_engine_does() {

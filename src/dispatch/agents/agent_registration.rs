@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::agent::{Asking, LocalAgent, RunPhase};
+use super::identity_refused::identity_refused;
 use super::state::{AgentStep, Agents};
 use crate::dispatch::engine_version::EngineVersion;
 use crate::dispatch::notice::Notice;
@@ -307,7 +308,7 @@ impl Agents {
             Some(agent_id) if taken && !recovering => self.recover(step, &name, agent_id),
             _ if taken || recovering => self.ask_by_http(step, &name, true),
             _ => {
-                let refusal = refusal(&name, &error.code, &error.message);
+                let refusal = identity_refused(&name, &error.code, &error.message);
                 self.identity_refused(step, &name, &refusal);
             }
         }
@@ -413,7 +414,7 @@ impl Agents {
                     message,
                 },
             ) if status < 500 && status != 429 => {
-                let refusal = refusal(&name, &code, &message);
+                let refusal = identity_refused(&name, &code, &message);
                 self.identity_refused(step, &name, &refusal);
             }
             (Some(asking), _) => {
@@ -576,28 +577,4 @@ fn is_not_free(step: &AgentStep, name: &AgentName) -> bool {
     step.awaits(|job| matches!(job, RestJob::Forget(n) if n == name))
         || step.ledger().uncleared(name).is_some()
         || step.ledger().unanswered(name) == Some(true)
-}
-
-/// Why the engine gives no identity, in our words.
-fn refusal(name: &AgentName, code: &str, message: &str) -> Refusal {
-    let (kind, text) = match code {
-        "agent_location_conflict" => (
-            RefusalKind::NameTaken,
-            "it runs on another node; release it there, or take another name",
-        ),
-        "agent_already_exists" | "agent_identity_conflict" | "agent_identity_mismatch" => (
-            RefusalKind::NameTaken,
-            "the name belongs to another agent of this workspace; take another name",
-        ),
-        "agent_token_invalid" => (
-            RefusalKind::Engine,
-            "the engine does not know the token that was given; give a valid one, or none to get a new one",
-        ),
-        "node_capacity_exceeded" => (
-            RefusalKind::Full,
-            "the engine counts as many agents on this node as it may have; release one first",
-        ),
-        _ => (RefusalKind::Engine, "the engine refuses it"),
-    };
-    Refusal::new(kind, format!("agent '{name}': {text} ({code} {message})"))
 }

@@ -7,6 +7,7 @@ mod asked_restart;
 mod channels;
 mod crashes;
 mod dialogs;
+mod identity_refused;
 mod preflight;
 mod release;
 mod remembered;

@@ -125,6 +125,11 @@ impl AgentName {
                 composed.0
             ));
         }
+        if text.starts_with("human:") {
+            return Err(format!(
+                "the agent name {text:?} says that a person speaks; leave `human:` away"
+            ));
+        }
         if text == "." || text == ".." {
             return Err(format!(
                 "the agent name {text:?} means a folder; use letters, digits, `-` or `_`"

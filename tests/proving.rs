@@ -43,7 +43,9 @@ fn claude_codes_hook_tells_what_it_was_asked_and_that_its_turn_began() {
     let claude = script(
         folder.path(),
         "claude",
-        &format!("[ \"$1\" = --settings ] && SETTINGS=$2\n{text}"),
+        &format!(
+            "while [ $# -gt 0 ]; do [ \"$1\" = --settings ] && SETTINGS=$2; shift; done\n{text}"
+        ),
     );
     let node = Node::up(folder.path(), &[]);
     node.spawn("ada", &[&claude]);

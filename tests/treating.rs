@@ -55,7 +55,7 @@ fn a_setting_that_cannot_be_meant_stops_the_start_and_is_named() {
         .expect("refused");
     assert_eq!(code, Some(78));
     assert!(
-        err.contains("relay-broker.toml: [profile.mine] like = \"vim\""),
+        err.contains("relay-broker.toml:2: [profile.mine] like = \"vim\""),
         "{err}"
     );
 }

@@ -249,6 +249,7 @@ fn speak_as(agent: &AgentName, send: &mut SendRequest) -> Result<(), ApiError> {
         let text = "only the operator types messages as they are (raw)";
         return Err(ApiError::new(403, "not_permitted", text));
     }
+    rights::quote_line(send);
     send.from = Some(agent.to_string());
     Ok(())
 }

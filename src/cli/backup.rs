@@ -33,6 +33,7 @@ struct Copied {
 
 /// `backup`.
 pub fn backup(c: &Context, args: &Backup) -> Result<(), Failure> {
+    c.operators("the state folder")?;
     let from = state_dir(c.state_dir.as_deref(), &c.env)?;
     let to = std::path::absolute(&args.dir)
         .map_err(|e| Failure::new(format!("{}: {e}; name another folder", args.dir.display())))?;
@@ -63,7 +64,7 @@ pub fn backup(c: &Context, args: &Backup) -> Result<(), Failure> {
     };
     let text = format!(
         "{} holds {} records{engine}: {} messages wait, {} are dead letters; \
-         `relay-broker up --state-dir {}` starts from a copy of it\n",
+         to go on from it, copy it, and start with --state-dir and the copy ({} stays as it is)\n",
         clean(&to.display().to_string()),
         copied.records,
         copied.pending,

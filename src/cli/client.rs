@@ -34,6 +34,8 @@ const NEWEST: &str = "/api/events/replay?sinceSeq=9007199254740991";
 pub struct Client {
     url: String,
     key: String,
+    /// Whether the key is an agent's token.
+    agents: bool,
     pid: u32,
     agent: ureq::Agent,
 }
@@ -52,14 +54,25 @@ impl Client {
         Self {
             url: file.url.trim_end_matches('/').to_owned(),
             key: file.api_key.clone(),
+            agents: false,
             pid: file.pid,
             agent,
+        }
+    }
+
+    /// Of the same caller, for the broker that a connection file names. The operator's key is that of the file.
+    pub fn at(&self, file: &ConnectionFile) -> Self {
+        let other = Self::new(file);
+        match self.agents {
+            true => other.of_agent(self.key.clone()),
+            false => other,
         }
     }
 
     /// The same in the name of an agent, whose token it shows instead of the operator's key.
     pub fn of_agent(mut self, token: String) -> Self {
         self.key = token;
+        self.agents = true;
         self
     }
 

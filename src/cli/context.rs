@@ -47,6 +47,20 @@ impl Context {
         )
     }
 
+    /// Refuses what shows or copies the operator's own in the terminal of an agent.
+    ///
+    /// # Errors
+    /// There.
+    pub fn operators(&self, what: &str) -> Result<(), Failure> {
+        if self.env.own_token().is_none() || self.state_dir.is_some() {
+            return Ok(());
+        }
+        let text = format!(
+            "{what} is the operator's, and RELAY_AGENT_TOKEN says that this is the terminal of an agent"
+        );
+        Err(Failure::new(text).named("not_permitted"))
+    }
+
     /// Prints what a command has to say: `facts` as one line of JSON if that is wanted, else `text`.
     ///
     /// # Errors

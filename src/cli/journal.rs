@@ -174,6 +174,7 @@ impl Place {
 
 /// `journal`.
 pub fn journal(c: &Context, args: &JournalArgs) -> Result<(), Failure> {
+    c.operators("the journal")?;
     match &args.command {
         JournalCommand::Show(args) => show(c, args.engine, args.limit),
         JournalCommand::Check(args) => check(c, args.engine),

@@ -4,9 +4,10 @@
 
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -14,14 +15,15 @@ use super::args;
 use super::client::Client;
 use super::context::Context;
 use super::failure::Failure;
+use super::find::{connection_in, state_dir};
 use super::mcp_config;
 use crate::sys::{limits, stdio, thread};
 use crate::wire::local::TEXT_MAX;
 
 /// The longest line: the longest text with every letter escaped, and something around it.
 const LINE_MAX: usize = 6 * TEXT_MAX + 64 * 1024;
-/// How many requests are under way at once; the next waits for one of them.
-const WORKERS: usize = 4;
+/// How many requests wait in a lane; the next is read when there is room.
+const WAITING: usize = 16;
 /// Stack of a thread that passes a request on; JSON is the deepest it gets.
 const STACK_KIB: usize = 512;
 /// JSON-RPC's code for what the server itself cannot do.
@@ -36,8 +38,10 @@ pub fn mcp(c: &Context, args: &args::Mcp) -> Result<(), Failure> {
     if let Some(client) = args.print_config {
         return mcp_config::print_config(c, client);
     }
+    let client = c.client()?;
     let bridge = Arc::new(Bridge {
-        client: c.client()?,
+        folder: state_dir(c.state_dir.as_deref(), &c.env)?,
+        client: Mutex::new(Arc::new(client)),
         given_up: Mutex::default(),
         output: Mutex::new(()),
     });
@@ -45,35 +49,47 @@ pub fn mcp(c: &Context, args: &args::Mcp) -> Result<(), Failure> {
         .map_err(|e| Failure::new(format!("cannot start a thread: {}", limits::explain(&e))))
 }
 
-/// Reads to the end of the input, and leaves once everything is answered.
+/// Reads to the end of the input, and leaves once everything is answered. What calls a tool is done in the order in which
+/// it came; everything else need not wait for that.
 fn run(bridge: &Arc<Bridge>, input: impl Read) -> io::Result<()> {
-    let (send, lines) = bounded::<Vec<u8>>(WORKERS);
-    let mut workers = Vec::new();
-    for number in 0..WORKERS {
-        let (bridge, lines) = (bridge.clone(), lines.clone());
-        workers.push(thread::start(
-            format!("mcp:{number}"),
-            STACK_KIB,
-            move || {
-                bridge.work(&lines);
-            },
-        )?);
-    }
+    let (calls, others) = (lane(bridge, "calls")?, lane(bridge, "others")?);
     read_lines(input, |line| {
         bridge.note_cancelled(&line);
-        // The workers end after the last line, so one of them takes it.
-        let _ = send.send(line);
+        let lane = if has(&line, b"tools/call") {
+            &calls.0
+        } else {
+            &others.0
+        };
+        // Its thread ends after the last line.
+        let _ = lane.send(line);
     });
-    drop(send);
-    for worker in workers {
-        worker.join();
+    for (lane, thread) in [calls, others] {
+        drop(lane);
+        thread.join();
     }
     Ok(())
 }
 
+/// A thread that passes on one request after the other.
+fn lane(bridge: &Arc<Bridge>, name: &str) -> io::Result<(Sender<Vec<u8>>, thread::Handle)> {
+    let (send, lines) = bounded(WAITING);
+    let bridge = bridge.clone();
+    let thread = thread::start(format!("mcp:{name}"), STACK_KIB, move || {
+        bridge.work(&lines)
+    })?;
+    Ok((send, thread))
+}
+
+fn has(line: &[u8], word: &[u8]) -> bool {
+    line.windows(word.len()).any(|part| part == word)
+}
+
 /// Between standard input and the broker.
 struct Bridge {
-    client: Client,
+    /// Where the broker says how it is reached.
+    folder: PathBuf,
+    /// Of the broker that ran there last.
+    client: Mutex<Arc<Client>>,
     /// Ids of requests that the client does not wait for any more.
     given_up: Mutex<HashSet<String>>,
     /// Held while a line is written.
@@ -81,6 +97,16 @@ struct Bridge {
 }
 
 impl Bridge {
+    /// Of the broker that runs there now: another one has another address.
+    fn client(&self) -> Result<Arc<Client>, Failure> {
+        let file = connection_in(&self.folder)?;
+        let mut client = self.client.lock();
+        if client.pid() != file.pid {
+            *client = Arc::new(client.at(&file));
+        }
+        Ok(client.clone())
+    }
+
     fn work(&self, lines: &Receiver<Vec<u8>>) {
         for line in lines {
             let id = id_of(&line);
@@ -99,7 +125,11 @@ impl Bridge {
                 format!("the line is longer than {LINE_MAX} bytes; put long texts into files");
             return Some(failed(&Value::Null, PARSE, &text));
         }
-        match self.client.pass_on("/mcp", line) {
+        let client = match self.client() {
+            Ok(client) => client,
+            Err(failure) => return id.map(|id| failed(id, INTERNAL, &failure.text)),
+        };
+        match client.pass_on("/mcp", line) {
             Ok(answer) => answer,
             Err(failure) => id.map(|id| failed(id, INTERNAL, &failure.text)),
         }
@@ -116,8 +146,7 @@ impl Bridge {
     }
 
     fn note_cancelled(&self, line: &[u8]) {
-        let word: &[u8] = b"notifications/cancelled";
-        if !line.windows(word.len()).any(|part| part == word) {
+        if !has(line, b"notifications/cancelled") {
             return;
         }
         let message: Value = serde_json::from_slice(line).unwrap_or_default();

@@ -338,6 +338,7 @@ fn blocked(client: &Client, agent: &local::AgentView) -> String {
 
 /// `stop`: asks, then waits for the process to end.
 pub fn stop(c: &Context) -> Result<(), Failure> {
+    c.operators("to stop the broker")?;
     let client = c.client()?;
     // One that does not answer says so in seconds, where a request would be waited for much longer.
     client.look("/api/status")?;
@@ -569,6 +570,7 @@ pub fn snapshot(c: &Context, args: &args::SnapshotArgs) -> Result<(), Failure> {
 
 /// `env`.
 pub fn env(c: &Context) -> Result<(), Failure> {
+    c.operators("the workspace key")?;
     let file = c.connection()?;
     if file.engine_url.is_empty() || file.workspace_key.is_empty() {
         return Err(Failure::new(

@@ -161,12 +161,10 @@ impl Env {
         self.path("TMPDIR").unwrap_or_else(here)
     }
 
-    /// The token of the agent in whose terminal this runs, if it runs in one: the broker sets all three for its programs.
+    /// The token of the agent in whose terminal this runs, if it runs in one.
     pub fn own_token(&self) -> Option<String> {
-        let text = |name| self.raw(name)?.into_string().ok();
-        text("RELAY_BROKER_STATE_DIR")?;
-        text("RELAY_AGENT_NAME")?;
-        text("RELAY_AGENT_TOKEN")
+        let token = self.raw("RELAY_AGENT_TOKEN")?;
+        Some(token.to_string_lossy().into_owned())
     }
 
     /// `RELAY_BROKER_STATE_DIR`.

@@ -332,6 +332,7 @@ impl Laws {
         self.untold_ends.clear();
         self.last_ends.clear();
         self.identified.clear();
+        self.listens = false;
         if how == Crash::Power {
             // The notes are not synced.
             self.fates.values_mut().for_each(|fate| fate.noted = false);

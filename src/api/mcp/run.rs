@@ -12,7 +12,7 @@ use super::protocol::{RpcError, code};
 use super::tools::{self, Tool};
 use super::words::{id_of, inbox_words, receipt, roster, told};
 use crate::api::auth::Principal;
-use crate::api::rights::permit;
+use crate::api::rights::{permit, quote_line};
 use crate::api::routes::spawn_of;
 use crate::api::state::{Api, LONG, SHORT};
 use crate::ids::{AgentName, InvocationId, MsgId};
@@ -213,6 +213,9 @@ impl<'a> ToolRun<'a> {
             ));
         }
         request.from = self.speaker.as_ref().map(AgentName::to_string);
+        if *self.who != Principal::Operator {
+            quote_line(&mut request);
+        }
         let to = request.to.clone();
         match self.ask(ApiCall::Send(request), LONG)? {
             Reply::Sent(sent) => Ok(receipt(&to, &sent)),

@@ -74,13 +74,14 @@ fn folder(dir: &Path) -> Vec<Diagnosis> {
         (_, Err(e), _) => vec![Diagnosis::error(
             FOLDER,
             format!("{shown} cannot be written in: {e}"),
-            format!("chown -R {} {quoted}; chmod u+rwx {quoted}", trust::me()),
+            format!("chown {} {quoted}; chmod u+rwx {quoted}", trust::me()),
         )],
         (_, _, Err(why)) => vec![Diagnosis::error(
             FOLDER,
             why.to_string(),
             format!(
-                "chown -R {} {quoted}; chmod -R go-w {quoted}; or name another one",
+                "name another one with --state-dir; or, if it is yours and you know who wrote what is in it, chown {} {quoted}; \
+                 chmod go-w {quoted}",
                 trust::me()
             ),
         )],

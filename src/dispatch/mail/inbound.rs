@@ -193,6 +193,10 @@ fn no_reader(view: MailView, frame: &Deliver) -> Option<&'static str> {
         // Who bears the name by now is not known to the engine yet.
         return Some("the agent was released from this node");
     }
+    if view.ledger().unanswered(&frame.agent) == Some(true) {
+        // Nobody here knows the identity of who was released, and who bears the name by now has none yet.
+        return Some("the agent was released from this node");
+    }
     let identity = identity_of(view, &frame.agent);
     if identity.is_some_and(|id| *id != frame.agent_id) {
         return Some("it is for another agent of this name, whose id no agent of this node has");

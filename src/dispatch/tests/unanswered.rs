@@ -134,6 +134,21 @@ fn mail_of_an_agent_that_was_released_before_its_answer_came_is_not_the_next_one
 }
 
 #[test]
+fn what_the_engine_sends_before_it_is_asked_who_was_released_is_not_the_next_ones() {
+    let mut w = asked_in_vain();
+    release(&mut w);
+    ask(&mut w);
+    w.link_up();
+    w.mail("w1", 1);
+    assert_eq!(w.d.ledger().mail().len(), 0, "nobody may read it");
+    let dead = w.d.ledger().dead().iter().map(|d| d.reason.as_str());
+    assert_eq!(
+        dead.collect::<Vec<_>>(),
+        ["the agent was released from this node"]
+    );
+}
+
+#[test]
 fn a_release_on_a_link_that_lives_waits_for_the_answer_to_the_registration() {
     let mut w = World::new();
     w.link_up();

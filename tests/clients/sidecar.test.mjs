@@ -91,7 +91,7 @@ args = ["-c", "exec cat"]
   const spawned = await run('spawn', { capability: 'spawn:special', name: 'w1' });
   assert.deepEqual(spawned.output, { spawned: true, name: 'w1' });
   const { agents } = await broker.api('GET', '/api/spawned');
-  assert.equal(agents[0].cli, "sh -c exec cat");
+  assert.deepEqual([agents[0].cli, agents[0].command], ['special', 'sh -c exec cat']);
 });
 
 test('the roster shows load and agents as they change, within a second', async (t) => {

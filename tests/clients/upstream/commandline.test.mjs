@@ -42,7 +42,7 @@ test('a broker is started in the background, looked at, given agents, and stoppe
   assert.ok(metrics.agents[0].memory_bytes > 0);
   // Typed where a program has a command for it, and else refused with the reason.
   const model = await command(place, 'local', 'agent', 'set-model', 'ada', 'some-model');
-  assert.match(`${model.out}${model.err}`, /ada/);
+  assert.match(`${model.out}${model.err}`, /nothing is known of how 'cat' changes its model/);
 
   const message = (...args) => done(place, 'local', 'agent', 'message', ...args);
   assert.equal(JSON.parse(await message('hold', 'ada')).mode, 'manual_flush');

@@ -62,9 +62,11 @@ pub struct Job {
 
 /// The thread's body, from making the process to reporting its end.
 pub fn run(mut job: Job, exe: &Path) {
-    let hook = hook(&mut job, exe);
+    let asks = job.profile.hook || job.profile.tools.is_some();
+    let kept = asks.then(|| hook::kept(&job.hooks, exe));
+    let hook = kept.as_ref().and_then(|kept| hook(&mut job, kept));
     // The file, if it is one, is there as long as the program.
-    let _tools = tools(&mut job, exe);
+    let _tools = kept.as_ref().and_then(|kept| tools(&mut job, kept));
     let Birth { terminal, status } = match Terminal::spawn(&job.spec, exe) {
         Ok(birth) => birth,
         Err(why_not) => return (job.report)(why_not),
@@ -122,10 +124,8 @@ fn hook(job: &mut Job, exe: &Path) -> Option<Hook> {
 /// The agent goes on without tools where it cannot be given any.
 fn tools(job: &mut Job, exe: &Path) -> Option<GivenTools> {
     let way = job.profile.tools?;
-    let (spec, dir) = (&mut job.spec, &job.hooks);
-    let exe = hook::kept(dir, exe);
-    let (argv, env) = (&mut spec.argv, &mut spec.env);
-    given_tools::give(way, &job.profile.program, argv, env, dir, &exe)
+    let (argv, env) = (&mut job.spec.argv, &mut job.spec.env);
+    given_tools::give(way, &job.profile.program, argv, env, &job.hooks, exe)
         .inspect_err(|e| log::warn!(event = "tools_missing", agent:% = job.spec.name; "{} gets no tools: {e}", job.spec.name))
         .ok()
         .flatten()

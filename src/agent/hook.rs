@@ -45,14 +45,13 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Makes socket and settings file in `dir`, which is made if missing; `exe` is our own binary. `more` are settings that
-    /// go into the same file.
+    /// Makes socket and settings file in `dir`, which is made if missing; `exe` is our own binary, [`kept`]. `more` are
+    /// settings that go into the same file.
     ///
     /// # Errors
     /// When they cannot be made, for example because a path is not text.
     pub fn open(dir: &Path, exe: &Path, more: &Value) -> io::Result<Self> {
         create_private_dir(dir)?;
-        let exe = &kept(dir, exe);
         // Of an agent's two lives the earlier one may still be putting its own away, so the name is not the agent's.
         let name = entropy::hex::<4>()?;
         let (address, settings) = (dir.join(&name), dir.join(format!("{name}.json")));
@@ -191,7 +190,8 @@ mod tests {
         let exe = dir.join("relay broker");
         std::fs::write(&exe, "#!/bin/sh\n").expect("room");
         std::fs::set_permissions(&exe, Permissions::from_mode(0o755)).expect("ours");
-        let hook = Hook::open(&dir.join(FOLDER), &exe, &Value::Null);
+        let folder = dir.join(FOLDER);
+        let hook = Hook::open(&folder, &kept(&folder, &exe), &Value::Null);
         (hook.expect("a temporary folder"), dir)
     }
 

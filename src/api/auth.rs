@@ -22,25 +22,25 @@ pub(crate) fn principal(request: &Request, key: &Secret, agents: &Registry) -> O
     if has_key(request, key) {
         return Some(Principal::Operator);
     }
-    let offered = [request.header("x-api-key"), request.bearer()];
-    let mut offered = offered.into_iter().flatten().map(str::trim);
-    let agent = offered.find_map(|token| agents.whose(|own| same(token, own.reveal())))?;
+    let mut offered = offered(request).map(Sha256::digest);
+    let agent = offered.find_map(|token| agents.whose(|own| matches(&token, own.reveal())))?;
     Some(Principal::Agent(agent))
+}
+
+/// What the request shows, as `X-API-Key` and as bearer.
+fn offered(request: &Request) -> impl Iterator<Item = &str> {
+    let both = [request.header("x-api-key"), request.bearer()];
+    both.into_iter().flatten().map(str::trim)
 }
 
 /// Whether the request carries the key, as `X-API-Key` or bearer.
 pub(crate) fn has_key(request: &Request, key: &Secret) -> bool {
-    let offered = [request.header("x-api-key"), request.bearer()];
-    offered
-        .into_iter()
-        .flatten()
-        .any(|candidate| same(candidate.trim(), key.reveal()))
+    offered(request).any(|candidate| matches(&Sha256::digest(candidate), key.reveal()))
 }
 
 /// Compares digests, so that the time taken tells neither the length nor the first wrong letter. No key opens nothing.
-fn same(offered: &str, key: &str) -> bool {
-    let (a, b) = (Sha256::digest(offered), Sha256::digest(key));
-    !key.is_empty() && bool::from(a.as_slice().ct_eq(b.as_slice()))
+fn matches(offered: &[u8], key: &str) -> bool {
+    !key.is_empty() && bool::from(offered.ct_eq(Sha256::digest(key).as_slice()))
 }
 
 #[cfg(test)]

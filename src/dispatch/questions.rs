@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::engine_version::EngineVersion;
 use super::node_config::NodeConfig;
 use crate::ids::{AgentId, AgentName, InvocationId, NodeId};
-use crate::msg::{Refusal, Secret};
+use crate::msg::{Refusal, Secret, Wanted};
 use crate::time::{Mono, Wall};
 use crate::wire::up::{Capability, InventoryMember};
 
@@ -60,6 +60,17 @@ pub(super) trait ControlQuestions {
     fn node_name(&self) -> &str;
     /// Which node this is.
     fn node_id(&self) -> &NodeId;
+    /// The identity of that name, on this node, of an agent that the engine is believed to have.
+    fn wanted(&self, name: &AgentName) -> Wanted {
+        Wanted {
+            name: name.clone(),
+            session_ref: None,
+            node_name: self.node_name().to_owned(),
+            node_id: self.node_id().clone(),
+            exists: true,
+            token: None,
+        }
+    }
     /// Whether the broker was told to stop.
     fn is_stopping(&self) -> bool;
 }

@@ -1,6 +1,7 @@
 //! Runs a tool: checks who may, asks the dispatcher or, through it, the engine, and says what came of it as text for a model
 //! and as an object for a program. What goes wrong is a result that says so, because a model can do something about it.
 
+use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::ids::{AgentName, InvocationId, MsgId};
 use crate::msg::{ApiCall, EngineRequest, Reply, Right};
 use crate::net::http::encode;
 use crate::wire::event::{BrokerEvent, Numbered};
-use crate::wire::local::{SendRequest, TEXT_MAX};
+use crate::wire::local::{PendingView, SendRequest, TEXT_MAX};
 use crate::wire::rest::InvocationStatus;
 
 /// What a tool has to say: in words, and as an object.
@@ -52,7 +53,7 @@ pub(super) fn call(
     });
     let unread = match who {
         Principal::Agent(agent) if !matches!(name, "check_inbox" | "register_agent") => {
-            waiting_line(api, agent)
+            waiting(api, agent).and_then(|waiting| waiting_line(&waiting))
         }
         _ => None,
     };
@@ -74,17 +75,22 @@ fn shown(outcome: ToolResult, unread: Option<String>) -> Value {
     result
 }
 
-/// What waits for an agent, in one line; nothing when nothing does.
-fn waiting_line(api: &Api, agent: &AgentName) -> Option<String> {
-    let Ok(Reply::Pending(list)) = api.ask(ApiCall::Pending(agent.clone()), SHORT) else {
-        return None;
-    };
-    let list = json!(list);
-    let waiting = list["pending"].as_array()?;
-    let mut names: Vec<&str> = waiting.iter().filter_map(|p| p["from"].as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
+/// What waits for an agent here, with the words; `None` where the dispatcher does not say.
+fn waiting(api: &Api, agent: &AgentName) -> Option<Vec<PendingView>> {
+    match api.ask(ApiCall::Pending(agent.clone()), SHORT) {
+        Ok(Reply::Pending(list)) => Some(list.pending),
+        _ => None,
+    }
+}
+
+/// The same in one line; nothing when nothing waits.
+fn waiting_line(waiting: &[PendingView]) -> Option<String> {
+    let names: BTreeSet<&str> = waiting
+        .iter()
+        .map(|message| message.from.as_str())
+        .collect();
     (!names.is_empty()).then(|| {
+        let names: Vec<&str> = names.into_iter().collect();
         format!(
             "Unread: {} from {}; typed into your terminal once you are idle.",
             waiting.len(),
@@ -307,11 +313,10 @@ impl<'a> ToolRun<'a> {
             Err(why) => json!({"engine": why}),
         };
         let mut said = Vec::new();
-        if let Some(agent) = &self.speaker {
-            if let Ok(Reply::Pending(list)) = self.ask(ApiCall::Pending(agent.clone()), SHORT) {
-                inbox["waiting"] = json!(list)["pending"].clone();
-            }
-            said.extend(waiting_line(self.api, agent));
+        let own = self.speaker.as_ref();
+        if let Some(waiting) = own.and_then(|agent| waiting(self.api, agent)) {
+            said.extend(waiting_line(&waiting));
+            inbox["waiting"] = json!(waiting);
         }
         match &engine {
             Ok(data) => said.push(inbox_words(data)),

@@ -363,12 +363,10 @@ impl Agents {
             return;
         }
         let wanted = Wanted {
-            name: name.clone(),
             session_ref,
-            node_name: step.peers.control.node_name().to_owned(),
-            node_id: step.peers.control.node_id().clone(),
             exists,
             token,
+            ..step.peers.control.wanted(name)
         };
         let why = RestJob::Identify {
             name: name.clone(),

@@ -12,7 +12,7 @@ use crate::dispatch::notice::Notice;
 use crate::dispatch::rest_jobs::{RestJob, sentence};
 use crate::ids::{AgentId, AgentName};
 use crate::ledger::Record;
-use crate::msg::{RestCall, RestDone, Wanted};
+use crate::msg::{RestCall, RestDone};
 use crate::time::Mono;
 use crate::wire::up::{AgentDeregister, Up};
 
@@ -176,15 +176,7 @@ fn deregister_now(step: &mut AgentStep, agent_id: AgentId, name: Option<AgentNam
 }
 
 fn find(step: &mut AgentStep, name: AgentName) {
-    let wanted = Wanted {
-        name: name.clone(),
-        session_ref: None,
-        node_name: step.peers.control.node_name().to_owned(),
-        node_id: step.peers.control.node_id().clone(),
-        exists: true,
-        token: None,
-    };
     let known = step.ledger().bound(&name).cloned();
-    let wanted = Box::new(wanted);
+    let wanted = Box::new(step.peers.control.wanted(&name));
     step.rest_job(RestCall::Find { wanted, known }, RestJob::Find(name));
 }

@@ -153,12 +153,8 @@ fn ask(step: &mut MailStep, name: &AgentName, token: Option<Secret>) {
         return;
     };
     let wanted = Wanted {
-        name: name.clone(),
-        session_ref: None,
-        node_name: step.peers.control.node_name().to_owned(),
-        node_id: step.peers.control.node_id().clone(),
-        exists: true,
         token,
+        ..step.peers.control.wanted(name)
     };
     let wanted = Box::new(wanted);
     step.rest_job(

@@ -34,13 +34,14 @@ impl Alone {
     }
 }
 
-/// A file system of one mebibyte at a folder; `None` where mounting is not permitted.
+/// A file system of one mebibyte, and of so many files, at a folder; `None` where mounting is not permitted.
 struct Small(PathBuf);
 
 impl Small {
     fn mount(at: &Path) -> Option<Self> {
         fs::create_dir(at).expect("room");
-        let size = ["-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs"];
+        let size = "size=1m,nr_inodes=128,mode=700";
+        let size = ["-t", "tmpfs", "-o", size, "tmpfs"];
         let mounted = Command::new("mount").args(size).arg(at).output();
         mounted
             .is_ok_and(|out| out.status.success())
@@ -67,6 +68,15 @@ impl Small {
             }
         }
         filler
+    }
+
+    /// Leaves room for bytes, and none for another file; the folder whose files take it.
+    fn crowd(&self) -> PathBuf {
+        let crowd = self.0.join("crowd");
+        fs::create_dir_all(&crowd).expect("room");
+        let made = (0..).take_while(|n| fs::write(crowd.join(n.to_string()), "").is_ok());
+        assert!(made.count() > 0, "there was room before");
+        crowd
     }
 }
 
@@ -280,6 +290,62 @@ fn a_small_file_system_that_fills_up_and_is_cleared_costs_no_message() {
         || fs::remove_file(&filler).expect("ours"),
         "No space left on device",
     );
+    drop(node);
+}
+
+/// Its journal is moved away where its inode stays in use, so that a new one is needed and cannot be made.
+#[test]
+fn a_file_system_without_an_inode_left_is_named_and_costs_no_message() {
+    let (folder, alone) = (Scratch::new(), Alone::start());
+    let disk = folder.path().join(".relay-broker");
+    let Some(small) = Small::mount(&disk) else {
+        eprintln!("not permitted to mount a small file system; nothing is shown here");
+        return;
+    };
+    let node = up(folder.path(), &alone, "");
+    let crowd = disk.join("crowd");
+    degrades_and_recovers(
+        &node,
+        &alone,
+        folder.path(),
+        || {
+            let crowd = small.crowd();
+            for file in fs::read_dir(disk.join("journal")).expect("a journal") {
+                let file = file.expect("a file");
+                fs::rename(file.path(), crowd.join(file.file_name())).expect("one folder");
+            }
+        },
+        || fs::remove_dir_all(&crowd).expect("ours"),
+        "all 128 inodes of its file system are in use",
+    );
+    drop(node);
+}
+
+#[test]
+fn a_start_without_an_inode_left_says_so_first_and_succeeds_once_there_is_one() {
+    let (folder, alone) = (Scratch::new(), Alone::start());
+    let disk = folder.path().join(".relay-broker");
+    let Some(small) = Small::mount(&disk) else {
+        eprintln!("not permitted to mount a small file system; nothing is shown here");
+        return;
+    };
+    let crowd = small.crowd();
+    let mut args = vec!["up", "--engine", &alone.engine.url];
+    args.extend(["--workspace-key", &alone.engine.key]);
+    let (code, out, text) = run(folder.path(), &args);
+    assert_eq!((code, out.as_str()), (Some(73), ""), "{text}");
+    let first = text.lines().next().unwrap_or_default();
+    assert!(
+        first.contains(".relay-broker") && first.contains("all 128 inodes"),
+        "{text}"
+    );
+
+    fs::remove_dir_all(crowd).expect("ours");
+    let node = up(folder.path(), &alone, "");
+    assert_eq!(send(&node, "@@arrives@@").0, 200);
+    let file = folder.path().join("ada.txt");
+    until("the mail", || (!kept(&file).is_empty()).then_some(()));
+    assert_eq!(kept(&file), ["arrives"]);
     drop(node);
 }
 

@@ -9,7 +9,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, statvfs};
+use rustix::io::Errno;
 
 use crate::sys::failpoint;
 use crate::sys::session::alive;
@@ -416,9 +417,29 @@ fn beside(path: &Path) -> io::Result<(&Path, PathBuf)> {
     Ok((dir, dir.join(temp)))
 }
 
-/// The same error, saying what could not be done to which path.
+/// The same error, saying what could not be done to which path, and which limit is behind it where that is not the disk's
+/// size: the system has one error for both.
 fn named(doing: &str, path: &Path, error: io::Error) -> io::Error {
-    because(&format!("cannot {doing} {}", path.display()), error)
+    let what = format!("cannot {doing} {}", path.display());
+    match inodes(path, &error) {
+        Some(limit) => io::Error::new(error.kind(), format!("{what}: {limit} ({error})")),
+        None => because(&what, error),
+    }
+}
+
+/// What is said where a file system has room for bytes and none for another file.
+fn inodes(path: &Path, error: &io::Error) -> Option<String> {
+    if error.raw_os_error() != Some(Errno::NOSPC.raw_os_error()) {
+        return None;
+    }
+    let at = path.ancestors().find(|at| at.exists())?;
+    let found = statvfs(at).ok()?;
+    (found.f_files > 0 && found.f_favail == 0).then(|| {
+        format!(
+            "all {} inodes of its file system are in use; remove files there, or give it more (`df -i`, a tmpfs's nr_inodes=)",
+            found.f_files
+        )
+    })
 }
 
 fn because(what: &str, error: io::Error) -> io::Error {

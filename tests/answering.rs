@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{Node, Scratch, command, http, until};
+use crate::support::{Node, Scratch, command, http, run, script, until};
 
 /// What an agent's program finds in its environment.
 struct AgentEnv(Vec<(String, String)>);
@@ -356,4 +356,69 @@ fn a_token_dies_with_the_program_that_it_was_given_to() {
     });
     let (code, said) = ada.run(folder.path(), &["agents"]);
     assert_eq!(code, Some(1), "{said}");
+}
+
+/// Says thank you for whatever it is told, as itself, with the command that its environment leads to.
+fn polite(folder: &Path, node: &Node, name: &str) {
+    let text = format!(
+        "while IFS= read -r line; do case $line in 'Relay message from '*) who=${{line#Relay message from }}; who=${{who%% *}}; \
+         case $who in ada|bob) '{}' send \"$who\" 'thank you' >/dev/null 2>&1;; esac;; esac; done",
+        env!("CARGO_BIN_EXE_relay-broker")
+    );
+    let path = script(folder, name, &text);
+    node.spawn(name, &[&path]);
+    node.ready(name);
+}
+
+#[test]
+fn agents_that_thank_each_other_are_stopped_until_a_person_speaks() {
+    let folder = Scratch::new();
+    let config = folder.path().join("relay-broker.toml");
+    std::fs::write(&config, "[loops]\npair_limit = 6\n").expect("room");
+    let file = config.to_string_lossy().into_owned();
+    let node = Node::up(folder.path(), &["--config", &file]);
+    polite(folder.path(), &node, "ada");
+    polite(folder.path(), &node, "bob");
+    let said = |n: usize| {
+        let all = node.events("relay_inbound");
+        let thanks = all.iter().filter(|event| event["body"] == "thank you");
+        assert_eq!(thanks.count(), n, "{all:?}");
+    };
+    node.call(
+        "POST",
+        "/api/send",
+        Some(json!({"to": "ada", "text": "thank you", "from": "bob"})),
+    );
+    let told = until("the suspicion", || node.events("loop_suspected").pop());
+    assert_eq!(
+        (&told["count"], &told["limit"]),
+        (&json!(7), &json!(6)),
+        "{told}"
+    );
+    said(7);
+    let name = told["name"].as_str().expect("a name").to_owned();
+    let (_, shown, _) = run(folder.path(), &["agents"]);
+    assert!(
+        shown.contains(&format!("{name}: a message is held")),
+        "{shown}"
+    );
+    let (_, shown, _) = run(folder.path(), &["status"]);
+    assert!(
+        shown.contains(&format!("relay-broker flush {name}")),
+        "{shown}"
+    );
+    let (_, shown, _) = run(folder.path(), &["pending", &name]);
+    assert!(shown.contains("HELD") && shown.contains("loop"), "{shown}");
+    let (_, shown, _) = run(folder.path(), &["agents", "--json"]);
+    assert!(shown.contains("\"suspended_messages\":1"), "{shown}");
+
+    run(folder.path(), &["send", &name, "enough of that"]);
+    until("the next suspicion", || {
+        (node.events("loop_suspected").len() == 2).then_some(())
+    });
+    let dead = node.get("/api/dead-letters");
+    assert!(
+        !dead.to_string().contains("thank you"),
+        "nothing is lost: {dead}"
+    );
 }

@@ -28,6 +28,8 @@ fn word(record: &Record) -> &'static str {
         R::Noted { .. } => "noted",
         R::Waited { .. } => "waited",
         R::Attempted { .. } => "attempted",
+        R::Suspended { .. } => "suspended",
+        R::Resumed { .. } => "resumed",
         R::Settled { .. } => "settled",
         R::DeadLettered { .. } => "dead_lettered",
         R::Redelivered { .. } => "redelivered",
@@ -45,16 +47,17 @@ fn word(record: &Record) -> &'static str {
     }
 }
 /// How many kinds [`word`] names.
-const KINDS: usize = 21;
+const KINDS: usize = 23;
 
 /// A journal that is kept, and what it was made of.
 type KeptJournal = (&'static str, fn() -> Vec<Record>);
 
 /// All of them.
-const KEPT: [KeptJournal; 4] = [
+const KEPT: [KeptJournal; 5] = [
     ("journal/broker", everything),
     ("journal/broker-clearing", clearing),
     ("journal/broker-declared", declared),
+    ("journal/broker-suspended", suspended),
     ("journal/broker-unanswered", unanswered),
 ];
 
@@ -448,6 +451,32 @@ fn unanswered() -> Vec<Record> {
     records.push(Record::Snapshot(Box::new(image)));
     records.push(Record::Cleared {
         agent: AgentName::new("bob"),
+    });
+    records
+}
+
+/// Messages of agents that answered each other too often: one that waits for a person's word, one that goes on, and one that
+/// was given up and has another chance.
+fn suspended() -> Vec<Record> {
+    let id = |name: &str| DeliveryId::new(name);
+    let names = ["d_1", "d_2", "d_3"];
+    let mut records: Vec<Record> = names
+        .map(|name| Record::Accepted {
+            delivery: delivery(name, "ada", Origin::Local),
+        })
+        .into();
+    records.extend(names.map(|name| Record::Suspended { id: id(name) }));
+    let image = replayed(&records).image();
+    records.push(Record::Snapshot(Box::new(image)));
+    records.push(Record::Resumed { id: id("d_2") });
+    records.push(Record::DeadLettered {
+        id: id("d_3"),
+        reason: "gone".into(),
+        at: Wall(1_782_640_800_002),
+    });
+    records.push(Record::Redelivered {
+        id: id("d_3"),
+        delivery: delivery("d_4", "ada", Origin::Local),
     });
     records
 }

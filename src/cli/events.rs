@@ -148,6 +148,7 @@ fn of_mail(event: &BrokerEvent) -> Option<String> {
             senders,
         } => dropped(name, *count, reason, senders),
         E::DeliveriesKept { count, names } => kept(*count, names),
+        E::LoopSuspected { reason, .. } => format!("held: {}", clean(reason)),
         E::DeadLetterAdded { name, reason, .. } => {
             format!("dead letter for {name}: {}", clean(reason))
         }
@@ -248,6 +249,7 @@ fn of_agents_and_node(event: &BrokerEvent) -> Option<String> {
         | E::DeliveryVerified { .. }
         | E::TurnStarted { .. }
         | E::DeliveryBlocked { .. }
+        | E::LoopSuspected { .. }
         | E::DeliveryFailed { .. }
         | E::MessageDeliveryFailed { .. }
         | E::DeliveryDeferred { .. }

@@ -41,6 +41,8 @@ fn words(record: &Record) -> String {
                 span_ms(*ms)
             )
         }
+        Record::Suspended { id } => format!("{id} waits for a person's word"),
+        Record::Resumed { id } => format!("{id} goes on"),
         Record::Attempted { id } => format!("{id} is being typed"),
         Record::Settled { id, proof } => format!("{id} is {}", proof.words()),
         Record::DeadLettered { id, reason, at } => {

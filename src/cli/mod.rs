@@ -2,6 +2,7 @@
 //! `demo`. Errors are one line on standard error, with `--json` one of JSON; the exit codes are those of [`Sysexit`].
 
 mod actions;
+mod agent_lines;
 mod args;
 mod attach;
 mod backup;

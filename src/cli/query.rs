@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use serde_json::{Value, json};
 
+use super::agent_lines::{departed_line, trouble_lines, waiting_words};
 use super::args;
 use super::client::{Client, typed};
 use super::context::Context;
@@ -164,43 +165,9 @@ pub fn agents(c: &Context) -> Result<(), Failure> {
         let none = "no agents; start one with: relay-broker spawn NAME -- CMD\n";
         return print(&format!("{none}{departed}"));
     }
-    let troubles: String = list.agents.iter().filter_map(trouble_line).collect();
+    let troubles: String = list.agents.iter().flat_map(trouble_lines).collect();
     let table = agent_table(c, &list.agents);
     print(&format!("{table}{troubles}{departed}"))
-}
-
-/// One line for an agent that waits for another start, or runs unknown to the engine.
-fn trouble_line(agent: &local::AgentView) -> Option<String> {
-    let why = clean(agent.trouble.as_deref()?);
-    let again = agent.next_start_ms.map_or(String::new(), |ms| {
-        format!(" is started again in {}", span_ms(ms))
-    });
-    Some(format!("{}{again}: {why}\n", agent.name))
-}
-
-/// One line for an agent that is not here any more.
-fn departed_line(agent: &local::DepartedView) -> String {
-    let what = if agent.given_up {
-        "was given up"
-    } else {
-        "ended"
-    };
-    let waiting = waiting_words(agent.pending_messages);
-    format!(
-        "{} {what} at {}: {}{waiting} ({})\n",
-        clean(agent.name.as_str()),
-        agent.at,
-        clean(&agent.reason),
-        brief(&agent.command, 40)
-    )
-}
-
-fn waiting_words(count: u64) -> String {
-    match count {
-        0 => String::new(),
-        1 => "; a message waits for it".to_owned(),
-        n => format!("; {n} messages wait for it"),
-    }
 }
 
 fn agent_table(c: &Context, agents: &[local::AgentView]) -> String {
@@ -297,7 +264,7 @@ pub fn status(c: &Context) -> Result<(), Failure> {
     if !s.agents.is_empty() {
         text.push('\n');
         text.push_str(&agent_table(c, &s.agents));
-        text.extend(s.agents.iter().filter_map(trouble_line));
+        text.extend(s.agents.iter().flat_map(trouble_lines));
     }
     for agent in s.agents.iter().filter(|agent| agent.phase == "blocked") {
         text.push_str(&blocked(&client, agent));
@@ -414,9 +381,13 @@ pub fn pending(c: &Context, name: &str) -> Result<(), Failure> {
 
 fn pending_table(c: &Context, pending: &[local::PendingView]) -> String {
     let absent = pending.iter().any(|message| message.lies_at.is_some());
+    let held = pending.iter().any(|message| message.suspended);
     let mut heads = vec!["SINCE", "FROM", "TO", "MESSAGE"];
     if absent {
         heads.extend(["AT THE", "UNTIL"]);
+    }
+    if held {
+        heads.push("HELD");
     }
     let row = |message: &local::PendingView| {
         let mut row = vec![
@@ -432,6 +403,9 @@ fn pending_table(c: &Context, pending: &[local::PendingView]) -> String {
                     .until_ms
                     .map_or("it comes".to_owned(), |at| at.iso()),
             );
+        }
+        if held {
+            row.push(if message.suspended { "loop" } else { "" }.to_owned());
         }
         row
     };

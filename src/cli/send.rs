@@ -59,6 +59,14 @@ pub fn send(c: &Context, args: &args::Send) -> Result<(), Failure> {
 
 fn describe(to: &str, sent: &Sent) -> String {
     let what = match &sent.waits {
+        _ if sent.suspended => format!(
+            "held for {}: agents seem to answer each other without end, and a person has to look first",
+            clean(&sent.targets.join(", "))
+        ),
+        _ if sent.steer_refused => format!(
+            "queued for {}, and it waits its turn: only people may interrupt here",
+            clean(&sent.targets.join(", "))
+        ),
         _ if !sent.targets.is_empty() => format!("queued for {}", clean(&sent.targets.join(", "))),
         None => "taken by the engine".to_owned(),
         Some(waits) => {

@@ -17,6 +17,7 @@ use super::profiles::{self, Permission, ProfileTable, TrustFolder};
 use super::reading;
 use super::surroundings::Surroundings;
 use crate::agent::profiles::Profiles;
+use crate::dispatch::{SteerFrom, TalkLimits};
 use crate::msg::{ActionSpec, Harness, Right, Treatment};
 use crate::sys::trust;
 use crate::wire::event::Policy;
@@ -51,6 +52,8 @@ pub struct Configured {
     pub path: Option<PathBuf>,
     /// What agents may do besides the usual.
     pub agents_may: Vec<Right>,
+    /// What agents may do among themselves.
+    pub talk: TalkLimits,
     /// The file of those who vouch for the engine's certificate, where neither flag nor variable of ours says.
     pub ca_file: Option<PathBuf>,
     /// How much is logged, where neither flag nor variable says.
@@ -78,6 +81,15 @@ struct EngineTable {
 struct AccessTable {
     #[serde(default)]
     agents_may: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LoopsTable {
+    pair_limit: Option<u32>,
+    pair_window: Option<String>,
+    agent_limit: Option<u32>,
+    steer_from: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -181,6 +193,9 @@ fn parse(text: &str, path: &Path) -> (Configured, Vec<ConfigError>) {
     let mut faults = document.faults_of(&places, "access", "");
     configured.agents_may = rights(&document.take_table("access"), &mut faults);
     found.extend(faults.found);
+    let mut faults = document.faults_of(&places, "loops", "");
+    configured.talk = talk(&document.take_table("loops"), &mut faults);
+    found.extend(faults.found);
     let engine: EngineTable = document.take_table("engine");
     configured.ca_file = engine.ca_file.map(|path| folder.join(path));
     // Whatever else is wrong with it, whoever names it means it.
@@ -245,6 +260,26 @@ fn rights(table: &AccessTable, faults: &mut TableFaults) -> Vec<Right> {
         found
     };
     table.agents_may.iter().filter_map(right).collect()
+}
+
+fn talk(table: &LoopsTable, faults: &mut TableFaults) -> TalkLimits {
+    let usual = TalkLimits::default();
+    let window = checks::span(table.pair_window.as_deref()).unwrap_or(usual.window);
+    if window.is_zero() {
+        faults.key(
+            "pair_window",
+            "counts nothing: pair_window must be more than 0; write pair_window = \"20m\", or pair_limit = 0 for no limit",
+        );
+    }
+    TalkLimits {
+        pair: table.pair_limit.unwrap_or(usual.pair),
+        window,
+        agent: table.agent_limit.unwrap_or(usual.agent),
+        steer_from: match table.steer_from.as_deref() {
+            Some("people") => SteerFrom::People,
+            _ => SteerFrom::All,
+        },
+    }
 }
 
 fn log_level(table: &LogTable, faults: &mut TableFaults) -> Option<LevelFilter> {

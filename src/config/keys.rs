@@ -96,7 +96,7 @@ const ENV: FileKey = may("env", Shape::Variables, "{ STAGE = \"test\" }");
 const PROFILE: FileKey = may("profile", Shape::Text, "\"claude\"");
 
 /// All of them.
-pub(super) static TABLES: [FileTable; 7] = [
+pub(super) static TABLES: [FileTable; 8] = [
     FileTable {
         name: "log",
         named: false,
@@ -106,6 +106,16 @@ pub(super) static TABLES: [FileTable; 7] = [
         name: "access",
         named: false,
         keys: &[may("agents_may", Shape::Words, "[\"spawn\"]")],
+    },
+    FileTable {
+        name: "loops",
+        named: false,
+        keys: &[
+            may("pair_limit", Shape::Count(0, MANY), "80"),
+            may("pair_window", Shape::Span, "\"20m\""),
+            may("agent_limit", Shape::Count(0, MANY), "500"),
+            may("steer_from", Shape::OneOf(&["all", "people"]), "\"people\""),
+        ],
     },
     FileTable {
         name: "engine",

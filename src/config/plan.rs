@@ -139,6 +139,10 @@ impl StartPlan {
                 now.agents_may != then.agents_may,
             ),
             (
+                "[loops], what agents may send each other",
+                now.limits.talk != then.limits.talk,
+            ),
+            (
                 "the agents that start with the broker",
                 now.agents != then.agents,
             ),
@@ -393,7 +397,7 @@ fn node(
         metrics_key: metrics_key?,
         agents_may: file.agents_may.clone(),
         ready_grace: flags.ready_grace.unwrap_or(READY_GRACE),
-        limits: limits(flags),
+        limits: limits(flags, file),
     })
 }
 
@@ -436,7 +440,7 @@ fn checked_key(origin: &str, key: String) -> Result<Secret, ConfigError> {
     }
 }
 
-fn limits(flags: &Flags) -> Limits {
+fn limits(flags: &Flags, file: &Configured) -> Limits {
     let usual = Limits::default();
     let bytes = flags
         .max_pending_bytes
@@ -453,6 +457,7 @@ fn limits(flags: &Flags) -> Limits {
             Some(ttl) => (!ttl.is_zero()).then_some(ttl),
         },
         blocked: flags.blocked_limit.filter(|limit| !limit.is_zero()),
+        talk: file.talk,
     }
 }
 

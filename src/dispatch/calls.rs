@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::agents::{Agents, AgentsView};
 use super::control::{Control, ControlView};
-use super::mail::{Mail, MailView};
+use super::mail::{Mail, MailView, SUSPENDED};
 use super::questions::{AgentQuestions, ControlQuestions};
 use super::rest_jobs::sentence;
 use super::step::PartStep;
@@ -160,7 +160,10 @@ impl ApiViews<'_> {
             attempts: p.attempts,
             queued_at_ms: p.delivery.queued_at,
             age_ms: millis(view.now.wall - p.delivery.queued_at),
-            last_error: agents.held_up_by(view, &p.delivery.agent),
+            last_error: match p.suspended {
+                true => Some(SUSPENDED.into()),
+                false => agents.held_up_by(view, &p.delivery.agent),
+            },
         }
     }
 

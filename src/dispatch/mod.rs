@@ -28,7 +28,7 @@ mod tests;
 
 pub use control::VERSION;
 pub use mail::Estate;
-pub use node_config::{Limits, NodeConfig, SpawnDefaults};
+pub use node_config::{Limits, NodeConfig, SpawnDefaults, SteerFrom, TalkLimits};
 pub use step::Out;
 
 use self::actions::{ActionPeers, ActionStep, Actions};

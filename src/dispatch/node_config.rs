@@ -80,7 +80,7 @@ impl SpawnDefaults {
     }
 }
 
-/// Bounds of one agent's mailbox.
+/// Bounds of one agent's mailbox, and of what agents send each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Messages of the engine; its own cap is 1,000 ([engine-protocol 4.6](crate::docs::engine_protocol#4.6)).
@@ -95,6 +95,51 @@ pub struct Limits {
     pub ttl: Option<Duration>,
     /// How long mail is held back from an agent that is here and cannot take it; `None` for ever.
     pub blocked: Option<Duration>,
+    /// What agents may do among themselves.
+    pub talk: TalkLimits,
+}
+
+/// How many messages agents may send each other before they are thought to be in a loop.
+///
+/// The usual limits are a third and more above what ordinary teams came to in 1,000 simulated days
+/// (`mail/loops/tests.rs`): leads with one to eight workers, pairs, lines of three and four that hand work on, and channels
+/// of five, with turns of 4 s to 15 minutes, bursts of reports, questions answered at once, and a person who speaks every
+/// quarter of an hour or so, is away for three, or sleeps for eight hours. There 54 messages passed between two agents in 20
+/// minutes at most (two that work on one thing; a lead and a worker 41), and 356 from one to another in a night. Thank-yous
+/// take 5 to 15 s each, so that two agents that exchange them are stopped within the window. Slower loops, rings of three at
+/// more than 5 s a turn, and stars whose middle reads one message after the other are stopped by the second limit. That one
+/// is for each sender, because a lead of eight gets eight times as much as one of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TalkLimits {
+    /// Messages between two agents, in both directions together, within the window; 0 for no limit.
+    pub pair: u32,
+    /// How long the window is.
+    pub window: Duration,
+    /// Messages that an agent gets from one other since a person last spoke to any agent of this node; 0 for no limit.
+    pub agent: u32,
+    /// Whose messages may interrupt what an agent does.
+    pub steer_from: SteerFrom,
+}
+
+impl Default for TalkLimits {
+    fn default() -> Self {
+        Self {
+            pair: 80,
+            window: Duration::from_secs(20 * 60),
+            agent: 500,
+            steer_from: SteerFrom::All,
+        }
+    }
+}
+
+/// Whose messages may interrupt what an agent does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SteerFrom {
+    /// Everybody's.
+    #[default]
+    All,
+    /// Those of senders that are no agents; an agent's waits its turn like any other message.
+    People,
 }
 
 /// Bytes in a MiB.
@@ -109,6 +154,7 @@ impl Default for Limits {
             total_bytes: 32 * MIB,
             ttl: Some(Duration::from_secs(3600)),
             blocked: None,
+            talk: TalkLimits::default(),
         }
     }
 }

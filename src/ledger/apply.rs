@@ -58,6 +58,7 @@ impl Ledger {
                     delivery: delivery.clone(),
                     attempts: 0,
                     waited_ms: 0,
+                    suspended: false,
                 });
             }
             Record::Noted {
@@ -69,6 +70,8 @@ impl Ledger {
             }
             Record::Waited { agent, ms } => self.mail.waited(agent, *ms),
             Record::Attempted { id } => self.mail.attempted(id),
+            Record::Suspended { id } => self.mail.suspend(id, true),
+            Record::Resumed { id } => self.mail.suspend(id, false),
             Record::Settled { id, .. } => {
                 self.end(id);
             }
@@ -183,12 +186,14 @@ impl Ledger {
                 delivery: delivery.clone(),
                 attempts: dead.pending.attempts,
                 waited_ms: 0,
+                suspended: false,
             });
         }
     }
 
     fn end(&mut self, id: &DeliveryId) -> Option<Pending> {
-        let pending = self.mail.take(id)?;
+        let mut pending = self.mail.take(id)?;
+        pending.suspended = false;
         if let Origin::Engine { agent_id, seq } = &pending.delivery.origin
             && let Some(cursor) = self.cursors.get_mut(agent_id)
         {

@@ -18,6 +18,9 @@ pub struct Pending {
     /// For how long a broker has run while its agent was not here.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub waited_ms: u64,
+    /// It waits for a person's word.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)]
@@ -45,6 +48,8 @@ struct Queue {
     bytes: usize,
     /// How many of them are to interrupt.
     steers: usize,
+    /// How many of them wait for a person's word.
+    suspended: usize,
 }
 
 impl Pending {
@@ -66,13 +71,25 @@ impl Mailboxes {
         if queue.steers == 0 {
             return self.front(agent);
         }
+        let urgent = |pending: &&Pending| pending.interrupts() && !pending.suspended;
         let mut pending = queue.ids.iter().filter_map(|id| self.pending.get(id));
-        pending.find(|pending| pending.interrupts())
+        pending.find(urgent).or_else(|| self.front(agent))
     }
 
-    /// The delivery that came first.
+    /// The delivery that came first, of those that do not wait for a person's word.
     pub fn front(&self, agent: &AgentName) -> Option<&Pending> {
-        self.pending.get(self.order.get(agent)?.ids.front()?)
+        self.of(agent).find(|pending| !pending.suspended)
+    }
+
+    /// How many of an agent's messages wait for a person's word.
+    pub fn suspended(&self, agent: &AgentName) -> usize {
+        self.order.get(agent).map_or(0, |queue| queue.suspended)
+    }
+
+    /// Whose messages wait for a person's word.
+    pub fn suspects(&self) -> impl Iterator<Item = &AgentName> {
+        let some = self.order.iter().filter(|(_, queue)| queue.suspended > 0);
+        some.map(|(name, _)| name)
     }
 
     /// Everything for one agent, in order.
@@ -156,6 +173,7 @@ impl Mailboxes {
         let weight = pending.weight();
         queue.bytes += weight;
         queue.steers += usize::from(pending.interrupts());
+        queue.suspended += usize::from(pending.suspended);
         self.bytes += weight;
         if pending.delivery.origin.is_engine() {
             queue.engine += 1;
@@ -167,6 +185,21 @@ impl Mailboxes {
     pub(super) fn attempted(&mut self, id: &DeliveryId) {
         if let Some(pending) = self.pending.get_mut(id) {
             pending.attempts = pending.attempts.saturating_add(1);
+        }
+    }
+
+    pub(super) fn suspend(&mut self, id: &DeliveryId, suspended: bool) {
+        let Some(pending) = self.pending.get_mut(id) else {
+            return;
+        };
+        if std::mem::replace(&mut pending.suspended, suspended) == suspended {
+            return;
+        }
+        if let Some(queue) = self.order.get_mut(&pending.delivery.agent) {
+            match suspended {
+                true => queue.suspended += 1,
+                false => queue.suspended -= 1,
+            }
         }
     }
 
@@ -193,6 +226,7 @@ impl Mailboxes {
                 queue.ids.remove(at);
                 queue.bytes -= weight;
                 queue.steers -= usize::from(pending.interrupts());
+                queue.suspended -= usize::from(pending.suspended);
                 if pending.delivery.origin.is_engine() {
                     queue.engine -= 1;
                     queue.engine_bytes -= weight;

@@ -58,6 +58,16 @@ pub enum Record {
         /// The delivery's id.
         id: DeliveryId,
     },
+    /// A delivery waits for a person's word: agents seem to answer each other without end.
+    Suspended {
+        /// The delivery's id.
+        id: DeliveryId,
+    },
+    /// That delivery waits for its turn alone again.
+    Resumed {
+        /// The delivery's id.
+        id: DeliveryId,
+    },
     /// A delivery arrived, or was typed and nothing was seen (`Proof::None`).
     Settled {
         /// The delivery's id.

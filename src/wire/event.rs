@@ -262,6 +262,21 @@ pub enum BrokerEvent {
         event_id: MsgId,
         reason: String,
     },
+    /// Agents seem to answer each other without end: what one of them sends another is held until a person speaks to one of
+    /// the two, or `flush` lets it go. Told once for each sender.
+    LoopSuspected {
+        /// Whose mail is held.
+        name: AgentName,
+        /// Who wrote it.
+        from: AgentName,
+        event_id: MsgId,
+        count: u32,
+        limit: u32,
+        /// Within how many seconds; absent for all since a person last spoke.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        window_secs: Option<u64>,
+        reason: String,
+    },
     /// A dialog stands in the agent's terminal, whether or not a message waits. Nothing is typed into it.
     AgentBlocked {
         name: AgentName,

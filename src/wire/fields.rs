@@ -142,6 +142,17 @@ pub fn sender(payload: &Value) -> String {
     .to_owned()
 }
 
+/// Whether it is said that an agent speaks; engines that do not say so leave it open.
+pub fn is_from_agent(payload: &Value) -> bool {
+    let paths = [
+        "data.message.agent_type",
+        "data.agent_type",
+        "message.agent_type",
+        "agent_type",
+    ];
+    first(payload, &paths) == Some("agent")
+}
+
 /// Where it was said: `#channel`, or the recipient's own name for direct mail.
 pub fn target(frame: &Deliver) -> String {
     let payload = &frame.payload;

@@ -24,6 +24,11 @@ pub use spawn::{
 /// The longest text of one message, in bytes.
 pub const TEXT_MAX: usize = 1024 * 1024;
 
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// One agent, as `GET /api/spawned` and `GET /api/status` list it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
@@ -61,6 +66,9 @@ pub struct AgentView {
     #[serde(default)]
     pub state_since: String,
     pub pending_messages: u64,
+    /// How many of them are held because agents seem to answer each other without end (ours).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub suspended_messages: u64,
     /// `pty` or `headless`, as clients of 11.x name it.
     #[serde(default)]
     pub runtime_kind: String,
@@ -166,6 +174,12 @@ pub struct Sent {
     /// Its agent is on no node at the moment, and the engine keeps the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<Waits>,
+    /// It is held: its sender and its reader, both agents, seem to answer each other without end (ours).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
+    /// It was to interrupt its reader and waits its turn: by `steer_from` only people interrupt here (ours).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub steer_refused: bool,
 }
 
 /// How long a message waits for an agent that is not here.
@@ -198,6 +212,9 @@ pub struct PendingView {
     /// When it becomes a dead letter if the agent does not come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_ms: Option<Wall>,
+    /// It is held because its sender and its reader, both agents, seem to answer each other without end (ours).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
 }
 
 /// `GET …/pending`, answer.

@@ -56,6 +56,8 @@ pub struct Laws {
     by_tag: BTreeMap<(AgentName, u64), DeliveryId>,
     by_message: BTreeMap<MsgId, Vec<DeliveryId>>,
     places: u64,
+    /// What was held because agents seemed to answer each other without end; later mail may come before it.
+    suspended: BTreeSet<DeliveryId>,
     /// What the engine sent: numbers and messages by agent.
     rows: BTreeMap<AgentId, BTreeMap<u64, MsgId>>,
     names: BTreeMap<AgentId, AgentName>,
@@ -151,6 +153,7 @@ impl Laws {
             Record::Noted { agent_id, seq, .. } => {
                 self.finish(agent_id, *seq);
             }
+            Record::Suspended { id } => drop(self.suspended.insert(id.clone())),
             Record::Settled { id, proof } => self.ended(id, Some(*proof)),
             Record::DeadLettered { id, reason, .. } => {
                 self.untold.insert(id.clone());
@@ -492,7 +495,11 @@ impl Laws {
         self.must(!of_the_last, || {
             format!("{id} is typed, which was there when the last bearer of the name was released")
         });
-        let attempts = self.durable.mail().get(id).map_or(0, |p| p.attempts);
+        let pending = self.durable.mail().get(id);
+        let (attempts, held) = pending.map_or((0, false), |p| (p.attempts, p.suspended));
+        self.must(!held, || {
+            format!("{id} is typed and waits for a person's word")
+        });
         let Some(fate) = self.fates.get_mut(id) else {
             self.break_law(|| format!("{id} is typed and was never accepted"));
             return;
@@ -550,6 +557,9 @@ impl Laws {
         self.must(accepted <= injected, || {
             format!("{agent} took message {tag} {accepted} times and it was typed {injected} times")
         });
+        if self.suspended.contains(&id) {
+            return;
+        }
         let (waited, any) = self.taken.get(agent).copied().unwrap_or_default();
         let waited_now = if steer { waited } else { place };
         self.taken

@@ -430,10 +430,14 @@ impl World {
             return self.again(index);
         }
         self.messages[index].told = Told::Asked;
+        let from = match self.options.among_agents && index.is_multiple_of(2) {
+            true => self.names[index / 2 % self.names.len()].to_string(),
+            false => "human:ann".to_owned(),
+        };
         let request = SendRequest {
             to: name.to_string(),
             text: message.body.clone(),
-            from: Some("human:ann".into()),
+            from: Some(from),
             mode: message.steer.then(|| "steer".to_owned()),
             raw: false,
             ..SendRequest::default()
@@ -481,6 +485,10 @@ impl World {
         for (at, name) in names.iter().enumerate() {
             if self.laws.durable().mode(name) == DeliveryMode::ManualFlush {
                 self.set_mode(name, DeliveryMode::AutoInject);
+            }
+            if self.laws.durable().mail().suspended(name) > 0 {
+                tell!(self, "somebody has looked at {name}");
+                self.call(ApiCall::Flush(name.clone()), Caller::Nobody("flush"));
             }
             let front = self.laws.durable().mail().front(name);
             let front = front.map(|p| p.delivery.id.clone());

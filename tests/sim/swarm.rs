@@ -24,6 +24,8 @@ pub struct Options {
     pub sync_us: u64,
     /// Shares of all messages.
     pub local: u64,
+    /// Every second message over the local API is an agent's, and few of these are usual.
+    pub among_agents: bool,
     pub channel: u64,
     pub steer: u64,
     pub long: u64,
@@ -75,6 +77,7 @@ impl Options {
             latency_us: 300,
             sync_us: 200,
             local: 0,
+            among_agents: false,
             channel: 0,
             steer: 0,
             long: 0,
@@ -167,6 +170,11 @@ impl Options {
         options.tasks = prng.below(4) == 0;
         let agents = 1 + prng.below(3);
         options.manners = (0..agents).map(|_| manner(prng, trouble)).collect();
+        options.among_agents = prng.below(3) == 0;
+        if options.among_agents {
+            options.limits.talk.pair = 1 + prng.below(3) as u32;
+            options.limits.talk.agent = prng.below(5) as u32;
+        }
         options
     }
 }
@@ -183,6 +191,7 @@ fn limits(prng: &mut Prng) -> Limits {
         local: [256, 3, 20][prng.below(3) as usize],
         ttl: ttl.map(Duration::from_secs),
         blocked: blocked.map(Duration::from_secs),
+        ..Limits::default()
     }
 }
 

@@ -25,6 +25,19 @@ pub(super) fn id_of(data: &Value) -> String {
 pub(super) fn receipt(to: &str, sent: &Sent) -> (String, Value) {
     let id = sent.event_id.as_str();
     match &sent.waits {
+        _ if sent.suspended => (
+            format!(
+                "held: you and {to} have answered each other very often, so {to} gets this once a person has looked; do not \
+                 send it again (message {id})"
+            ),
+            json!({"status": "held", "message_id": id, "to": to}),
+        ),
+        None if sent.steer_refused => (
+            format!(
+                "queued for {to}, and it waits its turn: only people may interrupt here (message {id})"
+            ),
+            json!({"status": "queued", "message_id": id, "to": to, "mode": "wait"}),
+        ),
         Some(waits) => {
             let until = waits.until_ms.map(|at| at.iso());
             let shown = until.as_deref().unwrap_or("it comes");

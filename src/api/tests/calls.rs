@@ -110,6 +110,8 @@ fn a_message_is_sent_and_one_that_cannot_be_is_refused_with_a_sentence() {
         workspace_id: None,
         workspace_alias: None,
         waits: None,
+        suspended: false,
+        steer_refused: false,
     };
     let body = r#"{"to":"w1","message":"hi"}"#;
     let (call, status, body) = w.told(Ok(Reply::Sent(sent)), "POST", "/api/send", body);

@@ -70,6 +70,8 @@ fn sent() -> Answer {
         workspace_id: None,
         workspace_alias: None,
         waits: None,
+        suspended: false,
+        steer_refused: false,
     }))
 }
 

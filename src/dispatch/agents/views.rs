@@ -47,6 +47,7 @@ impl Agents {
             current_state: agent.current_state(stalled, waiting).into(),
             state_since: agent.state_since(now, stalled, waiting).iso(),
             pending_messages: waiting,
+            suspended_messages: ledger.mail().suspended(name) as u64,
             phase: agent.phase_word(stalled).into(),
             ready,
             blocked_on: program.and_then(|p| p.dialog),

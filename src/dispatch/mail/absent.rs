@@ -278,6 +278,7 @@ impl Mail {
                 until_ms: row
                     .left_ms
                     .map(|ms| view.now.wall + Duration::from_millis(ms)),
+                suspended: false,
             }
         }));
         Ok(Reply::Pending(PendingList { pending }))

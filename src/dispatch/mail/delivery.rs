@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::desk::{Block, MailDesk};
 use super::line::injection;
+use super::speaker::Speaker;
 use super::state::{Mail, MailStep};
 use super::urgent;
 use crate::domain::{DeliveryMode, Mode, Proof};
@@ -21,12 +22,16 @@ const BLOCKED_TOLD: usize = 256;
 
 impl Mail {
     /// Takes responsibility for a delivery, and has it typed when its turn comes.
-    pub(super) fn accept(&mut self, step: &mut MailStep, delivery: Delivery) {
+    pub(super) fn accept(&mut self, step: &mut MailStep, delivery: Delivery, speaker: &Speaker) {
         let (name, urgent) = (delivery.agent.clone(), delivery.mode == Mode::Steer);
+        let id = delivery.id.clone();
         // What waited before this message is not counted as its own waiting.
         self.write_waited(step, &name);
         self.take_on(step, delivery);
         self.await_reader(step, &name);
+        if self.suspects(step, &id, speaker) {
+            return;
+        }
         self.make_way(step, &name, urgent);
         self.type_next(step, &name);
     }
@@ -95,7 +100,7 @@ impl Mail {
             raw: false,
             queued_at: step.now.wall,
         };
-        self.accept(step, delivery);
+        self.accept(step, delivery, &Speaker::Nobody);
     }
 
     // ---- typing -------------------------------------------------------------------------------------------------
@@ -315,7 +320,7 @@ impl Mail {
     }
 }
 
-fn emit_blocked(
+pub(super) fn emit_blocked(
     step: &mut MailStep,
     name: &AgentName,
     id: &DeliveryId,

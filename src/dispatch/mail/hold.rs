@@ -34,6 +34,7 @@ impl Mail {
             event_id: Some(p.delivery.msg_id.clone()),
             lies_at: absent.then(|| "broker".into()),
             until_ms: self.waits_until(view, p),
+            suspended: p.suspended,
         }
     }
 
@@ -59,14 +60,17 @@ impl Mail {
             count += u64::from(desk.stalled.is_some());
             step.order(name.clone(), run, AgentCommand::Insist);
         }
-        if step.ledger().mode(name) == DeliveryMode::ManualFlush {
-            count += self.drain(step, name, "explicit_flush");
-        }
+        let resumed = self.let_go(step, name, "explicit_flush");
+        count += match step.ledger().mode(name) {
+            DeliveryMode::ManualFlush => self.drain(step, name, "explicit_flush"),
+            DeliveryMode::AutoInject => resumed,
+        };
         Ok(Reply::Flushed(count))
     }
 
     fn drain(&mut self, step: &mut MailStep, name: &AgentName, reason: &str) -> u64 {
-        let waiting = step.ledger().mail().waiting(name) as u64;
+        let mail = step.ledger().mail();
+        let waiting = (mail.waiting(name) - mail.suspended(name)) as u64;
         let held = step.ledger().mode(name) == DeliveryMode::ManualFlush;
         let Some(desk) = self.desks.get_mut(name) else {
             return 0;

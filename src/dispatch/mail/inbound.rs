@@ -1,6 +1,7 @@
 //! Frames with mail: judged, put in order, accepted. Nothing here types or acknowledges what is not finished.
 
 use super::limits::Side;
+use super::speaker::Speaker;
 use super::state::{Mail, MailStep, MailView};
 use crate::ids::{AgentId, AgentName, DeliveryId, Seq};
 use crate::ledger::{Delivery, Origin, Record, Verdict};
@@ -132,7 +133,7 @@ impl Mail {
         frame: Deliver,
         obstacle: Option<&str>,
     ) {
-        let delivery = Delivery {
+        let mut delivery = Delivery {
             id: frame.delivery_id.clone(),
             msg_id: frame.msg_id.clone(),
             agent: frame.agent.clone(),
@@ -148,6 +149,8 @@ impl Mail {
             raw: false,
             queued_at: step.now.wall,
         };
+        let speaker = Speaker::of_frame(step.view(), &frame, &delivery);
+        speaker.queues(step.view(), &mut delivery);
         let id = delivery.id.clone();
         let wordless = words::is_nothing_but_controls(&delivery.body);
         let wordless = wordless.then(|| format!("the message has {NO_WORDS}"));
@@ -156,7 +159,7 @@ impl Mail {
             .then(|| self.crowd(step.view(), &frame.agent, Side::Engine, frame.bytes))
             .flatten();
         match wordless.as_deref().or(obstacle).or(crowd.as_deref()) {
-            None => self.accept(step, delivery),
+            None => self.accept(step, delivery, &speaker),
             Some(why) => {
                 self.take_on(step, delivery);
                 self.bury(step, &id, why);

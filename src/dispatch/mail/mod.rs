@@ -14,17 +14,21 @@ mod inbound;
 mod leftovers;
 mod limits;
 mod line;
+mod loops;
 mod oversize;
 mod send;
 mod sequence;
 mod settle;
+mod speaker;
 mod state;
+mod suspending;
 mod threads;
 mod urgent;
 
 pub use estate::Estate;
 pub(super) use send::post_answered;
 pub(super) use state::{Mail, MailPeers, MailStep, MailView};
+pub(super) use suspending::SUSPENDED;
 
 use std::collections::BTreeMap;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::limits::Side;
+use super::speaker::Speaker;
 use super::state::{Mail, MailStep};
 use crate::dispatch::rest_jobs::{RestJob, sentence};
 use crate::domain::Mode;
@@ -63,7 +64,7 @@ impl Mail {
             return Err(Refusal::new(RefusalKind::Full, text));
         }
         let event_id = MsgId::new(format!("http_{}", step.unused()));
-        let delivery = Delivery {
+        let mut delivery = Delivery {
             id: DeliveryId::new(format!("del_{event_id}_{name}")),
             msg_id: event_id.clone(),
             agent: name.clone(),
@@ -76,8 +77,14 @@ impl Mail {
             raw: request.raw,
             queued_at: step.now.wall,
         };
-        self.accept(step, delivery);
+        let speaker = Speaker::of(step.view(), &delivery);
+        let steer_refused = speaker.queues(step.view(), &mut delivery);
+        let id = delivery.id.clone();
+        self.accept(step, delivery, &speaker);
+        let sent = step.ledger().mail().get(&id);
         Ok(Reply::Sent(local::Sent {
+            suspended: sent.is_some_and(|pending| pending.suspended),
+            steer_refused,
             success: true,
             event_id,
             delivered: 1,
@@ -131,6 +138,8 @@ fn sent(step: &MailStep, posted: Posted) -> local::Sent {
     local::Sent {
         success: true,
         waits,
+        suspended: false,
+        steer_refused: false,
         event_id: posted.id,
         delivered: 0,
         local: false,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::desk::MailDesk;
 use super::gap::{AskedAnew, Gap};
+use super::loops::LoopGuard;
 use super::threads::Threads;
 use crate::dispatch::questions::{ActionQuestions, AgentQuestions, ControlQuestions};
 use crate::dispatch::step::{PartStep, PartView};
@@ -49,6 +50,8 @@ pub(in crate::dispatch) struct Mail {
     pub(super) unsaid: BTreeSet<AgentName>,
     /// All that had ended before this life was said once: what the life before said of it is not known.
     pub(super) said_all: bool,
+    /// How much agents send each other.
+    pub(super) loops: LoopGuard,
     /// When to try again to clear what released agents left with the engine.
     pub(super) leftovers_at: Option<Mono>,
     /// The engine has shown that it sends nothing again when it is given the list of agents, as those from 8.2 on do for

@@ -14,6 +14,7 @@ mod estate;
 mod gaps;
 mod limits;
 mod location_conflict;
+mod loops;
 mod mail;
 mod node_registration;
 mod oversize;

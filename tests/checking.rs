@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 
-use crate::support::{Node, Scratch, run, until};
+use crate::support::{Node, Scratch, command, run, until};
 
 const FILE: &str = "relay-broker.toml";
 
@@ -60,6 +60,54 @@ fn a_check_tells_everything_that_is_wrong_at_once_and_starts_nothing() {
     let (code, out, _) = run(folder.path(), &["check"]);
     assert_eq!(code, Some(0), "{out}");
     holds(&out, &["ok: ", FILE, "agents 1"]);
+}
+
+#[test]
+fn a_check_names_flags_variables_and_keys_in_one_run_each_with_its_origin() {
+    let folder = Scratch::new();
+    configure(folder.path(), "[log]\nlevl = \"info\"\n");
+    let mut check = command(
+        folder.path(),
+        &[
+            "check",
+            "--json",
+            "--grace",
+            "soon",
+            "--api-port=x",
+            "--engine",
+            "nowhere",
+        ],
+    );
+    check.env("RELAY_NODE_ID", " ");
+    check.env("RELAY_WORKSPACE_KEY", "sk_1");
+    check.env("RUST_LOG", "relay_broker=loud");
+    let out = check.output().expect("it runs");
+    assert_eq!(out.status.code(), Some(78), "{out:?}");
+    let said: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    let findings = said["findings"].as_array().expect("a list");
+    let mut origins: Vec<String> = findings
+        .iter()
+        .map(|one| {
+            let origin = &one["origin"];
+            let name = origin["name"].as_str().expect("a name");
+            let name = name.rsplit('/').next().unwrap_or_default();
+            format!("{} {name}", origin["kind"].as_str().expect("a word"))
+        })
+        .collect();
+    origins.sort();
+    assert_eq!(
+        origins,
+        [
+            "file relay-broker.toml",
+            "flag --api-port",
+            "flag --engine",
+            "flag --grace",
+            "variable RELAY_NODE_ID",
+            "variable RELAY_WORKSPACE_KEY",
+            "variable RUST_LOG",
+        ],
+        "{said:#}"
+    );
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::upstream_name::{UPSTREAM_NAME, is_upstream};
 use crate::config::{Flags, InitFlags};
 
 mod demo;
+mod faulty;
 mod mcp;
 mod misuse;
 mod settings;
@@ -537,14 +538,17 @@ pub fn parse(args: &[OsString]) -> Result<Cli, Failure> {
     if is_upstream(args) {
         program = program.name(UPSTREAM_NAME);
     }
-    let mut cli = program
-        .try_get_matches_from(args)
-        .and_then(|found| Cli::from_arg_matches(&found))
-        .map_err(|e| misuse::failure(&Cli::command(), &e, args))?;
+    let failed = |e: &clap::Error| misuse::failure(&Cli::command(), e, args);
+    let (found, wrong) = match program.clone().try_get_matches_from(args) {
+        Ok(found) => (found, Vec::new()),
+        Err(e) => faulty::check(&program, args, &e).ok_or_else(|| failed(&e))?,
+    };
+    let mut cli = Cli::from_arg_matches(&found).map_err(|e| failed(&e))?;
     // `--state-dir` means the same before and after the word `up`.
     match &mut cli.command {
         Command::Up(flags) => flags.state_dir.clone_from(&cli.state_dir),
         Command::Init(init) => init.up.state_dir.clone_from(&cli.state_dir),
+        Command::Check(check) => check.wrong = wrong,
         _ => {}
     }
     Ok(cli)

@@ -18,12 +18,8 @@ pub fn check(c: &Context, args: &SettingsArgs) -> Result<(), Failure> {
     let (flags, env) = asked(c, args);
     let place = place()?;
     let examination = config::examine(&flags, &env, &place);
-    let mut findings: Vec<Finding> = examination
-        .errors
-        .iter()
-        .cloned()
-        .map(Finding::from)
-        .collect();
+    let wrong = args.wrong.iter().chain(&examination.errors);
+    let mut findings: Vec<Finding> = wrong.cloned().map(Finding::from).collect();
     findings.extend(config::missing(&flags, &env, &place, &examination));
     let fine = !findings.iter().any(|finding| finding.is_error);
     let file = examination

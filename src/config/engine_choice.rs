@@ -87,37 +87,58 @@ pub fn check_listen(origin: &str, address: SocketAddr, allowed: bool) -> Result<
     ))
 }
 
-pub(super) fn engine_choice(flags: &Flags, env: &Env) -> Result<EngineChoice, ConfigError> {
-    let url = match &flags.engine {
-        Some(url) => Some(("--engine", url.clone())),
-        None if flags.engine_listen.is_some() => None,
-        None => env.first(&["RELAYCAST_BASE_URL", "RELAY_BASE_URL"])?,
+/// Where the engine is and which key opens it are judged each by itself, so that both are named when both are wrong.
+pub(super) fn engine_choice(flags: &Flags, env: &Env) -> Result<EngineChoice, Vec<ConfigError>> {
+    let said = match &flags.engine {
+        Some(url) => Ok(Some(("--engine", url.clone()))),
+        None if flags.engine_listen.is_some() => Ok(None),
+        None => env.first(&["RELAYCAST_BASE_URL", "RELAY_BASE_URL"]),
     };
-    let key = workspace_key(flags, env)?;
+    let (said, unread) = match said {
+        Ok(said) => (said, None),
+        Err(e) => (None, Some(e)),
+    };
+    let url = said.as_ref().map(|(origin, url)| check_url(origin, url));
+    let key = workspace_key(flags, env);
+    let keyless = match (&said, &key) {
+        (Some((origin, _)), Ok(None)) if flags.init.is_none() => Some(no_key(origin)),
+        _ => None,
+    };
+    match (url.transpose(), key, keyless, unread) {
+        (Ok(url), Ok(key), None, None) => choice(url, key, flags).map_err(|e| vec![e]),
+        (url, key, keyless, unread) => {
+            let all = [unread, url.err(), key.err(), keyless];
+            Err(all.into_iter().flatten().collect())
+        }
+    }
+}
+
+fn no_key(origin: &str) -> ConfigError {
+    ConfigError::of(
+        origin,
+        format!(
+            "{origin} names an engine but no workspace key is given; \
+             set RELAY_WORKSPACE_KEY (or RELAY_WORKSPACE_KEY_FILE), or pass --workspace-key-file"
+        ),
+    )
+}
+
+fn choice(
+    url: Option<String>,
+    key: Option<Secret>,
+    flags: &Flags,
+) -> Result<EngineChoice, ConfigError> {
     match (url, key) {
         (_, Some(_)) if flags.engine_listen.is_some() => Err(ConfigError::of(
             "--engine-listen",
             "--engine-listen is for the engine inside this process, but a workspace key is given; \
              drop one of the two",
         )),
-        (Some((origin, url)), Some(key)) => Ok(EngineChoice::Remote {
-            url: check_url(origin, &url)?,
+        (url, Some(key)) => Ok(EngineChoice::Remote {
+            url: url.unwrap_or_else(|| HOSTED_ENGINE.to_owned()),
             key,
         }),
-        (None, Some(key)) => Ok(EngineChoice::Remote {
-            url: HOSTED_ENGINE.to_owned(),
-            key,
-        }),
-        (Some((origin, url)), None) if flags.init.is_some() => Ok(EngineChoice::Keyless {
-            url: check_url(origin, &url)?,
-        }),
-        (Some((origin, _)), None) => Err(ConfigError::of(
-            origin,
-            format!(
-                "{origin} names an engine but no workspace key is given; \
-             set RELAY_WORKSPACE_KEY (or RELAY_WORKSPACE_KEY_FILE), or pass --workspace-key-file"
-            ),
-        )),
+        (Some(url), None) => Ok(EngineChoice::Keyless { url }),
         (None, None) => {
             if let Some(address) = flags.engine_listen {
                 check_listen("--engine-listen", address, flags.allow_plain_http)?;

@@ -276,6 +276,10 @@ impl Findings {
     fn take<T>(&mut self, read: Result<T, ConfigError>) -> Option<T> {
         read.map_err(|e| self.0.push(e)).ok()
     }
+
+    fn take_all<T>(&mut self, read: Result<T, Vec<ConfigError>>) -> Option<T> {
+        read.map_err(|all| self.0.extend(all)).ok()
+    }
 }
 
 /// Flags and environment to a plan, or to all that is wrong with them.
@@ -285,7 +289,7 @@ pub fn examine(flags: &Flags, env: &Env, place: &Surroundings) -> Examination {
     let (agents, wrong) = agent_flags::agents(flags, file.agents.clone(), file.path.as_deref());
     found.0.extend(wrong);
     let node = node(flags, env, place, &file, &agents, &mut found);
-    let engine = found.take(engine_choice(flags, env));
+    let engine = found.take_all(engine_choice(flags, env));
     let ways = engine
         .as_ref()
         .and_then(|engine| found.take(ways(engine, flags, env, &file)));

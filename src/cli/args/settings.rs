@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::config::Flags;
+use crate::config::{ConfigError, Flags};
 
 /// `check` and `config show`.
 #[derive(Clone, Debug, Args)]
@@ -18,6 +18,9 @@ pub struct SettingsArgs {
     /// What `up` would be started with.
     #[command(flatten)]
     pub flags: Flags,
+    /// The flags that cannot be meant, which are left out of those above; of `check` only.
+    #[arg(skip)]
+    pub wrong: Vec<ConfigError>,
 }
 
 /// `config`.

@@ -97,7 +97,8 @@ fn judged(rest: &str) -> Vec<(Sysexit, String)> {
     let examination = config::examine(&flags, &env, &place);
     let missing = config::missing(&flags, &env, &place, &examination);
     let missing = missing.into_iter().map(|finding| finding.error);
-    let all = examination.errors.into_iter().chain(missing);
+    let all = args.wrong.into_iter().chain(examination.errors);
+    let all = all.chain(missing);
     all.map(|e| (e.exit, e.text)).collect()
 }
 
@@ -124,6 +125,33 @@ fn every_flag_that_cannot_be_meant_is_named_with_the_way_out() {
             assert!(!text.contains('\n'), "{line}: {text}");
         }
     }
+}
+
+#[test]
+fn all_flags_that_cannot_be_meant_are_named_in_one_run_and_what_is_right_stays() {
+    let line = "--grace soon --api-port=x --drain 1000days --name '' --log-format xml --bogus --engine-listen x \
+                --max-pending 0 --stuck-after 1s --grace 2s --workspace-key rk_1 --workspace-key-file /no/such/file";
+    let found = judged(line);
+    for flag in [
+        "'--grace <TIME>'",
+        "'--api-port <PORT>'",
+        "'--drain <TIME>'",
+        "--name is",
+        "'--log-format <FORMAT>'",
+        "'--bogus'",
+        "'--engine-listen <ADDR>'",
+        "'--max-pending <N>'",
+        "--if-not-running",
+        "--workspace-key",
+    ] {
+        let named = found.iter().filter(|(_, text)| text.contains(flag));
+        assert!(named.count() > 0, "{flag}: {found:#?}");
+    }
+    assert!(found.len() >= 10, "{found:#?}");
+    assert!(
+        found.iter().all(|(_, text)| text.contains("; ")),
+        "{found:#?}"
+    );
 }
 
 #[test]

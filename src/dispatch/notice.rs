@@ -68,8 +68,13 @@ pub(super) enum Notice {
     },
     /// Its identity is given back, once its mail has ended: who is deregistered can acknowledge nothing any more.
     IdentityOver(AgentName, AgentId, bool),
-    /// The engine has an agent under this identity that was released before anybody here knew it.
-    ReleasedUnknown(AgentName, AgentId),
+    /// The engine has an agent under this identity whose registration was not answered while it was here. What ended for
+    /// the identity is acknowledged before it is signed off, and with `released` what waits there is taken over.
+    FoundLate {
+        name: AgentName,
+        agent_id: AgentId,
+        released: bool,
+    },
     /// The engine has it on another node, which gets its mail.
     AgentMoved(AgentName),
     /// What its program is to begin with.

@@ -381,10 +381,20 @@ impl Dispatcher {
         self.agents(now, out, Agents::link_open);
     }
 
-    fn released_unknown(&mut self, now: Now, name: &AgentName, id: &AgentId, out: &mut Out) {
+    fn found_late(
+        &mut self,
+        now: Now,
+        (name, id): (AgentName, AgentId),
+        released: bool,
+        out: &mut Out,
+    ) {
         self.mail(now, out, |mail, step| {
-            mail.leave_with_engine(step, name, id)
+            mail.acknowledge_last(step, &name, &id);
+            if released {
+                mail.leave_with_engine(step, &name, &id);
+            }
         });
+        self.agents(now, out, |agents, step| agents.sign_off(step, name, id));
     }
 
     fn gone(&mut self, now: Now, name: &AgentName, out: &mut Out) {
@@ -450,7 +460,11 @@ impl Dispatcher {
             Notice::AgentLeaving(name) => self.mail.agent_leaving(&name),
             Notice::AgentBack(name) => self.mail.agent_back(&name),
             Notice::AgentGone(name) => self.gone(now, &name, out),
-            Notice::ReleasedUnknown(name, id) => self.released_unknown(now, &name, &id, out),
+            Notice::FoundLate {
+                name,
+                agent_id,
+                released,
+            } => self.found_late(now, (name, agent_id), released, out),
             Notice::LifeOver {
                 name,
                 agent_id,

@@ -113,18 +113,27 @@ impl Agents {
         name: AgentName,
         agent_id: AgentId,
     ) {
-        match step.ledger().unanswered(&name) {
-            Some(true) => {
-                deregister_now(step, agent_id.clone(), Some(name.clone()));
-                step.notice(Notice::ReleasedUnknown(name, agent_id));
-            }
-            _ if self.all.contains_key(&name) => {}
-            answered => {
-                self.deregister(step, agent_id, Some(name.clone()));
-                if answered.is_some() {
-                    step.record(Record::Cleared { agent: name });
-                }
-            }
+        let released = step.ledger().unanswered(&name) == Some(true);
+        if released || !self.all.contains_key(&name) {
+            step.notice(Notice::FoundLate {
+                name,
+                agent_id,
+                released,
+            });
+        }
+    }
+
+    /// Nobody bears an identity here that the engine has on this node. One that was released is cleared by what the engine
+    /// has of it.
+    pub(in crate::dispatch) fn sign_off(
+        &mut self,
+        step: &mut AgentStep,
+        name: AgentName,
+        agent_id: AgentId,
+    ) {
+        self.deregister(step, agent_id, Some(name.clone()));
+        if step.ledger().unanswered(&name) == Some(false) {
+            step.record(Record::Cleared { agent: name });
         }
     }
 

@@ -94,6 +94,20 @@ impl Mail {
         self.drained(step);
     }
 
+    /// An identity that nobody bears here is about to be signed off, and can acknowledge nothing after that.
+    pub(in crate::dispatch) fn acknowledge_last(
+        &mut self,
+        step: &mut MailStep,
+        agent: &AgentName,
+        agent_id: &AgentId,
+    ) {
+        let ledger = step.ledger();
+        let ended = ledger.settled(agent_id).is_some_and(|seq| seq != Seq(0));
+        if ended && ledger.bound(agent) == Some(agent_id) {
+            self.acknowledge(step, agent, agent_id);
+        }
+    }
+
     /// Acknowledges the longest finished prefix. Without a link nothing is sent: the next one begins with the
     /// acknowledgements of all agents here and of those whose mail ended since, and what the engine sends again is answered
     /// from the ledger.

@@ -38,7 +38,7 @@ fn told(node: &Node, kind: &str, id: &str) -> Value {
 #[test]
 fn claude_codes_hook_tells_what_it_was_asked_and_that_its_turn_began() {
     let folder = Scratch::new();
-    let run = r#"{ printf '{"prompt":"'; cat; printf '"}'; } | sh -c "$(sed 's/.*"command":"\([^"]*\)".*/\1/' "$SETTINGS")""#;
+    let run = r#"{ printf '{"prompt":"'; tr '\n' ' '; printf '"}'; } | sh -c "$(sed 's/.*"command":"\([^"]*\)".*/\1/' "$SETTINGS")""#;
     let text = composer("❯", run);
     let claude = script(
         folder.path(),

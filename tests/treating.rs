@@ -159,3 +159,54 @@ fn an_operator_can_say_how_long_a_dialog_may_hold_messages_back() {
     let typed = std::fs::read(format!("{claude}.typed")).expect("it reads");
     assert_eq!(typed, b"\r", "the rest of what the person typed");
 }
+
+#[test]
+fn the_first_message_to_an_agent_says_how_to_answer_and_none_after_it_does() {
+    let folder = Scratch::new();
+    let got = folder.path().join("got");
+    let said = format!(
+        "stty raw -echo; printf '\\033[?2004h> '; exec tee {}",
+        got.display()
+    );
+    let mine = script(folder.path(), "mine", &said);
+    configure(
+        folder.path(),
+        "[profile.mine]\ncomposer = true\n[profile.quiet]\ncomposer = true\nhint = false\n",
+    );
+    let node = Node::up(folder.path(), &[]);
+    node.spawn("ada", &[&mine]);
+    node.ready("ada");
+    for text in ["the first", "the second"] {
+        let (code, _, err) = run(folder.path(), &["send", "ada", "--wait", text]);
+        assert_eq!(code, Some(0), "{err}");
+    }
+    let text = until("both messages", || {
+        let text = std::fs::read_to_string(&got).ok()?;
+        text.contains("the second").then_some(text)
+    });
+    assert_eq!(
+        text.matches("relay-broker send NAME 'TEXT'").count(),
+        1,
+        "{text:?}"
+    );
+    let first = text
+        .find("]: the first\n(This is from")
+        .expect("below the words");
+    assert!(
+        first
+            < text
+                .find("]: the second\x1b[201~")
+                .expect("the bare message")
+    );
+
+    let (code, _, err) = run(
+        folder.path(),
+        &["spawn", "eve", "--profile", "quiet", "--", &mine],
+    );
+    assert_eq!(code, Some(0), "{err}");
+    node.ready("eve");
+    let (code, _, err) = run(folder.path(), &["send", "eve", "--wait", "hello"]);
+    assert_eq!(code, Some(0), "{err}");
+    let text = std::fs::read_to_string(&got).expect("what eve got");
+    assert!(text.contains("]: hello\x1b[201~"), "{text:?}");
+}

@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::agent::core::{AgentCore, Ending, Event};
 use crate::agent::driver::{AgentLoop, AgentPorts};
 use crate::agent::given_tools::{self, GivenTools};
+use crate::agent::hint::FirstHint;
 use crate::agent::hook::{self, Hook};
 use crate::agent::landed_note::LandedNote;
 use crate::agent::profile::{Profile, Source};
@@ -67,7 +68,8 @@ pub fn run(mut job: Job, exe: &Path) {
     let kept = asks.then(|| hook::kept(&job.hooks, exe));
     let hook = kept.as_ref().and_then(|kept| hook(&mut job, kept));
     // The file, if it is one, is there as long as the program.
-    let _tools = kept.as_ref().and_then(|kept| tools(&mut job, kept));
+    let tools = kept.as_ref().and_then(|kept| tools(&mut job, kept));
+    let hint = FirstHint::of(&job.profile, tools.is_some());
     let Birth { terminal, status } = match Terminal::spawn(&job.spec, exe) {
         Ok(birth) => birth,
         Err(why_not) => return (job.report)(why_not),
@@ -93,7 +95,7 @@ pub fn run(mut job: Job, exe: &Path) {
         }
     }
     drop(status);
-    let mut actor = Actor::new(job, terminal, hook, ended);
+    let mut actor = Actor::new(job, terminal, hook, hint, ended);
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| actor.live(backlog))) {
         let ports = actor.agent.ports();
         ports.signal(Ending::Kill);
@@ -197,6 +199,8 @@ struct ActorWake {
 struct ActorPorts {
     terminal: Terminal,
     mark: Option<LandedNote>,
+    /// Until a message has brought it.
+    hint: Option<FirstHint>,
     history: Option<Transcript>,
     report: Box<dyn Fn(AgentReport) + Send>,
     typists: HashMap<u64, crossbeam_channel::Sender<Result<usize, String>>>,
@@ -253,6 +257,9 @@ impl AgentPorts for ActorPorts {
 
     fn report(&mut self, report: AgentReport) {
         let landed = matches!(report, AgentReport::Landed(..));
+        if let AgentReport::Landed(id, ..) = &report {
+            self.hint.take_if(|hint| hint.is_told_by(id));
+        }
         if let (AgentReport::Landed(id, proof, _), Some(mark)) = (&report, &self.mark) {
             failpoint::hit("agent.landed");
             mark.landed(id, *proof);
@@ -287,11 +294,18 @@ struct Actor {
 }
 
 impl Actor {
-    fn new(job: Job, terminal: Terminal, hook: Option<Hook>, ended: Arc<OnceLock<How>>) -> Self {
+    fn new(
+        job: Job,
+        terminal: Terminal,
+        hook: Option<Hook>,
+        hint: Option<FirstHint>,
+        ended: Arc<OnceLock<How>>,
+    ) -> Self {
         let core = AgentCore::new(&job.spec, job.profile, clock::now().mono);
         let ports = ActorPorts {
             terminal,
             mark: job.mark,
+            hint,
             history: None,
             report: job.report,
             typists: HashMap::new(),
@@ -407,9 +421,12 @@ impl Actor {
 
     fn take(&mut self, input: AgentInput) {
         let event = match input {
-            AgentInput::Command(command) => {
-                if matches!(command, AgentCommand::Inject(_)) {
+            AgentInput::Command(mut command) => {
+                if let AgentCommand::Inject(injection) = &mut command {
                     failpoint::hit("agent.ordered");
+                    if let Some(hint) = &mut self.agent.ports().hint {
+                        hint.add(injection);
+                    }
                 }
                 Event::Command(command)
             }

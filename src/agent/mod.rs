@@ -12,6 +12,7 @@ pub mod driver;
 pub mod exec;
 mod gate;
 mod given_tools;
+pub mod hint;
 pub mod hook;
 mod inject;
 mod interrupt;

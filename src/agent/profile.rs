@@ -39,6 +39,8 @@ pub struct Profile {
     pub hook: bool,
     /// How it is given tools to answer with, if it takes any.
     pub tools: Option<ToolWay>,
+    /// Whether its first message says how to answer; `None` for as is usual, which is where it has a composer.
+    pub hint: Option<bool>,
     /// It glues messages together that come while its title begins so.
     pub merges_while: Option<char>,
     /// How many Escapes interrupt what it does; 0 where Escape is the first half of some other key. Only programs with
@@ -109,6 +111,7 @@ pub const GENERIC: Profile = Profile {
     history: None,
     hook: false,
     tools: None,
+    hint: None,
     merges_while: None,
     interrupts: 1,
     busy_words: None,

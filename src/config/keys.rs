@@ -160,6 +160,7 @@ pub(super) static TABLES: [FileTable; 8] = [
             may("interrupts", Shape::Count(0, 3), "1"),
             may("hook", Shape::Switch, "false"),
             may("mcp", Shape::Switch, "false"),
+            may("hint", Shape::Switch, "false"),
             may("enter_after", Shape::Span, "\"150ms\""),
             may("ready_within", Shape::Span, "\"30s\""),
             TRUST_FOLDER,

@@ -32,6 +32,7 @@ pub(super) struct ProfileTable {
     interrupts: Option<u8>,
     hook: Option<bool>,
     mcp: Option<bool>,
+    hint: Option<bool>,
     enter_after: Option<String>,
     ready_within: Option<String>,
     trust_folder: Option<TrustFolder>,
@@ -97,6 +98,7 @@ pub(super) fn row(name: &str, table: ProfileTable, faults: &mut TableFaults) -> 
     row.wraps = table.wraps.unwrap_or(row.wraps);
     row.interrupts = table.interrupts.unwrap_or(row.interrupts);
     row.hook = table.hook.unwrap_or(row.hook);
+    row.hint = table.hint.or(row.hint);
     row.tools = row.tools.filter(|_| table.mcp != Some(false));
     if let Some(table) = table.prompt {
         row.prompt = taken(faults, "prompt", prompt(&table));

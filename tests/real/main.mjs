@@ -18,6 +18,8 @@ const ASKING = ['dialog', 'tool', 'untrusted', 'trust', 'deny'];
 /** How long before the request itself a turn may be told to begin, in ms: for machines under load. */
 const ANNOUNCED = Number(process.env.ANNOUNCED ?? 0);
 const ENVELOPE = /^Relay message from tester \[[^\]]*\]: /;
+/** What the first message to a program says below its words. */
+const HINT = /\s\(This is from another agent or a person\. To answer, .*\)\s*$/;
 
 const asked = process.argv.slice(2);
 const clis = CLIS.filter((cli) => asked.includes(cli));
@@ -122,7 +124,7 @@ function verdict(cli, message, told, messages) {
   if (messages.some((other) => other !== message && turn.includes(other.mark))) return 'glued';
   if (turn.split('Relay message from').length > 2) return 'doubled';
   if (!ENVELOPE.test(turn.trimStart())) return 'glued';
-  const body = turn.trimStart().replace(ENVELOPE, '');
+  const body = turn.trimStart().replace(ENVELOPE, '').replace(HINT, '');
   return comparable(cli, body) === comparable(cli, resolved(cli, cleaned(message.text))) ? 'exact' : 'changed';
 }
 

@@ -53,6 +53,11 @@ impl Arguments {
         self.0.get(name).and_then(Value::as_str)
     }
 
+    /// Takes a text in place of the one that was given.
+    pub(crate) fn set(&mut self, name: &str, text: String) {
+        self.0.insert(name.to_owned(), text.into());
+    }
+
     /// A count, if it was given.
     pub(crate) fn count(&self, name: &str) -> Option<u64> {
         self.0.get(name).and_then(Value::as_u64)

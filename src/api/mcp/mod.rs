@@ -4,6 +4,7 @@
 
 mod arguments;
 mod engine_calls;
+mod kept_messages;
 mod protocol;
 mod resources;
 mod run;

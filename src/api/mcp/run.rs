@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::arguments::Arguments;
 use super::engine_calls::{self, get, post};
+use super::kept_messages;
 use super::protocol::{RpcError, code};
 use super::tools::{self, Tool};
 use super::words::{id_of, inbox_words, receipt, roster, told};
@@ -19,7 +20,6 @@ use crate::api::state::{Api, LONG, SHORT};
 use crate::ids::{AgentName, InvocationId, MsgId};
 use crate::msg::{ApiCall, EngineRequest, Reply, Right};
 use crate::net::http::encode;
-use crate::wire::event::{BrokerEvent, Numbered};
 use crate::wire::local::{PendingView, SendRequest, TEXT_MAX};
 use crate::wire::rest::InvocationStatus;
 
@@ -47,10 +47,8 @@ pub(super) fn call(
         let text = format!("there is no tool {name:?}; tools/list names them");
         return Err(RpcError::new(code::INVALID_PARAMS, text));
     };
-    let outcome = Arguments::check(tool, params.get("arguments")).and_then(|args| {
-        let run = ToolRun::new(api, who, tool, &args)?;
-        run.answer()
-    });
+    let outcome = Arguments::check(tool, params.get("arguments"))
+        .and_then(|args| ToolRun::new(api, who, tool, args)?.answer());
     let unread = match who {
         Principal::Agent(agent) if !matches!(name, "check_inbox" | "register_agent") => {
             waiting(api, agent).and_then(|waiting| waiting_line(&waiting))
@@ -104,7 +102,7 @@ struct ToolRun<'a> {
     api: &'a Api,
     who: &'a Principal,
     tool: &'a Tool,
-    args: &'a Arguments,
+    args: Arguments,
     /// In whose name; `None` for the operator, who names nobody.
     speaker: Option<AgentName>,
 }
@@ -114,7 +112,7 @@ impl<'a> ToolRun<'a> {
         api: &'a Api,
         who: &'a Principal,
         tool: &'a Tool,
-        args: &'a Arguments,
+        mut args: Arguments,
     ) -> Result<Self, String> {
         let named = args.maybe("as").map(AgentName::meant);
         let speaker = match (who, named) {
@@ -126,6 +124,10 @@ impl<'a> ToolRun<'a> {
             (Principal::Agent(own), _) => Some(own.clone()),
             (Principal::Operator, named) => named,
         };
+        if let Some(id) = args.maybe("message_id") {
+            let whole = kept_messages::whole_id(api, speaker.as_ref(), id)?;
+            args.set("message_id", whole);
+        }
         let run = Self {
             api,
             who,
@@ -167,7 +169,7 @@ impl<'a> ToolRun<'a> {
             "invoke_action" => self.invoke(),
             name => {
                 self.known_to_the_engine()?;
-                let request = engine_calls::of(name, self.args);
+                let request = engine_calls::of(name, &self.args);
                 let request = request.ok_or_else(|| format!("{name} is not served here"))?;
                 let data = self.as_speaker(request)?;
                 Ok(told(data))
@@ -242,47 +244,13 @@ impl<'a> ToolRun<'a> {
                 json!({"status": "queued", "message_id": answer, "in_reply_to": id}),
             ));
         }
-        let author = self.author(id)?;
+        let author = kept_messages::author(self.api, self.speaker.as_ref(), id)?;
         self.deliver(SendRequest {
             to: author,
             text: text.to_owned(),
             thread_id: Some(id.to_owned()),
             ..SendRequest::default()
         })
-    }
-
-    /// Who wrote a message to this agent, from the events that are kept.
-    fn author(&self, id: &str) -> Result<String, String> {
-        let lost = || {
-            format!(
-                "{id} is not known any more, or was not for you; write to its author with send_dm"
-            )
-        };
-        let events = self.api.context.events.subscribe(Some(0));
-        let events = events.map_err(|e| format!("the events cannot be read: {e}"))?;
-        let kept = events.replay.iter().rev();
-        // Reading JSON takes longer than looking for letters.
-        let mut about =
-            kept.filter(|(_, text)| text.contains("relay_inbound") && text.contains(id));
-        about
-            .find_map(|(_, text)| {
-                let numbered: Numbered = serde_json::from_str(text).ok()?;
-                match numbered.event {
-                    BrokerEvent::RelayInbound {
-                        event_id,
-                        from,
-                        target,
-                        ..
-                    } if event_id.as_str() == id => self.is_for_me(&target).then_some(from),
-                    _ => None,
-                }
-            })
-            .ok_or_else(lost)
-    }
-
-    fn is_for_me(&self, target: &str) -> bool {
-        let speaker = self.speaker.as_ref();
-        speaker.is_none_or(|own| AgentName::meant(target.trim_start_matches('@')) == *own)
     }
 
     fn group(&self) -> ToolResult {
@@ -375,7 +343,7 @@ impl<'a> ToolRun<'a> {
     }
 
     fn spawn(&self) -> ToolResult {
-        let args = self.args;
+        let args = &self.args;
         let cli = args.maybe("cli").unwrap_or("claude");
         let mut task = args.text("task").to_owned();
         if let Some(persona) = args.maybe("persona") {

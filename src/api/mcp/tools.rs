@@ -83,7 +83,7 @@ const MODE: Param = may(
 const ID: Param = must(
     "message_id",
     ParamKind::Text,
-    "The id in the brackets of a message, or from a receipt",
+    "The id in the brackets of a message, or from a receipt; its beginning or end will do where that is clear",
 );
 const CHANNEL: Param = must(
     "channel",

@@ -245,6 +245,50 @@ fn an_answer_to_a_message_of_this_machine_goes_to_its_author() {
 }
 
 #[test]
+fn a_part_of_an_id_means_the_message_and_an_unclear_one_is_told_with_all_it_may_mean() {
+    let w = with_agent();
+    for (seq, id, from, target) in [
+        (1, "http_abcd1", "bob", "w1"),
+        (2, "http_abcd2", "eve", "w1"),
+        (3, "http_abcd3", "max", "w2"),
+    ] {
+        let event = json!({"seq": seq, "kind": "relay_inbound", "event_id": id, "from": from, "target": target,
+                           "body": "?", "mode": "wait"});
+        let event = event.to_string();
+        w.api
+            .context
+            .events
+            .publish(Some(seq), &Arc::from(event.as_str()));
+    }
+    for short in ["http_abcd2", "abcd2", "bcd2"] {
+        let arguments = json!({"message_id": short, "text": "yes"});
+        w.tool("reply_to_thread", &arguments, vec![sent()]);
+        let Ok(ApiCall::Send(send)) = w.calls.try_recv() else {
+            panic!("a message");
+        };
+        assert_eq!(
+            (send.to.as_str(), send.thread_id.as_deref()),
+            ("eve", Some("http_abcd2"))
+        );
+    }
+    let unclear = w.tool(
+        "reply_to_thread",
+        &json!({"message_id": "abcd", "text": "yes"}),
+        vec![],
+    );
+    assert_eq!(unclear["isError"], true);
+    let text = said(&unclear);
+    assert!(
+        text.contains("http_abcd1 from bob") && text.contains("http_abcd2 from eve"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("abcd3"),
+        "what was for others is nobody's business: {text}"
+    );
+}
+
+#[test]
 fn a_result_ends_with_what_is_unread() {
     let w = with_agent();
     let message = json!({"delivery_id": "d", "from": "bob", "body": "?", "target": "w1", "priority": 1,

@@ -233,6 +233,32 @@ fn a_program_that_ran_unknown_to_the_engine_and_ended_after_it_was_asked_is_sign
     assert_eq!(signed_off(&w), ["id_w1"]);
 }
 
+/// Who is signed off can acknowledge nothing any more.
+#[test]
+fn what_ended_for_an_identity_is_acknowledged_before_it_is_found_and_signed_off() {
+    let mut w = World::new();
+    w.link_up();
+    let run = w.spawn("w1");
+    w.mail("w1", 1);
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    ask(&mut w);
+    lose_link(&mut w);
+    w.pass(Duration::from_secs(25));
+    let run = w.run_of("w1");
+    w.report("w1", run, AgentReport::Started { pid: 1 });
+    release(&mut w);
+    w.report("w1", run, AgentReport::Exited(How::default()));
+    w.done();
+    w.link_up();
+    found(&mut w, bearer());
+    let told = w.effects.iter().filter_map(|e| match e {
+        Effect::Send(Up::DeliveryAck(ack)) => Some(format!("done up to {}", ack.up_to_seq)),
+        Effect::Send(Up::AgentDeregister(_)) => Some("signed off".to_owned()),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), ["done up to 1", "signed off"]);
+}
+
 #[test]
 fn who_comes_back_under_the_name_gets_the_identity_and_nobody_is_signed_off() {
     let mut w = asked_in_vain();

@@ -280,6 +280,36 @@ fn what_cannot_be_meant_ends_with_2_and_one_line() {
 }
 
 #[test]
+fn help_and_version_are_json_where_json_is_asked_for() {
+    let folder = Scratch::new();
+    for (words, key) in [
+        (&["--json", "--version"][..], "version"),
+        (&["--json", "--help"], "help"),
+        (&["--json", "help"], "help"),
+        (&["up", "--help", "--json"], "help"),
+    ] {
+        let (code, out, err) = run(folder.path(), words);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{words:?}");
+        let said: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        assert!(said[key].is_string(), "{words:?}: {out}");
+    }
+}
+
+#[test]
+fn a_message_that_the_engine_does_not_know_is_not_found_and_no_fault_of_the_engine() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &[]);
+    let (status, body) = node.call("GET", "/api/messages/none/readers", None);
+    assert_eq!(
+        (status, &body["code"]),
+        (404, &"not_found".into()),
+        "{body}"
+    );
+    assert_eq!(body["retryable"], false, "{body}");
+    assert_eq!(node.process.stop(), Some(0));
+}
+
+#[test]
 fn help_that_cannot_be_written_is_a_failure_and_help_that_nobody_reads_to_its_end_is_none() {
     let folder = Scratch::new();
     for asked in ["--help", "--version"] {

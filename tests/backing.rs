@@ -154,6 +154,17 @@ fn a_backup_is_whole_or_not_there_and_never_written_over_another() {
     let (code, _, err) = run(home.path(), &["backup", &path]);
     assert_eq!(code, Some(73));
     assert!(err.contains("is not empty"), "{err}");
+    for inside in [
+        ".relay-broker",
+        ".relay-broker/kept",
+        ".relay-broker/journal/kept",
+    ] {
+        let (code, _, err) = run(home.path(), &["backup", inside]);
+        assert_eq!(code, Some(73), "{inside}: {err}");
+        assert!(err.contains("is in the state folder"), "{err}");
+        assert!(err.contains("name a folder elsewhere"), "{err}");
+    }
+    assert!(!home.path().join(".relay-broker/kept").exists());
     let check = |flag: &[&str]| {
         run(
             home.path(),

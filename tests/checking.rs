@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 
-use crate::support::{Node, Scratch, command, run, until};
+use crate::support::{Node, Scratch, command, run, signal, until};
 
 const FILE: &str = "relay-broker.toml";
 
@@ -246,6 +246,89 @@ fn a_reload_answers_what_was_taken_over_and_what_needs_a_restart_and_ends_nobody
         );
     }
     assert_eq!(node.process.stop(), Some(0));
+}
+
+#[test]
+fn a_configuration_file_that_is_gone_at_a_reload_is_told_and_what_it_said_stays() {
+    let folder = Scratch::new();
+    configure(folder.path(), "[harness.one]\ncommand = \"cat\"\n");
+    let node = Node::up(folder.path(), &[]);
+    let moved = folder.path().join("moved.toml");
+    fs::rename(folder.path().join(FILE), &moved).expect("ours");
+    let (code, out, err) = run(folder.path(), &["reload"]);
+    assert_eq!((code, out.as_str()), (Some(78), ""), "{err}");
+    holds(&err, &[FILE, "is gone; all settings stay as they are"]);
+    let (code, _, err) = run(folder.path(), &["spawn", "ada", "--", "one"]);
+    assert_eq!(code, Some(0), "{err}");
+    fs::rename(&moved, folder.path().join(FILE)).expect("ours");
+    assert_eq!(run(folder.path(), &["reload"]).0, Some(0));
+    assert_eq!(node.process.stop(), Some(0));
+}
+
+#[test]
+fn authorities_without_an_engine_to_vouch_for_are_refused_and_the_file_that_is_read_is_shown() {
+    let folder = Scratch::new();
+    let (code, out, _) = run(folder.path(), &["check", "--ca-file", "ca.pem"]);
+    assert_eq!(code, Some(78), "{out}");
+    holds(
+        &out,
+        &[
+            "--ca-file is for an engine elsewhere",
+            "; name one with --engine",
+        ],
+    );
+    configure(folder.path(), "[log]\nlevel = \"info\"\n");
+    let (code, out, _) = run(folder.path(), &["config", "show"]);
+    assert_eq!(code, Some(0), "{out}");
+    let row = out.lines().find(|line| line.starts_with("config "));
+    holds(row.unwrap_or_default(), &[FILE]);
+}
+
+#[test]
+fn what_an_agents_terminal_has_of_its_own_broker_is_no_setting_of_another() {
+    let folder = Scratch::new();
+    for words in [&["check"][..], &["config", "show"], &["doctor"]] {
+        let mut asked = command(folder.path(), words);
+        asked.env("RELAY_BASE_URL", "http://127.0.0.1:1");
+        let alone = asked.output().expect("it runs");
+        assert_ne!(alone.status.code(), Some(0), "an operator's is: {words:?}");
+        asked.env("RELAY_AGENT_TOKEN", "at_live_1");
+        let out = asked.output().expect("it runs");
+        let said = String::from_utf8_lossy(&out.stdout);
+        assert_eq!(out.status.code(), Some(0), "{words:?}: {said}");
+        assert!(!said.contains("no workspace key"), "{said}");
+    }
+}
+
+#[test]
+fn a_doctor_names_a_damaged_journal_and_a_broker_that_does_not_answer() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &["--agent", "ada=cat"]);
+    node.ready("ada");
+    holds(&run(folder.path(), &["doctor"]).1, &["journal.1 is whole"]);
+    signal(node.process.pid(), "STOP");
+    let (code, out, _) = run(folder.path(), &["doctor"]);
+    signal(node.process.pid(), "CONT");
+    assert_eq!(code, Some(1), "{out}");
+    holds(&out, &["error   broker", "does not answer"]);
+    assert_eq!(node.process.stop(), Some(0));
+    let journal = folder.path().join(".relay-broker/journal");
+    let file = fs::read_dir(&journal).expect("a folder").flatten().next();
+    let file = file.expect("a file").path();
+    let mut bytes = fs::read(&file).expect("ours");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).expect("ours");
+    let (code, out, _) = run(folder.path(), &["doctor"]);
+    assert_eq!(code, Some(1), "{out}");
+    holds(
+        &out,
+        &[
+            "error   journal",
+            " is damaged from byte ",
+            "`relay-broker journal check`",
+        ],
+    );
 }
 
 #[test]

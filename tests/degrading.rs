@@ -155,6 +155,12 @@ fn degrades_and_recovers(
         let (code, text, _) = run(folder, &["status"]);
         assert_eq!(code, Some(0));
         assert!(text.contains("degraded") && text.contains(reason), "{text}");
+        let (code, text, _) = run(folder, &["doctor"]);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(
+            text.contains("it is degraded") && text.contains(reason),
+            "{text}"
+        );
 
         let (status, body) = send(node, "@@refused@@");
         assert_eq!((status, &body["code"]), (503, &json!("degraded")), "{body}");

@@ -95,6 +95,7 @@ impl From<Refusal> for ApiError {
             RefusalKind::SpawnFailed => (500, "spawn_failed", false),
             RefusalKind::NoRoom => (503, "no_room", true),
             RefusalKind::Full => (429, "queue_full", true),
+            RefusalKind::NotAtEngine => (404, "not_found", false),
             RefusalKind::Engine => (502, "engine_error", true),
             RefusalKind::Stopping => (503, "shutting_down", true),
             RefusalKind::Degraded => (503, "degraded", true),

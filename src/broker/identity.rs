@@ -163,7 +163,13 @@ pub(super) fn workspace_error(
             ),
         );
     }
-    let text = if error.to_string().contains("invalid peer certificate") {
+    let text = if error.to_string().contains("CaUsedAsEndEntity") {
+        format!(
+            "{error}: the engine at {url} shows an authority's own certificate, as `openssl req -x509` makes it, which vouches \
+             for others and not for a server; have one signed by it for the engine (CA:FALSE, with the engine's name as \
+             subjectAltName), or make a self-signed one with CA:FALSE"
+        )
+    } else if error.to_string().contains("invalid peer certificate") {
         match roots {
             Some(roots) => format!(
                 "{error}; {} does not vouch for it: name there the PEM file of the authority that has signed the certificate of \

@@ -20,6 +20,7 @@ mod shells;
 
 pub use demo::{Demo, DemoAgent};
 pub use mcp::{Mcp, McpClient};
+pub use misuse::wants_json;
 pub use settings::{
     ActionRun, ActionsArgs, ActionsCommand, ConfigArgs, ConfigCommand, SettingsArgs,
 };
@@ -69,7 +70,9 @@ pub enum Command {
     /// Run a broker for the client that starts it, as agent-relay-broker does
     #[command(
         hide = true,
-        after_help = "Example: agent-relay-broker init --instance-name shop --persist"
+        after_help = "Example: agent-relay-broker init --instance-name shop --persist",
+        // As `config` has it for a broker that a client starts.
+        mut_arg("grace", |grace| grace.help("Between hang-up and kill of an agent [default: 2s]"))
     )]
     Init(Box<InitFlags>),
     /// Say what is wrong with flags, variables and the configuration file, all of it, without starting anything
@@ -572,13 +575,6 @@ pub fn commands() -> Vec<String> {
         );
     }
     names
-}
-
-/// Whether `--json` is among the arguments, up to where those of another program begin: also of a command line that cannot be
-/// meant.
-pub fn wants_json(args: &[OsString]) -> bool {
-    let own = args.iter().take_while(|arg| *arg != "--");
-    own.into_iter().any(|arg| arg == "--json")
 }
 
 #[cfg(test)]

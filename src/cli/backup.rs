@@ -37,6 +37,7 @@ pub fn backup(c: &Context, args: &Backup) -> Result<(), Failure> {
     let from = state_dir(c.state_dir.as_deref(), &c.env)?;
     let to = std::path::absolute(&args.dir)
         .map_err(|e| Failure::new(format!("{}: {e}; name another folder", args.dir.display())))?;
+    refuse_within(&from, &to)?;
     let draft = begin(&to)?;
     let copied = fill(c, &from, &draft).and_then(|copied| {
         std::fs::rename(&draft, &to).map_err(|e| unwritten(&to, &e))?;
@@ -72,6 +73,25 @@ pub fn backup(c: &Context, args: &Backup) -> Result<(), Failure> {
         shell_words::quote(&to.display().to_string()),
     );
     c.tell(&facts, &text)
+}
+
+/// A copy inside of what is copied goes when that goes, and is copied along the next time.
+fn refuse_within(from: &Path, to: &Path) -> Result<(), Failure> {
+    let there = to.ancestors().find_map(|at| at.canonicalize().ok());
+    let within = from
+        .canonicalize()
+        .is_ok_and(|from| there.is_some_and(|there| there.starts_with(from)));
+    match within {
+        false => Ok(()),
+        true => Err(Failure::with(
+            Sysexit::CantCreate,
+            format!(
+                "{} is in the state folder {} itself, and would be lost with it; name a folder elsewhere",
+                to.display(),
+                from.display()
+            ),
+        )),
+    }
 }
 
 /// Makes the folder in which the copy grows, beside the one that it becomes.

@@ -63,6 +63,14 @@ impl SettingsReader {
             log::error!(event = "reload_refused"; "{by}: {why}");
             why
         })?;
+        if let (Some(path), None) = (last.file(), later.file()) {
+            let path = path.display();
+            let why = format!(
+                "{path} is gone; all settings stay as they are: put it back, an empty one to have none of them"
+            );
+            log::error!(event = "reload_refused"; "{by}: {why}");
+            return Err(why);
+        }
         log_lines::set_filter(later.log_filter.as_deref());
         self.reloader.reload(later.node());
         let taken_over = last.taken_over(&later);

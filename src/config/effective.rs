@@ -113,7 +113,7 @@ pub(super) static ROWS: &[SettingRow] = &[
         of_flag(
             &["config"],
             |f| yes(f.config.is_some()),
-            |_, f| path(f.config.as_deref()),
+            |p, _| path(p.file()),
         ),
     ),
     or_variables(

@@ -98,8 +98,11 @@ pub(super) fn engine_choice(flags: &Flags, env: &Env) -> Result<EngineChoice, Ve
         Ok(said) => (said, None),
         Err(e) => (None, Some(e)),
     };
-    let url = said.as_ref().map(|(origin, url)| check_url(origin, url));
     let key = workspace_key(flags, env);
+    // An agent has the URL from its own broker, without a key: nobody said it of another one.
+    let inherited = flags.engine.is_none() && env.own_token().is_some();
+    let said = said.filter(|_| !(inherited && matches!(key, Ok(None))));
+    let url = said.as_ref().map(|(origin, url)| check_url(origin, url));
     let keyless = match (&said, &key) {
         (Some((origin, _)), Ok(None)) if flags.init.is_none() => Some(no_key(origin)),
         _ => None,

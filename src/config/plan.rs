@@ -340,6 +340,11 @@ fn ways(
             };
             Ok((proxy::proxy_for(url, env)?, roots))
         }
+        EngineChoice::Embedded { .. } if flags.ca_file.is_some() => Err(ConfigError::of(
+            "--ca-file",
+            "--ca-file is for an engine elsewhere, and none is named; name one with --engine and its workspace key, or drop \
+             --ca-file",
+        )),
         EngineChoice::Embedded { .. } => Ok((None, None)),
     }
 }

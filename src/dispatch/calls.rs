@@ -276,7 +276,7 @@ pub(super) fn no_identity(name: &AgentName) -> Refusal {
 pub(super) fn agent_answered<P: Copy>(step: &mut PartStep<P>, ticket: Ticket, done: RestDone) {
     let answer = match done {
         RestDone::Told(data) => Ok(Reply::Engine(data)),
-        done => Err(Refusal::new(RefusalKind::Engine, sentence(&done))),
+        done => Err(Refusal::new(refused(&done), sentence(&done))),
     };
     step.reply(ticket, answer);
 }
@@ -291,5 +291,15 @@ pub(super) fn invocation_answered<P: Copy>(step: &mut PartStep<P>, ticket: Ticke
 }
 
 fn engine_refusal(what: &str, done: &RestDone) -> Refusal {
-    Refusal::new(RefusalKind::Engine, format!("{what}: {}", sentence(done)))
+    Refusal::new(refused(done), format!("{what}: {}", sentence(done)))
+}
+
+/// Whether the engine does not have what was asked for, or else has not said.
+fn refused(done: &RestDone) -> RefusalKind {
+    match done {
+        RestDone::Failed {
+            status: Some(404), ..
+        } => RefusalKind::NotAtEngine,
+        _ => RefusalKind::Engine,
+    }
 }

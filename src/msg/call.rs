@@ -275,6 +275,8 @@ pub enum RefusalKind {
     NoRoom,
     /// 429 `queue_full`: too much waits for this agent.
     Full,
+    /// 404 `not_found`: the engine has no such thing.
+    NotAtEngine,
     /// 502 `engine_error`: the engine refused or could not be reached.
     Engine,
     /// 503 `shutting_down`.

@@ -145,6 +145,7 @@ fn each_refusal_has_its_status() {
         (RefusalKind::Invalid, 400, false),
         (RefusalKind::UnknownAgent, 404, false),
         (RefusalKind::Full, 429, true),
+        (RefusalKind::NotAtEngine, 404, false),
         (RefusalKind::Engine, 502, true),
         (RefusalKind::NoRoom, 503, true),
         (RefusalKind::Stopping, 503, true),

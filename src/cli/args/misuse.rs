@@ -1,5 +1,7 @@
 //! A command line that is not understood, put in one line with what may have been meant, and whose help to read.
 
+use serde_json::json;
+
 use crate::cli::failure::Failure;
 
 /// How many letters a slip of the fingers gets wrong: one more, one less, another, or two that changed places.
@@ -33,9 +35,11 @@ pub(super) fn failure(
     use clap::error::ErrorKind;
     let text = error.to_string();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return Failure::shown(text),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            return shown(error.kind(), text, args);
+        }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            return Failure::usage("no command given; see `relay-broker --help`");
+            return incomplete(program, args);
         }
         _ => {}
     }
@@ -65,6 +69,48 @@ pub(super) fn failure(
         line.push_str(part);
     }
     Failure::usage(format!("{line}; see `{meant} --help`"))
+}
+
+/// Whether `--json` is among the arguments, up to where those of another program begin: also of a command line that cannot be
+/// meant.
+pub fn wants_json(args: &[std::ffi::OsString]) -> bool {
+    let own = args.iter().take_while(|arg| *arg != "--");
+    own.into_iter().any(|arg| arg == "--json")
+}
+
+/// Help and version, as text or as one line of JSON.
+fn shown(kind: clap::error::ErrorKind, text: String, args: &[std::ffi::OsString]) -> Failure {
+    use clap::error::ErrorKind::DisplayVersion;
+    let facts = match (wants_json(args), kind) {
+        (false, _) => return Failure::shown(text),
+        (true, DisplayVersion) => {
+            json!({"name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION")})
+        }
+        (true, _) => json!({"help": text}),
+    };
+    Failure::shown(format!("{facts}\n"))
+}
+
+/// A command line without a command, or with one that only leads to others.
+fn incomplete(program: &clap::Command, args: &[std::ffi::OsString]) -> Failure {
+    let words: Vec<&str> = args
+        .iter()
+        .skip(1)
+        .filter_map(|word| word.to_str())
+        .collect();
+    let command = words.iter().find_map(|word| program.find_subcommand(word));
+    let Some(command) = command else {
+        return Failure::usage("no command given; see `relay-broker --help`");
+    };
+    let meant = format!("{} {}", program.get_name(), command.get_name());
+    let shown = command.get_subcommands().filter(|one| !one.is_hide_set());
+    let below: Vec<String> = shown
+        .map(|one| format!("`{meant} {}`", one.get_name()))
+        .collect();
+    Failure::usage(format!(
+        "write {}; see `{meant} --help`",
+        below.join(" or ")
+    ))
 }
 
 /// What two dashes are good for, where one word too many stands: `spawn` has a command behind them and `send` words that

@@ -60,6 +60,8 @@ fn the_command_line_of_existing_clients_starts_a_broker() {
         "init --instance-name shop --channels general,dev --persist --api-port 3889 \
          --api-bind 127.0.0.1 --state-dir /s",
     );
+    let help = words("init --help").expect_err("shown").text;
+    assert!(help.contains("kill of an agent [default: 2s]"), "{help}");
     let Ok(Cli {
         command: Command::Init(init),
         ..
@@ -90,6 +92,11 @@ fn under_upstreams_name_the_program_says_that_name() {
 fn a_usage_error_is_one_line_with_a_way_out() {
     for (line, word) in [
         ("", "no command given"),
+        (
+            "config",
+            "write `relay-broker config show`; see `relay-broker config --help`",
+        ),
+        ("actions", "write `relay-broker actions run`; see"),
         (
             "sned ada hi",
             "similar subcommand exists: 'send'; see `relay-broker --help`",

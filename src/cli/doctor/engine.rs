@@ -115,11 +115,9 @@ fn way(patient: &DoctorSubject) -> Vec<Diagnosis> {
     if let Some(proxy) = &node.proxy {
         found.push(Diagnosis::fine(WAY, format!("by the proxy {proxy}")));
     }
-    if node.roots.is_some() {
-        found.push(Diagnosis::fine(
-            WAY,
-            "certificates are judged by SSL_CERT_FILE",
-        ));
+    if let Some(roots) = &node.roots {
+        let text = format!("certificates are judged by {}", roots.from());
+        found.push(Diagnosis::fine(WAY, text));
     }
     found
 }

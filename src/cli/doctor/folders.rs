@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access, statvfs};
 
 use super::diagnosis::{Diagnosis, DoctorSubject};
+use crate::cli::client::Client;
 use crate::cli::find::CONNECTION;
-use crate::journal::{Lock, Tenant};
+use crate::journal::{JournalVerdict, Lock, Look, Tenant};
 use crate::sys::session::alive;
 use crate::sys::trust;
 
@@ -17,6 +18,7 @@ const KEYS: &str = "keys";
 const DISK: &str = "disk";
 const LEFT: &str = "leftovers";
 const BROKER: &str = "broker";
+const JOURNAL: &str = "journal";
 
 const MIB: u64 = 1024 * 1024;
 /// Below it a journal can hardly be rewritten.
@@ -34,6 +36,8 @@ pub(super) fn look(patient: &DoctorSubject) -> Vec<Diagnosis> {
         found.extend(folder(&data));
     }
     found.extend(broker(patient));
+    found.extend(health(patient));
+    found.extend(journals(state));
     found.extend(leftovers(&[
         state.clone(),
         data.clone(),
@@ -216,6 +220,52 @@ fn broker(patient: &DoctorSubject) -> Vec<Diagnosis> {
         ));
     }
     found
+}
+
+/// How the broker that runs is, in its own words.
+fn health(patient: &DoctorSubject) -> Option<Diagnosis> {
+    let client = Client::new(patient.running.as_ref()?);
+    let told = match client.look("/health") {
+        Ok(told) => told,
+        Err(e) => {
+            let repair = "`relay-broker stop`, or end its process, and start it again";
+            return Some(Diagnosis::error(BROKER, e.text, repair));
+        }
+    };
+    (told["status"] == "degraded").then(|| {
+        let why = told["degradedReason"].as_str().unwrap_or("it does not say why");
+        Diagnosis::error(
+            BROKER,
+            format!("it is degraded and delivers nothing: {why}"),
+            "make the disk writable or make room: it goes on by itself, and nothing is lost meanwhile",
+        )
+    })
+}
+
+/// Whether what is on disk is whole.
+fn journals(state: &Path) -> Vec<Diagnosis> {
+    const REPAIR: &str = "`relay-broker journal check` says more; take a copy of the folder before the next start, which \
+                          saves what can be saved";
+    let folders = [("broker", "journal"), ("engine", "engine/journal")];
+    let looked = folders.into_iter().filter_map(|(kind, folder)| {
+        let dir = state.join(folder);
+        match Look::take(&dir, kind) {
+            Ok(look) => {
+                let look = look?;
+                let file = look.file().display();
+                Some(match look.verdict() {
+                    JournalVerdict::Damaged { offset, .. } => {
+                        let text = format!("{file} is damaged from byte {offset}");
+                        Diagnosis::error(JOURNAL, text, REPAIR)
+                    }
+                    _ => Diagnosis::fine(JOURNAL, format!("{file} is whole")),
+                })
+            }
+            Err(_) if !dir.exists() => None,
+            Err(e) => Some(Diagnosis::error(JOURNAL, e.to_string(), REPAIR)),
+        }
+    });
+    looked.collect()
 }
 
 /// Other brokers of this machine that we may look at, and where they run.

@@ -118,8 +118,48 @@ pub struct CliLine {
     pub unsaid: Vec<String>,
 }
 
-/// Adds model and session behind the program of a command line, unless its arguments name some already. `Err` when a session
-/// is to go on and nothing is known of how.
+/// A CLI that takes messages without a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadlessCli {
+    /// Claude Code: one process that reads messages in lines of JSON.
+    Claude,
+    /// opencode: a process for each message.
+    Opencode,
+}
+
+impl HeadlessCli {
+    /// The one of that program's name.
+    pub fn named(program: &str) -> Option<Self> {
+        match program {
+            "claude" => Some(Self::Claude),
+            "opencode" => Some(Self::Opencode),
+            _ => None,
+        }
+    }
+
+    /// Puts what makes the program do without a terminal behind it in a command line.
+    pub fn line(self, argv: &[String]) -> Vec<String> {
+        let words: &[&str] = match self {
+            Self::Claude => &[
+                "-p",
+                "--input-format",
+                "stream-json",
+                "--output-format",
+                "stream-json",
+                "--replay-user-messages",
+                "--verbose",
+            ],
+            Self::Opencode => &["run", "--format", "json"],
+        };
+        let behind = program_at(argv).map_or(argv.len(), |at| at + 1);
+        let mut line = argv.to_vec();
+        line.splice(behind..behind, words.iter().map(ToString::to_string));
+        line
+    }
+}
+
+/// Adds model and session behind the program of a command line, unless its arguments name some already. `Err` when a
+/// session is to go on and nothing is known of how.
 ///
 /// # Errors
 /// A sentence that names the program.
@@ -415,9 +455,11 @@ mod tests {
     #[test]
     fn no_word_of_ours_switches_questions_off() {
         for cli in &CLIS {
+            let headless = HeadlessCli::named(cli.program).map(|cli| cli.line(&[]));
             let said = [cli.model, cli.begin, cli.resume].concat();
             let env = cli.env.iter().map(|(key, _)| *key);
-            for word in said.into_iter().chain(env) {
+            let said = said.into_iter().chain(env).map(str::to_owned);
+            for word in said.chain(headless.into_iter().flatten()) {
                 let word = word.to_lowercase();
                 assert!(
                     ![

@@ -12,6 +12,7 @@ use crate::domain::{Mode, Proof};
 use crate::ids::{
     AgentId, AgentName, DeliveryId, InvocationId, JobId, MsgId, NodeId, Run, SidecarId, Ticket,
 };
+use crate::known_clis::HeadlessCli;
 use crate::time::Mono;
 use crate::wire::down::Down;
 use crate::wire::event::{BrokerEvent, Dialog, Policy};
@@ -120,6 +121,10 @@ pub enum AgentReport {
     Typed(DeliveryId),
     /// It arrived, or nothing was seen until the window closed (`Proof::None`, with the reason).
     Landed(DeliveryId, Proof, Option<String>),
+    /// The program had the message and dropped it, or failed before it had read it; it may be given to it again.
+    Dropped(DeliveryId, String),
+    /// The id of the program's own session, which others may go on with.
+    Session(String),
     /// The program began to act on a message that landed before, and how that is known.
     TurnStarted(DeliveryId, Proof),
     /// The text is not drawn, so Enter is withheld.
@@ -272,6 +277,8 @@ pub struct AgentSpec {
     pub idle_after: Option<Duration>,
     /// How the operator wants it to be treated.
     pub treatment: Treatment,
+    /// It runs without a terminal, as a program of this kind.
+    pub headless: Option<HeadlessCli>,
 }
 
 /// What a program keeps of the broker's environment even where it is to have a clean one: without these hardly any finds its
@@ -315,6 +322,8 @@ pub struct Harness {
     pub env: BTreeMap<String, String>,
     /// How it is treated.
     pub treatment: Treatment,
+    /// It runs without a terminal unless somebody says otherwise.
+    pub headless: bool,
 }
 
 /// How a program serves an action: one process per invocation.

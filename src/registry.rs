@@ -65,6 +65,8 @@ pub struct AgentHandle {
     pub seats: Arc<Seats>,
     /// When its program last wrote something.
     pub activity: Arc<LastOutput>,
+    /// Whether there is anything to look at and to type into.
+    pub has_terminal: bool,
 }
 
 /// When a program last wrote something to its terminal; the agent's thread notes it, and lists tell it.

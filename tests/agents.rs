@@ -52,6 +52,7 @@ fn spec(argv: &[&str]) -> AgentSpec {
         size: Size::default(),
         idle_after: None,
         treatment: Treatment::default(),
+        headless: None,
     }
 }
 

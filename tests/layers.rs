@@ -38,6 +38,9 @@ const LEVELS: &[(&str, u8)] = &[
     // edges
     ("api", 4),
     ("agent::actor", 4),
+    ("agent::pipe_actor", 4),
+    ("agent::pipes", 4),
+    ("agent::runs", 4),
     ("agent::start", 4),
     ("agent::pty", 4),
     ("agent::exec", 4),

@@ -20,6 +20,7 @@ mod exiting; // how the program ends
 mod fleet; // several machines in one workspace
 mod formats; // fixtures of frames and journals
 mod guarding; // what other users of the machine prepare or try
+mod headless; // agents without a terminal
 mod hostile; // senders that try to press keys
 mod journalling; // a look into the journal
 mod journals; // journals of every kind of record, read as they were written

@@ -1,6 +1,7 @@
 //! An agent's one thread: it makes the process, then sleeps in one `poll` over the terminal and its mailbox, and feeds the
 //! loop that drives the core, whose ways out it is. It never waits for the program. Decides nothing about messages.
 
+use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -74,18 +75,10 @@ pub fn run(mut job: Job, exe: &Path) {
         Ok(birth) => birth,
         Err(why_not) => return (job.report)(why_not),
     };
-    let (pid, ended) = (terminal.pid(), Arc::new(OnceLock::new()));
+    let pid = terminal.pid();
     // Before the process may become the program. Removed when this thread is done with it.
     let _running = Running::note(&job.running, &job.spec.name, pid);
-    let (slot, waker) = (ended.clone(), job.own_input.clone());
-    job.reaper.claim(
-        pid,
-        Box::new(move |how: How| {
-            let _ = slot.set(how);
-            // With a full queue the thread is awake anyway, and finds the end in the slot.
-            let _ = waker.try_send(AgentInput::Exited);
-        }),
-    );
+    let ended = claim(&job, pid);
     let mut backlog = VecDeque::new();
     match await_program(&status, pid, &ended, &job.input, &mut backlog) {
         Ok(()) => (job.report)(AgentReport::Started { pid }),
@@ -99,20 +92,40 @@ pub fn run(mut job: Job, exe: &Path) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| actor.live(backlog))) {
         let ports = actor.agent.ports();
         ports.signal(Ending::Kill);
-        let what = panic
-            .downcast_ref::<&str>()
-            .map(|s| (*s).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_default();
-        (ports.report)(AgentReport::Exited(How {
-            note: Some(format!("the broker's thread for this agent failed: {what}")),
-            ..How::default()
-        }));
+        (ports.report)(failed(&*panic));
     }
 }
 
+/// Has the end of the process told to this thread, and kept.
+pub(super) fn claim(job: &Job, pid: u32) -> Arc<OnceLock<How>> {
+    let ended = Arc::new(OnceLock::new());
+    let (slot, waker) = (ended.clone(), job.own_input.clone());
+    job.reaper.claim(
+        pid,
+        Box::new(move |how: How| {
+            let _ = slot.set(how);
+            // With a full queue the thread is awake anyway, and finds the end in the slot.
+            let _ = waker.try_send(AgentInput::Exited);
+        }),
+    );
+    ended
+}
+
+/// What is told of an agent whose thread failed.
+pub(super) fn failed(panic: &(dyn Any + Send)) -> AgentReport {
+    let what = panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    AgentReport::Exited(How {
+        note: Some(format!("the broker's thread for this agent failed: {what}")),
+        ..How::default()
+    })
+}
+
 /// The hook of a program that takes one. Without it the screen must do.
-fn hook(job: &mut Job, exe: &Path) -> Option<Hook> {
+pub(super) fn hook(job: &mut Job, exe: &Path) -> Option<Hook> {
     if !job.profile.hook {
         return None;
     }
@@ -125,7 +138,7 @@ fn hook(job: &mut Job, exe: &Path) -> Option<Hook> {
 }
 
 /// The agent goes on without tools where it cannot be given any.
-fn tools(job: &mut Job, exe: &Path) -> Option<GivenTools> {
+pub(super) fn tools(job: &mut Job, exe: &Path) -> Option<GivenTools> {
     let way = job.profile.tools?;
     let (argv, env) = (&mut job.spec.argv, &mut job.spec.env);
     given_tools::give(way, &job.profile.program, argv, env, &job.hooks, exe)
@@ -135,7 +148,7 @@ fn tools(job: &mut Job, exe: &Path) -> Option<GivenTools> {
 }
 
 /// Waits until the process has become the program. Orders that come meanwhile go to the backlog.
-fn await_program(
+pub(super) fn await_program(
     status: &StartReport,
     pid: u32,
     ended: &OnceLock<How>,
@@ -185,6 +198,24 @@ fn await_program(
             input.clear();
             backlog.extend(std::iter::from_fn(|| input.try_recv().ok()));
         }
+    }
+}
+
+/// Reports; that a message landed is noted before.
+pub(super) fn tell_noted(
+    mark: Option<&LandedNote>,
+    tell: &(dyn Fn(AgentReport) + Send),
+    report: AgentReport,
+) {
+    let landed = matches!(report, AgentReport::Landed(..));
+    if let (AgentReport::Landed(id, proof, _), Some(mark)) = (&report, mark) {
+        failpoint::hit("agent.landed");
+        mark.landed(id, *proof);
+        failpoint::hit("agent.noted");
+    }
+    tell(report);
+    if landed {
+        failpoint::hit("agent.reported");
     }
 }
 
@@ -256,19 +287,10 @@ impl AgentPorts for ActorPorts {
     }
 
     fn report(&mut self, report: AgentReport) {
-        let landed = matches!(report, AgentReport::Landed(..));
         if let AgentReport::Landed(id, ..) = &report {
             self.hint.take_if(|hint| hint.is_told_by(id));
         }
-        if let (AgentReport::Landed(id, proof, _), Some(mark)) = (&report, &self.mark) {
-            failpoint::hit("agent.landed");
-            mark.landed(id, *proof);
-            failpoint::hit("agent.noted");
-        }
-        (self.report)(report);
-        if landed {
-            failpoint::hit("agent.reported");
-        }
+        tell_noted(self.mark.as_ref(), &self.report, report);
     }
 
     fn pressed(&mut self, number: u64, result: Result<usize, String>) {
@@ -494,24 +516,8 @@ impl Actor {
     }
 
     fn publish(&self, chunk: String, offset: u64) {
-        if chunk.is_empty() {
-            return;
-        }
-        let event = Numbered {
-            seq: None,
-            timestamp: Some(clock::now().wall),
-            event: BrokerEvent::WorkerStream {
-                name: self.name.clone(),
-                stream: "stdout".into(),
-                chunk,
-                offset,
-            },
-        };
-        match serde_json::to_string(&event) {
-            Ok(text) => self.events.publish(None, &text.into()),
-            Err(e) => {
-                log::warn!(event = "output_untold", agent:% = self.name; "output of {} cannot be told: {e}", self.name)
-            }
+        if !chunk.is_empty() {
+            publish_output(&self.events, &self.name, "stdout", chunk, offset);
         }
     }
 
@@ -544,7 +550,33 @@ impl Actor {
     }
 }
 
-fn timespec(wait: Duration) -> Timespec {
+/// Tells whoever listens what a program wrote.
+pub(super) fn publish_output(
+    events: &Topic<Arc<str>>,
+    name: &AgentName,
+    stream: &str,
+    chunk: String,
+    offset: u64,
+) {
+    let event = Numbered {
+        seq: None,
+        timestamp: Some(clock::now().wall),
+        event: BrokerEvent::WorkerStream {
+            name: name.clone(),
+            stream: stream.into(),
+            chunk,
+            offset,
+        },
+    };
+    match serde_json::to_string(&event) {
+        Ok(text) => events.publish(None, &text.into()),
+        Err(e) => {
+            log::warn!(event = "output_untold", agent:% = name; "output of {name} cannot be told: {e}")
+        }
+    }
+}
+
+pub(super) fn timespec(wait: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(wait.subsec_nanos()),

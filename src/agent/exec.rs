@@ -1,6 +1,7 @@
 //! The last step before an agent's program runs, inside the new process: `relay-broker __exec --status WHERE [--files N]
-//! [--cwd DIR] -- CMD ARGS…`. Enters the directory, becomes the program, and tells the broker why if it cannot: the library
-//! that makes terminals reports a missing program as started. Called by `main` before anything else; returns never.
+//! [--cwd DIR] [--session] -- CMD ARGS…`. Enters the directory, becomes the program, and tells the broker why if it cannot:
+//! the library that makes terminals reports a missing program as started. Called by `main` before anything else; returns
+//! never.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, Read, Write};
@@ -32,6 +33,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ! {
             Some("--status") => status = args.next(),
             Some("--files") => files = args.next(),
             Some("--cwd") => dir = args.next(),
+            Some("--session") => leave_session(),
             Some("--") => break,
             _ => break,
         }
@@ -49,6 +51,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ! {
     // If nobody reads it, the exit code still says it.
     let _ = status.write_all(why.as_bytes());
     exit(code);
+}
+
+/// Without a terminal the process has no session of its own, nor does anybody hang up when the broker is gone.
+fn leave_session() {
+    let _ = rustix::process::setsid();
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::HUP));
 }
 
 /// Returns only if it could not be done: with the exit code and the reason.

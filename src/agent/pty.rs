@@ -16,7 +16,8 @@ use rustix::termios::{InputModes, LocalModes, Winsize, tcgetattr, tcgetpgrp, tcs
 
 use crate::agent::core::Ending;
 use crate::agent::tty_state::{Front, TtyState};
-use crate::agent::{exec, running};
+use crate::agent::{exec, running, runs};
+use crate::known_clis::HeadlessCli;
 use crate::msg::{AgentReport, AgentSpec, Size, USUAL_ENV};
 use crate::sys::session::{self, ProcessIdentity};
 use crate::sys::{entropy, limits, proc, reading};
@@ -432,7 +433,8 @@ fn keep_only(command: &mut CommandBuilder, allowed: &[String]) {
     }
 }
 
-fn command(spec: &AgentSpec, exe: &Path, status: OsString) -> CommandBuilder {
+/// The new process with its environment.
+pub(super) fn command(spec: &AgentSpec, exe: &Path, status: OsString) -> CommandBuilder {
     let mut command = CommandBuilder::new(exe);
     command.args([exec::SUBCOMMAND.into(), "--status".into(), status]);
     if let Some(files) = limits::before() {
@@ -441,7 +443,13 @@ fn command(spec: &AgentSpec, exe: &Path, status: OsString) -> CommandBuilder {
     if let Some(dir) = &spec.cwd {
         command.args(["--cwd", dir]);
     }
+    if spec.headless.is_some() {
+        command.arg("--session");
+    }
     command.arg("--");
+    if spec.headless == Some(HeadlessCli::Opencode) {
+        command.args([exe.as_os_str(), runs::SUBCOMMAND.as_ref()]);
+    }
     command.args(&spec.argv);
     // Left alone, the library would go home.
     command.cwd(".");
@@ -455,7 +463,13 @@ fn command(spec: &AgentSpec, exe: &Path, status: OsString) -> CommandBuilder {
     for name in ["RELAY_AGENT_TOKEN", "RELAY_SKIP_BOOTSTRAP"] {
         command.env_remove(name);
     }
-    command.env("TERM", "xterm-256color");
+    command.env(
+        "TERM",
+        match spec.headless {
+            Some(_) => "dumb",
+            None => "xterm-256color",
+        },
+    );
     for (name, value) in &spec.env {
         command.env(name, value);
     }
@@ -469,7 +483,7 @@ fn command(spec: &AgentSpec, exe: &Path, status: OsString) -> CommandBuilder {
 }
 
 /// A listening socket only the new process knows of.
-fn status() -> io::Result<(StartReport, OsString)> {
+pub(super) fn status() -> io::Result<(StartReport, OsString)> {
     let name = format!("relay-broker-{}", entropy::hex::<8>()?);
     #[cfg(target_os = "linux")]
     let (listener, path, address) = {

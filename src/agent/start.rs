@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::agent::{actor, hook, landed_note, profiles, running};
+use crate::agent::{actor, hook, landed_note, pipe_actor, profiles, running};
 use crate::ids::Run;
 use crate::msg::{AgentReport, AgentSpec, Secret};
 use crate::pubsub::Topic;
@@ -54,6 +54,7 @@ pub fn start(
         output: output.clone(),
         seats: Arc::new(Seats::new(spec.size)),
         activity: Arc::default(),
+        has_terminal: spec.headless.is_none(),
     };
     let mark = landed_note::LandedNote::open(&grounds.state.join(landed_note::FOLDER), &spec.name)
         .inspect_err(|e| log::warn!(event = "landed_note_missing", agent:% = spec.name; "no note is kept of what {} has read: {e}", spec.name))
@@ -74,7 +75,10 @@ pub fn start(
         events,
     };
     let exe = grounds.exe.to_owned();
-    let handle = thread::start(name, STACK_KIB, move || actor::run(job, &exe))?;
+    let handle = thread::start(name, STACK_KIB, move || match job.spec.headless {
+        None => actor::run(job, &exe),
+        Some(cli) => pipe_actor::run(job, cli, &exe),
+    })?;
     Ok((agent, handle))
 }
 

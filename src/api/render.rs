@@ -88,6 +88,7 @@ impl From<Refusal> for ApiError {
         let (status, code, retryable) = match refusal.kind {
             RefusalKind::Invalid => (400, "invalid_request", false),
             RefusalKind::Unsupported => (400, "unsupported_operation", false),
+            RefusalKind::NoTerminal => (409, "unsupported_runtime", false),
             RefusalKind::UnknownAgent => (404, "agent_not_found", false),
             RefusalKind::UnknownInvocation => (404, "unknown_invocation", false),
             RefusalKind::UnknownLetter => (404, "dead_letter_not_found", false),

@@ -15,6 +15,10 @@ use crate::registry::{AgentHandle, AgentInput};
 pub(crate) fn lookup(api: &Api, name: Option<&str>) -> Result<(AgentName, AgentHandle), ApiError> {
     let name = routes::agent(name)?;
     match api.context.registry.get(&name) {
+        Some(handle) if !handle.has_terminal => {
+            let text = format!("agent '{name}' has no terminal (headless)");
+            Err(ApiError::new(409, "unsupported_runtime", text))
+        }
         Some(handle) => Ok((name, handle)),
         None => Err(ApiError::no_agent(name.as_str())),
     }

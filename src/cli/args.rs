@@ -319,6 +319,9 @@ pub struct SpawnArgs {
     /// configuration file
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
+    /// Without a terminal: its program takes messages over a pipe and says itself that it has them (claude, opencode)
+    #[arg(long, conflicts_with = "on")]
+    pub headless: bool,
     /// Model its program is to use, of the CLIs that are known
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,

@@ -54,7 +54,7 @@ use std::time::Duration;
 
 use failure::Failure;
 
-use crate::agent::{exec, hook};
+use crate::agent::{exec, hook, runs};
 use crate::sys::sysexit::Sysexit;
 use crate::sys::{memory, signal, stdio};
 
@@ -77,6 +77,9 @@ pub fn main() -> ExitCode {
     }
     if args.get(1).is_some_and(|word| word == hook::SUBCOMMAND) {
         hook::run(args.into_iter().skip(2));
+    }
+    if args.get(1).is_some_and(|word| word == runs::SUBCOMMAND) {
+        runs::run(args.into_iter().skip(2));
     }
     log_lines::foresee(&args);
     if args::wants_json(&args) {

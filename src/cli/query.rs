@@ -57,6 +57,7 @@ pub fn spawn(c: &Context, args: &args::SpawnArgs) -> Result<(), Failure> {
         task: args.task.clone(),
         restart_policy: restart_policy(args)?,
         profile: args.profile.clone(),
+        transport: args.headless.then(|| "headless".to_owned()),
         ..local::SpawnRequest::default()
     };
     let answer = client.post("/api/spawn", &request)?;
@@ -70,11 +71,12 @@ pub fn spawn(c: &Context, args: &args::SpawnArgs) -> Result<(), Failure> {
     let warning = spawned
         .warning
         .map_or(String::new(), |w| format!("note: {}\n", clean(&w)));
-    print(&format!(
-        "{} runs{pid}; see it with: relay-broker attach {}\n{warning}",
-        spawned.name,
-        shell_words::quote(spawned.name.as_str()),
-    ))
+    let name = shell_words::quote(spawned.name.as_str());
+    let see = match spawned.runtime.as_str() {
+        "headless" => "what it says stands among: relay-broker events --follow --output".to_owned(),
+        _ => format!("see it with: relay-broker attach {name}"),
+    };
+    print(&format!("{} runs{pid}; {see}\n{warning}", spawned.name))
 }
 
 fn restart_policy(args: &args::SpawnArgs) -> Result<Option<local::RestartPolicy>, Failure> {

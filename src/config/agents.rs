@@ -42,6 +42,7 @@ pub(super) struct AgentTable {
     cooldown: Option<String>,
     task: Option<String>,
     profile: Option<String>,
+    headless: Option<bool>,
 }
 
 /// After which ends a declared agent is started again.
@@ -137,6 +138,9 @@ pub(super) fn wish(
         task: table.task,
         restart_policy,
         profile: table.profile,
+        transport: table
+            .headless
+            .map(|yes| if yes { "headless" } else { "pty" }.to_owned()),
         env: match table.env {
             AgentEnv::With(env) => env,
             AgentEnv::Clean => BTreeMap::new(),

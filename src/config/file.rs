@@ -101,6 +101,8 @@ struct HarnessTable {
     #[serde(default)]
     env: BTreeMap<String, String>,
     profile: Option<String>,
+    #[serde(default)]
+    headless: bool,
     trust_folder: Option<TrustFolder>,
     permission: Option<Permission>,
 }
@@ -330,6 +332,7 @@ fn harness(
         args: table.args,
         env: table.env,
         treatment,
+        headless: table.headless,
     }
 }
 

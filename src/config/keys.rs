@@ -93,6 +93,7 @@ const PERMISSION: FileKey = may("permission", Shape::OneOf(&["hold", "deny"]), "
 const CWD: FileKey = may("cwd", Shape::Text, "\"work\"");
 const ARGS: FileKey = may("args", Shape::Words, "[\"--model\", \"opus\"]");
 const ENV: FileKey = may("env", Shape::Variables, "{ STAGE = \"test\" }");
+const HEADLESS: FileKey = may("headless", Shape::Switch, "true");
 const PROFILE: FileKey = may("profile", Shape::Text, "\"claude\"");
 
 /// All of them.
@@ -130,6 +131,7 @@ pub(super) static TABLES: [FileTable; 8] = [
             ARGS,
             ENV,
             PROFILE,
+            HEADLESS,
             TRUST_FOLDER,
             PERMISSION,
         ],
@@ -187,6 +189,7 @@ pub(super) static TABLES: [FileTable; 8] = [
             may("cooldown", Shape::Span, "\"2s\""),
             may("task", Shape::Text, "\"Read TODO.md and start\""),
             PROFILE,
+            HEADLESS,
         ],
     },
 ];

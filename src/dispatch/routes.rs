@@ -100,6 +100,10 @@ impl Dispatcher {
             AgentReport::TurnStarted(id, proof) => {
                 self.mail(now, out, |m, s| m.turn_started(s, name, &id, proof));
             }
+            AgentReport::Dropped(id, why) => {
+                self.mail(now, out, |m, s| m.dropped(s, name, &id, &why))
+            }
+            AgentReport::Session(id) => self.agents(now, out, |a, s| a.session_shown(s, name, id)),
             AgentReport::Stalled(id, why) => {
                 self.mail(now, out, |m, s| m.stalled(s, name, &id, &why));
             }

@@ -261,6 +261,8 @@ pub enum RefusalKind {
     Invalid,
     /// 400 `unsupported_operation`: it cannot be done to this agent.
     Unsupported,
+    /// 409 `unsupported_runtime`: the agent has no terminal.
+    NoTerminal,
     /// 404 `agent_not_found`.
     UnknownAgent,
     /// 404 `dead_letter_not_found`.

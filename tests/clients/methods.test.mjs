@@ -1,5 +1,7 @@
 // Every method of the driver's class, called against the built broker: one that a new version brings is asked for here.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
 import { test } from 'node:test';
 
 import { HarnessDriverClient } from '@agent-relay/harness-driver';
@@ -9,8 +11,26 @@ import { PROGRAM, atEnd, folder, isAlive, startBroker, until, within } from './s
 /** Methods that only the class itself calls. */
 const PRIVATE = ['constructor', 'runBeforeSpawn', 'spawnCliWithContext', 'emitAfterSpawn', 'notifyBrokerExit', 'installManagedBrokerExitHandler'];
 
+/** A folder with programs of ours that speak as the real ones do without a terminal. */
+function programs(t) {
+  const dir = folder(t);
+  const said = {
+    claude: `while read -r line; do
+      key=$(printf %s "$line" | sed 's/.*"uuid":"\\([^"]*\\)".*/\\1/')
+      printf '{"type":"system","subtype":"init","session_id":"s1"}\\n{"type":"user","uuid":"%s","isReplay":true}\\n' "$key"
+      printf '{"type":"assistant","message":{"content":[{"type":"text","text":"seen"}]}}\\n{"type":"result"}\\n'
+    done`,
+    opencode: `cat > /dev/null
+    printf '{"type":"step_start","sessionID":"ses_1"}\\n{"type":"text","sessionID":"ses_1","part":{"text":"seen"}}\\n'`,
+  };
+  for (const [name, text] of Object.entries(said)) {
+    fs.writeFileSync(path.join(dir, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+  }
+  return dir;
+}
+
 test('every method of the class does what it says', async (t) => {
-  const broker = await startBroker(t, folder(t));
+  const broker = await startBroker(t, folder(t), { env: { PATH: `${programs(t)}:${process.env.PATH}` } });
   const client = HarnessDriverClient.connect({ connectionPath: broker.file });
   atEnd(t, () => client.disconnect());
   const called = new Set();
@@ -41,14 +61,20 @@ test('every method of the class does what it says', async (t) => {
   assert.equal((await use.spawnCli({ name: 'bob', cli: 'cat', transport: 'pty' })).runtime, 'pty');
   await heard('worker_ready', 'ada');
   await heard('worker_ready', 'bob');
-  // Agents without a terminal are none of ours yet, and whoever asks for one hears so.
-  for (const wish of [
-    () => use.spawnHeadless({ name: 'eve', cli: 'claude', task: 'x' }),
-    () => use.spawnCli({ name: 'eve', cli: 'opencode' }),
-    () => use.spawnOpencode({ name: 'eve' }),
-    () => use.spawnClaude({ name: 'eve', transport: 'headless' }),
+  // Agents without a terminal, by each way of asking for one.
+  for (const [cli, wish] of [
+    ['claude', () => use.spawnHeadless({ name: 'eve', cli: 'claude', task: 'look around' })],
+    ['opencode', () => use.spawnCli({ name: 'eve', cli: 'opencode', task: 'look around' })],
+    ['opencode', () => use.spawnOpencode({ name: 'eve', task: 'look around' })],
+    ['claude', () => use.spawnClaude({ name: 'eve', transport: 'headless', task: 'look around' })],
   ]) {
-    await assert.rejects(wish(), { code: 'unsupported_runtime', status: 400 });
+    const since = seen.length;
+    const eve = await wish();
+    assert.deepEqual([eve.name, eve.runtime], ['eve', 'headless'], cli);
+    await until(() => seen.slice(since).some((e) => e.kind === 'delivery_verified' && e.name === 'eve'), `the task of ${cli}`);
+    await until(() => seen.slice(since).some((e) => e.kind === 'worker_stream' && e.name === 'eve' && /seen/.test(e.chunk)), 'its words');
+    await assert.rejects(use.snapshot('eve', 'plain'), { code: 'unsupported_runtime', status: 409 });
+    await use.release('eve');
   }
   assert.deepEqual((await use.listAgents()).map(({ name }) => name), ['ada', 'bob']);
 

@@ -242,6 +242,7 @@ fn spec() -> AgentSpec {
         size: Size { rows: 24, cols: 60 },
         idle_after: None,
         treatment: Treatment::default(),
+        headless: None,
     }
 }
 

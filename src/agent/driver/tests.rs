@@ -79,6 +79,7 @@ fn started(room: usize) -> AgentLoop<Terminal> {
         size: Size::default(),
         idle_after: None,
         treatment: Treatment::default(),
+        headless: None,
     };
     let terminal = Terminal {
         room,

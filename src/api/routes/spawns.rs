@@ -51,6 +51,10 @@ pub(crate) fn spawn_of(mut map: Map<String, Value>) -> Result<SpawnWish, ApiErro
             "harnessId is not known here; give the whole harnessConfig",
         ));
     }
+    let driver = map
+        .get("harness_config")
+        .and_then(|h| h["driver"].as_str())
+        .map(str::to_owned);
     let ignored = ignored(&mut map)?;
     let spawn: SpawnRequest = read(map)?;
     AgentName::check(&spawn.name).map_err(ApiError::invalid)?;
@@ -59,8 +63,9 @@ pub(crate) fn spawn_of(mut map: Map<String, Value>) -> Result<SpawnWish, ApiErro
         return Err(ApiError::invalid(why));
     }
     let harness = spawn.harness_config.as_ref();
-    for runtime in [&spawn.transport, &harness.and_then(|h| h.runtime.clone())] {
-        terminal_only(runtime.as_deref())?;
+    let harness = harness.and_then(|h| h.runtime.as_deref());
+    for runtime in [spawn.transport.as_deref(), harness, driver.as_deref()] {
+        check_runtime(runtime)?;
     }
     for side in [spawn.rows, spawn.cols].into_iter().flatten() {
         check_side("rows and cols", u64::from(side))?;
@@ -93,16 +98,18 @@ fn ignored(map: &mut Map<String, Value>) -> Result<Vec<&'static str>, ApiError> 
     Ok(ignored)
 }
 
-fn terminal_only(runtime: Option<&str>) -> Result<(), ApiError> {
+fn check_runtime(runtime: Option<&str>) -> Result<(), ApiError> {
     match runtime {
-        None | Some("pty") => Ok(()),
-        Some(word @ ("headless" | "app_server" | "native")) => Err(ApiError::new(
+        None | Some("pty" | "headless") => Ok(()),
+        Some(word @ ("app_server" | "native")) => Err(ApiError::new(
             400,
             "unsupported_runtime",
-            format!("agents run in terminals here, not {word}; ask for runtime \"pty\""),
+            format!(
+                "agents run in terminals here or headless, not as {word}; ask for runtime \"pty\" or \"headless\""
+            ),
         )),
         Some(word) => Err(ApiError::invalid(format!(
-            "the runtime {word:?} is unknown; ask for \"pty\""
+            "the runtime {word:?} is unknown; ask for \"pty\" or \"headless\""
         ))),
     }
 }

@@ -65,11 +65,11 @@ fn a_spawn_that_cannot_be_meant_is_refused_before_anything_starts() {
             (400, "invalid_request"),
         ),
         (
-            r#"{"name":"w","transport":"headless"}"#,
+            r#"{"name":"w","transport":"native"}"#,
             (400, "unsupported_runtime"),
         ),
         (
-            r#"{"name":"w","runtime":"headless"}"#,
+            r#"{"name":"w","harnessConfig":{"runtime":"headless","driver":"app_server"}}"#,
             (400, "unsupported_runtime"),
         ),
         (

@@ -21,6 +21,7 @@ fn with_agent() -> World {
         input,
         output: Arc::new(Topic::new(0)),
         seats: Arc::default(),
+        has_terminal: true,
     };
     w.api.context.registry.put(w1(), handle);
     w

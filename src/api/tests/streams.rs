@@ -40,6 +40,7 @@ impl World {
             output: output.clone(),
             seats: Arc::default(),
             activity: Arc::default(),
+            has_terminal: true,
         };
         self.api.context.registry.put(w1(), line);
         FakeAgent { inbox, output }

@@ -285,6 +285,14 @@ impl LocalAgent {
             .unwrap_or_else(|| DEFAULT_CLI.to_owned())
     }
 
+    /// In the words clients know: whether it has a terminal.
+    pub(super) fn runtime(&self) -> &'static str {
+        match self.spec.headless {
+            Some(_) => "headless",
+            None => "pty",
+        }
+    }
+
     /// As events tell of its program.
     pub(super) fn facts(&self) -> ProgramFacts {
         ProgramFacts {

@@ -77,12 +77,12 @@ impl Agents {
         program.leaving = leaving;
         agent.trouble = None;
         agent.run.phase = RunPhase::Running(program);
-        let (program, run) = (agent.facts(), agent.run.id);
+        let (program, run, runtime) = (agent.facts(), agent.run.id, agent.runtime());
         let known = agent.agent_id.is_some();
         step.count().agents_spawned += 1;
         step.publish(BrokerEvent::AgentSpawned {
             name: name.clone(),
-            runtime: "pty".into(),
+            runtime: runtime.into(),
             program,
             parent: PARENT.into(),
             pid: Some(pid),
@@ -133,7 +133,7 @@ impl Agents {
             let spawned = local::Spawned {
                 success: true,
                 name: name.clone(),
-                runtime: "pty".into(),
+                runtime: agent.runtime().into(),
                 generation: Some(agent.generation.clone()),
                 model: agent.request.model.clone(),
                 session_id: agent.session_ref(),
@@ -160,7 +160,7 @@ impl Agents {
         let Some(agent) = self.all.get_mut(name) else {
             return;
         };
-        let (run, facts) = (agent.run.id, agent.facts());
+        let (run, facts, runtime) = (agent.run.id, agent.facts(), agent.runtime());
         let Some(program) = agent.program_mut() else {
             return;
         };
@@ -168,7 +168,7 @@ impl Agents {
         let pid = Some(program.pid);
         step.publish(BrokerEvent::WorkerReady {
             name: name.clone(),
-            runtime: "pty".into(),
+            runtime: runtime.into(),
             program: facts,
             pid,
             evidence: evidence.into(),
@@ -276,6 +276,9 @@ impl Agents {
         ansi: bool,
     ) -> Option<Answer> {
         let agent = self.all.get_mut(name);
+        if agent.as_ref().is_some_and(|a| a.spec.headless.is_some()) {
+            return Some(Err(no_terminal(name)));
+        }
         let run = agent.as_ref().map(|agent| agent.run.id);
         match (agent.and_then(LocalAgent::program_mut), run) {
             (Some(program), Some(run)) => {
@@ -286,6 +289,12 @@ impl Agents {
             _ => Some(Err(self.unknown(name))),
         }
     }
+}
+
+/// There is nothing to look at.
+fn no_terminal(name: &AgentName) -> Refusal {
+    let text = format!("agent '{name}' has no terminal (headless)");
+    Refusal::new(RefusalKind::NoTerminal, text)
 }
 
 /// Several warnings as one.

@@ -3,6 +3,7 @@
 
 use super::agent::LocalAgent;
 use super::state::{AgentStep, Agents, AgentsView};
+use crate::dispatch::notice::Notice;
 use crate::ids::{AgentName, Generation};
 use crate::known_clis::{self, CliLine, SessionWish};
 use crate::msg::{Refusal, RefusalKind};
@@ -59,6 +60,22 @@ impl Agents {
         Ok(text)
     }
 
+    /// The program itself says which session it has.
+    pub(in crate::dispatch) fn session_shown(
+        &mut self,
+        step: &mut AgentStep,
+        name: &AgentName,
+        id: String,
+    ) {
+        if let Some(agent) = self.all.get_mut(name)
+            && agent.request.last_session.as_ref() != Some(&id)
+        {
+            agent.request.last_session = Some(id);
+            self.note_session(step, name);
+            step.notice(Notice::RosterChanged);
+        }
+    }
+
     /// Writes down which session an agent's program has now, if that is another one than before.
     pub(super) fn note_session(&self, step: &mut AgentStep, name: &AgentName) {
         let (Some(agent), Some(life)) = (self.all.get(name), step.ledger().lives().get(name))
@@ -82,7 +99,10 @@ impl LocalAgent {
             argv: self.wanted_argv.clone(),
             ..CliLine::default()
         });
-        self.spec.argv = told.argv;
+        self.spec.argv = match self.spec.headless {
+            Some(cli) => cli.line(&told.argv),
+            None => told.argv,
+        };
         self.request.last_session = told.session;
     }
 

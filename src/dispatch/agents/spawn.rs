@@ -11,7 +11,7 @@ use super::state::{AgentStep, Agents, AgentsView};
 use crate::dispatch::notice::{End, Notice};
 use crate::domain::Outcome;
 use crate::ids::{AgentName, Ticket};
-use crate::known_clis;
+use crate::known_clis::{self, HeadlessCli};
 use crate::msg::{
     AgentSpec, Harness, How, Refusal, RefusalKind, Secret, Size, SpawnSource, Treatment,
 };
@@ -86,6 +86,7 @@ impl Agents {
         told(&spec.argv, &request, "", false)
             .map_err(|why| Refusal::new(RefusalKind::Invalid, why))?;
         spec.treatment = treatment(view, &request, own)?;
+        spec.headless = headless(view, &request, &spec)?;
         Ok((with_environment(view, spec), request))
     }
 
@@ -241,6 +242,28 @@ fn treatment(view: AgentsView, request: &SpawnRequest, own: bool) -> Result<Trea
     Ok(treatment)
 }
 
+/// As what kind of program it runs, if it is to do without a terminal.
+fn headless(
+    view: AgentsView,
+    request: &SpawnRequest,
+    spec: &AgentSpec,
+) -> Result<Option<HeadlessCli>, Refusal> {
+    let by_harness = harness_of(view, request).is_some_and(|harness| harness.headless);
+    if !request.wants_headless().unwrap_or(by_harness) {
+        return Ok(None);
+    }
+    let program = known_clis::started(&spec.argv).0;
+    let profile = spec.treatment.profile.as_deref();
+    let cli = HeadlessCli::named(profile.unwrap_or(program));
+    cli.map(Some).ok_or_else(|| {
+        let text = format!(
+            "nothing is known of how '{program}' takes messages without a terminal; claude and opencode do (a program that is one \
+             of them under another name is said so by its profile)"
+        );
+        Refusal::new(RefusalKind::Unsupported, text)
+    })
+}
+
 /// The operator's description of the program that is named, unless another one is to be started under its name.
 fn harness_of<'a>(view: AgentsView<'a>, request: &SpawnRequest) -> Option<&'a Harness> {
     let words = shell_words::split(request.cli.as_deref()?).ok()?;
@@ -339,5 +362,6 @@ fn spec_of(name: AgentName, request: &SpawnRequest) -> Result<AgentSpec, String>
             None => Some(Duration::from_secs(30)),
         },
         treatment: Treatment::default(),
+        headless: None,
     })
 }

@@ -28,8 +28,8 @@ impl Agents {
         let stalled = view.peers.mail.stalled(name).is_some();
         Some(local::AgentView {
             name: name.clone(),
-            runtime: "pty".into(),
-            runtime_kind: "pty".into(),
+            runtime: agent.runtime().into(),
+            runtime_kind: agent.runtime().into(),
             provider: None,
             cli: agent.cli(),
             command: agent.spec.argv.join(" "),

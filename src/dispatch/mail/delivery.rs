@@ -17,6 +17,9 @@ use crate::wire::event::BrokerEvent;
 /// How long a thread that takes no orders is left alone.
 const GIVE_AGAIN: Duration = Duration::from_secs(1);
 
+/// How often in a row a program may drop a message until that is given up.
+const DROPS_MAX: u32 = 4;
+
 /// Of so many messages of one agent each is told that it waits behind a blocked one; of more, `status` tells.
 const BLOCKED_TOLD: usize = 256;
 
@@ -267,6 +270,32 @@ impl Mail {
             proof,
         };
         step.publish(event);
+    }
+
+    /// The program had it and dropped it: it is given to it again, as another attempt, but not for ever.
+    pub(in crate::dispatch) fn dropped(
+        &mut self,
+        step: &mut MailStep,
+        name: &AgentName,
+        id: &DeliveryId,
+        why: &str,
+    ) {
+        let Some(desk) = self.desks.get_mut(name) else {
+            return;
+        };
+        if desk.in_flight.as_ref() != Some(id) {
+            return;
+        }
+        if desk.drops(id) >= DROPS_MAX {
+            return self.untypable(step, name, id, why);
+        }
+        desk.finish(id);
+        desk.backoff.failed(step.now);
+        if let Some(pending) = step.ledger().mail().get(id) {
+            let event_id = &pending.delivery.msg_id;
+            log::warn!(event = "delivery_dropped_by_program", agent:% = name, message_id:% = event_id; "message {event_id} is given to {name} again: {why}");
+        }
+        self.type_next(step, name);
     }
 
     /// It cannot be typed into this terminal at all.

@@ -32,6 +32,8 @@ pub(super) struct MailDesk {
     /// While on hold: how many of the parked messages a flush still lets through.
     pub(super) flush_left: u64,
     pub(super) backoff: Backoff,
+    /// The delivery that the program dropped last, and how often in a row.
+    dropped: Option<(DeliveryId, u32)>,
 }
 
 impl MailDesk {
@@ -78,6 +80,14 @@ impl MailDesk {
             self.block.give_up_at = None;
         }
         had
+    }
+
+    /// How often in a row the program has dropped this delivery, now included.
+    pub(super) fn drops(&mut self, id: &DeliveryId) -> u32 {
+        let before = self.dropped.take().filter(|(dropped, _)| dropped == id);
+        let times = before.map_or(1, |(_, times)| times + 1);
+        self.dropped = Some((id.clone(), times));
+        times
     }
 
     /// Remembers a message that landed, until its turn begins or many others came after it.

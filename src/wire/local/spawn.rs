@@ -46,7 +46,7 @@ pub struct SpawnRequest {
     pub skip_relay_prompt: bool,
     /// Kept and shown.
     pub team: Option<String>,
-    /// `pty` or absent; `headless` is refused.
+    /// `pty`, `headless` for no terminal, or absent for what the operator wrote down of the program.
     #[serde(alias = "runtime")]
     pub transport: Option<String>,
     /// Seconds of silence after which the agent counts as idle; 0 for never; 30 when absent.
@@ -74,6 +74,16 @@ pub struct SpawnRequest {
     pub rows: Option<u16>,
     /// Terminal size `cols`; 120 when absent (ours).
     pub cols: Option<u16>,
+}
+
+impl SpawnRequest {
+    /// Whether it is to run without a terminal; `None` where nobody says.
+    pub fn wants_headless(&self) -> Option<bool> {
+        let harness = self.harness_config.as_ref();
+        let word = self.transport.as_ref();
+        let word = word.or_else(|| harness?.runtime.as_ref())?;
+        Some(word == "headless")
+    }
 }
 
 /// `restartPolicy`: names and defaults are upstream's ([local-api 7](crate::docs::local_api#7)), where it was inert; `when`
@@ -200,11 +210,11 @@ pub struct Supervision {
     pub restart_policy: Option<RestartPolicy>,
 }
 
-/// `harnessConfig` with `runtime: "pty"`.
+/// `harnessConfig` with `runtime: "pty"` or `"headless"`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HarnessConfig {
-    /// `pty`.
+    /// `pty` or `headless`.
     pub runtime: Option<String>,
     /// The program.
     pub command: Option<String>,

@@ -43,6 +43,7 @@ impl World {
             size: Size { rows: 24, cols: 60 },
             idle_after: None,
             treatment,
+            headless: None,
         };
         Self {
             core: AgentCore::new(&spec, Profiles::default().of(&spec), Mono(1)),

@@ -12,6 +12,7 @@ fn a_program_is_started_as_the_operator_described_it_by_what_the_caller_or_the_c
             args: vec!["--careful".into()],
             env: [("MODE".to_owned(), "x".to_owned())].into(),
             treatment: Treatment::default(),
+            headless: false,
         },
     );
     w.link_up();

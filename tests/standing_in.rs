@@ -119,6 +119,34 @@ fn a_broker_of_a_client_says_one_line_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn what_a_killed_broker_has_left_goes_with_the_next_start_in_the_same_place_and_nothing_else_does()
+{
+    let scratch = Scratch::new();
+    let first = Init::start(scratch.path(), &[], &[]);
+    let left = first.state.clone();
+    let temp = scratch.path().join("temp");
+    first.process.kill9();
+    assert!(left.is_dir());
+    // Upstream's, of a process that is gone as well, and what only looks alike.
+    let others = [
+        "agent-relay-ephemeral-4194999-shop-1",
+        "agent-relay-ephemeral-x",
+        "else",
+    ];
+    for other in others {
+        std::fs::create_dir(temp.join(other)).expect("room");
+    }
+    let variables = [("TMPDIR", temp.to_str().expect("a path"))];
+    let start = || Process::try_start_in(scratch.path(), &["init"], &variables);
+    let brokers = [start().expect("it starts"), start().expect("it starts")];
+    assert!(!left.exists());
+    for path in others.map(|other| temp.join(other)) {
+        assert!(path.is_dir(), "{}", path.display());
+    }
+    assert_eq!(folders(&temp).len(), others.len() + brokers.len());
+}
+
+#[test]
 fn what_is_to_persist_is_kept_in_the_projects_folder_for_its_owner_alone() {
     let scratch = Scratch::new();
     let state = scratch.path().join(".agentworkforce/relay");

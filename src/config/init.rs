@@ -64,6 +64,9 @@ impl InitFlags {
     }
 }
 
+/// How the names of temporary folders begin; the number of the broker's process follows.
+pub const TEMPORARY: &str = "agent-relay-ephemeral-";
+
 /// The name that upstream's temporary folders have, of nothing but letters, digits and dashes.
 fn temporary(name: &str, env: &Env, unique: &str) -> PathBuf {
     let safe = |c: char| match c.is_ascii_alphanumeric() {
@@ -73,5 +76,5 @@ fn temporary(name: &str, env: &Env, unique: &str) -> PathBuf {
     let name: String = name.chars().take(40).map(safe).collect();
     let pid = std::process::id();
     env.temp_dir()
-        .join(format!("agent-relay-ephemeral-{pid}-{name}-{unique}"))
+        .join(format!("{TEMPORARY}{pid}-{name}-{unique}"))
 }

@@ -33,7 +33,7 @@ pub use engine_choice::{EngineChoice, HOSTED_ENGINE, check_key, check_listen};
 pub use env::{Env, VARIABLES};
 pub use error::{ConfigError, SettingOrigin};
 pub use flags::{ExitWith, Flags, LogFormat, long_span, short_span};
-pub use init::InitFlags;
+pub use init::{InitFlags, TEMPORARY};
 pub use plan::{Examination, KNOWN_HARNESSES, STATE_DIR, StartPlan, examine, plan, state_dir};
 pub use presence::{Finding, missing};
 pub use surroundings::Surroundings;

@@ -21,7 +21,7 @@ pub enum Tenant {
 
 impl Tenant {
     /// The lock's file.
-    fn file(self) -> &'static str {
+    pub fn file(self) -> &'static str {
         match self {
             Tenant::Broker => "broker.lock",
             Tenant::Engine => "engine.lock",

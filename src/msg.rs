@@ -148,6 +148,8 @@ pub enum AgentReport {
         /// What was pressed, by the names of keys.
         keys: String,
     },
+    /// Whether the program was told to stop what it does, as somebody asked, or why not.
+    Interrupted(Ticket, Result<(), String>),
     /// The picture somebody asked for.
     Picture(Ticket, local::Snapshot),
     /// Output after silence.
@@ -383,6 +385,8 @@ pub enum AgentCommand {
     Withdraw(DeliveryId),
     /// Whatever the message that is being typed waits for: go on now. The owner has looked at the terminal.
     Insist,
+    /// Have the program stop what it does.
+    Interrupt(Ticket),
     /// Show the terminal.
     Snapshot {
         /// Whom to answer.

@@ -94,6 +94,20 @@ fn a_message_has_arrived_when_claude_replays_it_and_there_is_no_terminal_to_look
     until("idle by its own word", || {
         (!node.events("agent_idle").is_empty()).then_some(())
     });
+    let history = node.get("/api/spawned/ada/agent-events/history");
+    let kinds: Vec<&Value> = history["events"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|kept| &kept["event"]["kind"])
+        .collect();
+    assert!(kinds.contains(&&json!("delivery_verified")), "{history}");
+    let (status, rests) = node.call("POST", "/api/spawned/ada/interrupt", None);
+    assert_eq!(
+        (status, &rests["interrupted"]),
+        (200, &json!(false)),
+        "{rests}"
+    );
     for (method, path, body) in [
         ("GET", "/api/spawned/ada/snapshot", None),
         ("POST", "/api/input/ada", Some(json!({"data": "x"}))),

@@ -4,6 +4,8 @@
 //! does not see, and never types a text twice. Driven by `agent::actor`, or by a simulation.
 
 mod asked;
+mod focus;
+mod interrupting;
 mod put_back;
 mod turns;
 mod typing;
@@ -17,10 +19,10 @@ use crate::agent::draft::check::Check;
 use crate::agent::draft::{Draft, DraftStage};
 use crate::agent::keys::KeyReader;
 use crate::agent::profile::{Profile, Source};
-use crate::agent::prompt::{self, Focus};
+use crate::agent::prompt;
 use crate::agent::proof::MessageHead;
-use crate::agent::ready::{Judgement, ReadyWatch, Sight};
-use crate::agent::tty_state::{Front, TtyState};
+use crate::agent::ready::{Judgement, ReadyWatch};
+use crate::agent::tty_state::TtyState;
 use crate::domain::Proof;
 use crate::ids::DeliveryId;
 use crate::machine::{Machine, Out};
@@ -185,6 +187,8 @@ pub struct AgentCore {
     dialogs: dialog::DialogWatch,
     kill_at: Option<Mono>,
     stopping: bool,
+    /// How many Escapes are still to be pressed, and when, because somebody interrupts the program.
+    escapes_due: Option<(Mono, u8)>,
 }
 
 impl AgentCore {
@@ -226,6 +230,7 @@ impl AgentCore {
             dialogs: dialog::DialogWatch::default(),
             kill_at: None,
             stopping: false,
+            escapes_due: None,
         }
     }
 
@@ -361,32 +366,6 @@ impl AgentCore {
         matches!(&self.state, State::Injecting(draft) if !matches!(draft.stage, DraftStage::Measuring))
     }
 
-    /// What has the keyboard now.
-    fn focus(&mut self) -> Focus {
-        let mut focus = prompt::focus(&self.screen, self.profile.prompt);
-        let input_line = matches!(focus, Focus::Empty | Focus::Draft | Focus::Home);
-        if input_line && dialog::stands(&self.screen, &self.profile) {
-            focus = Focus::Away;
-        }
-        self.prompt_known |= matches!(focus, Focus::Empty | Focus::Draft | Focus::Home);
-        focus
-    }
-
-    /// Whether another process group has the terminal than those that are the agent itself.
-    fn is_foreign(&self, facts: TtyState) -> bool {
-        let home = self.home.map(|home| home.front);
-        matches!(facts.front, Front::Other(_)) && home != Some(facts.front)
-    }
-
-    fn sight(&mut self) -> Sight {
-        match self.focus() {
-            Focus::Away if prompt::is_menu(&self.screen) => Sight::Other,
-            Focus::Away if self.screen.last_lines(1).is_empty() => Sight::Other,
-            Focus::Away => Sight::Strange,
-            _ => Sight::Prompt,
-        }
-    }
-
     fn starting(&mut self, now: Mono, mut watch: ReadyWatch, out: &mut Effects) -> Advance {
         let sight = self.sight();
         watch.asks = prompt::is_behind_words(&self.screen);
@@ -466,6 +445,7 @@ impl AgentCore {
             AgentCommand::Inject(injection) => self.waiting.push_back(*injection),
             AgentCommand::Withdraw(id) => self.withdraw(id, out),
             AgentCommand::Insist => self.insist(out),
+            AgentCommand::Interrupt(ticket) => self.interrupt_call(now, ticket, out),
             AgentCommand::Snapshot { ticket, ansi } => {
                 Self::report(
                     out,
@@ -491,6 +471,7 @@ impl AgentCore {
             let silent = now.since(self.last_output.unwrap_or(self.started));
             Self::report(out, AgentReport::Idle { silent });
         }
+        self.press_due_escape(now, out);
         self.tell_begun(Some(now), out);
         self.look_for_dialogs(now, out);
         if let State::Starting(watch) = &mut self.state
@@ -586,9 +567,16 @@ impl Machine for AgentCore {
             return None;
         }
         let told_at = self.begun.front().map(|(_, _, at)| *at);
-        [self.idle_at(), self.kill_at, self.dialogs.due, told_at]
-            .into_iter()
-            .fold(self.wake(), soonest)
+        let escape_at = self.escapes_due.map(|(at, _)| at);
+        [
+            self.idle_at(),
+            self.kill_at,
+            self.dialogs.due,
+            told_at,
+            escape_at,
+        ]
+        .into_iter()
+        .fold(self.wake(), soonest)
     }
 }
 

@@ -164,6 +164,7 @@ pub(crate) fn reply(reply: &Reply) -> Response {
         Reply::ModeChanged(changed) => ok(changed),
         Reply::Channels(changed) => ok(changed),
         Reply::Snapshot(snapshot) => ok(snapshot),
+        Reply::Interrupted(answer) => ok(answer),
         Reply::Status(status) => ok(status),
         Reply::CrashInsights(insights) => ok(insights),
         Reply::DeadLetters(letters) => {

@@ -133,6 +133,7 @@ pub(super) const ROUTES: &[(&str, &str, Endpoint)] = &[
         "/api/agents/by-name/{name}/interrupt",
         Endpoint::Interrupt,
     ),
+    ("POST", "/api/spawned/{name}/interrupt", Endpoint::Interrupt),
     ("GET", "/ws", Endpoint::Events),
     ("GET", "/api/fleet/ws", Endpoint::Fleet),
     ("POST", "/mcp", Endpoint::Mcp),

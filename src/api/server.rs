@@ -213,11 +213,7 @@ fn answer(
         Endpoint::HistoryStats => status::history_stats(api)?,
         Endpoint::ObserverToken => reply(&api.ask(routes::observer(request)?, LONG)?),
         Endpoint::AgentEvents => ok(&stream::agent_events(api, name, request)?),
-        Endpoint::Interrupt => {
-            routes::agent(name)?;
-            let what = "an agent is interrupted by a message with mode \"steer\"";
-            return Err(ApiError::new(501, "unsupported_operation", what));
-        }
+        Endpoint::Interrupt => reply(&api.ask(ApiCall::Interrupt(agent()?), SHORT)?),
         Endpoint::Replay => stream::replay(api, request)?,
         Endpoint::Model => model(api, agent()?, request)?,
         Endpoint::Events => return stream::events(api, request),

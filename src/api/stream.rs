@@ -301,21 +301,48 @@ pub(crate) fn agent_events(
     name: Option<&str>,
     request: &Request,
 ) -> Result<Value, ApiError> {
-    if let Some(text) = request.query("sinceSequence")
-        && text.parse::<u64>().is_err()
-    {
-        let why = format!("sinceSequence={text} is not the number of an event");
-        return Err(ApiError::invalid(why));
+    let since = match request.query("sinceSequence") {
+        None => 0,
+        Some(text) => text.parse().map_err(|_| {
+            ApiError::invalid(format!(
+                "sinceSequence={text} is not the number of an event"
+            ))
+        })?,
+    };
+    let name = routes::agent(name)?;
+    let kept = api.context.events.subscribe(Some(since)).map_err(|e| {
+        ApiError::new(503, "no_descriptors", format!("cannot look: {e}")).retryable()
+    })?;
+    let first = kept.replay.first().map(|(number, _)| *number);
+    let texts = kept.replay.iter();
+    let events: Vec<Value> = texts
+        .filter_map(|(number, text)| agent_event(&name, *number, text))
+        .collect();
+    if events.is_empty() && api.context.registry.get(&name).is_none() {
+        return Err(ApiError::no_agent(name.as_str()));
     }
-    let (name, _) = lookup(api, name)?;
     Ok(json!({
         "protocol_version": 1,
         "name": name,
-        "events": [],
-        "high_water_sequence": 0,
-        "oldest_available_sequence": 0,
-        "gap": false,
+        "events": events,
+        "high_water_sequence": kept.newest,
+        "oldest_available_sequence": kept.gap.or(first).unwrap_or(kept.newest + 1),
+        "gap": kept.gap.is_some(),
     }))
+}
+
+/// An event that is kept, if it is about this agent.
+fn agent_event(name: &AgentName, number: u64, text: &str) -> Option<Value> {
+    let event: Value = serde_json::from_str(text).ok()?;
+    (event["name"] == name.as_str()).then(|| {
+        json!({
+            "protocol_version": 1,
+            "name": name,
+            "sequence": number,
+            "timestamp": event["timestamp"],
+            "event": event,
+        })
+    })
 }
 
 /// `POST /api/input/{name}`.

@@ -56,6 +56,7 @@ impl ApiViews<'_> {
             | ApiCall::Threads
             | ApiCall::ObserverToken(_)
             | ApiCall::Snapshot { .. }
+            | ApiCall::Interrupt(_)
             | ApiCall::Redeliver(_)
             | ApiCall::Nodes
             | ApiCall::RemoveNode(_)

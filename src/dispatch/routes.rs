@@ -139,6 +139,9 @@ impl Dispatcher {
             } => self.agents(now, out, |a, s| {
                 a.dialog_answered(s, name, dialog, policy, keys)
             }),
+            AgentReport::Interrupted(ticket, result) => {
+                self.agents(now, out, |a, s| a.interrupted(s, name, ticket, result));
+            }
             AgentReport::Picture(ticket, picture) => {
                 self.agents(now, out, |a, s| a.pictured(s, name, ticket, picture));
             }
@@ -199,6 +202,9 @@ impl Dispatcher {
             }),
             ApiCall::Restart(name) => {
                 self.agents(now, out, |a, step| a.restart_call(step, ticket, &name))
+            }
+            ApiCall::Interrupt(name) => {
+                self.agents(now, out, |a, step| a.interrupt_call(step, ticket, &name))
             }
             ApiCall::Snapshot { name, ansi } => self.agents(now, out, |a, step| {
                 a.snapshot_call(step, ticket, &name, ansi)

@@ -52,6 +52,8 @@ pub enum ApiCall {
     Threads,
     /// Have a token made for somebody who may look at the workspace and do nothing.
     ObserverToken(String),
+    /// Have an agent's program stop what it does.
+    Interrupt(AgentName),
     /// A picture of an agent's terminal.
     Snapshot {
         /// The agent in the terminal.
@@ -221,6 +223,8 @@ pub enum Reply {
     ObserverToken(Value),
     ModeChanged(local::ModeChanged),
     Snapshot(local::Snapshot),
+    /// Whether a program was told to stop.
+    Interrupted(local::Interrupted),
     Status(Box<local::Status>),
     CrashInsights(local::CrashInsights),
     DeadLetters(Vec<local::DeadLetterView>),

@@ -487,6 +487,20 @@ pub struct Snapshot {
     pub offset: u64,
 }
 
+/// `POST /api/spawned/NAME/interrupt`, answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interrupted {
+    /// Always true.
+    pub success: bool,
+    /// The agent's name.
+    pub name: AgentName,
+    /// Whether the program was told to stop what it does.
+    pub interrupted: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// `POST /api/reload`, answer (ours, for the command line).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {

@@ -2,6 +2,7 @@
 
 mod drawn; // drafts of every shape
 mod hostile; // bodies made of trouble
+mod interrupting; // programs that are stopped without a message
 mod put_back; // words that a program puts back into its input line
 mod swallowed; // texts that vanish
 mod terminals; // who has the terminal, and with which settings
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::agent::profile;
 use crate::agent::profiles::Profiles;
+use crate::agent::tty_state::Front;
 use crate::domain::{Mode, Proof};
 use crate::ids::{AgentName, DeliveryId};
 use crate::msg::Treatment;

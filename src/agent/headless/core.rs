@@ -407,6 +407,12 @@ impl HeadlessCore {
             }
             AgentCommand::Inject(injection) => self.waiting.push_back(*injection),
             AgentCommand::Withdraw(id) => self.withdraw(id, out),
+            AgentCommand::Interrupt(ticket) => {
+                let why = "the program does not work on anything".to_owned();
+                let result = if self.works { Ok(()) } else { Err(why) };
+                self.interrupt(out);
+                Self::report(out, AgentReport::Interrupted(ticket, result));
+            }
             // There is no terminal to look at, and nothing that waits for a look.
             AgentCommand::Insist | AgentCommand::Snapshot { .. } => {}
             AgentCommand::Stop { grace } => {

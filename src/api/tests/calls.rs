@@ -270,6 +270,25 @@ fn a_picture_is_asked_for_in_two_formats() {
 }
 
 #[test]
+fn a_program_is_interrupted_by_either_path_and_it_is_said_why_not() {
+    let w = world();
+    for path in [
+        "/api/spawned/w1/interrupt",
+        "/api/agents/by-name/w1/interrupt",
+    ] {
+        let answer = Ok(Reply::Interrupted(local::Interrupted {
+            success: true,
+            name: w1(),
+            interrupted: false,
+            reason: Some("it rests".into()),
+        }));
+        let (call, status, body) = w.told(answer, "POST", path, "");
+        assert_eq!((call, status), (ApiCall::Interrupt(w1()), 200));
+        assert_eq!(body["reason"], "it rests");
+    }
+}
+
+#[test]
 fn wrong_paths_and_methods_are_told_apart() {
     let w = world();
     assert_eq!(

@@ -104,8 +104,8 @@ pub(super) struct Program {
     /// What stands in its terminal instead of its input line.
     pub(super) dialog: Option<Dialog>,
     pub(super) idle_since: Option<Wall>,
-    /// Who waits for a picture.
-    pub(super) pictures: Vec<Ticket>,
+    /// Who waits for an answer of its thread.
+    pub(super) waiting: Vec<Ticket>,
     /// Until then an end means that the program did not start; the engine waits for the answer that long.
     pub(super) settles: Option<Mono>,
 }
@@ -184,7 +184,7 @@ impl Program {
             ready: false,
             dialog: None,
             idle_since: None,
-            pictures: Vec::new(),
+            waiting: Vec::new(),
             settles: None,
         }
     }

@@ -8,6 +8,7 @@ mod channels;
 mod crashes;
 mod dialogs;
 mod identity_refused;
+mod interrupt;
 mod preflight;
 mod release;
 mod remembered;

@@ -44,11 +44,16 @@ impl Agents {
         ticket: Ticket,
         picture: local::Snapshot,
     ) {
+        self.answered(name, ticket);
+        step.reply(ticket, Ok(Reply::Snapshot(picture)));
+    }
+
+    /// An agent's thread has the answer for whoever asked.
+    pub(super) fn answered(&mut self, name: &AgentName, ticket: Ticket) {
         let agent = self.all.get_mut(name);
         if let Some(program) = agent.and_then(LocalAgent::program_mut) {
-            program.pictures.retain(|t| *t != ticket);
+            program.waiting.retain(|t| *t != ticket);
         }
-        step.reply(ticket, Ok(Reply::Snapshot(picture)));
     }
 
     pub(in crate::dispatch) fn working(&mut self, step: &mut AgentStep, name: &AgentName) {
@@ -231,7 +236,7 @@ impl Agents {
             log::warn!(event = "agent_exited", agent:% = name; "agent {name} ended by itself: {how}");
         }
         never_settled(step, &agent, how);
-        for ticket in agent.program().iter().flat_map(|program| &program.pictures) {
+        for ticket in agent.program().iter().flat_map(|program| &program.waiting) {
             let text = format!("agent '{name}' ended ({how})");
             step.reply(*ticket, Err(Refusal::new(RefusalKind::UnknownAgent, text)));
         }
@@ -282,7 +287,7 @@ impl Agents {
         let run = agent.as_ref().map(|agent| agent.run.id);
         match (agent.and_then(LocalAgent::program_mut), run) {
             (Some(program), Some(run)) => {
-                program.pictures.push(ticket);
+                program.waiting.push(ticket);
                 step.order(name.clone(), run, AgentCommand::Snapshot { ticket, ansi });
                 None
             }

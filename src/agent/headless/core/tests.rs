@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::ids::AgentName;
+use crate::ids::{AgentName, Ticket};
 use crate::msg::{Size, Treatment};
 use crate::time::Wall;
 
@@ -265,6 +265,26 @@ fn what_cannot_be_given_back_or_interrupted_is_waited_for_and_said() {
         _ => None,
     });
     assert!(reason.expect("said").contains("not now"), "{told:?}");
+}
+
+#[test]
+fn work_is_stopped_without_a_message_and_rest_is_not() {
+    let mut claude = Pipes::new(HeadlessCli::Claude);
+    let interrupt = || Event::Command(AgentCommand::Interrupt(Ticket(7)));
+    claude.feed(interrupt());
+    assert!(matches!(
+        claude.told()[..],
+        [AgentReport::Interrupted(Ticket(7), Err(_))]
+    ));
+    claude.begins();
+    claude.feed(interrupt());
+    let request = &claude.wrote.last().expect("asked")["request"];
+    assert_eq!(request["subtype"], "interrupt");
+    assert!(
+        claude
+            .told()
+            .contains(&AgentReport::Interrupted(Ticket(7), Ok(())))
+    );
 }
 
 #[test]

@@ -232,6 +232,29 @@ fn opencode_runs_once_for_each_message_in_one_session_and_a_run_that_fails_is_tr
 }
 
 #[test]
+fn a_run_of_opencode_does_not_outlive_a_broker_that_is_killed() {
+    let folder = Scratch::new();
+    let waits = "echo $$ > run; exec sleep 300";
+    let opencode = program(folder.path(), "opencode", OPENCODE, waits);
+    let node = Node::up(folder.path(), &[]);
+    start(&node, folder.path(), &[], &opencode);
+    let boss = node.engine.register("boss");
+    node.engine.dm(&boss, "ada", "on and on");
+    let pid: u32 = until("a run", || {
+        let text = std::fs::read_to_string(folder.path().join("run")).ok()?;
+        text.trim().parse().ok()
+    });
+    let between = node.agent("ada").expect("it runs")["pid"]
+        .as_u64()
+        .expect("a number");
+    node.process.kill9();
+    until("its end", || (!alive(pid)).then_some(()));
+    until("the end of what ran it", || {
+        (!alive(u32::try_from(between).expect("small"))).then_some(())
+    });
+}
+
+#[test]
 fn a_message_that_opencode_never_takes_ends_as_a_dead_letter_with_the_reason() {
     let folder = Scratch::new();
     let fails = "printf '{\"type\":\"error\",\"error\":{\"name\":\"UnknownError\",\"data\":{\"message\":\"no such model\"}}}'; exit 1";

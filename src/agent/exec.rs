@@ -1,7 +1,7 @@
 //! The last step before an agent's program runs, inside the new process: `relay-broker __exec --status WHERE [--files N]
-//! [--cwd DIR] [--session] -- CMD ARGS…`. Enters the directory, becomes the program, and tells the broker why if it cannot:
-//! the library that makes terminals reports a missing program as started. Called by `main` before anything else; returns
-//! never.
+//! [--cwd DIR] [--session] [--hang-up] -- CMD ARGS…`. Enters the directory, becomes the program, and tells the broker why if it
+//! cannot: the library that makes terminals reports a missing program as started. Called by `main` before anything else;
+//! returns never.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, Read, Write};
@@ -33,7 +33,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ! {
             Some("--status") => status = args.next(),
             Some("--files") => files = args.next(),
             Some("--cwd") => dir = args.next(),
-            Some("--session") => leave_session(),
+            Some("--session") => drop(rustix::process::setsid()),
+            Some("--hang-up") => end_with_the_broker(),
             Some("--") => break,
             _ => break,
         }
@@ -53,9 +54,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ! {
     exit(code);
 }
 
-/// Without a terminal the process has no session of its own, nor does anybody hang up when the broker is gone.
-fn leave_session() {
-    let _ = rustix::process::setsid();
+/// Where there is no terminal, nobody else hangs up when the broker is gone.
+fn end_with_the_broker() {
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::HUP));
 }

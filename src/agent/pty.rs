@@ -443,8 +443,11 @@ pub(super) fn command(spec: &AgentSpec, exe: &Path, status: OsString) -> Command
     if let Some(dir) = &spec.cwd {
         command.args(["--cwd", dir]);
     }
-    if spec.headless.is_some() {
-        command.arg("--session");
+    match spec.headless {
+        None => {}
+        Some(HeadlessCli::Claude) => command.args(["--session", "--hang-up"]),
+        // The process between sees its input end, and ends its run, too.
+        Some(HeadlessCli::Opencode) => command.args(["--session"]),
     }
     command.arg("--");
     if spec.headless == Some(HeadlessCli::Opencode) {

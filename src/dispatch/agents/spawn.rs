@@ -254,7 +254,8 @@ fn headless(
     }
     let program = known_clis::started(&spec.argv).0;
     let profile = spec.treatment.profile.as_deref();
-    let cli = HeadlessCli::named(profile.unwrap_or(program));
+    let cli = profile.and_then(HeadlessCli::named);
+    let cli = cli.or_else(|| HeadlessCli::named(program));
     cli.map(Some).ok_or_else(|| {
         let text = format!(
             "nothing is known of how '{program}' takes messages without a terminal; claude and opencode do (a program that is one \

@@ -81,7 +81,12 @@ fn a_message_has_arrived_when_claude_replays_it_and_there_is_no_terminal_to_look
     let id = node.engine.dm(&boss, "ada", "hello there");
     assert_eq!(told(&node, "delivery_verified", &id, 1)[0]["proof"], "hook");
     assert_eq!(told(&node, "turn_started", &id, 1).len(), 1);
-    assert!(lines(folder.path(), "heard")[0].contains("hello there"));
+    let heard = &lines(folder.path(), "heard")[0];
+    assert!(heard.contains("hello there"), "{heard}");
+    assert!(
+        heard.contains("send_dm"),
+        "how to answer, with the first message: {heard}"
+    );
     let row = until("its own session", || {
         node.agent("ada").filter(|row| row["sessionId"] == "s-own")
     });

@@ -37,7 +37,7 @@ use crate::wire::event::{BrokerEvent, Numbered};
 
 /// The most output one round takes before orders get their turn: seven reads of a terminal. The round's copy stays below
 /// 32 KiB, from where on the allocator of the static build asks the kernel for each piece, which costs more than the copy.
-const ROUND: usize = 28 * 1024;
+pub(super) const ROUND: usize = 28 * 1024;
 /// The most that a hook's program may tell in one round.
 const PROMPTS: usize = 16;
 /// How long the new process has to become the program.

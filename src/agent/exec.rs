@@ -1,6 +1,6 @@
 //! The last step before an agent's program runs, inside the new process: `relay-broker __exec --status WHERE [--files N]
-//! [--cwd DIR] [--session] [--hang-up] -- CMD ARGS…`. Enters the directory, becomes the program, and tells the broker why if it
-//! cannot: the library that makes terminals reports a missing program as started. Called by `main` before anything else;
+//! [--cwd DIR] [--session] [--hang-up] -- CMD ARGS…`. Enters the directory, becomes the program, and tells the broker why if
+//! it cannot: the library that makes terminals reports a missing program as started. Called by `main` before anything else;
 //! returns never.
 
 use std::ffi::{OsStr, OsString};

@@ -15,6 +15,7 @@ use super::pipes::{self, PipeRead, Pipes};
 use crate::agent::core::Ending;
 use crate::agent::headless::core::{Effect, Event, HeadlessCore};
 use crate::agent::headless::without_session;
+use crate::agent::hint::FirstHint;
 use crate::agent::hook::{self, Hook};
 use crate::agent::landed_note::LandedNote;
 use crate::agent::running::Running;
@@ -29,8 +30,6 @@ use crate::sys::wake::Receiver;
 use crate::sys::{clock, entropy, failpoint};
 use crate::time::{Mono, Wall};
 
-/// The most output one round takes before orders get their turn.
-const ROUND: usize = 64 * 1024;
 /// How long what a dead program left behind may go on writing.
 const DRAIN: Duration = Duration::from_millis(500);
 
@@ -39,7 +38,8 @@ pub(super) fn run(mut job: Job, cli: HeadlessCli, exe: &Path) {
     let kept = hook::kept(&job.hooks, exe);
     // The settings that let it use its tools come with the hook; what that tells is told better over the pipes.
     let hook = actor::hook(&mut job, &kept);
-    let _tools = actor::tools(&mut job, &kept);
+    let tools = actor::tools(&mut job, &kept);
+    let hint = FirstHint::of(&job.profile, tools.is_some());
     let session = match cli {
         HeadlessCli::Claude => Vec::new(),
         HeadlessCli::Opencode => {
@@ -71,7 +71,7 @@ pub(super) fn run(mut job: Job, cli: HeadlessCli, exe: &Path) {
     (job.report)(AgentReport::Started { pid });
     drop(status);
     let core = HeadlessCore::new(&job.spec, cli, session, salt, clock::now().mono);
-    let mut actor = PipeActor::new(job, core, pipes, hook, ended);
+    let mut actor = PipeActor::new(job, core, pipes, hook, hint, ended);
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| actor.live(backlog))) {
         actor.ports.pipes.signal(Ending::Kill);
         (actor.ports.report)(actor::failed(&*panic));
@@ -84,6 +84,8 @@ struct PipePorts {
     pipes: Pipes,
     unwritten: VecDeque<u8>,
     mark: Option<LandedNote>,
+    /// What the first message says besides, until it has landed.
+    hint: Option<FirstHint>,
     report: Box<dyn Fn(AgentReport) + Send>,
     output: Arc<Topic<Chunk>>,
     events: Arc<Topic<Arc<str>>>,
@@ -105,7 +107,12 @@ impl Driver<HeadlessCore> for PipePorts {
 
     fn perform(&mut self, _: Wall, effect: Effect, _: &mut Vec<Event>) -> ControlFlow<()> {
         match effect {
-            Effect::Report(report) => actor::tell_noted(self.mark.as_ref(), &self.report, report),
+            Effect::Report(report) => {
+                if let AgentReport::Landed(id, ..) = &report {
+                    self.hint.take_if(|hint| hint.is_told_by(id));
+                }
+                actor::tell_noted(self.mark.as_ref(), &self.report, report);
+            }
             Effect::Show(text) => self.show("stdout", text),
             Effect::ShowError(text) => self.show("stderr", text),
             _ if self.over => {}
@@ -168,6 +175,7 @@ impl PipeActor {
         core: HeadlessCore,
         pipes: Pipes,
         hook: Option<Hook>,
+        hint: Option<FirstHint>,
         ended: Arc<OnceLock<How>>,
     ) -> Self {
         Self {
@@ -177,6 +185,7 @@ impl PipeActor {
                 pipes,
                 unwritten: VecDeque::new(),
                 mark: job.mark,
+                hint,
                 report: job.report,
                 output: job.output,
                 events: job.events,
@@ -212,7 +221,7 @@ impl PipeActor {
         for input in backlog {
             self.take(input);
         }
-        let mut buffer = vec![0; ROUND];
+        let mut buffer = vec![0; actor::ROUND];
         let mut until = self.settle();
         while self.ended.get().is_none() {
             self.wait(until);
@@ -261,9 +270,12 @@ impl PipeActor {
     }
 
     fn take(&mut self, input: AgentInput) {
-        if let AgentInput::Command(command) = input {
-            if matches!(command, AgentCommand::Inject(_)) {
+        if let AgentInput::Command(mut command) = input {
+            if let AgentCommand::Inject(injection) = &mut command {
                 failpoint::hit("agent.ordered");
+                if let Some(hint) = &mut self.ports.hint {
+                    hint.add(injection);
+                }
             }
             self.feed(Event::Command(command));
         }

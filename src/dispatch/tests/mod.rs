@@ -12,6 +12,7 @@ mod dialogs;
 mod draining;
 mod estate;
 mod gaps;
+mod headless;
 mod limits;
 mod location_conflict;
 mod loops;

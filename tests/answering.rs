@@ -422,3 +422,28 @@ fn agents_that_thank_each_other_are_stopped_until_a_person_speaks() {
         "nothing is lost: {dead}"
     );
 }
+
+#[test]
+fn an_agent_is_told_of_a_name_that_is_not_there_and_of_a_message_that_was_given_up() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &[]);
+    let ada = AgentEnv::of(&node, folder.path(), "ada");
+    let mut tools = McpClient::start(ada.command(folder.path(), &["mcp"]));
+    let result = tools.tool("send_dm", &json!({"to": "nobody", "text": "hello"}));
+    assert_eq!(result["isError"], true, "{result}");
+    assert!(result.to_string().contains("not found"), "{result}");
+
+    node.spawn("bob", &["cat"]);
+    node.ready("bob");
+    let held = json!({"mode": "manual_flush"});
+    node.call("PUT", "/api/spawned/bob/delivery-mode", Some(held));
+    let result = tools.tool("send_dm", &json!({"to": "bob", "text": "hello"}));
+    assert_eq!(result["isError"], false, "{result}");
+    let (code, _, err) = run(folder.path(), &["release", "bob"]);
+    assert_eq!(code, Some(0), "{err}");
+    until("the line in ada's terminal", || {
+        let shown = screen(&node, "ada").replace('\n', "");
+        shown.contains("to bob was not delivered").then_some(())
+    });
+    assert_eq!(tools.end(), Some(0));
+}

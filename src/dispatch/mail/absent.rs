@@ -153,7 +153,9 @@ impl Mail {
             Verdict::Stale => {}
             Verdict::Copy => self.note(step, &frame),
             Verdict::Pending => {
-                self.give_up(step, &frame.delivery_id, why);
+                if let Some(delivery) = self.give_up(step, &frame.delivery_id, why) {
+                    self.tell_back(step, std::slice::from_ref(&delivery), why);
+                }
             }
             Verdict::Fresh | Verdict::Gap => self.accept_frame(step, frame, Some(why)),
         }

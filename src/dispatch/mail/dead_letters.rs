@@ -19,6 +19,7 @@ impl Mail {
     pub(super) fn bury(&mut self, step: &mut MailStep, id: &DeliveryId, why: &str) {
         if let Some(delivery) = self.give_up(step, id, why) {
             self.ended(step, &delivery);
+            self.tell_back(step, std::slice::from_ref(&delivery), why);
         }
     }
 
@@ -82,19 +83,22 @@ impl Mail {
             return;
         }
         emit_dropped(step, name, &waiting, end);
-        let mut finished: BTreeSet<AgentId> = BTreeSet::new();
-        for id in waiting {
-            if let Some(delivery) = self.give_up(step, &id, end.why())
-                && let Origin::Engine { agent_id, .. } = delivery.origin
-            {
-                finished.insert(agent_id);
-            }
-        }
+        let given_up = waiting.iter();
+        let given_up = given_up.filter_map(|id| self.give_up(step, id, end.why()));
+        let given_up: Vec<Delivery> = given_up.collect();
+        let finished: BTreeSet<AgentId> = given_up
+            .iter()
+            .filter_map(|delivery| match &delivery.origin {
+                Origin::Engine { agent_id, .. } => Some(agent_id.clone()),
+                _ => None,
+            })
+            .collect();
         if end != End::Moved {
             for agent_id in finished {
                 self.acknowledge(step, name, &agent_id);
             }
         }
+        self.tell_back(step, &given_up, end.why());
     }
 
     /// Only so many dead letters are kept, and none goes in silence.

@@ -23,6 +23,7 @@ mod speaker;
 mod state;
 mod suspending;
 mod threads;
+mod told_back;
 mod urgent;
 
 pub use estate::Estate;

@@ -270,10 +270,12 @@ fn who_is_released_leaves_what_is_held_as_dead_letters() {
     w.call(release);
     let run = w.run_of("ada");
     w.report("ada", run, AgentReport::Exited(How::default()));
+    let ledger = w.d.ledger();
     assert_eq!(
-        (w.d.ledger().mail().len(), w.d.ledger().dead().len()),
+        (ledger.mail().waiting(&name("ada")), ledger.dead().len()),
         (0, 2)
     );
+    assert_eq!(held(&w), 0);
 }
 
 #[test]

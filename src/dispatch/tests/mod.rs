@@ -25,6 +25,7 @@ mod routing;
 mod running;
 mod sequence;
 mod sessions;
+mod told_back;
 mod unanswered;
 mod unregistered;
 mod urgent;

@@ -39,6 +39,16 @@ fn behind_an_authority(engine: &str, name: &str) -> Terminator {
     terminate(engine, server.der().clone(), key, pem)
 }
 
+/// The same as [`terminator`] with a certificate that is an authority's, as `openssl req -x509` makes it.
+fn an_authority_itself(engine: &str) -> Terminator {
+    let mut authority = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let keys = KeyPair::generate().expect("made");
+    let certificate = authority.self_signed(&keys).expect("made");
+    let key = PrivateKeyDer::Pkcs8(keys.serialize_der().into());
+    terminate(engine, certificate.der().clone(), key, certificate.pem())
+}
+
 fn terminate(
     engine: &str,
     certificate: CertificateDer<'static>,
@@ -189,6 +199,31 @@ fn an_authority_that_does_not_vouch_is_named_with_its_file_and_the_way_out() {
         "{said}"
     );
     assert_eq!(engine.requests("/v1/"), [""; 0], "nothing was said to it");
+}
+
+#[test]
+fn an_engine_that_shows_an_authoritys_own_certificate_is_told_so_with_the_way_out() {
+    let engine = Scripted::willing();
+    let outside = an_authority_itself(&engine.url);
+    let folder = Scratch::new();
+    std::fs::write(folder.path().join("ca.pem"), &outside.pem).expect("ours");
+    let args = [
+        "up",
+        "--engine",
+        &outside.url,
+        "--workspace-key",
+        KEY,
+        "--ca-file",
+        "ca.pem",
+    ];
+    let out = command(folder.path(), &args).output().expect("it starts");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(69), "{said}");
+    assert!(
+        said.contains("shows an authority's own certificate") && said.contains("CA:FALSE"),
+        "{said}"
+    );
+    assert!(!said.contains("does not vouch"), "{said}");
 }
 
 /// Carries bytes both ways until one side has ended.

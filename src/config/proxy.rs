@@ -38,7 +38,8 @@ pub(super) fn proxy_for(url: &str, env: &Env) -> Result<Option<Proxy>, ConfigErr
     }
     parse(value.trim()).map(Some).ok_or_else(|| {
         ConfigError::of(name, format!(
-            "{name} must be the URL of an HTTP proxy, such as http://proxy.example:3128; set it so, or list the \
+            "{name} must be the URL of an HTTP proxy, such as http://proxy.example:3128, not of one that is itself spoken to \
+             over TLS (https://) or SOCKS; set it so (what goes to an https engine is encrypted through it), or list the \
              engine's host in NO_PROXY"
         ))
     })
@@ -213,6 +214,12 @@ mod tests {
         });
         let error = proxy_for("https://cast.example", &env).expect_err("not HTTP");
         assert!(error.text.contains("HTTPS_PROXY"), "{error}");
+        assert!(!error.text.contains("secret"), "{error}");
+        let env = Env::new(|name| {
+            (name == "HTTPS_PROXY").then(|| "https://ann:secret@proxy.example".into())
+        });
+        let error = proxy_for("https://cast.example", &env).expect_err("not plain");
+        assert!(error.text.contains("over TLS (https://)"), "{error}");
         assert!(!error.text.contains("secret"), "{error}");
         for elsewhere in [
             "proxy.example:99999",

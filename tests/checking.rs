@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 
-use crate::support::{Node, Scratch, command, run, signal, until};
+use crate::support::{Node, Process, Scratch, command, run, signal, until};
 
 const FILE: &str = "relay-broker.toml";
 
@@ -329,6 +329,34 @@ fn a_doctor_names_a_damaged_journal_and_a_broker_that_does_not_answer() {
             "`relay-broker journal check`",
         ],
     );
+}
+
+#[test]
+fn a_doctor_does_not_blame_the_disk_for_an_engine_that_is_away() {
+    let (folder, elsewhere) = (Scratch::new(), Scratch::new());
+    let args = ["engine", "--listen", "127.0.0.1:0", "--dir", "e"];
+    let engine = Process::start(elsewhere.path(), &args);
+    let url = engine.first_line.split_whitespace().last().expect("a URL");
+    let key = fs::read_to_string(elsewhere.path().join("e/workspace-key")).expect("the key");
+    let up = ["--engine", url, "--workspace-key", key.trim()];
+    let node = Node::up(folder.path(), &up);
+    until("a link", || {
+        (node.get("/health")["status"] == "ok").then_some(())
+    });
+    engine.kill9();
+    until("no link", || {
+        (node.get("/health")["status"] == "degraded").then_some(())
+    });
+    let (_, out, _) = run(folder.path(), &["doctor"]);
+    holds(
+        &out,
+        &[
+            "warning broker    no link to the engine at ",
+            "it tries again by itself",
+        ],
+    );
+    assert!(!out.contains("make the disk writable"), "{out}");
+    assert_eq!(node.process.stop(), Some(0));
 }
 
 #[test]

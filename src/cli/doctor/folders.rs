@@ -19,6 +19,8 @@ const DISK: &str = "disk";
 const LEFT: &str = "leftovers";
 const BROKER: &str = "broker";
 const JOURNAL: &str = "journal";
+/// What the reason begins with of a broker that only misses its link.
+const NO_LINK: &str = "no link to the engine";
 
 const MIB: u64 = 1024 * 1024;
 /// Below it a journal can hardly be rewritten.
@@ -232,13 +234,24 @@ fn health(patient: &DoctorSubject) -> Option<Diagnosis> {
             return Some(Diagnosis::error(BROKER, e.text, repair));
         }
     };
-    (told["status"] == "degraded").then(|| {
-        let why = told["degradedReason"].as_str().unwrap_or("it does not say why");
-        Diagnosis::error(
+    if told["status"] != "degraded" {
+        return None;
+    }
+    let why = told["degradedReason"]
+        .as_str()
+        .unwrap_or("it does not say why");
+    // Health counts the link as well; mail of this machine goes on without it.
+    Some(match why.starts_with(NO_LINK) {
+        true => Diagnosis::warning(
+            BROKER,
+            why,
+            "it tries again by itself; what is said of the engine here tells more",
+        ),
+        false => Diagnosis::error(
             BROKER,
             format!("it is degraded and delivers nothing: {why}"),
             "make the disk writable or make room: it goes on by itself, and nothing is lost meanwhile",
-        )
+        ),
     })
 }
 

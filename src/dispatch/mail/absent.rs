@@ -147,7 +147,7 @@ impl Mail {
     /// The engine inside gives a message up whose agent did not come to any node. It is ours to keep as a dead letter, and
     /// the engine lets go of it once it hears that we have it.
     pub(super) fn handed_over(&mut self, step: &mut MailStep, frame: Deliver, why: &str) {
-        let (agent, up_to_seq) = (frame.agent.clone(), frame.seq);
+        let (agent, agent_id, seq) = (frame.agent.clone(), frame.agent_id.clone(), frame.seq);
         let engines_name = self.called.get(&frame.agent_id).cloned();
         match self.judge(step.view(), &frame) {
             Verdict::Stale => {}
@@ -159,8 +159,11 @@ impl Mail {
             }
             Verdict::Fresh | Verdict::Gap => self.accept_frame(step, frame, Some(why)),
         }
+        self.unsaid.insert(agent.clone());
         if step.peers.control.is_up() {
             step.count().acks_sent += 1;
+            // What came behind this one may have been read before.
+            let up_to_seq = step.ledger().settled(&agent_id).unwrap_or(seq).max(seq);
             let agent = engines_name.unwrap_or(agent);
             let ack = DeliveryAck { agent, up_to_seq };
             step.send(Up::DeliveryAck(ack));

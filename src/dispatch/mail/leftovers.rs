@@ -32,6 +32,10 @@ impl Mail {
             agent: name.clone(),
             agent_id: agent_id.clone(),
         });
+        // What is being listed is older than this release.
+        if is_under_way(step, name) {
+            self.list_again.insert(name.clone());
+        }
         self.clear_leftovers(step);
     }
 
@@ -41,14 +45,9 @@ impl Mail {
         if step.peers.control.is_stopping() {
             return;
         }
-        let under_way = |name: &AgentName| {
-            step.awaits(|job| match job {
-                RestJob::Leftovers(n) | RestJob::Closing { name: n, .. } => n == name,
-                _ => false,
-            })
-        };
         let owed = step.ledger().all_uncleared();
-        let (busy, idle): (Vec<_>, Vec<_>) = owed.cloned().partition(|name| under_way(name));
+        let (busy, idle): (Vec<_>, Vec<_>) =
+            owed.cloned().partition(|name| is_under_way(step, name));
         let room = AT_ONCE.saturating_sub(busy.len());
         let waits = !busy.is_empty() || !idle.is_empty();
         for name in idle.into_iter().take(room) {
@@ -119,6 +118,9 @@ impl Mail {
     }
 
     fn cleared(&mut self, step: &mut MailStep, name: &AgentName) {
+        if self.list_again.remove(name) && !step.peers.control.is_stopping() {
+            return ask(step, name, None);
+        }
         if let Some(agent_id) = step.ledger().uncleared(name) {
             self.forget_early(agent_id);
         }
@@ -146,6 +148,13 @@ impl Mail {
         step.notice(Notice::NameCleared(name.clone(), false));
         self.leftovers_again(step);
     }
+}
+
+fn is_under_way(step: &MailStep, name: &AgentName) -> bool {
+    step.awaits(|job| match job {
+        RestJob::Leftovers(n) | RestJob::Closing { name: n, .. } => n == name,
+        _ => false,
+    })
 }
 
 fn ask(step: &mut MailStep, name: &AgentName, token: Option<Secret>) {

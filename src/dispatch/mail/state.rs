@@ -52,6 +52,8 @@ pub(in crate::dispatch) struct Mail {
     pub(super) said_all: bool,
     /// How much agents send each other.
     pub(super) loops: LoopGuard,
+    /// Names that were released once more while the engine was asked what it has for them.
+    pub(super) list_again: BTreeSet<AgentName>,
     /// When to try again to clear what released agents left with the engine.
     pub(super) leftovers_at: Option<Mono>,
     /// The engine has shown that it sends nothing again when it is given the list of agents, as those from 8.2 on do for

@@ -251,6 +251,26 @@ fn what_waits_here_and_is_handed_over_ends_once() {
     assert_eq!(acks(&w.sent()), [1]);
 }
 
+/// What came behind it had been read before; the engine's link may break before it hears of it.
+#[test]
+fn what_is_handed_over_is_acknowledged_with_what_ended_behind_it_and_again_on_the_next_link() {
+    let mut w = limited(Some(HOUR));
+    let run = w.spawn("eve");
+    w.mail("eve", 1);
+    w.frame(
+        json!({"type":"deliver","delivery_id":"del_m2_eve","agent_id":"id_eve","agent":"eve",
+        "msg_id":"m2","seq":2,"mode":"wait","payload":{"type":"nothing.to_show"}}),
+    );
+    w.report("eve", run, AgentReport::Exited(How::default()));
+    w.done();
+    handed(&mut w, 1);
+    assert_eq!(acks(&w.sent()), [2]);
+    w.tell(Event::Link(LinkReport::Lost("reset".into())));
+    w.done();
+    w.link_up();
+    assert_eq!(acks(&w.sent()), [2]);
+}
+
 /// A row that was handed over while its agent was being started.
 #[test]
 fn what_is_handed_over_for_an_agent_that_is_here_by_now_is_typed() {

@@ -393,6 +393,24 @@ fn a_spawn_that_waits_for_such_a_name_without_a_link_wakes_the_broker_now_and_th
     assert!(is_asked_for(&w));
 }
 
+/// What is being listed is older than the second release.
+#[test]
+fn a_name_that_is_released_again_while_the_engine_is_asked_is_looked_for_again() {
+    let mut w = released_after_its_end();
+    w.call(ApiCall::Spawn(
+        Box::new(request("w1")),
+        SpawnSource::CommandLine,
+    ));
+    release(&mut w);
+    assert_eq!(asks(&w), 1, "it is being asked");
+    w.leftovers(have(vec![row(2)]));
+    assert_eq!(closed(&mut w), ["del_m2_w1"]);
+    assert!(!is_answered(&w), "what came meanwhile is not known");
+    w.leftovers(have(vec![row(3)]));
+    assert_eq!(closed(&mut w), ["del_m3_w1"]);
+    assert!(is_answered(&w));
+}
+
 #[test]
 fn what_is_more_than_a_page_is_looked_for_again() {
     let mut w = released_after_its_end();

@@ -46,7 +46,7 @@
 //!  4  api | agent::{actor,pty,exec} | uplink::{socket,rest} | handlers | identity::store | engine::server
 //!  3  net, journal, pubsub, registry, sys                                      machinery that knows no domain
 //!  2  dispatch | agent::core.. | uplink::core | engine::core                   cores, side by side, pure
-//!  1  msg, ledger, screen, machine, identity::derive                           pure
+//!  1  msg, ledger, screen, machine, identity::derive, json_schema              pure
 //!  0  wire, domain, ids, words, known_clis, time, prng                         vocabulary
 //! ```
 //!
@@ -171,6 +171,7 @@ pub mod handlers;
 pub mod identity;
 pub mod ids;
 pub mod journal;
+pub mod json_schema;
 pub mod known_clis;
 pub mod ledger;
 pub mod machine;

@@ -9,14 +9,21 @@ use serde_json::{Value, json};
 use crate::support::{Node, Scratch, command, http, run, script, until};
 
 /// What an agent's program finds in its environment.
-struct AgentEnv(Vec<(String, String)>);
+pub struct AgentEnv(Vec<(String, String)>);
 
 impl AgentEnv {
     /// Of an agent that writes its environment down before it becomes `cat`.
-    fn of(node: &Node, folder: &Path, name: &str) -> Self {
+    pub fn of(node: &Node, folder: &Path, name: &str) -> Self {
+        Self::with(node, folder, name, &[])
+    }
+
+    /// The same of one that is started with these flags.
+    pub fn with(node: &Node, folder: &Path, name: &str, flags: &[&str]) -> Self {
         let file = folder.join(format!("{name}.env"));
         let script = format!("env >{0}.new; mv {0}.new {0}; exec cat", file.display());
-        node.spawn(name, &["sh", "-c", &script]);
+        let args = [&["spawn", name][..], flags, &["--", "sh", "-c", &script]].concat();
+        let (code, out, err) = run(folder, &args);
+        assert_eq!(code, Some(0), "{out}{err}");
         node.ready(name);
         let text = until("the agent's environment", || {
             std::fs::read_to_string(&file).ok()
@@ -29,20 +36,20 @@ impl AgentEnv {
         Self(text.lines().filter_map(own).collect())
     }
 
-    fn get(&self, name: &str) -> &str {
+    pub fn get(&self, name: &str) -> &str {
         let mut pairs = self.0.iter();
         let found = pairs.find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str()).unwrap_or_default()
     }
 
     /// A command as the agent would run it.
-    fn command(&self, folder: &Path, args: &[&str]) -> Command {
+    pub fn command(&self, folder: &Path, args: &[&str]) -> Command {
         let mut command = command(folder, args);
         command.envs(self.0.iter().cloned());
         command
     }
 
-    fn run(&self, folder: &Path, args: &[&str]) -> (Option<i32>, String) {
+    pub fn run(&self, folder: &Path, args: &[&str]) -> (Option<i32>, String) {
         let out = self.command(folder, args).output().expect("it runs");
         let text = [out.stdout, out.stderr].concat();
         (
@@ -53,14 +60,14 @@ impl AgentEnv {
 }
 
 /// A client of `relay-broker mcp`.
-struct McpClient {
+pub struct McpClient {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
 }
 
 impl McpClient {
-    fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let input = child.stdin.take();
@@ -72,18 +79,18 @@ impl McpClient {
         }
     }
 
-    fn say(&mut self, line: &str) {
+    pub fn say(&mut self, line: &str) {
         let input = self.input.as_mut().expect("open");
         writeln!(input, "{line}").expect("it reads");
     }
 
-    fn hear(&mut self) -> Value {
+    pub fn hear(&mut self) -> Value {
         let mut line = String::new();
         self.output.read_line(&mut line).expect("it answers");
         serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"))
     }
 
-    fn tool(&mut self, name: &str, arguments: &Value) -> Value {
+    pub fn tool(&mut self, name: &str, arguments: &Value) -> Value {
         let params = json!({"name": name, "arguments": arguments});
         let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
         self.say(&call.to_string());
@@ -91,7 +98,7 @@ impl McpClient {
     }
 
     /// The exit code after the end of its input.
-    fn end(mut self) -> Option<i32> {
+    pub fn end(mut self) -> Option<i32> {
         self.input = None;
         self.child.wait().expect("it ends").code()
     }
@@ -274,7 +281,7 @@ fn a_wrong_right_is_named_at_the_start() {
         "[access]\nagents_may = [\"fly\"]\n",
     )
     .expect("written");
-    let (code, _, said) = crate::support::run(folder.path(), &["up"]);
+    let (code, _, said) = run(folder.path(), &["up"]);
     assert_eq!(code, Some(78));
     assert!(said.contains("\"fly\"") && said.contains("spawn"), "{said}");
 }
@@ -332,7 +339,7 @@ fn whatever_a_client_writes_each_request_gets_one_answer_and_the_server_lives() 
 #[test]
 fn without_a_broker_the_server_says_so_in_one_line_and_ends() {
     let folder = Scratch::new();
-    let (code, out, said) = crate::support::run(folder.path(), &["mcp"]);
+    let (code, out, said) = run(folder.path(), &["mcp"]);
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains("relay-broker up"), "{said}");

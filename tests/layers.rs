@@ -24,6 +24,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("screen", 1),
     ("machine", 1),
     ("identity::derive", 1),
+    ("json_schema", 1),
     // cores: every file of these folders that is not named below as an edge
     ("dispatch", 2),
     ("agent", 2),

@@ -192,6 +192,8 @@ const RUNS: &str = "\
     spawn ada -- cat
     spawn gone -- sh -c 'read x; exit 3'
     spawn eve --on any -- cat
+    spawn sum --result-schema any.json -- cat
+    submit-result 42 --agent sum
     wait ada --until ready
     restart ada
     agents
@@ -244,6 +246,7 @@ fn every_command_prints_the_json_that_its_page_says() {
     let (shapes, folder) = (Shapes::read(), Scratch::new());
     let action = "[action.echo]\ncommand = [\"cat\"]\n";
     std::fs::write(folder.path().join("relay-broker.toml"), action).expect("room");
+    std::fs::write(folder.path().join("any.json"), "true").expect("room");
     let up = [
         "up",
         "--json",

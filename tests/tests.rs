@@ -20,6 +20,7 @@ mod exiting; // how the program ends
 mod fleet; // several machines in one workspace
 mod formats; // fixtures of frames and journals
 mod guarding; // what other users of the machine prepare or try
+mod handing_in; // agents that are started for a result
 mod headless; // agents without a terminal
 mod hostile; // senders that try to press keys
 mod journalling; // a look into the journal

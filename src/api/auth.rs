@@ -27,10 +27,22 @@ pub(crate) fn principal(request: &Request, key: &Secret, agents: &Registry) -> O
     Some(Principal::Agent(agent))
 }
 
-/// What the request shows, as `X-API-Key` and as bearer.
+/// The header that programs which hand in results know.
+const RESULT_TOKEN: &str = "x-agent-result-token";
+
+/// What the request shows: as `X-API-Key`, as bearer, and as the token of a result.
 fn offered(request: &Request) -> impl Iterator<Item = &str> {
-    let both = [request.header("x-api-key"), request.bearer()];
-    both.into_iter().flatten().map(str::trim)
+    let all = [
+        request.header("x-api-key"),
+        request.bearer(),
+        request.header(RESULT_TOKEN),
+    ];
+    all.into_iter().flatten().map(str::trim)
+}
+
+/// Whether the request shows anything at all.
+pub(crate) fn shows_token(request: &Request) -> bool {
+    offered(request).any(|token| !token.is_empty())
 }
 
 /// Whether the request carries the key, as `X-API-Key` or bearer.

@@ -14,6 +14,7 @@ mod mcp;
 mod metrics;
 mod probes;
 mod render;
+mod results;
 mod rights;
 mod routes;
 mod server;

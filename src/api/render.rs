@@ -92,6 +92,8 @@ impl From<Refusal> for ApiError {
             RefusalKind::UnknownAgent => (404, "agent_not_found", false),
             RefusalKind::UnknownInvocation => (404, "unknown_invocation", false),
             RefusalKind::UnknownLetter => (404, "dead_letter_not_found", false),
+            RefusalKind::NoResultWanted => (409, "no_result_wanted", false),
+            RefusalKind::ResultIsFinal => (409, "result_is_final", false),
             RefusalKind::NameTaken => (500, "agent_already_exists", false),
             RefusalKind::SpawnFailed => (500, "spawn_failed", false),
             RefusalKind::NoRoom => (503, "no_room", true),
@@ -172,6 +174,8 @@ pub(crate) fn reply(reply: &Reply) -> Response {
         }
         Reply::Redelivered(redelivered) => ok(redelivered),
         Reply::Invocation(invocation) => ok(invocation),
+        Reply::ResultSchema(schema) => ok(&json!({"schema": schema})),
+        Reply::ResultTaken(taken) => ok(taken),
         Reply::Sidecar(value) => ok(value),
         Reply::Nodes(nodes) => ok(&json!({"nodes": nodes})),
         Reply::Engine(data) => ok(data),

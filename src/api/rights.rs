@@ -33,7 +33,8 @@ impl Endpoint {
             | Self::Nodes
             | Self::Whereabouts
             | Self::Readers
-            | Self::Mcp => AccessRule::Agents,
+            | Self::Mcp
+            | Self::AgentResult => AccessRule::Agents,
             Self::Pending | Self::Mode | Self::Snapshot => AccessRule::Own(Right::Attach),
             Self::Subscribe | Self::Unsubscribe => AccessRule::Own(Right::Release),
             Self::Release | Self::Restart => AccessRule::With(Right::Release),

@@ -9,7 +9,7 @@ use crate::domain::DeliveryMode;
 use crate::ids::{AgentName, DeliveryId, InvocationId, MsgId};
 use crate::msg::{ApiCall, ExpectedMode};
 use crate::net::Request;
-use crate::wire::local::{SendRequest, TEXT_MAX};
+use crate::wire::local::{AgentResult, SendRequest, TEXT_MAX};
 
 mod bodies;
 mod sizes;
@@ -71,6 +71,7 @@ pub(crate) enum Endpoint {
     Fleet,
     Mcp,
     Model,
+    AgentResult,
 }
 
 /// Method, path, meaning. `{name}` stands for one segment.
@@ -137,6 +138,7 @@ pub(super) const ROUTES: &[(&str, &str, Endpoint)] = &[
     ("GET", "/ws", Endpoint::Events),
     ("GET", "/api/fleet/ws", Endpoint::Fleet),
     ("POST", "/mcp", Endpoint::Mcp),
+    ("POST", "/api/agent-result", Endpoint::AgentResult),
     ("POST", "/api/spawned/{name}/model", Endpoint::Model),
     ("POST", "/api/spawned/{name}/subscribe", Endpoint::Subscribe),
     (
@@ -337,6 +339,18 @@ pub(crate) fn invocation(request: &Request, action: Option<&str>) -> Result<ApiC
         action: action.unwrap_or_default().to_owned(),
         id: InvocationId::new(id),
     })
+}
+
+/// `POST /api/agent-result`.
+pub(crate) fn agent_result(request: &Request) -> Result<AgentResult, ApiError> {
+    let mut map = object(request)?;
+    one_of(&mut map, &["data", "result"]);
+    one_of(&mut map, &["name", "agent"]);
+    one_of(&mut map, &["final", "final_result", "finalResult"]);
+    if !map.contains_key("data") {
+        return Err(ApiError::invalid("`data` is missing; it is the result"));
+    }
+    read(map)
 }
 
 /// `PUT …/delivery-mode`: the new mode, and what the caller believes of the old.

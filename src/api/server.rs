@@ -11,7 +11,7 @@ use super::context::{ApiContext, BrokerStage};
 use super::render::{ApiError, ok, reply, unauthorized, wrong_method};
 use super::routes::{self, Endpoint, RouteMatch};
 use super::state::{Api, LONG, SHORT};
-use super::{attach, auth, fleet, mcp, metrics, probes, rights, status, stream};
+use super::{attach, auth, fleet, mcp, metrics, probes, results, rights, status, stream};
 use crate::ids::AgentName;
 use crate::msg::{ApiCall, ExpectedMode, Reply};
 use crate::net::callers::check_caller;
@@ -117,6 +117,7 @@ fn screen(api: &Api, request: &Request, found: &RouteMatch) -> Result<Principal,
         None if here == Some(Endpoint::Exposition) && has_metrics_key(api, request) => {
             Principal::Operator
         }
+        None if here == Some(Endpoint::AgentResult) => return Err(results::stranger(request)),
         None => return Err(unauthorized()),
     };
     if let Some(endpoint) = here {
@@ -177,6 +178,7 @@ fn answer(
         Endpoint::Release => reply(&api.ask(routes::release(request, agent()?)?, LONG)?),
         Endpoint::Restart => reply(&api.ask(ApiCall::Restart(agent()?), LONG)?),
         Endpoint::Send => send(api, who, request)?,
+        Endpoint::AgentResult => results::submit(api, who, request)?,
         Endpoint::Mcp => mcp::serve(api, who, request),
         Endpoint::Pending => reply(&api.ask(ApiCall::Pending(agent()?), SHORT)?),
         Endpoint::Flush => reply(&api.ask(ApiCall::Flush(agent()?), SHORT)?),
@@ -254,16 +256,7 @@ fn speak_as(agent: &AgentName, send: &mut SendRequest) -> Result<(), ApiError> {
 fn spawn(api: &Api, request: &Request) -> Result<Response, ApiError> {
     let wish = routes::spawn(request)?;
     match api.ask(wish.call, LONG) {
-        Ok(Reply::Spawned(mut spawned)) => {
-            if !wish.ignored.is_empty() {
-                let ignored = format!("without effect here: {}", wish.ignored.join(", "));
-                spawned.warning = Some(match spawned.warning.take() {
-                    Some(warning) => format!("{warning}; {ignored}"),
-                    None => ignored,
-                });
-            }
-            Ok(ok(&spawned))
-        }
+        Ok(Reply::Spawned(spawned)) => Ok(ok(&spawned)),
         Ok(other) => Err(ApiError::confused(&other)),
         Err(e) => Ok(e.response_about(&wish.name)),
     }

@@ -15,16 +15,20 @@ mod demo;
 mod faulty;
 mod mcp;
 mod misuse;
+mod results;
 mod settings;
 mod shells;
+mod spawn;
 
 pub use demo::{Demo, DemoAgent};
 pub use mcp::{Mcp, McpClient};
 pub use misuse::wants_json;
+pub use results::SubmitResult;
 pub use settings::{
     ActionRun, ActionsArgs, ActionsCommand, ConfigArgs, ConfigCommand, SettingsArgs,
 };
 pub use shells::{CompletionShell, Completions, Manual};
+pub use spawn::{Restart, SpawnArgs};
 
 /// Runs coding agents in terminals and types every message into them exactly once.
 #[derive(Debug, Parser)]
@@ -100,7 +104,8 @@ pub enum Command {
     Actions(ActionsArgs),
     /// Start an agent in the running broker
     #[command(
-        after_help = "Example: relay-broker spawn ada --task 'Read TODO.md and start' -- claude"
+        after_help = "Example: relay-broker spawn ada --task 'Read TODO.md and start' -- claude\n\
+                      \u{20}        relay-broker spawn sum --task 'Add up bill.csv' --wait-result=10m --result-schema sum.json -- codex"
     )]
     Spawn(SpawnArgs),
     /// Stop an agent
@@ -122,6 +127,11 @@ pub enum Command {
                       \u{20}        git diff | relay-broker send ada -"
     )]
     Send(Send),
+    /// Hand in the result that this agent was started for
+    #[command(after_help = "Example: relay-broker submit-result '{\"sum\": 42}'\n\n\
+                      In the terminal of an agent that was started with --result-schema or --wait-result. Exit code 1 when the\n\
+                      result does not fit, with what is wrong.")]
+    SubmitResult(SubmitResult),
     /// Wait until an agent is in a state: exit code 0 when it is, 1 when time is up
     #[command(
         after_help = "Example: relay-broker wait ada --until idle --timeout 10m\n\n\
@@ -286,62 +296,6 @@ pub struct NodeName {
 pub struct Named {
     /// The agent's name
     pub name: String,
-}
-
-/// `spawn`.
-#[derive(Clone, Debug, Args)]
-pub struct SpawnArgs {
-    /// A name no running agent has
-    pub name: String,
-    /// Folder it works in [default: the one you are in]
-    #[arg(long, value_name = "DIR")]
-    pub cwd: Option<PathBuf>,
-    /// Its first message, typed once it is ready
-    #[arg(long, value_name = "TEXT")]
-    pub task: Option<String>,
-    /// Node to start it on: a name, `any` for the least loaded, `self` for this one [default: self]
-    #[arg(long, value_name = "NODE", conflicts_with_all = ["restart", "max_restarts", "cooldown", "profile"])]
-    pub on: Option<String>,
-    /// What the node must offer, with --on [default: spawn: and the program's name]
-    #[arg(long, value_name = "NAME", requires = "on")]
-    pub capability: Option<String>,
-    /// Whether the broker starts it again when it ends
-    #[arg(long, value_enum, value_name = "WHEN", default_value = "never")]
-    pub restart: Restart,
-    /// How often at most; 0 for no limit. Without it, five failures in a row are the end as well, as they are for
-    /// `[agent.NAME]` of the configuration file [default: 5]
-    #[arg(long, value_name = "N")]
-    pub max_restarts: Option<u32>,
-    /// How long after its end; it doubles with each failure in a row, up to a minute [default: 2s]
-    #[arg(long, value_name = "TIME", value_parser = crate::config::long_span)]
-    pub cooldown: Option<Duration>,
-    /// What the program is like, where its name does not tell: claude, codex, gemini, opencode, or a profile of the
-    /// configuration file
-    #[arg(long, value_name = "NAME")]
-    pub profile: Option<String>,
-    /// Without a terminal: its program takes messages over a pipe and says itself that it has them (claude, opencode)
-    #[arg(long, conflicts_with = "on")]
-    pub headless: bool,
-    /// Model its program is to use, of the CLIs that are known
-    #[arg(long, value_name = "MODEL")]
-    pub model: Option<String>,
-    /// Go on with a session of its program: that of an agent that has ended, by its name, or by the program's own id
-    #[arg(long, value_name = "NAME|ID", conflicts_with = "on")]
-    pub resume: Option<String>,
-    /// The program and its arguments
-    #[arg(last = true, required_unless_present = "resume", value_name = "CMD")]
-    pub command: Vec<String>,
-}
-
-/// After which ends an agent is started again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Restart {
-    /// It stays ended
-    Never,
-    /// After a crash, of its own or of the broker
-    OnFailure,
-    /// After every end but a release
-    Always,
 }
 
 /// `redeliver`.

@@ -162,6 +162,7 @@ fn of_mail(event: &BrokerEvent) -> Option<String> {
         | E::WorkerError { .. }
         | E::AgentBlockedOnSend { .. }
         | E::AgentIdle { .. }
+        | E::AgentResult { .. }
         | E::AgentExit { .. }
         | E::AgentExited { .. }
         | E::AgentReleased { .. }
@@ -197,6 +198,7 @@ fn of_agents_and_node(event: &BrokerEvent) -> Option<String> {
         E::AgentIdle {
             name, idle_secs, ..
         } => format!("{name} idle for {idle_secs} s"),
+        E::AgentResult { .. } => handed_in(event),
         E::AgentExit { name, reason, .. } => format!("{name} leaves: {}", clean(reason)),
         E::AgentExited {
             name,
@@ -265,6 +267,20 @@ fn of_agents_and_node(event: &BrokerEvent) -> Option<String> {
 fn spawned(name: &AgentName, cli: &str, pid: Option<u32>) -> String {
     let pid = pid.map_or(String::new(), |pid| format!(", process {pid}"));
     format!("{name} spawned ({}{pid})", brief(cli, 40))
+}
+
+fn handed_in(event: &BrokerEvent) -> String {
+    let BrokerEvent::AgentResult {
+        name,
+        data,
+        is_final,
+        ..
+    } = event
+    else {
+        return String::new();
+    };
+    let what = if *is_final { "its result" } else { "a result" };
+    format!("{name} hands in {what}: {}", brief(&data.to_string(), 60))
 }
 
 fn exited(

@@ -39,6 +39,7 @@ mod nodes;
 mod query;
 mod reload;
 mod render;
+mod results;
 mod run;
 mod send;
 mod service;

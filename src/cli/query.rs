@@ -12,7 +12,7 @@ use super::client::{Client, typed};
 use super::context::Context;
 use super::failure::Failure;
 use super::render::{brief, clean, note, print, print_json, span_ms, table, uptime};
-use super::spawn_on;
+use super::{results, spawn_on};
 use crate::config::{COOLDOWN_MAX, FAILURES};
 use crate::domain::DeliveryMode;
 use crate::msg::Size;
@@ -58,8 +58,12 @@ pub fn spawn(c: &Context, args: &args::SpawnArgs) -> Result<(), Failure> {
         restart_policy: restart_policy(args)?,
         profile: args.profile.clone(),
         transport: args.headless.then(|| "headless".to_owned()),
+        agent_result_schema: results::schema(args)?,
         ..local::SpawnRequest::default()
     };
+    if let Some(limit) = args.wait_result {
+        return results::spawn_and_wait(c, &client, &request, limit, args.keep);
+    }
     let answer = client.post("/api/spawn", &request)?;
     if c.json {
         return print_json(&answer);

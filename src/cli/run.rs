@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::render::Paint;
 use super::{
     actions, attach, backup, check, demo, demo_agent, doctor, events, fleet, generate, health,
-    init, journal, mcp, nodes, query, reload, send, up, wait,
+    init, journal, mcp, nodes, query, reload, results, send, up, wait,
 };
 use crate::config::Env;
 use crate::domain::DeliveryMode;
@@ -45,6 +45,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Wait(args) => wait::wait(c, &args),
         Command::Events(args) => events::events(c, args),
         Command::Spawn(args) => query::spawn(c, &args),
+        Command::SubmitResult(args) => results::submit(c, &args),
         Command::Release(args) => fleet::release(c, &args.name),
         Command::Restart(args) => query::restart(c, &args.name),
         Command::Agents => query::agents(c),

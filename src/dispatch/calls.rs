@@ -43,6 +43,7 @@ impl ApiViews<'_> {
                 Ok(Reply::CrashInsights(agents.crash_insights(view)))
             }
             ApiCall::DeadLetters => Ok(Reply::DeadLetters(self.dead_letters())),
+            ApiCall::ResultSchema(name) => self.agents.0.result_schema(name),
             ApiCall::Spawn(..)
             | ApiCall::Release { .. }
             | ApiCall::Restart(_)
@@ -65,6 +66,7 @@ impl ApiViews<'_> {
             | ApiCall::AsAgent(..)
             | ApiCall::Invoke { .. }
             | ApiCall::Invocation { .. }
+            | ApiCall::SubmitResult(..)
             | ApiCall::Sidecar(..) => return None,
         })
     }

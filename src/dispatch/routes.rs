@@ -172,7 +172,8 @@ impl Dispatcher {
             | ApiCall::Mode(_)
             | ApiCall::Status
             | ApiCall::CrashInsights
-            | ApiCall::DeadLetters => self.views(now).look(&call),
+            | ApiCall::DeadLetters
+            | ApiCall::ResultSchema(_) => self.views(now).look(&call),
             ApiCall::Pending(name) => {
                 self.mail(now, out, |mail, step| mail.pending_call(step, ticket, name))
             }
@@ -233,6 +234,9 @@ impl Dispatcher {
             | ApiCall::Readers(_)
             | ApiCall::Invoke { .. }
             | ApiCall::Invocation { .. } => self.ask_engine(now, ticket, call, out),
+            ApiCall::SubmitResult(name, result) => Some(self.agents(now, out, |agents, step| {
+                agents.submit_result(step, &name, *result)
+            })),
             ApiCall::Sidecar(id, call) => Some(self.actions(now, out, |actions, step| {
                 actions.sidecar_call(step, id, call)
             })),

@@ -93,6 +93,10 @@ pub enum ApiCall {
         /// The invocation that is looked at.
         id: InvocationId,
     },
+    /// What an agent's result must look like.
+    ResultSchema(AgentName),
+    /// Take an agent's result, which fits.
+    SubmitResult(AgentName, Box<local::AgentResult>),
     /// From a connected program that serves actions.
     Sidecar(SidecarId, SidecarCall),
 }
@@ -110,6 +114,7 @@ impl ApiCall {
                 | ApiCall::Status
                 | ApiCall::CrashInsights
                 | ApiCall::DeadLetters
+                | ApiCall::ResultSchema(_)
         )
     }
 }
@@ -236,6 +241,9 @@ pub enum Reply {
     /// The engine's `data`.
     Engine(Value),
     Invocation(InvocationStatus),
+    /// A JSON schema, or nothing where no result is wanted.
+    ResultSchema(Option<Value>),
+    ResultTaken(local::ResultTaken),
     Sidecar(Value),
 }
 
@@ -273,6 +281,10 @@ pub enum RefusalKind {
     UnknownLetter,
     /// 404 `unknown_invocation`.
     UnknownInvocation,
+    /// 409 `no_result_wanted`: the agent was started without a schema for one.
+    NoResultWanted,
+    /// 409 `result_is_final`: the agent has handed in its last one.
+    ResultIsFinal,
     /// 500 as upstream answers it, code `agent_already_exists`.
     NameTaken,
     /// 500, code `spawn_failed`: the program could not be started.

@@ -2,6 +2,7 @@
 //! clients know; what we add comes as further keys.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::spelling::{DeliveryModeWord, ProofWord, signal_name};
 use crate::domain::{DeliveryMode, Proof};
@@ -173,6 +174,18 @@ pub enum BrokerEvent {
         name: AgentName,
         blocked_secs: u64,
         pending_delivery_count: u64,
+    },
+    /// An agent handed in what it was started for.
+    AgentResult {
+        name: AgentName,
+        result_id: String,
+        data: Value,
+        #[serde(rename = "final")]
+        is_final: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        metadata: Option<Value>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<Generation>,
     },
     AgentExit {
         name: AgentName,

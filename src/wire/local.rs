@@ -11,11 +11,13 @@ use crate::ids::{AgentName, DeliveryId, Generation, MsgId};
 use crate::time::Wall;
 
 mod insights;
+mod results;
 mod spawn;
 
 pub use insights::{
     CrashCategory, CrashInsights, CrashPattern, CrashRecord, ThreadList, ThreadView,
 };
+pub use results::{AgentResult, ResultTaken};
 pub use spawn::{
     HarnessConfig, Manifest, ManifestCapability, RestartPolicy, RestartWhen, Restarted,
     SpawnRequest, Spawned, Supervision,

@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use self::protocol::{Era, Incoming, RpcError, code};
 use super::auth::Principal;
 use super::render::finish;
+use super::results;
 use super::state::Api;
 use crate::net::{Request, Response};
 
@@ -77,7 +78,13 @@ fn dispatch(
         ("initialize", Era::Handshake) => Ok(protocol::initialize(params)),
         ("ping", Era::Handshake) => Ok(json!({})),
         ("server/discover", Era::Stateless) => Ok(protocol::discover()),
-        ("tools/list", _) => Ok(tools::list(&api.context.agents_may, who)),
+        ("tools/list", _) => {
+            let result = match who {
+                Principal::Agent(agent) => results::wanted(api, agent).ok().flatten(),
+                Principal::Operator => None,
+            };
+            Ok(tools::list(&api.context.agents_may, who, result.as_ref()))
+        }
         ("tools/call", _) => run::call(api, who, params),
         ("resources/list", _) => Ok(resources::list()),
         ("resources/templates/list", _) => Ok(resources::templates()),

@@ -14,13 +14,14 @@ use super::protocol::{RpcError, code};
 use super::tools::{self, Tool};
 use super::words::{id_of, inbox_words, receipt, roster, told};
 use crate::api::auth::Principal;
+use crate::api::results;
 use crate::api::rights::{permit, quote_line};
 use crate::api::routes::spawn_of;
 use crate::api::state::{Api, LONG, SHORT};
 use crate::ids::{AgentName, InvocationId, MsgId};
 use crate::msg::{ApiCall, EngineRequest, Reply, Right};
 use crate::net::http::encode;
-use crate::wire::local::{PendingView, SendRequest, TEXT_MAX};
+use crate::wire::local::{AgentResult, PendingView, SendRequest, TEXT_MAX};
 use crate::wire::rest::InvocationStatus;
 
 /// What a tool has to say: in words, and as an object.
@@ -165,6 +166,7 @@ impl<'a> ToolRun<'a> {
             "register_agent" => self.register(),
             "add_agent" | "spawn" => self.spawn(),
             "remove_agent" => self.remove(),
+            tools::SUBMIT_RESULT => self.submit_result(),
             "query_nodes" => self.nodes(),
             "invoke_action" => self.invoke(),
             name => {
@@ -380,15 +382,10 @@ impl<'a> ToolRun<'a> {
             Value::Object(map) => spawn_of(map).map_err(|e| e.message)?,
             _ => return Err("the wish is no object".into()),
         };
-        let ignored = wish.ignored.join(", ");
         match self.ask(wish.call, LONG)? {
             Reply::Spawned(spawned) => {
                 let mut text = format!("{} runs; write to it with send_dm.", spawned.name);
-                for warning in spawned
-                    .warning
-                    .iter()
-                    .chain(Some(&ignored).filter(|i| !i.is_empty()))
-                {
+                if let Some(warning) = &spawned.warning {
                     text.push_str(" Without effect here: ");
                     text.push_str(warning);
                 }
@@ -410,6 +407,31 @@ impl<'a> ToolRun<'a> {
                 format!("{name} is ended."),
                 json!({"name": name, "released": true}),
             )),
+            other => Err(confused(&other)),
+        }
+    }
+
+    fn submit_result(&self) -> ToolResult {
+        let name = self.speaker.clone().ok_or_else(|| {
+            "say whose result it is: `as` is the name of an agent that runs on this node".to_owned()
+        })?;
+        let result = AgentResult {
+            name: None,
+            data: self.args.value("data").cloned().unwrap_or_default(),
+            is_final: self.args.value("final") != Some(&Value::Bool(false)),
+            metadata: self.args.value("metadata").cloned(),
+        };
+        let is_final = result.is_final;
+        match results::take(self.api, name, result).map_err(|e| e.message)? {
+            Reply::ResultTaken(taken) => {
+                let id = taken.result_id;
+                let words = match is_final {
+                    true => "taken as your final result",
+                    false => "taken; hand in your final result when you have it",
+                };
+                let data = json!({"result_id": id, "final": is_final});
+                Ok((format!("{words} (result {id})"), data))
+            }
             other => Err(confused(&other)),
         }
     }

@@ -100,8 +100,11 @@ const LIMIT: Param = may(
 use ParamKind::{Anything, Count, Object, Text, Texts, Truth};
 use ToolEffect::{Destroys, Reads, Sets, Writes};
 
+/// The tool of who was started for a result.
+pub(crate) const SUBMIT_RESULT: &str = "submit_result";
+
 macro_rules! tool {
-    ($name:literal, $title:literal, $effect:expr, $needs:expr, $about:literal, [$($param:expr),* $(,)?]) => {
+    ($name:expr, $title:literal, $effect:expr, $needs:expr, $about:literal, [$($param:expr),* $(,)?]) => {
         Tool { name: $name, title: $title, about: $about, effect: $effect, needs: $needs, params: &[$($param),*] }
     };
 }
@@ -171,6 +174,11 @@ pub(crate) const TOOLS: &[Tool] = &[
         [must("name", Text, "Its name"), may("reason", Text, "Why"), may("delete_agent", Truth, "Not needed: its name becomes free"), AS]),
     tool!("query_nodes", "Machines", Reads, None, "The nodes of the workspace and what each can do.",
         [may("capability", Text, "Only those that can do this"), may("name", Text, "Only the one of this name")]),
+    tool!(SUBMIT_RESULT, "Hand in your result", Writes, None,
+        "Hands in what you were started for. A result that does not fit the schema is an error that says where. After the final \
+         one no other is taken. Returns the result's id.",
+        [must("data", Anything, "The result"), may("final", Truth, "False for one of several; true is usual"),
+         may("metadata", Anything, "Whatever else there is to say about it"), AS]),
     tool!("list_actions", "Actions", Reads, None, "What can be invoked in the workspace, each with what it takes.", [AS]),
     tool!("invoke_action", "Invoke an action", Writes, None,
         "Has an action done, and waits some seconds for its result. Returns `completed` with the output, or `pending` with an id.",
@@ -233,8 +241,26 @@ pub(crate) fn find(name: &str) -> Option<&'static Tool> {
     TOOLS.iter().find(|tool| tool.name == name)
 }
 
-/// The answer to `tools/list`: those that the caller may use.
-pub(crate) fn list(may: &[Right], who: &Principal) -> Value {
-    let open = TOOLS.iter().filter(|tool| tool.is_open_to(who, may));
-    json!({"tools": open.map(Tool::view).collect::<Vec<_>>()})
+/// The answer to `tools/list`: those that the caller may use. `result` is what is wanted of him.
+pub(crate) fn list(may: &[Right], who: &Principal, result: Option<&Value>) -> Value {
+    let open = |tool: &&Tool| {
+        tool.is_open_to(who, may) && (tool.name != SUBMIT_RESULT || result.is_some())
+    };
+    let mut views: Vec<Value> = TOOLS.iter().filter(open).map(Tool::view).collect();
+    let submit = views.iter_mut().find(|view| view["name"] == SUBMIT_RESULT);
+    if let (Some(view), Some(schema)) = (submit, result) {
+        show_result(view, schema);
+    }
+    json!({"tools": views})
+}
+
+/// Says what the result must look like: as the parameter's own schema, or in words where it refers to itself as a whole.
+fn show_result(view: &mut Value, schema: &Value) {
+    let text = schema.to_string();
+    if schema.is_object() && !text.contains("\"$ref\"") {
+        view["inputSchema"]["properties"]["data"] = schema.clone();
+    } else if schema.is_object() {
+        let about = view["description"].as_str().unwrap_or_default();
+        view["description"] = format!("{about} The schema of `data`: {text}").into();
+    }
 }

@@ -6,16 +6,18 @@ use super::bodies::{object, one_of, read};
 use super::sizes::check_side;
 use crate::api::render::ApiError;
 use crate::ids::AgentName;
+use crate::json_schema::ValueSchema;
 use crate::msg::{ApiCall, SpawnSource};
 use crate::net::Request;
 use crate::wire::local::SpawnRequest;
 
-/// A wish to spawn, with what of it will not come true.
+const RESULT_SCHEMA: &[&str] = &["agent_result_schema", "agentResultSchema", "resultSchema"];
+
+/// A wish to spawn.
 #[derive(Debug)]
 pub(crate) struct SpawnWish {
     pub(crate) call: ApiCall,
     pub(crate) name: String,
-    pub(crate) ignored: Vec<&'static str>,
 }
 
 /// `POST /api/spawn`.
@@ -36,7 +38,7 @@ pub(crate) fn spawn_of(mut map: Map<String, Value>) -> Result<SpawnWish, ApiErro
         &["continue_from", "continueFrom"],
         &["session_id", "sessionId"],
         &["skip_relay_prompt", "skipRelayPrompt"],
-        &["agent_result_schema", "agentResultSchema", "resultSchema"],
+        RESULT_SCHEMA,
         &["harness_id", "harnessId"],
         &["restart_policy", "restartPolicy"],
     ] {
@@ -55,7 +57,11 @@ pub(crate) fn spawn_of(mut map: Map<String, Value>) -> Result<SpawnWish, ApiErro
         .get("harness_config")
         .and_then(|h| h["driver"].as_str())
         .map(str::to_owned);
-    let ignored = ignored(&mut map)?;
+    ends_with_task(&mut map)?;
+    if let Some(schema) = map.get(RESULT_SCHEMA[0]) {
+        ValueSchema::read(schema)
+            .map_err(|why| ApiError::invalid(format!("`agentResultSchema`: {why}")))?;
+    }
     let spawn: SpawnRequest = read(map)?;
     AgentName::check(&spawn.name).map_err(ApiError::invalid)?;
     if let Some(model) = spawn.model.as_ref().filter(|model| !is_model(model)) {
@@ -73,29 +79,21 @@ pub(crate) fn spawn_of(mut map: Map<String, Value>) -> Result<SpawnWish, ApiErro
     Ok(SpawnWish {
         name: spawn.name.clone(),
         call: ApiCall::Spawn(Box::new(spawn), SpawnSource::Api),
-        ignored,
     })
 }
 
-/// Options whose effect nobody here provides: said in the answer, so that nobody waits for it. A mode that ends with the task
-/// is said by another key.
-fn ignored(map: &mut Map<String, Value>) -> Result<Vec<&'static str>, ApiError> {
-    let mut ignored = Vec::new();
+/// A mode that ends with the task is said by another key.
+fn ends_with_task(map: &mut Map<String, Value>) -> Result<(), ApiError> {
     match map.get("spawn_mode").map(Value::as_str) {
-        None | Some(Some("interactive")) => {}
+        None | Some(Some("interactive")) => Ok(()),
         Some(Some("task_exit" | "task-exit" | "single_shot" | "single-shot")) => {
             map.insert("exit_after_task".to_owned(), Value::Bool(true));
+            Ok(())
         }
-        Some(_) => {
-            return Err(ApiError::invalid(
-                "spawnMode is none of interactive, task_exit and single_shot",
-            ));
-        }
+        Some(_) => Err(ApiError::invalid(
+            "spawnMode is none of interactive, task_exit and single_shot",
+        )),
     }
-    if map.contains_key("agent_result_schema") {
-        ignored.push("agentResultSchema");
-    }
-    Ok(ignored)
 }
 
 fn check_runtime(runtime: Option<&str>) -> Result<(), ApiError> {

@@ -88,6 +88,16 @@ fn body(endpoint: Endpoint) -> Body {
         )),
         // What an action takes is known to whoever serves it.
         E::Invoke => Body::Needed(object(r#"{"input":{}}"#, &[])),
+        E::AgentResult => Body::Needed(object(
+            r#"{"name":"w1","data":{"sum":1}}"#,
+            &[
+                "{}",
+                r#"{"name":"w1"}"#,
+                r#"{"data":1}"#,
+                r#"{"name":7,"data":1}"#,
+                r#"{"name":"w1","data":1,"final":"yes"}"#,
+            ],
+        )),
         E::ObserverToken => Body::Optional(object(
             r#"{"name":"ui"}"#,
             &[r#"{"name":7}"#, r#"{"name":" "}"#],

@@ -17,18 +17,19 @@ pub(super) fn spawned() -> local::Spawned {
 }
 
 #[test]
-fn an_agent_is_spawned_and_what_has_no_effect_is_said() {
+fn an_agent_is_spawned_as_its_caller_says() {
     let w = world();
     let body = r#"{"name":"w1","cli":"cat","exitAfterTask":true,"agentResultSchema":{}}"#;
     let (call, status, body) = w.told(Ok(Reply::Spawned(spawned())), "POST", "/api/spawn", body);
     assert!(
-        matches!(call, ApiCall::Spawn(r, _) if r.name == "w1" && r.cli.as_deref() == Some("cat") && r.exit_after_task)
+        matches!(call, ApiCall::Spawn(r, _) if r.name == "w1" && r.cli.as_deref() == Some("cat") && r.exit_after_task
+            && r.agent_result_schema == Some(json!({})))
     );
     assert_eq!(
         (status, &body["name"], &body["runtime"]),
         (200, &json!("w1"), &json!("pty"))
     );
-    assert_eq!(body["warning"], "without effect here: agentResultSchema");
+    assert_eq!(body["warning"], Value::Null);
 }
 
 #[test]

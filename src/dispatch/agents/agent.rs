@@ -45,6 +45,8 @@ pub(super) struct LocalAgent {
     pub(super) released: bool,
     /// The engine has it on another node.
     pub(super) moved: bool,
+    /// It has handed in its last result in this life.
+    pub(super) has_result: bool,
     /// How far its identity has been asked for anew while its program runs.
     pub(super) renewal: Renewal,
 }

@@ -14,6 +14,7 @@ mod release;
 mod remembered;
 mod renewal;
 mod restart;
+mod results;
 mod roster;
 mod sessions;
 mod spawn;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::agent::{Asking, LocalAgent, RunPhase, RunState};
+use super::results::task_of;
 use super::state::{AgentStep, Agents};
 use crate::dispatch::notice::{End, Notice};
 use crate::ids::AgentName;
@@ -125,7 +126,7 @@ impl Agents {
             return;
         };
         write_down(step, name, &agent.request, (false, false));
-        if let Some(task) = agent.request.task.clone().filter(|task| !task.is_empty()) {
+        if let Some(task) = task_of(&agent.request) {
             step.notice(Notice::FirstTask(name.clone(), task));
         }
     }

@@ -130,6 +130,7 @@ impl Agents {
             restarters: Vec::new(),
             released: false,
             moved: false,
+            has_result: false,
             renewal: Renewal::default(),
         };
         agent.begin_session(&step.generation(run), source == SpawnSource::Restart);

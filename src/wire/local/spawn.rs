@@ -61,6 +61,13 @@ pub struct SpawnRequest {
     /// Whether and how the broker starts it again when it ends.
     #[serde(alias = "restartPolicy")]
     pub restart_policy: Option<RestartPolicy>,
+    /// What its result must look like, as a JSON schema; no result is wanted of it when absent.
+    #[serde(
+        alias = "agentResultSchema",
+        alias = "resultSchema",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub agent_result_schema: Option<Value>,
     /// What the program is like, by a profile's name, where its own name does not tell (ours).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,

@@ -298,6 +298,8 @@ pub struct Treatment {
     pub trust_folder: Option<Policy>,
     /// What to do when it asks for permission; as the profile says when absent.
     pub permission: Option<Policy>,
+    /// Whether it is given tools to answer with; as the profile says when absent.
+    pub tools: Option<bool>,
 }
 
 /// What an operator's file says of programs, and may be replaced while the broker runs.

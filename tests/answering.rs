@@ -454,3 +454,23 @@ fn an_agent_is_told_of_a_name_that_is_not_there_and_of_a_message_that_was_given_
     });
     assert_eq!(tools.end(), Some(0));
 }
+
+#[test]
+fn a_program_is_left_without_tools_where_that_is_wished() {
+    let folder = Scratch::new();
+    let said = "echo \"$*\" >\"$0.$RELAY_AGENT_NAME.new\"; mv \"$0.$RELAY_AGENT_NAME.new\" \"$0.$RELAY_AGENT_NAME\"; exec cat";
+    let codex = script(folder.path(), "codex", said);
+    let bare = format!("[harness.bare]\ncommand = {codex:?}\nmcp = false\n");
+    std::fs::write(folder.path().join("relay-broker.toml"), bare).expect("written");
+    let _node = Node::up(folder.path(), &[]);
+    let has_tools = |name: &str, args: &[&str]| {
+        let (code, _, err) = run(folder.path(), &[&["spawn", name][..], args].concat());
+        assert_eq!(code, Some(0), "{err}");
+        let file = format!("{codex}.{name}");
+        let args = until("its arguments", || std::fs::read_to_string(&file).ok());
+        args.contains("mcp_servers.agent-relay")
+    };
+    assert!(has_tools("ada", &["--", &codex]));
+    assert!(!has_tools("bob", &["--no-mcp", "--", &codex]));
+    assert!(!has_tools("eve", &["--", "bare"]));
+}

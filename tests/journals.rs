@@ -216,6 +216,7 @@ fn request() -> SpawnRequest {
             max_cooldown_ms: None,
             max_consecutive_failures: 2,
         }),
+        mcp: None,
         agent_result_schema: None,
         profile: Some("claude".into()),
         env: BTreeMap::from([("B".into(), "2".into())]),

@@ -49,6 +49,7 @@ impl Profiles {
         Profile {
             trust_folder: wish.trust_folder.unwrap_or(row.trust_folder),
             permission: wish.permission.unwrap_or(row.permission),
+            tools: row.tools.filter(|_| wish.tools != Some(false)),
             ..row
         }
     }

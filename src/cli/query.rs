@@ -58,6 +58,7 @@ pub fn spawn(c: &Context, args: &args::SpawnArgs) -> Result<(), Failure> {
         restart_policy: restart_policy(args)?,
         profile: args.profile.clone(),
         transport: args.headless.then(|| "headless".to_owned()),
+        mcp: args.no_mcp.then_some(false),
         agent_result_schema: results::schema(args)?,
         ..local::SpawnRequest::default()
     };

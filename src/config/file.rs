@@ -105,6 +105,7 @@ struct HarnessTable {
     headless: bool,
     trust_folder: Option<TrustFolder>,
     permission: Option<Permission>,
+    mcp: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -316,6 +317,7 @@ fn harness(
         profile: table.profile,
         trust_folder: table.trust_folder.map(Policy::from),
         permission: table.permission.map(Policy::from),
+        tools: table.mcp,
     };
     let mut argv = vec![table.command.clone()];
     argv.extend(table.args.iter().cloned());

@@ -94,6 +94,7 @@ const CWD: FileKey = may("cwd", Shape::Text, "\"work\"");
 const ARGS: FileKey = may("args", Shape::Words, "[\"--model\", \"opus\"]");
 const ENV: FileKey = may("env", Shape::Variables, "{ STAGE = \"test\" }");
 const HEADLESS: FileKey = may("headless", Shape::Switch, "true");
+const MCP: FileKey = may("mcp", Shape::Switch, "false");
 const PROFILE: FileKey = may("profile", Shape::Text, "\"claude\"");
 
 /// All of them.
@@ -134,6 +135,7 @@ pub(super) static TABLES: [FileTable; 8] = [
             HEADLESS,
             TRUST_FOLDER,
             PERMISSION,
+            MCP,
         ],
     },
     FileTable {
@@ -161,7 +163,7 @@ pub(super) static TABLES: [FileTable; 8] = [
             may("wraps", Shape::Switch, "false"),
             may("interrupts", Shape::Count(0, 3), "1"),
             may("hook", Shape::Switch, "false"),
-            may("mcp", Shape::Switch, "false"),
+            MCP,
             may("hint", Shape::Switch, "false"),
             may("enter_after", Shape::Span, "\"150ms\""),
             may("ready_within", Shape::Span, "\"30s\""),

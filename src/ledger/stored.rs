@@ -102,6 +102,9 @@ pub struct StoredSpawn {
     pub agent_token: (),
     /// Whether and how the agent is started again when it ends.
     pub restart_policy: Option<StoredRestartPolicy>,
+    /// Whether its program is given tools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcp: Option<bool>,
     /// What its result must look like.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_result_schema: Option<Value>,

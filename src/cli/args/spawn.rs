@@ -39,6 +39,9 @@ pub struct SpawnArgs {
     /// Without a terminal: its program takes messages over a pipe and says itself that it has them (claude, opencode)
     #[arg(long, conflicts_with = "on")]
     pub headless: bool,
+    /// Give its program no tools to answer with
+    #[arg(long, conflicts_with = "on")]
+    pub no_mcp: bool,
     /// Model its program is to use, of the CLIs that are known
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,

@@ -28,6 +28,7 @@ impl From<SpawnRequest> for StoredSpawn {
             // A secret.
             agent_token: _,
             restart_policy,
+            mcp,
             agent_result_schema,
             profile,
             env,
@@ -54,6 +55,7 @@ impl From<SpawnRequest> for StoredSpawn {
             harness_config: harness_config.map(StoredHarness::from),
             agent_token: (),
             restart_policy: restart_policy.map(StoredRestartPolicy::from),
+            mcp,
             agent_result_schema,
             profile,
             env,
@@ -85,6 +87,7 @@ impl From<StoredSpawn> for SpawnRequest {
             harness_config,
             agent_token: (),
             restart_policy,
+            mcp,
             agent_result_schema,
             profile,
             env,
@@ -112,6 +115,7 @@ impl From<StoredSpawn> for SpawnRequest {
             harness_config: harness_config.map(HarnessConfig::from),
             agent_token: None,
             restart_policy: restart_policy.map(RestartPolicy::from),
+            mcp,
             agent_result_schema,
             profile,
             env,
@@ -231,7 +235,7 @@ mod tests {
                 "enabled": true, "when": "always", "max_restarts": 7, "cooldown_ms": 1, "max_cooldown_ms": 9, "max_consecutive_failures": 2,
             },
             "session_id": "s1", "resume": "s0", "exit_after_task": true, "skip_relay_prompt": true,
-            "agentResultSchema": {"type": "object"},
+            "agentResultSchema": {"type": "object"}, "mcp": false,
             "profile": "claude", "env": {"B": "2"}, "env_allow": ["C"], "rows": 4, "cols": 5,
         });
         let mut wish: SpawnRequest = serde_json::from_value(wish).expect("a wish");

@@ -240,6 +240,11 @@ fn treatment(view: AgentsView, request: &SpawnRequest, own: bool) -> Result<Trea
         }
         treatment.profile = Some(profile.clone());
     }
+    // Tools without a token would speak for nobody.
+    treatment.tools = match request.skip_relay_prompt {
+        true => Some(false),
+        false => request.mcp.or(treatment.tools),
+    };
     Ok(treatment)
 }
 

@@ -61,6 +61,9 @@ pub struct SpawnRequest {
     /// Whether and how the broker starts it again when it ends.
     #[serde(alias = "restartPolicy")]
     pub restart_policy: Option<RestartPolicy>,
+    /// Whether its program is given tools to answer with; as its harness or profile says when absent (ours).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mcp: Option<bool>,
     /// What its result must look like, as a JSON schema; no result is wanted of it when absent.
     #[serde(
         alias = "agentResultSchema",

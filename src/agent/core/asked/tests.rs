@@ -100,6 +100,7 @@ fn policy(trust_folder: Policy, permission: Policy) -> Treatment {
         profile: None,
         trust_folder: Some(trust_folder),
         permission: Some(permission),
+        tools: None,
     }
 }
 

@@ -104,7 +104,7 @@ impl McpClient {
     }
 }
 
-fn screen(node: &Node, name: &str) -> String {
+pub fn screen(node: &Node, name: &str) -> String {
     let (_, shown) = node.call("GET", &format!("/api/spawned/{name}/snapshot"), None);
     shown["screen"].as_str().unwrap_or_default().to_owned()
 }

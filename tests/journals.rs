@@ -169,6 +169,7 @@ fn delivery(id: &str, agent: &str, origin: Origin) -> Delivery {
         thread_id: Some("t_1".into()),
         mode: Mode::Steer,
         raw: false,
+        by_operator: false,
         queued_at: Wall(1_782_640_800_001),
     }
 }
@@ -296,6 +297,7 @@ fn settled() -> Vec<Record> {
             delivery: Delivery {
                 mode: Mode::Wait,
                 raw: true,
+                by_operator: false,
                 thread_id: None,
                 ..delivery("d_21", "ada", Origin::Local)
             },

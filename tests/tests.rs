@@ -25,6 +25,7 @@ mod headless; // agents without a terminal
 mod hostile; // senders that try to press keys
 mod journalling; // a look into the journal
 mod journals; // journals of every kind of record, read as they were written
+mod keeping_out; // what an agent's token does not open
 mod layers; // who imports whom
 mod limited; // machines with little of everything
 mod linking; // the link to an engine, whatever it sends and however it breaks

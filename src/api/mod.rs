@@ -12,6 +12,7 @@ mod latencies;
 mod lease;
 mod mcp;
 mod metrics;
+mod own_events;
 mod probes;
 mod render;
 mod results;

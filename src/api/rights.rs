@@ -34,7 +34,10 @@ impl Endpoint {
             | Self::Whereabouts
             | Self::Readers
             | Self::Mcp
-            | Self::AgentResult => AccessRule::Agents,
+            | Self::AgentResult
+            // Of the events it hears those that are its own.
+            | Self::Events
+            | Self::Replay => AccessRule::Agents,
             Self::Pending | Self::Mode | Self::Snapshot => AccessRule::Own(Right::Attach),
             Self::Subscribe | Self::Unsubscribe => AccessRule::Own(Right::Release),
             Self::Release | Self::Restart => AccessRule::With(Right::Release),
@@ -47,9 +50,7 @@ impl Endpoint {
             | Self::Model
             | Self::Interrupt
             | Self::Flush => AccessRule::With(Right::Attach),
-            Self::Events
-            | Self::Replay
-            | Self::AgentEvents
+            Self::AgentEvents
             | Self::Threads
             | Self::HistoryStats
             | Self::Status
@@ -143,7 +144,7 @@ mod tests {
             (Endpoint::Input, Right::Attach),
             (Endpoint::Release, Right::Release),
             (Endpoint::Spawn, Right::Spawn),
-            (Endpoint::Events, Right::Watch),
+            (Endpoint::Threads, Right::Watch),
         ] {
             assert_eq!(code(endpoint, Some("bob"), &[]), Err("not_permitted"));
             assert_eq!(code(endpoint, Some("bob"), &[right]), Ok(()));

@@ -216,9 +216,9 @@ fn answer(
         Endpoint::ObserverToken => reply(&api.ask(routes::observer(request)?, LONG)?),
         Endpoint::AgentEvents => ok(&stream::agent_events(api, name, request)?),
         Endpoint::Interrupt => reply(&api.ask(ApiCall::Interrupt(agent()?), SHORT)?),
-        Endpoint::Replay => stream::replay(api, request)?,
+        Endpoint::Replay => stream::replay(api, who, request)?,
         Endpoint::Model => model(api, agent()?, request)?,
-        Endpoint::Events => return stream::events(api, request),
+        Endpoint::Events => return stream::events(api, who, request),
         Endpoint::Fleet => return fleet::serve(api, request),
         Endpoint::InputStream => return stream::input(api, name, request),
         Endpoint::Attach => return attach::attach(api, name, request),
@@ -249,6 +249,7 @@ fn speak_as(agent: &AgentName, send: &mut SendRequest) -> Result<(), ApiError> {
     }
     rights::quote_line(send);
     send.from = Some(agent.to_string());
+    send.by_agent = true;
     Ok(())
 }
 

@@ -16,6 +16,9 @@ pub(crate) const SHORT: Duration = Duration::from_secs(5);
 /// How long typed input may wait to be read.
 const INPUT_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long a tool waits to say what became of a message: most are typed by then, and a model does not notice.
+const RECEIPT_LIMIT: Duration = Duration::from_millis(800);
+
 /// The context, and what the API itself keeps.
 pub(crate) struct Api {
     pub(crate) context: ApiContext,
@@ -23,6 +26,8 @@ pub(crate) struct Api {
     pub(crate) last_status: Mutex<Option<Status>>,
     /// How long typed input may wait to be read.
     pub(crate) input_limit: Duration,
+    /// How long a tool waits to say what became of a message.
+    pub(crate) receipt_limit: Duration,
 }
 
 impl Api {
@@ -31,6 +36,7 @@ impl Api {
             context,
             last_status: Mutex::new(None),
             input_limit: INPUT_LIMIT,
+            receipt_limit: RECEIPT_LIMIT,
         }
     }
 

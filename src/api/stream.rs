@@ -11,6 +11,8 @@ use crossbeam_channel::TryRecvError;
 use serde_json::{Value, json};
 use tungstenite::Message;
 
+use super::auth::Principal;
+use super::own_events::OwnEvents;
 use super::render::{ApiError, finish};
 use super::state::Api;
 use super::terminal::{lookup, type_bytes};
@@ -106,12 +108,17 @@ pub(crate) fn broken(e: std::io::Error) -> LinkError {
 }
 
 /// `GET /ws`.
-pub(crate) fn events(api: &Arc<Api>, request: &Request) -> Result<HandlerOutcome, ApiError> {
+pub(crate) fn events(
+    api: &Arc<Api>,
+    who: &Principal,
+    request: &Request,
+) -> Result<HandlerOutcome, ApiError> {
     need_socket(request)?;
     let since = routes::since(request)?;
+    let own = OwnEvents::of(api, who).map_err(no_descriptors)?;
     let topic = api.context.events.clone();
     Ok(upgrade("an event stream".into(), move |link| {
-        write_events(link, &topic, since)
+        write_events(link, &topic, since, own)
     }))
 }
 
@@ -119,6 +126,7 @@ fn write_events(
     link: &mut WebSocketLink<TcpStream>,
     topic: &Topic<Arc<str>>,
     since: Option<u64>,
+    mut own: Option<OwnEvents>,
 ) -> Result<(), LinkError> {
     let subscription = match topic.subscribe(since) {
         Ok(subscription) => subscription,
@@ -164,7 +172,9 @@ fn write_events(
                     }
                 },
             };
-            link.send(Message::text(&*text))?;
+            if own.as_mut().is_none_or(|own| own.has(&text)) {
+                link.send(Message::text(&*text))?;
+            }
         }
         let limit = beat.keep(link)?;
         link.wait(&subscription.items, Some(limit))
@@ -197,17 +207,23 @@ fn number(text: &str) -> Option<u64> {
     digits[..end].parse().ok()
 }
 
+fn no_descriptors(e: std::io::Error) -> ApiError {
+    ApiError::new(503, "no_descriptors", format!("cannot look: {e}")).retryable()
+}
+
 /// `GET /api/events/replay`.
-pub(crate) fn replay(api: &Api, request: &Request) -> Result<Response, ApiError> {
+pub(crate) fn replay(api: &Api, who: &Principal, request: &Request) -> Result<Response, ApiError> {
     let since = routes::since(request)?.unwrap_or(0);
-    let kept = api.context.events.subscribe(Some(since)).map_err(|e| {
-        ApiError::new(503, "no_descriptors", format!("cannot look: {e}")).retryable()
-    })?;
+    let mut own = OwnEvents::of(api, who).map_err(no_descriptors)?;
+    let kept = api.context.events.subscribe(Some(since));
+    let kept = kept.map_err(no_descriptors)?;
     let first = kept.replay.first().map(|(number, _)| *number);
     let oldest = kept.gap.or(first).unwrap_or(kept.newest + 1);
     let dropped = kept.missing;
     // The events are JSON already; reading them to write them again would be the larger work.
-    let texts: Vec<&str> = kept.replay.iter().map(|(_, text)| &**text).collect();
+    let texts = kept.replay.iter().map(|(_, text)| &**text);
+    let texts = texts.filter(|text| own.as_mut().is_none_or(|own| own.has(text)));
+    let texts: Vec<&str> = texts.collect();
     let body = format!(
         r#"{{"events":[{}],"gap":{},"oldestAvailable":{oldest},"droppedCount":{dropped},"currentSeq":{}}}"#,
         texts.join(","),

@@ -85,8 +85,10 @@ fn world() -> World {
         latencies: Arc::default(),
         journal_dir: "/no/such/folder".into(),
     };
+    let mut api = Api::new(context);
+    api.receipt_limit = Duration::from_millis(20);
     World {
-        api: Arc::new(Api::new(context)),
+        api: Arc::new(api),
         answers,
         calls,
         stops,

@@ -286,6 +286,7 @@ fn delivery(agent: AgentName, letter: Letter) -> Delivery {
             _ => Mode::Wait,
         },
         raw: false,
+        by_operator: false,
         queued_at: Wall(letter.queued_at_ms),
     }
 }

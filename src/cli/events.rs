@@ -379,6 +379,7 @@ mod tests {
             body: "two\nlines".into(),
             thread_id: None,
             mode: "wait".into(),
+            by_operator: false,
         });
         assert_eq!(line, "eve·[2J → ada: two ⏎ lines");
     }

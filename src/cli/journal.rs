@@ -379,6 +379,7 @@ mod tests {
             thread_id: None,
             mode: crate::domain::Mode::Wait,
             raw: false,
+            by_operator: false,
             queued_at: Wall(0),
         };
         let text = words(&Record::Accepted { delivery });

@@ -43,6 +43,7 @@ pub fn send(c: &Context, args: &args::Send) -> Result<(), Failure> {
             Urgency::Steer => Some("steer".to_owned()),
         },
         raw: args.raw,
+        ..SendRequest::default()
     };
     let begun = clock::now().mono;
     let answer = client.post("/api/send", &request)?;

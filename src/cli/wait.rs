@@ -34,12 +34,18 @@ pub fn wait(c: &Context, args: &args::Wait) -> Result<(), Failure> {
         was_here(&client, &args.name)?;
     }
     while !reached(args.until, agent.as_ref()) {
-        match stream.next(Some(deadline)) {
+        // An agent hears of nobody but itself, and looks instead.
+        let wake = match c.env.own_token() {
+            Some(_) => deadline.min(clock::now().mono + LOOK),
+            None => deadline,
+        };
+        match stream.next(Some(wake)) {
             Heard::Event(event) if event["kind"] == "worker_stream" => {}
             Heard::Event(event) if event["name"] == args.name.as_str() => {
                 agent = look(&client, &args.name)?;
             }
             Heard::Event(_) => {}
+            Heard::Late if clock::now().mono < deadline => agent = look(&client, &args.name)?,
             Heard::Late => {
                 let waited = humantime::format_duration(args.timeout);
                 return Err(Failure::new(match &agent {

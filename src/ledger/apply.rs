@@ -383,6 +383,7 @@ mod tests {
             thread_id: None,
             mode: Mode::Wait,
             raw: false,
+            by_operator: false,
             queued_at: Wall(1),
         }
     }

@@ -33,6 +33,9 @@ pub struct Delivery {
     /// A local operator's own words, typed without the line that says who speaks.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub raw: bool,
+    /// The operator's words in the name of an agent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_operator: bool,
     /// When we took it.
     pub queued_at: Wall,
 }

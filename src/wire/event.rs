@@ -217,6 +217,9 @@ pub enum BrokerEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         thread_id: Option<String>,
         mode: String,
+        /// `from` is an agent that did not send it: the operator did, in its name.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_operator: bool,
     },
     DeliveryQueued {
         name: AgentName,

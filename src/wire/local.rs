@@ -151,6 +151,9 @@ pub struct SendRequest {
     /// Typed as it is, without the line that says who speaks; to agents of this broker only. An addition of ours.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub raw: bool,
+    /// Whether it came with the token of the agent that `from` names: the API's own note.
+    #[serde(skip)]
+    pub by_agent: bool,
 }
 
 /// `POST /api/send`, answer.

@@ -37,7 +37,8 @@ async function useTools(t, client, transport, broker, text) {
   const { tools } = await client.listTools();
   assert.ok(tools.some(({ name }) => name === 'send_dm'));
   const sent = await client.callTool({ name: 'send_dm', arguments: { to: 'bob', text } });
-  assert.equal(sent.structuredContent.status, 'queued');
+  assert.equal(sent.structuredContent.status, 'delivered');
+  assert.match(sent.structuredContent.proof, /^(read|echo)$/);
   await until(async () => (await shown(broker, 'bob')).includes(`]: ${text}`), `${text} in the terminal of bob`);
   assert.match(await shown(broker, 'bob'), /Relay message from ada/);
   const wrong = await client.callTool({ name: 'send_dm', arguments: {} });

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod engine_calls;
+mod following;
 mod kept_messages;
 mod protocol;
 mod resources;

@@ -9,10 +9,11 @@ use serde_json::{Map, Value, json};
 
 use super::arguments::Arguments;
 use super::engine_calls::{self, get, post};
+use super::following::{Following, MessageEnd};
 use super::kept_messages;
 use super::protocol::{RpcError, code};
 use super::tools::{self, Tool};
-use super::words::{id_of, inbox_words, receipt, roster, told};
+use super::words::{delivered, id_of, inbox_words, receipt, roster, told};
 use crate::api::auth::Principal;
 use crate::api::results;
 use crate::api::rights::{permit, quote_line};
@@ -223,13 +224,20 @@ impl<'a> ToolRun<'a> {
             ));
         }
         request.from = self.speaker.as_ref().map(AgentName::to_string);
-        if *self.who != Principal::Operator {
+        request.by_agent = *self.who != Principal::Operator;
+        if request.by_agent {
             quote_line(&mut request);
         }
         let to = request.to.clone();
-        match self.ask(ApiCall::Send(request), LONG)? {
-            Reply::Sent(sent) => Ok(receipt(&to, &sent)),
-            other => Err(confused(&other)),
+        let following = Following::begin(self.api);
+        let sent = match self.ask(ApiCall::Send(request), LONG)? {
+            Reply::Sent(sent) => sent,
+            other => return Err(confused(&other)),
+        };
+        match following.end(&sent, self.api.receipt_limit) {
+            MessageEnd::Delivered(proof) => Ok(delivered(&to, &sent, &proof)),
+            MessageEnd::Failed(why) => Err(format!("{to} did not get it: {why}")),
+            MessageEnd::Open => Ok(receipt(&to, &sent)),
         }
     }
 

@@ -113,8 +113,8 @@ macro_rules! tool {
 #[rustfmt::skip]
 pub(crate) const TOOLS: &[Tool] = &[
     tool!("send_dm", "Write to an agent", Writes, None,
-        "Writes to one agent by name. It is typed into that agent's terminal. Returns a receipt with the message's id: `queued` \
-         (will be typed when its turn comes) or `waits` (that agent does not run at the moment). A name that does not exist is an error.",
+        "Writes to one agent by name. It is typed into that agent's terminal. Returns a receipt with the message's id: `delivered` \
+         (it is there, with the proof), `queued` (will be typed when its turn comes) or `waits` (that agent does not run at the moment). A name that does not exist is an error.",
         [must("to", Text, "Name of the agent"), must("text", Text, "What to say"), MODE, AS]),
     tool!("post_message", "Write to a channel", Writes, None,
         "Writes to all who listen to a channel. Returns a receipt with the message's id.",

@@ -55,6 +55,15 @@ pub(super) fn receipt(to: &str, sent: &Sent) -> (String, Value) {
     }
 }
 
+/// A message that is in its reader's terminal, and how that was seen.
+pub(super) fn delivered(to: &str, sent: &Sent, proof: &str) -> (String, Value) {
+    let id = sent.event_id.as_str();
+    (
+        format!("delivered to {to}, seen by {proof} (message {id})"),
+        json!({"status": "delivered", "proof": proof, "message_id": id, "to": to}),
+    )
+}
+
 /// An inbox in words.
 pub(super) fn inbox_words(data: &Value) -> String {
     let mut lines = Vec::new();

@@ -135,10 +135,12 @@ fn an_agents_token_opens_no_door_into_others_and_the_operators_key_opens_all() {
         ("POST", "/api/input/bob"),
         ("POST", "/api/input/w1"),
         ("DELETE", "/api/spawned/bob"),
-        ("GET", "/api/events/replay"),
+        ("GET", "/api/threads"),
         ("GET", "/api/dead-letters"),
         ("POST", "/api/actions/spawn/invoke"),
-        ("GET", "/ws"),
+        ("GET", "/api/attach/bob"),
+        ("GET", "/api/input/bob/stream"),
+        ("GET", "/api/fleet/ws"),
     ] {
         let (status, body) = w.send(&as_agent(method, target, "{}"));
         assert_eq!(

@@ -202,6 +202,7 @@ impl Mail {
             thread_id: None,
             mode: Mode::Wait,
             raw: false,
+            by_operator: false,
             queued_at: step.now.wall,
         };
         self.take_on(step, delivery);

@@ -49,6 +49,7 @@ impl Mail {
             body: delivery.body.clone(),
             thread_id: delivery.thread_id.clone(),
             mode: delivery.mode.as_str().into(),
+            by_operator: delivery.by_operator,
         });
         self.threads.note(step.now.wall, &delivery);
         let id = delivery.id.clone();
@@ -101,6 +102,7 @@ impl Mail {
             thread_id: None,
             mode: Mode::Wait,
             raw: false,
+            by_operator: false,
             queued_at: step.now.wall,
         };
         self.accept(step, delivery, &Speaker::Nobody);

@@ -147,6 +147,7 @@ impl Mail {
             thread_id: fields::thread_id(&frame.payload),
             mode: frame.mode,
             raw: false,
+            by_operator: false,
             queued_at: step.now.wall,
         };
         let speaker = Speaker::of_frame(step.view(), &frame, &delivery);

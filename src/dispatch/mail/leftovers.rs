@@ -222,6 +222,7 @@ fn delivery(step: &MailStep, name: &AgentName, agent_id: &AgentId, row: Leftover
         thread_id: words.thread_id,
         mode,
         raw: false,
+        by_operator: false,
         queued_at: step.now.wall,
     }
 }

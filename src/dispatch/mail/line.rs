@@ -7,6 +7,9 @@ use crate::words;
 /// The most letters of a name that the line shows.
 const NAME_SHOWN: usize = 128;
 
+/// Behind the name of an agent that did not say it: whoever has the operator's key did.
+const BY_OPERATOR: &str = " (by operator)";
+
 /// A name as the line may show it: on one line, from left to right, and without the brackets that end it, so that nobody
 /// can write a header.
 fn plain(name: &str) -> String {
@@ -56,6 +59,10 @@ fn relay_line(delivery: &Delivery, workspace: Option<&str>) -> String {
             .strip_prefix("human:")
             .unwrap_or(&delivery.from),
     );
+    let sender = match delivery.by_operator {
+        true => format!("{sender}{BY_OPERATOR}"),
+        false => sender,
+    };
     let id = plain(delivery.msg_id.as_str());
     let context = match workspace {
         Some(workspace) => format!("{workspace} / {id}"),

@@ -63,6 +63,7 @@ impl Mail {
             let text = format!("{reason}; try again when it has read some");
             return Err(Refusal::new(RefusalKind::Full, text));
         }
+        let by_operator = !request.by_agent && local_agent(step, &from).is_some();
         let event_id = MsgId::new(format!("http_{}", step.unused()));
         let mut delivery = Delivery {
             id: DeliveryId::new(format!("del_{event_id}_{name}")),
@@ -75,6 +76,7 @@ impl Mail {
             thread_id: request.thread_id,
             mode,
             raw: request.raw,
+            by_operator,
             queued_at: step.now.wall,
         };
         let speaker = Speaker::of(step.view(), &delivery);

@@ -61,6 +61,7 @@ impl Mail {
             thread_id: None,
             mode: Mode::Wait,
             raw: false,
+            by_operator: false,
             queued_at: step.now.wall,
         };
         self.accept(step, delivery, &Speaker::Nobody);

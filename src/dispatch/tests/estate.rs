@@ -16,6 +16,7 @@ fn delivery(n: u64, words: &str) -> Delivery {
         thread_id: None,
         mode: Mode::Wait,
         raw: false,
+        by_operator: false,
         queued_at: Wall(n),
     }
 }

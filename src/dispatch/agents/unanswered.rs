@@ -152,7 +152,11 @@ impl Agents {
             }
             return;
         }
-        deregister_now(step, agent_id, name);
+        step.send(Up::AgentDeregister(AgentDeregister {
+            id: None,
+            agent_id,
+            name,
+        }));
     }
 
     pub(super) fn send_farewells(&mut self, step: &mut AgentStep) {
@@ -174,14 +178,6 @@ impl Agents {
             _ => {}
         }
     }
-}
-
-fn deregister_now(step: &mut AgentStep, agent_id: AgentId, name: Option<AgentName>) {
-    step.send(Up::AgentDeregister(AgentDeregister {
-        id: None,
-        agent_id,
-        name,
-    }));
 }
 
 fn find(step: &mut AgentStep, name: AgentName) {

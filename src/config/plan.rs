@@ -336,6 +336,15 @@ fn ways(
         EngineChoice::Remote { url, .. } | EngineChoice::Keyless { url } => {
             let roots = match url.starts_with("https:") {
                 true => authorities::roots(flags.ca_file.as_deref(), env, file)?,
+                false if flags.ca_file.is_some() => {
+                    return Err(ConfigError::of(
+                        "--ca-file",
+                        format!(
+                            "--ca-file says who vouches for an engine's certificate, and {url} shows none; name the engine with \
+                         https://, or drop --ca-file"
+                        ),
+                    ));
+                }
                 false => None,
             };
             Ok((proxy::proxy_for(url, env)?, roots))

@@ -52,6 +52,7 @@ fn wrong(flag: &str) -> &'static [&'static str] {
         "ca-file" => &[
             "--engine https://engine.example --workspace-key rk_1 --ca-file /no/such/file",
             "--engine https://engine.example --workspace-key rk_1 --ca-file /dev/null",
+            "--engine http://localhost:1 --workspace-key rk_1 --ca-file ca.pem",
         ],
         "metrics-key-file" => &[
             "--metrics-key-file /no/such/file",

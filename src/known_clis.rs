@@ -159,11 +159,14 @@ impl HeadlessCli {
 }
 
 /// Adds model and session behind the program of a command line, unless its arguments name some already. `Err` when a
-/// session is to go on and nothing is known of how.
+/// session is to go on and nothing is known of how, or when the program would take a value for a flag.
 ///
 /// # Errors
-/// A sentence that names the program.
+/// A sentence that names the program or the value.
 pub fn tell(argv: &[String], model: Option<&str>, session: SessionWish) -> Result<CliLine, String> {
+    let (SessionWish::Any(id) | SessionWish::Begin(id) | SessionWish::Resume(id)) = &session;
+    value("session", id)?;
+    model.map_or(Ok(()), |model| value("model", model))?;
     let mut told = CliLine {
         argv: argv.to_vec(),
         ..CliLine::default()
@@ -199,6 +202,22 @@ pub fn tell(argv: &[String], model: Option<&str>, session: SessionWish) -> Resul
     }
     told.argv.splice(at + 1..at + 1, more);
     Ok(told)
+}
+
+/// Whether a program takes this for a value wherever it stands: words that begin like a flag are flags to many.
+///
+/// # Errors
+/// A sentence that names it.
+fn value(what: &str, word: &str) -> Result<(), String> {
+    let trouble = match word.chars().next() {
+        None => "is empty",
+        Some('-') => "begins with '-', as only flags do",
+        _ if !word.chars().all(|c| c.is_ascii_graphic()) => {
+            "has signs that are neither letters, digits nor punctuation"
+        }
+        _ => return Ok(()),
+    };
+    Err(format!("the {what} {word:?} {trouble}"))
 }
 
 /// What there is to say of a session.
@@ -449,6 +468,30 @@ mod tests {
         );
         for line in ["codex", "cat", ""] {
             assert!(model_command(&words(line), "opus").is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn no_value_is_taken_for_a_flag() {
+        for cli in CLIS.iter().map(|cli| cli.program) {
+            for word in [
+                "--dangerously-skip-permissions",
+                "-c",
+                "",
+                "a b",
+                "a\u{1b}[2J",
+            ] {
+                let line = words(cli);
+                for wish in [
+                    SessionWish::Begin(word.into()),
+                    SessionWish::Resume(word.into()),
+                ] {
+                    let why = tell(&line, None, wish).expect_err(word);
+                    assert!(why.contains(&format!("{word:?}")), "{cli}: {why}");
+                }
+                let why = tell(&line, Some(word), any()).expect_err(word);
+                assert!(why.contains("model"), "{cli}: {why}");
+            }
         }
     }
 

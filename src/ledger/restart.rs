@@ -93,6 +93,9 @@ pub struct LastSession {
     /// The folder it worked in; some programs find a session only there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
+    /// Whether it had a terminal, as that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<String>,
     /// The program's own id of it.
     pub id: String,
 }
@@ -135,6 +138,7 @@ impl Lives {
         let session = LastSession {
             cli: request.cli.clone(),
             cwd: request.cwd.clone(),
+            transport: request.transport.clone(),
             id,
         };
         self.sessions.insert(agent.clone(), session);

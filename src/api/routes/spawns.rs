@@ -123,5 +123,5 @@ pub(crate) fn model(request: &Request) -> Result<String, ApiError> {
 }
 
 fn is_model(name: &str) -> bool {
-    !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic())
+    !name.is_empty() && !name.starts_with('-') && name.chars().all(|c| c.is_ascii_graphic())
 }

@@ -22,8 +22,22 @@ impl Agents {
             return Ok(wish);
         };
         let bearer = AgentName::meant(&word);
+        let starts = wish.cli.is_some()
+            || wish
+                .harness_config
+                .as_ref()
+                .is_some_and(|h| h.command.is_some());
         let Some(session) = view.ledger().lives().session(&bearer) else {
-            return Ok(wish);
+            // The id of a session says nothing of the program that it is one of.
+            return match wish.resume.is_some() && !starts {
+                true => Err(Refusal::new(
+                    RefusalKind::Invalid,
+                    format!(
+                        "no agent '{bearer}' left a session here; if that is a session's own id, name its program too"
+                    ),
+                )),
+                false => Ok(wish),
+            };
         };
         if self.all.contains_key(&bearer) {
             let text = format!("agent '{bearer}' still runs with its session; release it first");
@@ -31,12 +45,9 @@ impl Agents {
         }
         wish.resume = Some(session.id.clone());
         wish.continue_from = None;
-        let starts = wish
-            .harness_config
-            .as_ref()
-            .is_some_and(|h| h.command.is_some());
-        if wish.cli.is_none() && !starts {
+        if !starts {
             wish.cli.clone_from(&session.cli);
+            wish.transport = wish.transport.or_else(|| session.transport.clone());
         }
         if wish.cwd.is_none() {
             wish.cwd.clone_from(&session.cwd);
@@ -108,7 +119,7 @@ impl LocalAgent {
 
     /// What its program was not told of what was wanted, for people.
     pub(super) fn unsaid(&self) -> Option<String> {
-        let told = told(&self.wanted_argv, &self.request, "", false).ok()?;
+        let told = told(&self.wanted_argv, &self.request, "new", false).ok()?;
         let afresh = self.request.continue_from.as_ref();
         let afresh =
             afresh.map(|name| format!("no session of '{name}' is known, so it starts afresh"));

@@ -83,7 +83,7 @@ impl Agents {
         let request = self.with_session(view, request)?;
         let mut spec = spec_of(name, &with_harness(view, &request))
             .map_err(|why| Refusal::new(RefusalKind::Invalid, why))?;
-        told(&spec.argv, &request, "", false)
+        told(&spec.argv, &request, "new", false)
             .map_err(|why| Refusal::new(RefusalKind::Invalid, why))?;
         spec.treatment = treatment(view, &request, own)?;
         spec.headless = headless(view, &request, &spec)?;

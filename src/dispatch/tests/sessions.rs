@@ -108,6 +108,93 @@ fn another_agent_goes_on_with_the_session_of_one_that_was_released_also_after_a_
 }
 
 #[test]
+fn who_goes_on_with_the_session_of_an_agent_without_a_terminal_has_none_either() {
+    let mut w = World::new();
+    w.link_up();
+    let first = local::SpawnRequest {
+        transport: Some("headless".into()),
+        ..wish("ada", "claude")
+    };
+    assert!(start(&mut w, first).headless.is_some());
+    w.call(ApiCall::Release {
+        name: AgentName::new("ada"),
+        reason: None,
+    });
+    ended(&mut w, "ada", 0);
+    let mut w = World::after(w.journal);
+    w.link_up();
+    let go_on = local::SpawnRequest {
+        resume: Some("ada".into()),
+        ..local::SpawnRequest::default()
+    };
+    let same = local::SpawnRequest {
+        name: "bob".into(),
+        ..go_on.clone()
+    };
+    assert!(start(&mut w, same).headless.is_some());
+    w.call(ApiCall::Release {
+        name: AgentName::new("bob"),
+        reason: None,
+    });
+    ended(&mut w, "bob", 0);
+    let with_terminal = local::SpawnRequest {
+        name: "cy".into(),
+        transport: Some("pty".into()),
+        ..go_on
+    };
+    assert!(start(&mut w, with_terminal).headless.is_none());
+}
+
+#[test]
+fn a_session_that_nobody_here_left_goes_on_only_in_a_program_that_is_named() {
+    let mut w = World::new();
+    w.link_up();
+    let unnamed = local::SpawnRequest {
+        name: "ada".into(),
+        resume: Some("nobody".into()),
+        ..local::SpawnRequest::default()
+    };
+    let why = refused(&mut w, unnamed.clone());
+    assert!(why.contains("'nobody'") && why.contains("program"), "{why}");
+    let named = local::SpawnRequest {
+        cli: Some("claude".into()),
+        ..unnamed
+    };
+    assert_eq!(start(&mut w, named).argv[1..], ["--resume", "nobody"]);
+}
+
+#[test]
+fn no_session_and_no_model_is_a_flag_that_switches_questions_off() {
+    let mut w = World::new();
+    w.link_up();
+    let flag = || Some("--dangerously-skip-permissions".to_owned());
+    for bad in [
+        local::SpawnRequest {
+            resume: flag(),
+            ..wish("ada", "claude")
+        },
+        local::SpawnRequest {
+            session_id: flag(),
+            ..wish("ada", "claude")
+        },
+        local::SpawnRequest {
+            model: flag(),
+            ..wish("ada", "codex")
+        },
+        local::SpawnRequest {
+            resume: Some(String::new()),
+            ..wish("ada", "claude")
+        },
+    ] {
+        let why = refused(&mut w, bad);
+        assert!(
+            why.contains("the session") || why.contains("the model"),
+            "{why}"
+        );
+    }
+}
+
+#[test]
 fn a_program_that_is_started_again_begins_a_session_of_its_own_and_the_engine_hears_which() {
     let mut w = World::new();
     w.link_up();

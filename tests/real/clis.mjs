@@ -1,5 +1,6 @@
 // The agent CLIs, each with a home of its own in which every first question is answered already, and a launcher that starts
-// it with a complete environment: nothing of the caller's reaches it, its key is a dummy, and it talks to loopback only.
+// it with a complete environment: nothing of the caller's reaches it but what the broker gives its agents, its key is a dummy,
+// and it talks to loopback only.
 import fs from 'node:fs';
 import path from 'node:path';
 
@@ -119,6 +120,9 @@ const STRANGERS = {
 export const KNOWN = Object.keys(SEEDS);
 export const CLIS = [...KNOWN, ...Object.keys(STRANGERS)];
 
+/** What the broker says to agents by their environment: who they are, and how some of them find their tools. */
+const GIVEN = 'RELAY_*|GEMINI_CLI_SYSTEM_DEFAULTS_PATH|OPENCODE_CONFIG_CONTENT';
+
 const quoted = (word) => `'${String(word).replaceAll("'", String.raw`'\''`)}'`;
 
 /**
@@ -141,7 +145,13 @@ export function seed(cli, { dir, root, url, trusted }) {
     NO_PROXY: '*', no_proxy: '*', ...env,
   };
   const launcher = path.join(bin, cli);
-  const words = Object.entries(all).map(([name, value]) => `${name}=${quoted(value)}`);
-  fs.writeFileSync(launcher, `#!/bin/sh\ncd ${quoted(project)} && exec env -i ${words.join(' ')} ${[program, ...args].map(quoted).join(' ')} "$@"\n`, { mode: 0o755 });
+  // By the shell itself: a secret that was an argument of `env` would stand in the list of processes.
+  const lines = [
+    '#!/bin/sh',
+    `for name in $(env | sed -n 's/^\\([A-Za-z_][A-Za-z0-9_]*\\)=.*/\\1/p'); do case $name in ${GIVEN}) ;; *) unset "$name" ;; esac; done`,
+    ...Object.entries(all).map(([name, value]) => `export ${name}=${quoted(value)}`),
+    `cd ${quoted(project)} && exec ${[program, ...args].map(quoted).join(' ')} "$@"`,
+  ];
+  fs.writeFileSync(launcher, `${lines.join('\n')}\n`, { mode: 0o755 });
   return { launcher, project };
 }

@@ -1,13 +1,14 @@
 // Plays what is asked for on each CLI and prints a table of what became of the messages. Fails if a message is lost, doubled,
 // changed or glued to another, if the model heard what nobody sent, or if a play found trouble.
 import fs from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
 
 import { CLIS } from './clis.mjs';
-import { PLAYS } from './plays.mjs';
+import { PLAYS as PLAIN } from './plays.mjs';
 import { PWNED, SHAPES, cleaned, comparable, resolved } from './shapes.mjs';
-import { World } from './world.mjs';
+import { TOOL_PLAYS } from './tools.mjs';
+import { World, folder } from './world.mjs';
+
+const PLAYS = { ...PLAIN, ...TOOL_PLAYS };
 
 const ROOT = process.env.REAL_CLIS;
 const RUNS = Number(process.env.RUNS ?? 0);
@@ -17,7 +18,7 @@ const USUAL = { idle: 3, burst: 20, busy: 5, tool: 4, steer: 2, overtake: 2, sta
 const ASKING = ['dialog', 'tool', 'untrusted', 'trust', 'deny'];
 /** How long before the request itself a turn may be told to begin, in ms: for machines under load. */
 const ANNOUNCED = Number(process.env.ANNOUNCED ?? 0);
-const ENVELOPE = /^Relay message from tester \[[^\]]*\]: /;
+const envelope = (from) => new RegExp(String.raw`^Relay message from ${from} \[[^\]]*\]: `);
 /** What the first message to a program says below its words. */
 const HINT = /\s\(This is from another agent or a person\. To answer, .*\)\s*$/;
 
@@ -41,7 +42,7 @@ report();
 
 async function one(cli, play, shape) {
   const name = shape ? `${play} ${shape}` : play;
-  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'relay-real-'));
+  const dir = folder();
   let world;
   let troubles = [];
   let screen = '';
@@ -83,7 +84,7 @@ function early(world) {
   const told = world.events.filter(({ kind }) => kind === 'turn_started');
   return told.flatMap(({ event_id: id, at }) => {
     const message = world.sent.find((one) => one.id === id);
-    const heard = message && [...world.models.when].find(([turn]) => turn.includes(message.mark));
+    const heard = message && [...world.modelsOf(message.to).when].find(([turn]) => turn.includes(message.mark));
     return heard && heard[1] - at > ANNOUNCED ? [`the turn of ${message.mark} is told ${Math.round(heard[1] - at)} ms before the model has it`] : [];
   });
 }
@@ -91,14 +92,14 @@ function early(world) {
 function judge(world, troubles) {
   const row = { sent: 0, exact: 0, changed: 0, glued: 0, doubled: 0, lost: 0, wrong: 0, unaccepted: 0, untrue: 0, order: true, times: [], proofs: {} };
   if (!world) return row;
-  const turns = [...world.models.turns];
-  const asks = (message) => message.text.includes('<<run');
+  const asks = (message) => /<<(run|tool)/.test(message.text);
   const messages = world.sent;
   for (const message of messages) {
     row.sent += 1;
     const about = (turn) => turn.includes(message.mark);
-    const standing = turns.filter(about);
-    const told = standing.length ? standing : [...world.models.heard].filter(about);
+    const models = world.modelsOf(message.to);
+    const standing = models.turns.filter(about);
+    const told = standing.length ? standing : [...models.heard].filter(about);
     if (!message.acceptedAt) row.unaccepted += 1;
     else {
       row.times.push(message.acceptedAt - message.sentAt);
@@ -109,10 +110,11 @@ function judge(world, troubles) {
     if (message.verdict === 'lost' && message.acceptedAt) row.untrue += 1;
   }
   const typed = world.typed ?? [];
-  const strange = turns.filter((turn) => !messages.some(({ mark }) => turn.includes(mark)) && !typed.some((words) => turn.trim() === words.trim()));
+  const turns = [...world.models.turns];
+  const strange = [...turns, ...world.peer?.models.turns ?? []].filter((turn) => !messages.some(({ mark }) => turn.includes(mark)) && !typed.some((words) => turn.trim() === words.trim()));
   row.wrong = strange.length;
   if (strange.length) troubles.push(`the model heard: ${JSON.stringify(strange.map((turn) => turn.slice(0, 200)))}`);
-  const positions = messages.filter((m) => !asks(m) && !m.urgent).map(({ mark }) => turns.findIndex((turn) => turn.includes(mark))).filter((at) => at >= 0);
+  const positions = messages.filter((m) => m.to === 'agent' && m.from === 'tester' && !asks(m) && !m.urgent).map(({ mark }) => turns.findIndex((turn) => turn.includes(mark))).filter((at) => at >= 0);
   row.order = positions.every((at, index) => index === 0 || positions[index - 1] <= at);
   return row;
 }
@@ -121,10 +123,11 @@ function verdict(cli, message, told, messages) {
   if (told.length === 0) return 'lost';
   if (told.length > 1) return 'doubled';
   const [turn] = told;
-  if (messages.some((other) => other !== message && turn.includes(other.mark))) return 'glued';
+  if (messages.some((other) => other !== message && turn.includes(other.mark) && !message.text.includes(other.mark))) return 'glued';
   if (turn.split('Relay message from').length > 2) return 'doubled';
-  if (!ENVELOPE.test(turn.trimStart())) return 'glued';
-  const body = turn.trimStart().replace(ENVELOPE, '').replace(HINT, '');
+  const start = envelope(message.from);
+  if (!start.test(turn.trimStart())) return 'glued';
+  const body = turn.trimStart().replace(start, '').replace(HINT, '');
   return comparable(cli, body) === comparable(cli, resolved(cli, cleaned(message.text))) ? 'exact' : 'changed';
 }
 
@@ -136,7 +139,7 @@ function tell(world, row, screen) {
   for (const trouble of row.troubles) console.log(`    trouble: ${trouble}`);
   for (const message of world?.sent ?? []) {
     if (message.verdict === 'exact' && message.acceptedAt) continue;
-    const told = world.models.turns.filter((turn) => turn.includes(message.mark));
+    const told = world.modelsOf(message.to).turns.filter((turn) => turn.includes(message.mark));
     console.log(`    ${message.verdict}${message.acceptedAt ? '' : ', not accepted'}: ${JSON.stringify(message.text.slice(0, 120))} -> ${JSON.stringify(told.map((turn) => turn.slice(0, 300)))}`);
   }
   const events = world?.events.filter(({ kind }) => ['delivery_blocked', 'worker_ready', 'delivery_failed', 'agent_blocked', 'agent_unblocked', 'dialog_answered'].includes(kind)) ?? [];

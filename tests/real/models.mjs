@@ -5,6 +5,9 @@ import http from 'node:http';
 /** A user text that contains this is answered with a request to run COMMAND in a shell. */
 export const command = (line) => `<<run ${line}>>`;
 const COMMAND = /<<run ([^>]+)>>/;
+/** A user text that contains this is answered with a call of one of the broker's tools. */
+export const wish = (name, input) => `<<tool ${name} ${JSON.stringify(input)}>>`;
+const WISH = /<<tool (\w+) (\{.*?\})>>/s;
 const SHELLS = ['Bash', 'exec_command', 'shell_command', 'shell', 'bash', 'run_shell_command'];
 /** How CLIs begin what they add to a conversation by themselves. */
 const OWN = new RegExp([
@@ -20,36 +23,47 @@ const PASTED = /^\s*<pasted_content id="(\w+)">\n([\s\S]*)\n<\/pasted_content id
 const MEANWHILE = /The user sent a new message while you were working:\n([\s\S]*?)\n\nIMPORTANT:/g;
 const meanwhile = (text) => [...text.matchAll(MEANWHILE)].map(([, said]) => said);
 
+const some = (list) => (list && list.length ? list : undefined);
+
 const texts = (content) => {
   if (typeof content === 'string') return [content];
   return (content ?? []).flatMap((part) => part?.text ?? []);
 };
 
-/** `{ role: 'user' | 'model' | 'tool', texts }` for each entry of a conversation, whatever its dialect. */
+const written = (result) => (typeof result === 'string' ? result : JSON.stringify(result));
+
+/** `{ role: 'user' | 'model' | 'other', texts, tool }` for each entry of a conversation, whatever its dialect; `tool` are results. */
 const conversation = {
   anthropic: ({ messages = [] }) => messages.map(({ role, content }) => ({
     role: { user: 'user', assistant: 'model' }[role] ?? 'other',
     texts: texts(content),
-    tool: Array.isArray(content) && content.some(({ type }) => type === 'tool_result'),
+    tool: some(Array.isArray(content) && content.filter(({ type }) => type === 'tool_result').map((result) => texts(result.content).join('\n'))),
   })),
   responses: ({ input = [] }) => (typeof input === 'string' ? [{ role: 'user', content: input }] : input).map((item) => {
-    if (item.type && item.type !== 'message') return { role: 'model', texts: [], tool: item.type.endsWith('output') };
+    if (item.type && item.type !== 'message') return { role: 'model', texts: [], tool: some(item.type.endsWith('output') && [written(item.output)]) };
     return { role: item.role === 'user' ? 'user' : item.role === 'assistant' ? 'model' : 'other', texts: texts(item.content) };
   }),
   chat: ({ messages = [] }) => messages.map(({ role, content }) => ({
-    role: { user: 'user', assistant: 'model' }[role] ?? 'other', texts: texts(content), tool: role === 'tool',
+    role: { user: 'user', assistant: 'model' }[role] ?? 'other', texts: texts(content), tool: some(role === 'tool' && [texts(content).join('\n')]),
   })),
   gemini: ({ contents = [] }) => contents.map(({ role, parts }) => ({
-    role: role === 'model' ? 'model' : 'user', texts: texts(parts), tool: (parts ?? []).some((part) => part.functionResponse),
+    role: role === 'model' ? 'model' : 'user', texts: texts(parts), tool: some((parts ?? []).flatMap(({ functionResponse: result }) => (result ? [written(result.response)] : []))),
   })),
 };
 
-const toolNames = {
-  anthropic: ({ tools = [] }) => tools.map(({ name }) => name),
-  responses: ({ tools = [] }) => tools.map(({ name }) => name),
-  chat: ({ tools = [] }) => tools.map((tool) => tool.function?.name),
-  gemini: ({ tools = [] }) => tools.flatMap(({ functionDeclarations = [] }) => functionDeclarations.map(({ name }) => name)),
+/** The tools that are offered, as `{ name, namespace }`. */
+const offered = {
+  anthropic: ({ tools = [] }) => tools,
+  responses: ({ tools = [] }) => tools.flatMap((tool) => tool.tools?.map(({ name }) => ({ name, namespace: tool.name })) ?? [tool]),
+  chat: ({ tools = [] }) => tools.map((tool) => ({ name: tool.function?.name })),
+  gemini: ({ tools = [] }) => tools.flatMap(({ functionDeclarations = [] }) => functionDeclarations),
 };
+
+/** The broker's tool of that name, as the CLI calls it. Claude Code takes it also where it has not listed it. */
+function ours(dialect, tools, name) {
+  const own = ({ name: theirs, namespace = '' }) => /agent[-_]relay/.test(namespace + theirs) && theirs.endsWith(name);
+  return tools.find(own) ?? (dialect === 'anthropic' ? { name: `mcp__agent-relay__${name}` } : undefined);
+}
 
 /** Until what the listeners are told is wanted, or for so long; whether it is. */
 export async function comes(listeners, wanted, ms) {
@@ -73,6 +87,10 @@ export class Models {
   pace = { think: 0, tell: 0, pieces: 1 };
   /** User texts of the conversation, oldest first, from the longest that was sent. */
   turns = [];
+  /** What came of the tools that were called, from the same. */
+  results = [];
+  /** The broker's tools that were wished and not offered. */
+  missed = [];
   /** All user texts that were ever told: some CLIs forget a turn that was interrupted. */
   heard = new Set();
   /** When each of them was told first. */
@@ -108,6 +126,7 @@ export class Models {
   /** Another conversation begins. */
   forget() {
     this.turns = [];
+    this.results = [];
     this.heard.clear();
     this.when.clear();
     this.#longest = 0;
@@ -120,12 +139,14 @@ export class Models {
 
   #hear(dialect, body) {
     const entries = conversation[dialect](body);
-    const names = toolNames[dialect](body).filter(Boolean);
+    const tools = offered[dialect](body).filter(({ name }) => name);
+    const names = tools.map(({ name }) => name);
     // Titles, summaries and guesses are asked for without tools.
     const main = this.toolless || names.length > 3 || (dialect === 'responses' && names.length > 0);
     if (!main) return { main };
     if (entries.length >= this.#longest) {
       this.#longest = entries.length;
+      this.results = entries.flatMap(({ tool }) => tool ?? []);
       this.turns = entries.flatMap(({ role, texts: said }) => said.flatMap((text) => {
         const among = meanwhile(text);
         if (among.length || role !== 'user') return among;
@@ -139,8 +160,21 @@ export class Models {
     }
     const last = entries.findLastIndex(({ role, tool }) => role === 'model' && !tool);
     const news = entries.slice(last + 1);
-    const wish = news.some(({ tool }) => tool) ? null : COMMAND.exec(news.filter(({ role }) => role === 'user').flatMap((e) => e.texts).join('\n'));
-    return { main, run: wish?.[1], shell: SHELLS.find((name) => names.includes(name)) };
+    const said = news.some(({ tool }) => tool) ? '' : news.filter(({ role }) => role === 'user').flatMap((e) => e.texts).join('\n');
+    return { main, call: this.#shell(names, said) ?? this.#wished(dialect, tools, said) };
+  }
+
+  #shell(names, said) {
+    const [, line] = COMMAND.exec(said) ?? [];
+    const name = SHELLS.find((one) => names.includes(one));
+    return line && name ? { name, input: arguments_(name, line) } : undefined;
+  }
+
+  #wished(dialect, tools, said) {
+    const [, name, input] = WISH.exec(said) ?? [];
+    const tool = name && ours(dialect, tools, name);
+    if (name && !tool) this.missed.push(`${name} among ${tools.map((one) => one.name)}`);
+    return tool ? { name: tool.name, namespace: tool.namespace, input: JSON.parse(input) } : undefined;
   }
 
   async #serve(request, response, text) {
@@ -154,9 +188,9 @@ export class Models {
     if (/count_tokens$|countTokens$/.test(pathname)) return json({ input_tokens: 9, totalTokens: 9 });
     if (!dialect || request.method !== 'POST') return json({ object: 'list', data: [], models: [] });
     const body = JSON.parse(text);
-    const { main, run, shell } = this.#hear(dialect, body);
+    const { main, call: wanted } = this.#hear(dialect, body);
     const number = ++this.#answers;
-    const call = run && shell ? { id: `call_${number}`, name: shell, input: arguments_(shell, run) } : undefined;
+    const call = wanted && { id: `call_${number}`, ...wanted };
     const pace = main ? { ...this.pace } : { think: 0, tell: 0, pieces: 1 };
     this.busy += 1;
     try {
@@ -223,7 +257,7 @@ const tell = {
     const whole = { id: `resp_${number}`, object: 'response', created_at: 0, model: body.model, output: [] };
     say('response.created', { response: { ...whole, status: 'in_progress' } });
     const item = call
-      ? { type: 'function_call', id: `fc_${number}`, call_id: call.id, name: call.name, arguments: JSON.stringify(call.input) }
+      ? { type: 'function_call', id: `fc_${number}`, call_id: call.id, name: call.name, namespace: call.namespace, arguments: JSON.stringify(call.input) }
       : { type: 'message', id: `msg_${number}`, role: 'assistant', content: [{ type: 'output_text', text: words.join(''), annotations: [] }] };
     say('response.output_item.added', { output_index: 0, item: call ? item : { ...item, content: [] } });
     if (!call) {

@@ -2,7 +2,6 @@
 // fixtures/screens/CLI-STATE: `bytes`, `size` (rows, columns) and `expect` (what the injector makes of it, then the picture).
 // scripts/record-screen runs it.
 import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -10,7 +9,7 @@ import { until } from '../clients/support.mjs';
 import { KNOWN } from './clis.mjs';
 import { command } from './models.mjs';
 import { DIALOG } from './plays.mjs';
-import { World, later } from './world.mjs';
+import { World, folder, later } from './world.mjs';
 
 const INTO = fileURLToPath(new URL('../../fixtures/screens/', import.meta.url));
 const wanted = process.argv.slice(2);
@@ -54,7 +53,7 @@ for (const cli of KNOWN.filter((name) => !wanted.length || wanted.includes(name)
 }
 
 async function life(cli, how, live) {
-  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'relay-real-'));
+  const dir = folder();
   const world = await World.begin(cli, { dir, root: process.env.REAL_CLIS, ...how });
   // Whose machine it was is nobody's business.
   const like = (word, length) => word.padEnd(length, '-').slice(0, length);

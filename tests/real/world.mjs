@@ -1,6 +1,8 @@
-// One agent CLI under our broker: how to write to it as a peer does, to type as a person does, and to see what became of it.
+// One agent CLI under our broker, or two: how to write to it as a peer does, to type as a person does, and to see what became
+// of it.
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
+import os from 'node:os';
 import path from 'node:path';
 
 import { register, startBroker, until, workspace } from '../clients/support.mjs';
@@ -12,6 +14,13 @@ const WebSocket = createRequire(new URL('../clients/package.json', import.meta.u
 /** How long a message may take, in ms. */
 export const PATIENCE = Number(process.env.PATIENCE ?? 60_000);
 
+/** A folder for a world. Gemini CLI takes no settings below one that everybody may write to, as those for temporary files are. */
+export function folder() {
+  const worlds = path.join(process.env.XDG_CACHE_HOME ?? path.join(os.homedir(), '.cache'), 'relay-broker', 'worlds');
+  fs.mkdirSync(worlds, { recursive: true, mode: 0o700 });
+  return fs.mkdtempSync(path.join(worlds, 'relay-real-'));
+}
+
 export const later = (ms) => new Promise((ok) => { setTimeout(ok, ms); });
 
 let marks = 0;
@@ -19,7 +28,7 @@ let marks = 0;
 export class World {
   #ends = [];
   #listeners = new Set();
-  /** Every message: `{ mark, text, id, sentAt, typedAt, acceptedAt, urgent, blocked }`, times in ms. */
+  /** Every message: `{ mark, text, from, to, id, sentAt, acceptedAt, proof, urgent }`, times in ms. */
   sent = [];
   /** After how many ms each message was heard that interrupted. */
   heardAfter = [];
@@ -28,28 +37,53 @@ export class World {
   /** All that the terminal showed, escape sequences included. */
   output = '';
 
-  /** Returns as soon as the CLI's process runs. `says`: what the operator says of the program in the configuration file. */
-  static async begin(cli, { dir, root, trusted = true, says }) {
+  /**
+   * Returns as soon as the CLI's process runs. `says`: what the operator says of the program in the configuration file, and
+   * `config` of everything else. With `peer` there is a second agent, bob, of the same CLI. `wish` is added to what the
+   * spawn asks for, and `prepare` is done before it.
+   */
+  static async begin(cli, { dir, root, trusted = true, says, config = '', peer = false, wish = {}, prepare = () => {} }) {
     const world = new World();
-    world.cli = cli;
+    Object.assign(world, { cli, root, dir, trusted });
     const t = { after: (end) => world.#ends.push(end) };
     try {
-      world.models = await Models.start({ toolless: cli === 'aider' });
-      world.#ends.push(() => world.models.stop());
-      const { launcher, project } = seed(cli, { dir, root, trusted, url: world.models.url });
-      world.project = project;
-      if (says) fs.writeFileSync(path.join(dir, 'relay-broker.toml'), `[profile.${cli}]\n${says}\n`);
+      const profile = says ? `[profile.${cli}]\n${says}\n` : '';
+      if (profile || config) fs.writeFileSync(path.join(dir, 'relay-broker.toml'), `${profile}${config}`);
       world.broker = await startBroker(t, dir, { name: 'box' });
       await world.#listen();
-      const relay = workspace(world.broker);
-      world.me = (await register(t, relay, 'tester')).me;
-      await world.broker.api('POST', '/api/spawn', { name: 'agent', cli: launcher, args: [], cwd: project, idle_threshold_secs: 1 });
-      await until(async () => (await relay.agents.get('agent')).status !== 'offline', 'the agent to be online');
+      world.relay = workspace(world.broker);
+      world.me = (await register(t, world.relay, 'tester')).me;
+      Object.assign(world, await world.seed(dir));
+      prepare(world);
+      await world.spawn('agent', { cli: world.launcher, cwd: world.project, ...wish });
+      if (peer) {
+        world.peer = await world.seed(path.join(dir, 'peer'));
+        prepare(world.peer);
+        await world.spawn('bob', { cli: world.peer.launcher, cwd: world.peer.project, ...wish });
+      }
     } catch (error) {
       await world.end();
       throw error;
     }
     return world;
+  }
+
+  /** A home for the CLI, with a model behind it that listens to nobody else: `{ models, launcher, project }`. */
+  async seed(dir) {
+    const models = await Models.start({ toolless: this.cli === 'aider' });
+    this.#ends.push(() => models.stop());
+    return { models, ...seed(this.cli, { dir, root: this.root, trusted: this.trusted, url: models.url }) };
+  }
+
+  async spawn(name, wish) {
+    const spawned = await this.broker.api('POST', '/api/spawn', { name, args: [], idle_threshold_secs: 1, ...wish });
+    await until(async () => (await this.relay.agents.get(name)).status !== 'offline', `${name} to be online`);
+    return spawned;
+  }
+
+  /** The model that hears what this agent is told. */
+  modelsOf(name) {
+    return name === 'bob' ? this.peer.models : this.models;
   }
 
   async #listen() {
@@ -77,17 +111,23 @@ export class World {
     return this.events.some(wanted) || comes(this.#listeners, wanted, ms);
   }
 
-  ready() {
-    return this.heard(({ kind }) => kind === 'worker_ready');
+  ready(name = 'agent') {
+    return this.heard((event) => event.kind === 'worker_ready' && event.name === name);
   }
 
-  /** Writes to the agent through the engine, as any peer does; `shape` makes the text, `mode` says whether it interrupts. */
-  async send(shape, mode) {
+  /** Writes to an agent through the engine, as any peer does; `shape` makes the text, `mode` says whether it interrupts. */
+  async send(shape, mode, to = 'agent') {
+    const message = this.awaits(shape, { to, urgent: mode === 'steer' });
+    message.id = (await this.me.dm(to, message.text, mode && { mode })).id;
+    return message;
+  }
+
+  /** A message that somebody sends in his own way. */
+  awaits(shape, { from = 'tester', to = 'agent', ...more } = {}) {
     marks += 1;
     const mark = `mark${String(marks).padStart(4, '0')}x`;
-    const message = { mark, text: shape(mark), sentAt: performance.now(), urgent: mode === 'steer' };
+    const message = { mark, text: shape(mark), from, to, sentAt: performance.now(), ...more };
     this.sent.push(message);
-    message.id = (await this.me.dm('agent', message.text, mode && { mode })).id;
     return message;
   }
 
@@ -104,7 +144,7 @@ export class World {
 
   /** Until the model was told of the message, and then until it has answered all. */
   async answered(message, ms = PATIENCE) {
-    const came = await this.models.until((turns) => turns.some((turn) => turn.includes(message.mark)), ms);
+    const came = await this.modelsOf(message.to).until((turns) => turns.some((turn) => turn.includes(message.mark)), ms);
     await this.quiet();
     return came;
   }
@@ -113,7 +153,7 @@ export class World {
   async quiet() {
     for (let still = 0; still < 4; still += 1) {
       await later(60);
-      if (this.models.busy) still = 0;
+      if (this.models.busy || this.peer?.models.busy) still = 0;
     }
   }
 

@@ -60,16 +60,22 @@ pub(super) fn call(
     Ok(shown(outcome, unread))
 }
 
-/// A tool's result as the protocol wants it.
+/// A tool's result as the protocol wants it. What is unread stands in both of its forms: some programs show their model the
+/// words, some the object.
 fn shown(outcome: ToolResult, unread: Option<String>) -> Value {
     let (text, data, failed) = match outcome {
         Ok((text, data)) => (text, Some(data), false),
         Err(why) => (why, None, true),
     };
-    let mut content = vec![json!({"type": "text", "text": text})];
-    content.extend(unread.map(|line| json!({"type": "text", "text": line})));
+    let words = std::iter::once(text).chain(unread.clone());
+    let content: Vec<Value> = words
+        .map(|text| json!({"type": "text", "text": text}))
+        .collect();
     let mut result = json!({"content": content, "isError": failed});
-    if let Some(data) = data {
+    if let Some(mut data) = data {
+        if let (Some(line), Some(fields)) = (unread, data.as_object_mut()) {
+            fields.entry("unread").or_insert(line.into());
+        }
         result["structuredContent"] = data;
     }
     result
@@ -393,11 +399,13 @@ impl<'a> ToolRun<'a> {
         match self.ask(wish.call, LONG)? {
             Reply::Spawned(spawned) => {
                 let mut text = format!("{} runs; write to it with send_dm.", spawned.name);
+                let mut data = json!({"name": spawned.name, "pid": spawned.pid});
                 if let Some(warning) = &spawned.warning {
                     text.push_str(" Without effect here: ");
                     text.push_str(warning);
+                    data["without_effect"] = warning.as_str().into();
                 }
-                Ok((text, json!({"name": spawned.name, "pid": spawned.pid})))
+                Ok((text, data))
             }
             other => Err(confused(&other)),
         }

@@ -21,38 +21,35 @@ pub(super) fn id_of(data: &Value) -> String {
     }
 }
 
-/// What became of a message so far; never its words.
+/// What became of a message so far; never its words. What a model must know to go on stands in the object too, as its `note`.
 pub(super) fn receipt(to: &str, sent: &Sent) -> (String, Value) {
     let id = sent.event_id.as_str();
-    match &sent.waits {
-        _ if sent.suspended => (
+    let mut data = json!({"status": "queued", "message_id": id, "to": to});
+    let note = match &sent.waits {
+        _ if sent.suspended => {
+            data["status"] = "held".into();
             format!(
                 "held: you and {to} have answered each other very often, so {to} gets this once a person has looked; do not \
-                 send it again (message {id})"
-            ),
-            json!({"status": "held", "message_id": id, "to": to}),
-        ),
-        None if sent.steer_refused => (
-            format!(
-                "queued for {to}, and it waits its turn: only people may interrupt here (message {id})"
-            ),
-            json!({"status": "queued", "message_id": id, "to": to, "mode": "wait"}),
-        ),
+                 send it again"
+            )
+        }
+        None if sent.steer_refused => {
+            data["mode"] = "wait".into();
+            format!("queued for {to}, and it waits its turn: only people may interrupt here")
+        }
         Some(waits) => {
             let until = waits.until_ms.map(|at| at.iso());
             let shown = until.as_deref().unwrap_or("it comes");
-            (
-                format!(
-                    "{to} does not run at the moment; the message waits until {shown} (message {id})"
-                ),
-                json!({"status": "waits", "message_id": id, "to": to, "until": until}),
-            )
+            let text = format!("{to} does not run at the moment; the message waits until {shown}");
+            data["status"] = "waits".into();
+            data["until"] = until.into();
+            text
         }
-        None => (
-            format!("queued for {to} (message {id})"),
-            json!({"status": "queued", "message_id": id, "to": to}),
-        ),
-    }
+        None => return (format!("queued for {to} (message {id})"), data),
+    };
+    let text = format!("{note} (message {id})");
+    data["note"] = note.into();
+    (text, data)
 }
 
 /// A message that is in its reader's terminal, and how that was seen.

@@ -306,11 +306,32 @@ fn a_result_ends_with_what_is_unread() {
     );
     let last = result["content"][1]["text"].as_str().unwrap_or_default();
     assert!(last.starts_with("Unread: 2 from bob;"), "{result}");
+    // Claude Code and Codex show their models this alone.
+    assert_eq!(result["structuredContent"]["unread"], last);
     let nothing = Ok(Reply::Pending(local::PendingList::default()));
     let result = w.tool("send_dm", &arguments, vec![sent(), nothing]);
     assert_eq!(
         result["content"].as_array().map(Vec::len),
         Some(1),
+        "{result}"
+    );
+}
+
+#[test]
+fn an_object_says_too_what_only_words_can() {
+    let w = with_agent();
+    let arguments = json!({"to": "bob", "text": "x"});
+    let Ok(Reply::Sent(held)) = sent() else {
+        panic!("a receipt");
+    };
+    let held = local::Sent {
+        suspended: true,
+        ..held
+    };
+    let result = w.tool("send_dm", &arguments, vec![Ok(Reply::Sent(held))]);
+    let note = result["structuredContent"]["note"].as_str();
+    assert!(
+        note.is_some_and(|note| note.contains("do not send it again")),
         "{result}"
     );
 }

@@ -67,7 +67,7 @@ const SEEDS = {
         provider: {
           'stand-in': {
             npm: '@ai-sdk/openai-compatible', name: 'stand-in', options: { baseURL: `${url}/v1`, apiKey: KEY },
-            models: { one: { name: 'one', tool_call: true, limit: { context: 200_000, output: 8_000 } } },
+            models: Object.fromEntries(['one', 'two'].map((name) => [name, { name, tool_call: true, limit: { context: 200_000, output: 8_000 } }])),
           },
         },
       },

@@ -5,10 +5,11 @@ import fs from 'node:fs';
 import { CLIS } from './clis.mjs';
 import { PLAYS as PLAIN } from './plays.mjs';
 import { PWNED, SHAPES, cleaned, comparable, resolved } from './shapes.mjs';
+import { SESSION_PLAYS } from './sessions.mjs';
 import { TOOL_PLAYS } from './tools.mjs';
 import { World, folder } from './world.mjs';
 
-const PLAYS = { ...PLAIN, ...TOOL_PLAYS };
+const PLAYS = { ...PLAIN, ...TOOL_PLAYS, ...SESSION_PLAYS };
 
 const ROOT = process.env.REAL_CLIS;
 const RUNS = Number(process.env.RUNS ?? 0);
@@ -47,7 +48,7 @@ async function one(cli, play, shape) {
   let troubles = [];
   let screen = '';
   try {
-    world = await World.begin(cli, { dir, root: ROOT, ...PLAYS[play].how });
+    world = await World.begin(cli, { dir, root: ROOT, begin: PLAYS[play].begin, ...PLAYS[play].how });
     troubles = await PLAYS[play](world, { shape, runs: RUNS || USUAL[play] }) ?? [];
   } catch (error) {
     troubles = [String(error.stack ?? error)];

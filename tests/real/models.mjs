@@ -87,6 +87,8 @@ export class Models {
   pace = { think: 0, tell: 0, pieces: 1 };
   /** User texts of the conversation, oldest first, from the longest that was sent. */
   turns = [];
+  /** The models that were asked for in it. */
+  names = new Set();
   /** What came of the tools that were called, from the same. */
   results = [];
   /** The broker's tools that were wished and not offered. */
@@ -189,6 +191,7 @@ export class Models {
     if (!dialect || request.method !== 'POST') return json({ object: 'list', data: [], models: [] });
     const body = JSON.parse(text);
     const { main, call: wanted } = this.#hear(dialect, body);
+    if (main) this.names.add(body.model ?? /models\/([^:/]+)/.exec(pathname)?.[1]);
     const number = ++this.#answers;
     const call = wanted && { id: `call_${number}`, ...wanted };
     const pace = main ? { ...this.pace } : { think: 0, tell: 0, pieces: 1 };

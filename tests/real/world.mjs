@@ -25,6 +25,8 @@ export const later = (ms) => new Promise((ok) => { setTimeout(ok, ms); });
 
 let marks = 0;
 
+const usual = (world) => world.spawn('agent', { cli: world.launcher, cwd: world.project });
+
 export class World {
   #ends = [];
   #listeners = new Set();
@@ -39,27 +41,28 @@ export class World {
 
   /**
    * Returns as soon as the CLI's process runs. `says`: what the operator says of the program in the configuration file, and
-   * `config` of everything else. With `peer` there is a second agent, bob, of the same CLI. `wish` is added to what the
-   * spawn asks for, and `prepare` is done before it.
+   * `config` of everything else. With `peer` there is a second agent, bob, of the same CLI. `prepare` is done to their
+   * folders before, and `begin` starts the first.
    */
-  static async begin(cli, { dir, root, trusted = true, says, config = '', peer = false, wish = {}, prepare = () => {} }) {
+  static async begin(cli, { dir, root, trusted = true, says, config = '', peer = false, prepare = () => {}, begin = usual }) {
     const world = new World();
     Object.assign(world, { cli, root, dir, trusted });
     const t = { after: (end) => world.#ends.push(end) };
     try {
       const profile = says ? `[profile.${cli}]\n${says}\n` : '';
       if (profile || config) fs.writeFileSync(path.join(dir, 'relay-broker.toml'), `${profile}${config}`);
-      world.broker = await startBroker(t, dir, { name: 'box' });
+      // The CLI is found by its name, too.
+      world.broker = await startBroker(t, dir, { name: 'box', env: { PATH: `${path.join(dir, 'bin')}:${process.env.PATH}` } });
       await world.#listen();
       world.relay = workspace(world.broker);
       world.me = (await register(t, world.relay, 'tester')).me;
       Object.assign(world, await world.seed(dir));
       prepare(world);
-      await world.spawn('agent', { cli: world.launcher, cwd: world.project, ...wish });
+      await begin(world);
       if (peer) {
         world.peer = await world.seed(path.join(dir, 'peer'));
         prepare(world.peer);
-        await world.spawn('bob', { cli: world.peer.launcher, cwd: world.peer.project, ...wish });
+        await world.spawn('bob', { cli: world.peer.launcher, cwd: world.peer.project });
       }
     } catch (error) {
       await world.end();

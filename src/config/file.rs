@@ -88,7 +88,8 @@ struct AccessTable {
 struct LoopsTable {
     pair_limit: Option<u32>,
     pair_window: Option<String>,
-    agent_limit: Option<u32>,
+    chain_limit: Option<u32>,
+    chain_pause: Option<String>,
     steer_from: Option<String>,
 }
 
@@ -274,10 +275,18 @@ fn talk(table: &LoopsTable, faults: &mut TableFaults) -> TalkLimits {
             "counts nothing: pair_window must be more than 0; write pair_window = \"20m\", or pair_limit = 0 for no limit",
         );
     }
+    let pause = checks::span(table.chain_pause.as_deref()).unwrap_or(usual.pause);
+    if pause.is_zero() {
+        faults.key(
+            "chain_pause",
+            "ends every chain: chain_pause must be more than 0; write chain_pause = \"15m\", or chain_limit = 0 for no limit",
+        );
+    }
     TalkLimits {
         pair: table.pair_limit.unwrap_or(usual.pair),
         window,
-        agent: table.agent_limit.unwrap_or(usual.agent),
+        chain: table.chain_limit.unwrap_or(usual.chain),
+        pause,
         steer_from: match table.steer_from.as_deref() {
             Some("people") => SteerFrom::People,
             _ => SteerFrom::All,

@@ -115,7 +115,8 @@ pub(super) static TABLES: [FileTable; 8] = [
         keys: &[
             may("pair_limit", Shape::Count(0, MANY), "80"),
             may("pair_window", Shape::Span, "\"20m\""),
-            may("agent_limit", Shape::Count(0, MANY), "500"),
+            may("chain_limit", Shape::Count(0, MANY), "450"),
+            may("chain_pause", Shape::Span, "\"15m\""),
             may("steer_from", Shape::OneOf(&["all", "people"]), "\"people\""),
         ],
     },

@@ -288,7 +288,7 @@ pub enum BrokerEvent {
         event_id: MsgId,
         count: u32,
         limit: u32,
-        /// Within how many seconds; absent for all since a person last spoke.
+        /// Within how many seconds, of two agents; absent for a chain of messages that each answer the one before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         window_secs: Option<u64>,
         reason: String,

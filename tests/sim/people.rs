@@ -430,7 +430,8 @@ impl World {
             return self.again(index);
         }
         self.messages[index].told = Told::Asked;
-        let from = match self.options.among_agents && index.is_multiple_of(2) {
+        let by_agent = self.options.among_agents && index.is_multiple_of(2);
+        let from = match by_agent {
             true => self.names[index / 2 % self.names.len()].to_string(),
             false => "human:ann".to_owned(),
         };
@@ -440,6 +441,7 @@ impl World {
             from: Some(from),
             mode: message.steer.then(|| "steer".to_owned()),
             raw: false,
+            by_agent,
             ..SendRequest::default()
         };
         self.call(ApiCall::Send(request), Caller::Sender(index));

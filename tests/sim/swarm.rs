@@ -173,7 +173,7 @@ impl Options {
         options.among_agents = prng.below(3) == 0;
         if options.among_agents {
             options.limits.talk.pair = 1 + prng.below(3) as u32;
-            options.limits.talk.agent = prng.below(5) as u32;
+            options.limits.talk.chain = prng.below(5) as u32;
         }
         options
     }

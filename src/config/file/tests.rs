@@ -323,16 +323,21 @@ fn a_table_that_needs_a_name_says_so() {
 
 #[test]
 fn what_agents_may_send_each_other_is_read_and_a_window_of_nothing_is_refused() {
-    let text =
-        "[loops]\npair_limit = 3\npair_window = \"1h\"\nagent_limit = 0\nsteer_from = \"people\"\n";
+    let text = "[loops]\npair_limit = 3\npair_window = \"1h\"\nchain_limit = 0\nchain_pause = \"2m\"\nsteer_from = \"people\"\n";
     let talk = parsed(text).expect("accepted").talk;
     let wanted = TalkLimits {
         pair: 3,
         window: Duration::from_secs(3600),
-        agent: 0,
+        chain: 0,
+        pause: Duration::from_secs(120),
         steer_from: SteerFrom::People,
     };
     assert_eq!(talk, wanted);
     let nothing = parsed("[loops]\npair_window = \"0s\"\n").expect_err("counts nothing");
     assert!(nothing.contains("pair_limit = 0 for no limit"), "{nothing}");
+    let nothing = parsed("[loops]\nchain_pause = \"0s\"\n").expect_err("no chain");
+    assert!(
+        nothing.contains("chain_limit = 0 for no limit"),
+        "{nothing}"
+    );
 }

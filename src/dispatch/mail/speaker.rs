@@ -1,5 +1,6 @@
 //! Who speaks in a message: an agent or a person. Agents are those that run on this node or have an identity of the engine's
-//! by it, and whoever the engine says is one; all other senders are people, or speak for people.
+//! by it, and whoever the engine says is one; all other senders are people, or speak for people. So is who speaks in an
+//! agent's name with the broker's own key.
 
 use super::state::MailView;
 use crate::dispatch::node_config::SteerFrom;
@@ -31,7 +32,7 @@ impl Speaker {
         }
         let name = AgentName::meant(&delivery.from);
         let is_agent = view.peers.agents.is_here(&name) || view.ledger().bound(&name).is_some();
-        match is_agent && !delivery.raw {
+        match is_agent && !delivery.raw && !delivery.by_operator {
             true if name == delivery.agent => Self::Nobody,
             true => Self::Agent(name),
             false => Self::Person,

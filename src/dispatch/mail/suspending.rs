@@ -29,7 +29,6 @@ impl Mail {
         let from = match speaker {
             Speaker::Agent(from) => from,
             Speaker::Person => {
-                self.loops.person_spoke(&delivery.agent);
                 self.let_go(step, &delivery.agent, "person_spoke");
                 return false;
             }
@@ -39,7 +38,10 @@ impl Mail {
         let before = is_suspended(step, from, &delivery.agent);
         let limits = step.config().limits.talk;
         let suspicion = match before {
-            true => None,
+            true => {
+                self.loops.wrote(step.now.mono, from);
+                None
+            }
             false => self
                 .loops
                 .count(&limits, step.now.mono, from, &delivery.agent),
@@ -112,7 +114,7 @@ fn tell(step: &mut MailStep, delivery: &Delivery, from: &AgentName, suspicion: S
             window.as_secs() / 60
         ),
         None => format!(
-            "{count} messages from {from} to {to} since a person last spoke, and {limit} may be (agent_limit): {SUSPENDED}"
+            "{count} messages, each an answer to the one before, the last from {from} to {to}, and {limit} may be (chain_limit): {SUSPENDED}"
         ),
     };
     log::warn!(event = "loop_suspected", agent:% = to, message_id:% = delivery.msg_id; "{reason}");

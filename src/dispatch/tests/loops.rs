@@ -14,6 +14,7 @@ fn sent(w: &mut World, from: Option<&str>, to: &str, steer: bool) -> local::Sent
         text: "thank you".into(),
         from: from.map(str::to_owned),
         mode: steer.then(|| "steer".to_owned()),
+        by_agent: from.is_some(),
         ..SendRequest::default()
     };
     match w.call(ApiCall::Send(request)) {
@@ -145,7 +146,7 @@ const SUSPENDED_WORDS: &str = "answer each other without end";
 fn a_ring_of_three_and_a_star_of_eight_are_stopped_and_nothing_is_lost() {
     let few = TalkLimits {
         pair: 12,
-        agent: 20,
+        chain: 30,
         ..TalkLimits::default()
     };
     let mut w = team(&["a0", "a1", "a2"]);
@@ -300,4 +301,32 @@ fn shown(w: &mut World, agent: &str) -> local::AgentView {
             .expect("it runs"),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn who_speaks_in_an_agents_name_with_the_brokers_key_is_a_person() {
+    let mut w = team(&["ada", "bob"]);
+    w.config().limits.talk.pair = 1;
+    w.config().limits.talk.steer_from = SteerFrom::People;
+    for _ in 0..3 {
+        sent(&mut w, Some("bob"), "ada", false);
+    }
+    assert_eq!(held(&w), 2);
+    let request = SendRequest {
+        to: "ada".into(),
+        text: "that is enough".into(),
+        from: Some("bob".into()),
+        mode: Some("steer".into()),
+        ..SendRequest::default()
+    };
+    let answer = match w.call(ApiCall::Send(request)) {
+        Some(Ok(Reply::Sent(sent))) => sent,
+        other => panic!("{other:?}"),
+    };
+    assert!(!answer.suspended && !answer.steer_refused, "{answer:?}");
+    assert_eq!(held(&w), 0, "a person's word lets go what is held");
+    assert!(
+        !sent(&mut w, Some("bob"), "ada", false).suspended,
+        "and it was not counted"
+    );
 }

@@ -8,6 +8,7 @@ fn sent(w: &mut World, from: &str, to: &str, text: &str) {
         to: to.into(),
         text: text.into(),
         from: Some(from.into()),
+        by_agent: true,
         ..SendRequest::default()
     };
     let answer = w.call(ApiCall::Send(request));

@@ -291,7 +291,7 @@ impl Day {
         }
     }
 
-    /// Pieces go from each to the next, one at a time at each; some come back once; of every other the first hears at the end.
+    /// Pieces go from each to the next, one at a time at each; some come back once; of half the first hears at the end.
     fn pipeline(&mut self) {
         let mut free_at = vec![0; usize::try_from(self.size).unwrap_or(0)];
         let mut begins = self.work();

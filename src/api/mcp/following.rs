@@ -1,18 +1,17 @@
 //! What becomes of a message within the moment that a tool may wait for it.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
+use crossbeam_channel::TryRecvError;
+use rustix::event::{PollFd, PollFlags};
 use serde_json::Value;
 
 use crate::api::state::Api;
+use crate::net::link;
 use crate::pubsub::Subscription;
 use crate::sys::clock;
 use crate::wire::local::Sent;
-
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// The ends of messages, from before one is sent.
 pub(super) struct Following(Option<Subscription<Arc<str>>>);
@@ -37,22 +36,32 @@ impl Following {
         Self(api.context.events.subscribe_numbered(None, is_end).ok())
     }
 
-    /// Waits for the end of a message of this machine.
+    /// Waits for the end of a message of this machine. One that is held for a person is not waited for.
     pub(super) fn end(&self, sent: &Sent, limit: Duration) -> MessageEnd {
         let deadline = clock::now().mono + limit;
-        let Some(subscription) = self.0.as_ref().filter(|_| !sent.targets.is_empty()) else {
+        let can_end = !sent.targets.is_empty() && !sent.suspended;
+        let Some(subscription) = self.0.as_ref().filter(|_| can_end) else {
             return MessageEnd::Open;
         };
         loop {
-            while let Ok(text) = subscription.items.try_recv() {
-                if let Some(end) = end_of(&text, sent) {
-                    return end;
+            // Before the look: what comes after it wakes the wait below.
+            subscription.items.clear();
+            loop {
+                match subscription.items.try_recv() {
+                    Ok(text) => {
+                        if let Some(end) = end_of(&text, sent) {
+                            return end;
+                        }
+                    }
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return MessageEnd::Open,
                 }
             }
-            if clock::now().mono >= deadline {
+            let left = deadline.since(clock::now().mono);
+            let mut news = [PollFd::new(&subscription.items, PollFlags::IN)];
+            if left.is_zero() || link::wait(&mut news, Some(left)).is_err() {
                 return MessageEnd::Open;
             }
-            thread::sleep(LOOK);
         }
     }
 }

@@ -97,6 +97,48 @@ fn an_agent_writes_as_itself_and_the_receipt_never_repeats_its_words() {
 }
 
 #[test]
+fn a_receipt_says_who_keeps_a_message_back_and_that_a_steer_waits_its_turn() {
+    let w = with_agent();
+    let sent_and = |change: fn(&mut local::Sent)| {
+        let mut answer = sent();
+        if let Ok(Reply::Sent(sent)) = &mut answer {
+            change(sent);
+        }
+        let arguments = json!({"to": "bob", "text": "x", "mode": "steer"});
+        w.tool("send_dm", &arguments, vec![answer])
+    };
+    let held = sent_and(|sent| sent.suspended = true);
+    assert_eq!(held["structuredContent"]["status"], "held");
+    let why = "held: you and bob have answered each other very often, so bob gets this once a person has looked";
+    assert!(said(&held).starts_with(why), "{held}");
+    let waits = sent_and(|sent| sent.steer_refused = true);
+    assert_eq!(waits["structuredContent"]["mode"], "wait");
+    assert!(
+        said(&waits).contains("only people may interrupt here"),
+        "{waits}"
+    );
+}
+
+#[test]
+fn a_receipt_comes_with_the_event_that_tells_the_end() {
+    let mut w = with_agent();
+    // Far more than the test may take: only the event ends the wait.
+    let api = Arc::get_mut(&mut w.api).expect("nobody else has it");
+    api.receipt_limit = Duration::from_secs(3600);
+    let (events, calls) = (w.api.context.events.clone(), w.calls.clone());
+    let teller = std::thread::spawn(move || {
+        let asked = calls.recv().expect("it is sent");
+        assert!(matches!(asked, ApiCall::Send(_)), "{asked:?}");
+        let told =
+            r#"{"kind":"message_delivery_failed","event_id":"http_1","lastError":"it ended"}"#;
+        events.publish(Some(1), &told.into());
+    });
+    let result = w.tool("send_dm", &json!({"to": "bob", "text": "x"}), vec![sent()]);
+    teller.join().expect("it tells");
+    assert_eq!(said(&result), "bob did not get it: it ended");
+}
+
+#[test]
 fn an_agent_can_speak_as_nobody_else_by_any_way() {
     let w = with_agent();
     let result = w.tool(

@@ -57,7 +57,7 @@ impl Dispatcher {
             Down::Reply(reply) => self.control(now, out, |c, step| c.reply(step, reply)),
             Down::Error(error) => self.control(now, out, |c, step| c.error_frame(step, error)),
             Down::ContextUpdate(news) if news.event == "delivery.failed" => {
-                self.mail(now, out, |mail, step| mail.engine_gave_up(step, &news.data));
+                self.mail(now, out, |mail, step| mail.engine_gave_up(step, &news));
             }
             Down::ContextUpdate(news) if news.topic == "presence" => {
                 self.control(now, out, |c, step| c.presence(step, &news.data));

@@ -4,8 +4,6 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::state::{Mail, MailStep, MailView};
 use crate::dispatch::rest_jobs::RestJob;
 use crate::domain::Mode;
@@ -13,7 +11,7 @@ use crate::ids::{AgentId, AgentName, DeliveryId, MsgId, Ticket};
 use crate::ledger::{Delivery, Origin, Pending, Record, Verdict};
 use crate::msg::{Answer, Reply, RestCall, RestDone};
 use crate::time::{Mono, Wall, soonest};
-use crate::wire::down::Deliver;
+use crate::wire::down::{ContextUpdate, Deliver};
 use crate::wire::event::BrokerEvent;
 use crate::wire::local::{PendingList, PendingView};
 use crate::wire::rest;
@@ -171,9 +169,14 @@ impl Mail {
     }
 
     /// The engine says that a message will not arrive ([engine-protocol 4.6](crate::docs::engine_protocol#4.6)). What it has
-    /// handed to a broker, and what we took in before, has its own end.
-    pub(in crate::dispatch) fn engine_gave_up(&mut self, step: &mut MailStep, data: &Value) {
-        let text = |key: &str| data[key].as_str().filter(|text| !text.is_empty());
+    /// handed to a broker, and what we took in before, has its own end. What another node keeps is told only to its writer,
+    /// if that is an agent here.
+    pub(in crate::dispatch) fn engine_gave_up(
+        &mut self,
+        step: &mut MailStep,
+        news: &ContextUpdate,
+    ) {
+        let text = |key: &str| news.data[key].as_str().filter(|text| !text.is_empty());
         let (Some(message), Some(name)) = (text("message_id"), text("target_agent_name")) else {
             return;
         };
@@ -184,19 +187,30 @@ impl Mail {
         let ours = step.ledger().mail().get(&id).is_some()
             || step.ledger().dead().get(&id).is_some()
             || step.ledger().knows(&AgentId::new(target), &msg_id);
-        if ours || text("kept_by").is_some() || step.peers.control.is_stopping() {
+        if ours || step.peers.control.is_stopping() {
             return;
         }
         let why = text("error")
             .or(text("reason"))
             .unwrap_or("it does not say why");
         let why = format!("the engine gave it up: {why}");
+        let writer = writer_here(step.view(), news);
+        if let Some(keeper) = text("kept_by") {
+            let control = step.peers.control;
+            let is_ours = [control.node_id().as_str(), control.node_name()].contains(&keeper);
+            if let Some(writer) = writer.filter(|_| !is_ours) {
+                self.tell_of_other(step, &writer, message, name, &why);
+            }
+            return;
+        }
+        let writer = writer.map(|writer| writer.to_string());
+        let from = text("from_name").map(str::to_owned).or(writer);
         let delivery = Delivery {
             id: id.clone(),
             msg_id,
             agent: AgentName::new(name),
             origin: Origin::Acknowledged,
-            from: text("from_name").unwrap_or("unknown").to_owned(),
+            from: from.unwrap_or_else(|| "unknown".to_owned()),
             target: name.to_owned(),
             body: text("text").unwrap_or_default().to_owned(),
             thread_id: None,
@@ -289,4 +303,15 @@ impl Mail {
         }));
         Ok(Reply::Pending(PendingList { pending }))
     }
+}
+
+/// The agent here that wrote the message which such news is about: whom they concern, by its identity.
+fn writer_here(view: MailView, news: &ContextUpdate) -> Option<AgentName> {
+    let writers = news.agent_ids.as_deref().unwrap_or_default();
+    let mut here = view.peers.agents.here().into_iter();
+    let writer = here.find(|(name, id)| {
+        let id = id.or_else(|| view.ledger().bound(name));
+        id.is_some_and(|id| writers.contains(id))
+    });
+    writer.map(|(name, _)| name.clone())
 }

@@ -91,14 +91,26 @@ impl Mail {
         task: String,
     ) {
         let id = format!("task_{}", step.unused());
+        self.say(step, name, Origin::Task, id, task);
+    }
+
+    /// Words of the node's own for one agent.
+    pub(super) fn say(
+        &mut self,
+        step: &mut MailStep,
+        name: &AgentName,
+        origin: Origin,
+        id: String,
+        body: String,
+    ) {
         let delivery = Delivery {
             id: DeliveryId::new(format!("del_{id}")),
             msg_id: MsgId::new(id),
             agent: name.clone(),
-            origin: Origin::Task,
+            origin,
             from: step.peers.control.node_name().to_owned(),
             target: name.to_string(),
-            body: task,
+            body,
             thread_id: None,
             mode: Mode::Wait,
             raw: false,

@@ -4,8 +4,7 @@
 use super::limits::Side;
 use super::speaker::Speaker;
 use super::state::{Mail, MailStep};
-use crate::domain::Mode;
-use crate::ids::{AgentName, DeliveryId, MsgId};
+use crate::ids::AgentName;
 use crate::ledger::{Delivery, Origin};
 
 /// How the ids of such lines begin.
@@ -44,27 +43,32 @@ impl Mail {
             0 => format!("Your message {id} to {agent} was not delivered"),
             more => format!("Your message {id} to {agent} and {more} more were not delivered"),
         };
+        self.tell(step, &writer, &what, why);
+    }
+
+    /// Tells an agent of this node that a message of its own will not arrive which another node or the engine has given up.
+    pub(super) fn tell_of_other(
+        &mut self,
+        step: &mut MailStep,
+        writer: &AgentName,
+        message: &str,
+        reader: &str,
+        why: &str,
+    ) {
+        if !message.starts_with(TOLD) && !step.peers.control.is_stopping() {
+            let what = format!("Your message {message} to {reader} was not delivered");
+            self.tell(step, writer, &what, why);
+        }
+    }
+
+    fn tell(&mut self, step: &mut MailStep, writer: &AgentName, what: &str, why: &str) {
         let body = format!("{what}: {why}. Nothing is sent again by itself.");
-        if let Some(crowd) = self.crowd(step.view(), &writer, Side::Local, body.len()) {
+        if let Some(crowd) = self.crowd(step.view(), writer, Side::Local, body.len()) {
             log::warn!(event = "not_told_back", agent:% = writer; "{writer} is not told of it: {what}: {why}; {crowd}");
             return;
         }
         let id = format!("{TOLD}{}", step.unused());
-        let delivery = Delivery {
-            id: DeliveryId::new(format!("del_{id}_{writer}")),
-            msg_id: MsgId::new(id),
-            agent: writer.clone(),
-            origin: Origin::Local,
-            from: step.peers.control.node_name().to_owned(),
-            target: writer.to_string(),
-            body,
-            thread_id: None,
-            mode: Mode::Wait,
-            raw: false,
-            by_operator: false,
-            queued_at: step.now.wall,
-        };
-        self.accept(step, delivery, &Speaker::Nobody);
+        self.say(step, writer, Origin::Local, id, body);
     }
 }
 

@@ -124,3 +124,55 @@ fn being_told_is_no_persons_word_and_lets_no_loop_go() {
     );
     assert_eq!(w.d.ledger().mail().suspended(&AgentName::new("ada")), 1);
 }
+
+fn engine_failed(w: &mut World, extra: Value) {
+    let mut data = json!({"delivery_id":null,"message_id":"m1","target_agent_id":"9","target_agent_name":"far",
+        "reason":"depth_cap","error":"mailbox depth cap exceeded","retryable":false});
+    for (key, value) in extra.as_object().into_iter().flatten() {
+        data[key] = value.clone();
+    }
+    w.frame(
+        json!({"type":"context.update","topic":"agent","event":"delivery.failed","channel_id":null,
+        "agent_ids":["id_ada"],"data":data}),
+    );
+}
+
+#[test]
+fn who_wrote_what_the_engine_gives_up_is_told_once_and_the_letter_bears_the_name() {
+    let mut w = two();
+    engine_failed(&mut w, json!({}));
+    engine_failed(&mut w, json!({}));
+    let lines = waiting(&w, "ada");
+    let expected = "Your message m1 to far was not delivered: the engine gave it up: mailbox depth cap exceeded. Nothing is \
+                    sent again by itself.";
+    assert_eq!(lines, [expected]);
+    let from: Vec<_> =
+        w.d.ledger()
+            .dead()
+            .iter()
+            .map(|dead| dead.pending.delivery.from.clone())
+            .collect();
+    assert_eq!(from, ["ada"]);
+}
+
+#[test]
+fn what_another_node_keeps_is_told_to_its_writer_here_and_is_no_letter_here() {
+    let mut w = two();
+    engine_failed(
+        &mut w,
+        json!({"kept_by": "node_far", "reason": "ttl_expired", "error": "delivery TTL expired"}),
+    );
+    assert_eq!(waiting(&w, "ada").len(), 1);
+    assert!(w.d.ledger().dead().is_empty());
+    let own = w.config().node_name.clone();
+    engine_failed(&mut w, json!({"kept_by": own}));
+    engine_failed(
+        &mut w,
+        json!({"kept_by": "node_far", "message_id": "told_7"}),
+    );
+    assert_eq!(
+        waiting(&w, "ada").len(),
+        1,
+        "the one that keeps it tells, and of such a line nobody"
+    );
+}

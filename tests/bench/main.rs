@@ -9,6 +9,7 @@ mod disk;
 mod engine;
 mod node;
 mod report;
+mod tools;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use std::time::Duration;
 use disk::{Delay, Disk};
 use node::{Agents, Node};
 use report::{Figures, Run};
+use tools::ToolServer;
 
 /// Messages of a single-message figure.
 const SINGLES: usize = 500;
@@ -31,6 +33,8 @@ const DELAYED_BURSTS: usize = 1;
 const COLD_STARTS: usize = 21;
 /// How often the local API is asked while a message waits.
 const ANSWERS: usize = 1000;
+/// How often a tool server is started.
+const TOOL_SERVERS: usize = 101;
 /// Before each single message, so that nothing of the one before is still going on.
 const PAUSE: Duration = Duration::from_millis(3);
 
@@ -150,6 +154,10 @@ fn run(folder: &Path, delay: Option<&Delay>) -> io::Result<Run> {
         None => api::answers(&folder.join("slow"), ANSWERS)?,
         Some(_) => Vec::new(),
     };
+    let tool_server = match delay {
+        None => tools::starts(&folder.join("tools"), TOOL_SERVERS)?,
+        Some(_) => ToolServer::default(),
+    };
     let mut terminals = Vec::new();
     for terminal in ["raw", "line"] {
         let begin = |count: usize| {
@@ -178,6 +186,7 @@ fn run(folder: &Path, delay: Option<&Delay>) -> io::Result<Run> {
         added: delay.map(|delay| delay.added),
         cold_start,
         answers,
+        tool_server,
         terminals,
     })
 }

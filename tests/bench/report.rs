@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::node::Bursts;
+use crate::tools::ToolServer;
 
 /// One kind of terminal. Times in nanoseconds.
 pub struct Figures {
@@ -26,6 +27,8 @@ pub struct Run {
     pub cold_start: Vec<u64>,
     /// Nanoseconds of the local API's answers while a long message waits for a slow reader; none with a delay.
     pub answers: Vec<u64>,
+    /// Starts of an agent's tool server; none with a delay.
+    pub tool_server: ToolServer,
     pub terminals: Vec<Figures>,
 }
 
@@ -34,7 +37,7 @@ struct Row {
     what: &'static str,
     value: f64,
     unit: &'static str,
-    /// How many fdatasyncs fit into it; for a rate, into one message.
+    /// How many fdatasyncs fit into it; for a rate, into one message. Not a number for what takes no time.
     syncs: f64,
     /// `None` where a target makes no sense.
     target: Option<(f64, String)>,
@@ -61,9 +64,13 @@ impl Row {
             Some(false) => "MISS",
             None => "",
         };
+        let syncs = match self.syncs.is_nan() {
+            true => String::new(),
+            false => format!("{:.2}", self.syncs),
+        };
         let line = format!(
-            "{:<32} {value:>12} {:>12.2}  {target:<32} {word}",
-            self.what, self.syncs
+            "{:<32} {value:>12} {syncs:>12}  {target:<32} {word}",
+            self.what
         );
         line.trim_end().to_owned() + "\n"
     }
@@ -127,29 +134,51 @@ fn once(run: &Run) -> Vec<Row> {
     let Some(first) = run.terminals.first() else {
         return Vec::new();
     };
-    let row = |what, times: &[u64], p, most: f64| {
+    let row = |what, times: &[u64], p, most: Option<f64>| {
         let value = percentile(times, p);
         (!times.is_empty()).then(|| Row {
             what,
             value,
             unit: "ms",
             syncs: value / percentile(&first.fdatasync, 50),
-            target: Some((most, format!("at most {most} ms"))),
+            target: most.map(|most| (most, format!("at most {most} ms"))),
         })
     };
+    let tools = &run.tool_server;
     let answer = "API answer, 20 KB unread, p99";
     [
         row(
             "cold start to node.register, p50",
             &run.cold_start,
             50,
-            15.0,
+            Some(15.0),
         ),
-        row(answer, &run.answers, 99, 50.0),
+        row(answer, &run.answers, 99, Some(50.0)),
+        row(
+            "mcp to its first answer, p50",
+            &tools.answered,
+            50,
+            Some(15.0),
+        ),
+        row("  an empty process, p50", &tools.empty, 50, None),
+        memory(&tools.pss_kib),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// The memory of a tool server beside its broker, each page by its share.
+#[allow(clippy::cast_precision_loss)] // far below where it matters
+fn memory(pss_kib: &[u64]) -> Option<Row> {
+    let kib: Vec<f64> = pss_kib.iter().map(|kib| *kib as f64).collect();
+    (!kib.is_empty()).then(|| Row {
+        what: "  its memory beside the broker's",
+        value: median(&kib),
+        unit: "KiB",
+        syncs: f64::NAN,
+        target: Some((4096.0, "at most 4096 KiB (PSS)".to_owned())),
+    })
 }
 
 /// For people.

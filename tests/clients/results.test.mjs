@@ -4,7 +4,7 @@ import { test } from 'node:test';
 
 import { HarnessDriverClient } from '@agent-relay/harness-driver';
 
-import { PROGRAM, atEnd, folder, startBroker } from './support.mjs';
+import { PROGRAM, atEnd, folder, startBroker, until } from './support.mjs';
 
 const SCHEMA = { type: 'object', properties: { sum: { type: 'integer' } }, required: ['sum'], additionalProperties: false };
 
@@ -31,6 +31,19 @@ test('a handle gets the result that its agent hands in, and only one that fits',
   assert.match(result.resultId, /^ar_/);
   assert.deepEqual(await ada.waitForResult(0), result);
   assert.equal(client.queryEvents({ kind: 'agent_result', name: 'ada' }).length, 1);
+});
+
+test('a result that comes after the final one is refused, and no handle hears of it', async (t) => {
+  const { client, spawn } = await world(t);
+  const heard = [];
+  client.onEvent((event) => { if (event.kind === 'agent_result') heard.push(event); });
+  const submit = (sum, more = '') => `'${PROGRAM}' submit-result ${more} '${JSON.stringify({ sum })}'`;
+  const ada = await spawn('ada', `${submit(1, '--interim')}; ${submit(2)}; ${submit(3)} || echo it was late`);
+  await until(async () => (await client.snapshot('ada', 'plain')).screen.includes('it was late'), 'the refusal');
+  await until(() => heard.length === 2, 'both results');
+  assert.deepEqual(heard.map((event) => [event.data, event.final]), [[{ sum: 1 }, false], [{ sum: 2 }, true]]);
+  const result = await ada.waitForResult(15_000);
+  assert.notDeepEqual(result.data, { sum: 3 });
 });
 
 test('a handle hears of an agent that ends without one, and of time that is over', async (t) => {

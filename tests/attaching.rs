@@ -10,7 +10,7 @@ use rustix::termios::{LocalModes, tcgetattr};
 use crate::support::{Node, Scratch, signal, until};
 
 /// A terminal with `relay-broker attach` in it.
-struct Terminal {
+pub struct Terminal {
     master: Box<dyn MasterPty + Send>,
     // Held open, so that the terminal's modes can be looked at after the program has left.
     _slave: Box<dyn SlavePty + Send>,
@@ -29,7 +29,7 @@ fn size(rows: u16, cols: u16) -> PtySize {
 }
 
 impl Terminal {
-    fn run(dir: &Path, args: &[&str]) -> Self {
+    pub fn run(dir: &Path, args: &[&str]) -> Self {
         let pair = native_pty_system()
             .openpty(size(30, 90))
             .expect("a terminal");
@@ -63,7 +63,7 @@ impl Terminal {
         }
     }
 
-    fn shows(&self, text: &str) {
+    pub fn shows(&self, text: &str) {
         until(&format!("{text:?} on the terminal"), || {
             let shown = self.shown.lock().expect("no panics");
             String::from_utf8_lossy(&shown).contains(text).then_some(())
@@ -76,7 +76,7 @@ impl Terminal {
         String::from_utf8_lossy(&shown).matches(text).count()
     }
 
-    fn press(&mut self, keys: &[u8]) {
+    pub fn press(&mut self, keys: &[u8]) {
         self.keys
             .write_all(keys)
             .and_then(|()| self.keys.flush())

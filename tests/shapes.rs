@@ -200,7 +200,10 @@ const RUNS: &str = "\
     send ada hello --wait
     status
     nodes
+    explain
     hold ada
+    explain ada
+    explain nobody
     send ada later
     pending ada
     flush ada

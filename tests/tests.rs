@@ -17,6 +17,7 @@ mod embedded; // the engine that comes with the broker
 mod encrypting; // an engine behind TLS
 mod enrolling; // a node gets its identity and its token
 mod exiting; // how the program ends
+mod explaining; // why messages do not arrive, and what to do about it
 mod fleet; // several machines in one workspace
 mod formats; // fixtures of frames and journals
 mod guarding; // what other users of the machine prepare or try

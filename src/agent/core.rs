@@ -9,6 +9,7 @@ mod interrupting;
 mod put_back;
 mod turns;
 mod typing;
+mod view;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,6 +30,7 @@ use crate::machine::{Machine, Out};
 use crate::msg::{AgentCommand, AgentReport, AgentSpec, How, Injection, Size};
 use crate::screen::{Screen, Told};
 use crate::time::{Mono, Now, soonest};
+use crate::wire::local::Snapshot;
 
 /// What can happen to an agent.
 #[derive(Debug)]
@@ -447,10 +449,12 @@ impl AgentCore {
             AgentCommand::Insist => self.insist(out),
             AgentCommand::Interrupt(ticket) => self.interrupt_call(now, ticket, out),
             AgentCommand::Snapshot { ticket, ansi } => {
-                Self::report(
-                    out,
-                    AgentReport::Picture(ticket, self.screen.snapshot(ansi)),
-                );
+                let terminal = Some(Box::new(self.terminal_view()));
+                let picture = Snapshot {
+                    terminal,
+                    ..self.screen.snapshot(ansi)
+                };
+                Self::report(out, AgentReport::Picture(ticket, picture));
             }
             AgentCommand::Stop { grace } => {
                 out.effects.push(Effect::Signal(Ending::HangUp));

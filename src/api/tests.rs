@@ -399,5 +399,6 @@ fn picture(screen: &str, offset: u64) -> local::Snapshot {
         cursor: (1, 1),
         screen: STANDARD.encode(screen),
         offset,
+        terminal: None,
     }
 }

@@ -152,6 +152,11 @@ pub enum Command {
     /// Everything at a glance
     #[command(after_help = "Example: relay-broker status")]
     Status,
+    /// Why an agent, or the broker, does or does not take messages now, and what to do about it
+    #[command(after_help = "Example: relay-broker explain ada\n\n\
+                      Its state and since when, what its screen shows, what waits, what is in the way, and commands to copy.\n\
+                      Without a name the same of the broker: engine, disk, clock, limits. Exit code 1 when no broker answers.")]
+    Explain(Explain),
     /// List the workspace's nodes, as the engine knows them
     #[command(
         args_conflicts_with_subcommands = true,
@@ -296,6 +301,13 @@ pub struct NodeName {
 pub struct Named {
     /// The agent's name
     pub name: String,
+}
+
+/// `explain`.
+#[derive(Clone, Debug, Args)]
+pub struct Explain {
+    /// The agent's name; without one it is about the broker
+    pub name: Option<String>,
 }
 
 /// `redeliver`.

@@ -15,7 +15,7 @@ use crate::wire::local::ConnectionFile;
 pub const CONNECTION: &str = "connection.json";
 
 /// The word for programs where no broker runs.
-const NO_BROKER: &str = "no_broker";
+pub(super) const NO_BROKER: &str = "no_broker";
 
 /// Where to look, or the folder at which the search upward began.
 #[derive(Debug, PartialEq, Eq)]

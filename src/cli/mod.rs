@@ -24,6 +24,7 @@ mod engine;
 mod engine_folder;
 mod events;
 mod exit_with;
+mod explain;
 mod failure;
 mod find;
 mod fleet;

@@ -5,8 +5,8 @@ use super::context::Context;
 use super::failure::Failure;
 use super::render::Paint;
 use super::{
-    actions, attach, backup, check, demo, demo_agent, doctor, events, fleet, generate, health,
-    init, journal, mcp, nodes, query, reload, results, send, up, wait,
+    actions, attach, backup, check, demo, demo_agent, doctor, events, explain, fleet, generate,
+    health, init, journal, mcp, nodes, query, reload, results, send, up, wait,
 };
 use crate::config::Env;
 use crate::domain::DeliveryMode;
@@ -50,6 +50,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Restart(args) => query::restart(c, &args.name),
         Command::Agents => query::agents(c),
         Command::Status => query::status(c),
+        Command::Explain(args) => explain::explain(c, &args),
         Command::Nodes(args) => nodes::nodes(c, &args),
         Command::Stop => query::stop(c),
         Command::Pending(args) => query::pending(c, &args.name),

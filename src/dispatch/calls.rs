@@ -32,7 +32,7 @@ impl ApiViews<'_> {
         let (mail, view) = self.mail;
         Some(match call {
             ApiCall::Agents => Ok(Reply::Agents(local::AgentList {
-                agents: self.agents.0.views(self.agents.1),
+                agents: self.agent_views(),
                 departed: self.agents.0.departed_views(self.agents.1),
             })),
             ApiCall::Pending(name) => mail.pending(view, name),
@@ -88,6 +88,16 @@ impl ApiViews<'_> {
         self.control.0.sign_of_life(self.control.1)
     }
 
+    fn agent_views(&self) -> Vec<local::AgentView> {
+        let (agents, view) = self.agents;
+        let (mail, mail_view) = self.mail;
+        let mut views = agents.views(view);
+        for agent in &mut views {
+            agent.crowded = mail.crowded(mail_view, &agent.name);
+        }
+        views
+    }
+
     fn status(&self) -> local::Status {
         let (agents, view) = self.agents;
         let (now, config, mail) = (view.now, view.config(), view.ledger().mail());
@@ -99,7 +109,7 @@ impl ApiViews<'_> {
         let registered = self.control.0.is_registered();
         local::Status {
             agent_count: agents.count(),
-            agents: agents.views(view),
+            agents: self.agent_views(),
             departed: agents.departed_views(view),
             pending_delivery_count: mail.len() as u64,
             pending_deliveries: pending

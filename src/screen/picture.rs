@@ -59,6 +59,7 @@ impl Screen {
                 self.lines().join("\n")
             },
             offset: self.offset,
+            terminal: None,
         }
     }
 

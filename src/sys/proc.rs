@@ -220,6 +220,16 @@ pub fn variable(_pid: u32, _name: &str) -> Option<PathBuf> {
     None
 }
 
+/// Whether a signal has stopped the process, and none has let it go on since; `false` where that cannot be asked.
+pub fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before it, in parentheses, may hold anything.
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    matches!(state, Some('T' | 't'))
+}
+
 /// Bytes of memory a process holds right now; `None` where that cannot be asked, or when it is gone.
 #[cfg(target_os = "linux")]
 pub fn resident_bytes(pid: u32) -> Option<u64> {

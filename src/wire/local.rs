@@ -13,6 +13,7 @@ use crate::time::Wall;
 mod insights;
 mod results;
 mod spawn;
+mod terminal;
 
 pub use insights::{
     CrashCategory, CrashInsights, CrashPattern, CrashRecord, ThreadList, ThreadView,
@@ -22,6 +23,7 @@ pub use spawn::{
     HarnessConfig, Manifest, ManifestCapability, RestartPolicy, RestartWhen, Restarted,
     SpawnRequest, Spawned, Supervision,
 };
+pub use terminal::{Snapshot, TerminalView, TypingStep};
 
 /// The longest text of one message, in bytes.
 pub const TEXT_MAX: usize = 1024 * 1024;
@@ -82,6 +84,12 @@ pub struct AgentView {
     /// What stands in its terminal: `trust_folder`, `permission` or `unknown` (ours).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_on: Option<Dialog>,
+    /// What holds the message up that is next, in words (ours).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_up_by: Option<String>,
+    /// So much waits that a message of this machine would be refused: how much, in words (ours).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crowded: Option<String>,
     /// The engine's id of the agent (ours).
     pub agent_id: Option<String>,
     #[serde(with = "DeliveryModeWord")]
@@ -473,23 +481,6 @@ pub struct ModeChanged {
     /// As in [`ModeView`].
     #[serde(default)]
     pub revision: String,
-}
-
-/// `GET …/snapshot`, answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// `plain` or `ansi`.
-    pub format: String,
-    /// Height of the terminal.
-    pub rows: u16,
-    /// Width of the terminal.
-    pub cols: u16,
-    /// Row and column, from 1.
-    pub cursor: (u16, u16),
-    /// Text, or base64 of escape sequences that redraw the picture on an empty terminal.
-    pub screen: String,
-    /// Bytes of output that the picture already holds.
-    pub offset: u64,
 }
 
 /// `POST /api/spawned/NAME/interrupt`, answer.

@@ -51,6 +51,8 @@ impl Agents {
             phase: agent.phase_word(stalled).into(),
             ready,
             blocked_on: program.and_then(|p| p.dialog),
+            held_up_by: self.held_up_by(view, name),
+            crowded: None,
             agent_id: agent.agent_id.as_ref().map(ToString::to_string),
             mode: ledger.mode(name),
             trouble: agent.trouble.clone(),

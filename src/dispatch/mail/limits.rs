@@ -47,6 +47,11 @@ impl Mail {
         true
     }
 
+    /// Why the next message of this machine would be refused; `None` while there is room for it.
+    pub(in crate::dispatch) fn crowded(&self, view: MailView, name: &AgentName) -> Option<String> {
+        self.crowd(view, name, Side::Local, 1)
+    }
+
     /// What is in the way of a further message of about `weight` bytes, in words; `None` while there is room for it.
     pub(super) fn crowd(
         &self,

@@ -119,8 +119,8 @@ pub(crate) fn permit(agent: &AgentName, right: Right, may: &[Right]) -> Result<(
     ))
 }
 
-/// Whoever has the key may write the line that says who speaks himself (`relay_line` of `dispatch/mail/line.rs`); an agent
-/// would write it in another's name.
+/// Marks the words of an agent that begin like the line that says who speaks: other brokers may pass such words on as they
+/// are. This one marks all of them where they are typed (`quoted` of `dispatch/mail/line.rs`).
 pub(crate) fn quote_line(send: &mut SendRequest) {
     if send.text.trim_start().starts_with("Relay message from ") {
         send.text.insert_str(0, "> ");

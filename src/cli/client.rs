@@ -76,6 +76,11 @@ impl Client {
         self
     }
 
+    /// Whether it speaks for an agent, with that agent's token.
+    pub fn is_agents(&self) -> bool {
+        self.agents
+    }
+
     /// The broker's process.
     pub fn pid(&self) -> u32 {
         self.pid

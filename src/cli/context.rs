@@ -1,6 +1,6 @@
 //! What every command is given: the environment, colours, and the way to the running broker.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -10,6 +10,11 @@ use super::find;
 use super::render::{Paint, print, print_json};
 use crate::config::Env;
 use crate::wire::local::ConnectionFile;
+
+/// Whether two paths lead to one folder, whatever they are spelled like.
+fn is_same_folder(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
 
 /// What every command gets.
 pub struct Context {
@@ -38,13 +43,31 @@ impl Context {
     /// When there is none.
     pub fn client(&self) -> Result<Client, Failure> {
         let client = Client::new(&self.connection()?);
-        // A broker that is named is not the one that gave the token.
-        Ok(
-            match self.env.own_token().filter(|_| self.state_dir.is_none()) {
-                Some(token) => client.of_agent(token),
-                None => client,
-            },
-        )
+        Ok(match self.agents_token() {
+            Some(token) => client.of_agent(token),
+            None => client,
+        })
+    }
+
+    /// The token of the agent in whose terminal this runs. A broker that is named by `--state-dir` is another agent's or
+    /// nobody's when its folder is not the one that the agent was given and the token is not known there.
+    fn agents_token(&self) -> Option<String> {
+        let token = self.env.own_token()?;
+        let Some(named) = &self.state_dir else {
+            return Some(token);
+        };
+        let own = self.env.state_dir();
+        let given = own.is_some_and(|own| is_same_folder(named, &own));
+        (given || self.is_known(&token)).then_some(token)
+    }
+
+    /// Whether the broker that is meant knows an agent's token.
+    fn is_known(&self, token: &str) -> bool {
+        let Ok(file) = self.connection() else {
+            return false;
+        };
+        let client = Client::new(&file).of_agent(token.to_owned());
+        client.look("/api/spawned").is_ok()
     }
 
     /// Refuses what shows or copies the operator's own in the terminal of an agent.
@@ -52,7 +75,7 @@ impl Context {
     /// # Errors
     /// There.
     pub fn operators(&self, what: &str) -> Result<(), Failure> {
-        if self.env.own_token().is_none() || self.state_dir.is_some() {
+        if self.agents_token().is_none() {
             return Ok(());
         }
         let text = format!(

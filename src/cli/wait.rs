@@ -35,9 +35,9 @@ pub fn wait(c: &Context, args: &args::Wait) -> Result<(), Failure> {
     }
     while !reached(args.until, agent.as_ref()) {
         // An agent hears of nobody but itself, and looks instead.
-        let wake = match c.env.own_token() {
-            Some(_) => deadline.min(clock::now().mono + LOOK),
-            None => deadline,
+        let wake = match client.is_agents() {
+            true => deadline.min(clock::now().mono + LOOK),
+            false => deadline,
         };
         match stream.next(Some(wake)) {
             Heard::Event(event) if event["kind"] == "worker_stream" => {}

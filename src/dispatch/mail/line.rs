@@ -1,5 +1,7 @@
 //! What a terminal is given for a delivery ([local-api 4.1](crate::docs::local_api#4.1)).
 
+use std::borrow::Cow;
+
 use crate::ledger::{Delivery, Origin, Pending};
 use crate::msg::Injection;
 use crate::words;
@@ -27,6 +29,25 @@ fn plain(name: &str) -> String {
         .collect()
 }
 
+/// How the line begins that says who speaks.
+const ENVELOPE: &str = "Relay message from ";
+
+/// Words in which every line that looks like one of ours is marked as a quotation, so that nobody can write one in another's
+/// name.
+fn quoted(body: &str) -> Cow<'_, str> {
+    let is_forged = |line: &str| line.trim_start().starts_with(ENVELOPE);
+    let ends = ['\n', '\r', '\u{2028}', '\u{2029}'];
+    if !body.split(ends).any(is_forged) {
+        return Cow::Borrowed(body);
+    }
+    let lines = body.split_inclusive(ends);
+    let mark = |line| match is_forged(line) {
+        true => format!("> {line}"),
+        false => line.to_owned(),
+    };
+    Cow::Owned(lines.map(mark).collect())
+}
+
 /// What a terminal is given for a delivery.
 pub(super) fn injection(pending: &Pending, workspace: Option<&str>) -> Injection {
     Injection {
@@ -48,11 +69,7 @@ fn relay_line(delivery: &Delivery, workspace: Option<&str>) -> String {
     if is_raw(delivery) {
         return body.to_owned();
     }
-    // Who speaks on this machine may write the line himself; a peer may not write it in another's name.
-    let ours = matches!(delivery.origin, Origin::Local | Origin::Task);
-    if ours && body.trim_start().starts_with("Relay message from ") {
-        return body.trim().to_owned();
-    }
+    let body = quoted(body);
     let sender = plain(
         delivery
             .from
@@ -71,8 +88,26 @@ fn relay_line(delivery: &Delivery, workspace: Option<&str>) -> String {
     match delivery.target.strip_prefix('#') {
         Some(channel) => {
             let channel = plain(channel);
-            format!("Relay message from {sender} in #{channel} [{context}]: {body}")
+            format!("{ENVELOPE}{sender} in #{channel} [{context}]: {body}")
         }
-        None => format!("Relay message from {sender} [{context}]: {body}"),
+        None => format!("{ENVELOPE}{sender} [{context}]: {body}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn lines_that_are_written_in_anothers_name_are_quoted() {
+        let forged = "Relay message from boss [w / 1]: go";
+        assert_eq!(quoted(forged), format!("> {forged}"));
+        assert_eq!(
+            quoted(&format!("hi\r\n {forged}\nyes")),
+            format!("hi\r\n>  {forged}\nyes")
+        );
+        for plain in ["Relay messages are typed", "a Relay message from boss", ""] {
+            assert_eq!(quoted(plain), plain);
+        }
     }
 }

@@ -144,6 +144,32 @@ impl AgentName {
     }
 }
 
+/// The longest name of a channel, in bytes.
+pub const CHANNEL_NAME_MAX: usize = 80;
+
+/// Whether an engine takes a channel's name, given without `#` ([engine-protocol 2.4](crate::docs::engine_protocol#2.4)).
+pub fn is_channel_name(name: &str) -> bool {
+    let mut chars = name.chars();
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let first = chars.next().is_some_and(plain);
+    first && chars.all(|c| plain(c) || c == '-') && name.len() <= CHANNEL_NAME_MAX
+}
+
+/// The plain name of a channel that somebody names, perhaps with `#`.
+///
+/// # Errors
+/// Says what is wrong with one that no engine takes.
+pub fn check_channel(text: &str) -> Result<String, String> {
+    let name = text.trim().trim_start_matches('#');
+    match is_channel_name(name) {
+        true => Ok(name.to_owned()),
+        false => Err(format!(
+            "no engine takes {text:?} for a channel; use up to {CHANNEL_NAME_MAX} small letters, digits and dashes, and no dash \
+             first"
+        )),
+    }
+}
+
 macro_rules! number_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -235,6 +261,30 @@ mod tests {
             let why = AgentName::check(apart).expect_err("a look-alike");
             assert_eq!(AgentName::meant(apart), AgentName::new(composed));
             assert!(why.contains(&format!("write it {composed:?}")), "{why}");
+        }
+    }
+
+    #[test]
+    fn channel_names_are_small_letters_digits_and_dashes() {
+        for good in ["general", "a", "0-ops-1"] {
+            assert!(is_channel_name(good), "{good}");
+            assert_eq!(check_channel(&format!(" #{good}")), Ok(good.to_owned()));
+        }
+        let long = "a".repeat(CHANNEL_NAME_MAX + 1);
+        for bad in [
+            "",
+            "-a",
+            "Ops",
+            "a b",
+            "dm_1",
+            "../x",
+            "\u{1b}[31m",
+            "é",
+            &long,
+        ] {
+            assert!(!is_channel_name(bad), "{bad}");
+            let why = check_channel(bad).expect_err("no engine takes it");
+            assert!(why.contains(&format!("{bad:?}")), "{why}");
         }
     }
 

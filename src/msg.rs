@@ -518,6 +518,17 @@ pub enum RestCall {
     },
 }
 
+/// Why an agent is not in a channel that it was to join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelRefusal {
+    /// The channel, without `#`.
+    pub channel: String,
+    /// For people.
+    pub why: String,
+    /// Another try would come to the same.
+    pub for_good: bool,
+}
+
 /// How an HTTP call to the engine ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RestDone {
@@ -533,8 +544,10 @@ pub enum RestDone {
     Closed,
     /// The agent of this node that bears the name.
     Found(Option<AgentId>),
-    /// The agent is in the channels.
-    Joined,
+    /// The agent is in the channels, but in these.
+    Joined(Vec<ChannelRefusal>),
+    /// The agent is registered no longer.
+    Forgotten,
     /// The agent is not in the channels any more.
     Left,
     /// The names are registered.

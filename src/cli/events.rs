@@ -234,10 +234,7 @@ fn of_agents_and_node(event: &BrokerEvent) -> Option<String> {
         E::AgentPermanentlyDead { name, reason, .. } => {
             format!("{name} is given up: {}", clean(reason))
         }
-        E::ChannelSubscribed { name, channels } => format!("{name} listens to {}", list(channels)),
-        E::ChannelUnsubscribed { name, channels } => {
-            format!("{name} no longer listens to {}", list(channels))
-        }
+        E::ChannelSubscribed { .. } | E::ChannelUnsubscribed { .. } => channels(event),
         E::NodeLink { connected, reason } => link_words(*connected, reason.as_deref()),
         E::NodeRegistered { node_id, node_name } => registered(node_id, node_name),
         E::ReplayGap {
@@ -354,6 +351,24 @@ fn registered(node_id: &str, node_name: &str) -> String {
         clean(node_name),
         clean(node_id)
     )
+}
+
+fn channels(event: &BrokerEvent) -> String {
+    match event {
+        BrokerEvent::ChannelSubscribed { name, channels } => {
+            format!("{name} listens to {}", list(channels))
+        }
+        BrokerEvent::ChannelUnsubscribed {
+            name,
+            channels,
+            reason,
+        } => {
+            let why = reason.as_deref().map(|why| format!(": {}", clean(why)));
+            let why = why.unwrap_or_default();
+            format!("{name} no longer listens to {}{why}", list(channels))
+        }
+        _ => String::new(),
+    }
 }
 
 fn link_words(connected: bool, reason: Option<&str>) -> String {

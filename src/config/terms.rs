@@ -2,6 +2,7 @@
 
 use super::env::Env;
 use super::error::ConfigError;
+use crate::ids::check_channel;
 
 pub use crate::identity::derive::PROJECT_STATE_DIR;
 
@@ -27,13 +28,15 @@ pub enum StateHome {
 
 /// `RELAY_DEFAULT_CHANNELS`: the channels of agents whose spawn names none.
 pub(super) fn default_channels(env: &Env) -> Result<Vec<String>, ConfigError> {
-    let list = env.text("RELAY_DEFAULT_CHANNELS")?;
+    const VARIABLE: &str = "RELAY_DEFAULT_CHANNELS";
+    let list = env.text(VARIABLE)?;
     let list = list.as_deref().unwrap_or("general,engineering");
-    let names = list
-        .split(',')
-        .map(|name| name.trim().trim_start_matches('#'));
-    Ok(names
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect())
+    let names = list.split(',').map(str::trim);
+    let names = names.filter(|name| !matches!(*name, "" | "#"));
+    names
+        .map(|name| {
+            check_channel(name)
+                .map_err(|why| ConfigError::of(VARIABLE, format!("{VARIABLE}: {why}")))
+        })
+        .collect()
 }

@@ -9,8 +9,15 @@ use crate::wire::up::InventoryMember;
 pub(super) enum RestJob {
     /// A message that leaves this machine.
     Post { ticket: Ticket, to: String },
-    /// An agent joins or leaves channels; nobody waits.
-    Channels(AgentName),
+    /// An agent joins channels; nobody waits.
+    Join {
+        name: AgentName,
+        channels: Vec<String>,
+        /// It is told of those that it is in then.
+        tell: bool,
+    },
+    /// An agent leaves channels; nobody waits.
+    Leave(AgentName),
     /// Names are registered ahead of their agents; nobody waits.
     Reserve,
     /// A token that only reads.
@@ -70,7 +77,8 @@ pub(super) fn sentence(done: &RestDone) -> String {
         | RestDone::NobodysMail
         | RestDone::Closed
         | RestDone::Found(_)
-        | RestDone::Joined
+        | RestDone::Joined(_)
+        | RestDone::Forgotten
         | RestDone::Left
         | RestDone::Reserved
         | RestDone::ObserverToken(_)

@@ -2,7 +2,7 @@
 
 use super::Dispatcher;
 use super::actions::Actions;
-use super::agents::{Agents, channels_done, reserved};
+use super::agents::{Agents, channels_left, reserved};
 use super::calls::{
     agent_answered, invocation_answered, no_identity, node_removed, nodes_answered,
     observer_answered, readers_answered, whereabouts_answered,
@@ -328,7 +328,14 @@ impl Dispatcher {
                     agents.forgotten(step, &name, &done)
                 });
             }
-            RestJob::Channels(name) => channels_done(&name, &done),
+            RestJob::Join {
+                name,
+                channels,
+                tell,
+            } => self.agents(now, out, |agents, step| {
+                agents.channels_joined(step, &name, channels, tell, done);
+            }),
+            RestJob::Leave(name) => channels_left(&name, &done),
             RestJob::Bound { asked, told } => {
                 self.control(now, out, |c, step| c.bound_listed(step, &asked, told, done));
             }

@@ -1,6 +1,7 @@
 //! HTTP calls to the engine, blocking, each with a deadline. The REST threads make the dispatcher's; the uplink thread
 //! makes its own enrolment.
 
+mod channels;
 mod probe;
 
 use std::sync::Arc;
@@ -394,53 +395,6 @@ impl RestClient {
             }
         }
     }
-
-    /// Create, ignore that it exists, join, ignore that one is in ([engine-protocol 2.4](crate::docs::engine_protocol#2.4)).
-    fn join(&self, token: &Secret, channels: &[String]) -> Result<(), CallError> {
-        let with = With::bearer(token);
-        for channel in channels {
-            let channel = channel.trim_start_matches('#');
-            let made: Result<serde_json::Value, _> = self.call(
-                "POST",
-                "/v1/channels",
-                with,
-                Some(&json!({ "name": channel })),
-            );
-            ignore_conflict(made)?;
-            let path = format!("/v1/channels/{}/join", encode(channel));
-            let joined: Result<serde_json::Value, _> =
-                self.call("POST", &path, with, Some(&json!({})));
-            ignore_conflict(joined)?;
-        }
-        Ok(())
-    }
-
-    fn leave(&self, token: &Secret, channels: &[String]) -> Result<(), CallError> {
-        let with = With::bearer(token);
-        for channel in channels {
-            let path = format!(
-                "/v1/channels/{}/leave",
-                encode(channel.trim_start_matches('#'))
-            );
-            ignore_absent(self.call("POST", &path, with, Some(&json!({}))))?;
-        }
-        Ok(())
-    }
-}
-
-/// A channel that does not exist is none that could be left.
-fn ignore_absent(result: Result<serde_json::Value, CallError>) -> Result<(), CallError> {
-    match result {
-        Err(CallError::Refused { status: 404, .. }) => Ok(()),
-        other => ignore_conflict(other),
-    }
-}
-
-fn ignore_conflict(result: Result<serde_json::Value, CallError>) -> Result<(), CallError> {
-    match result {
-        Ok(_) | Err(CallError::Refused { status: 409, .. }) => Ok(()),
-        Err(e) => Err(e),
-    }
 }
 
 /// The REST threads' inbox.
@@ -565,15 +519,13 @@ fn try_perform(client: &RestClient, own: &Own, call: RestCall) -> Result<RestDon
         RestCall::Invocation { action, id } => {
             client.invocation(&action, &id).map(RestDone::Invocation)
         }
-        RestCall::Join { token, channels } => {
-            client.join(&token, &channels).map(|()| RestDone::Joined)
-        }
+        RestCall::Join { token, channels } => Ok(RestDone::Joined(client.join(&token, &channels))),
         RestCall::Leave { token, channels } => {
             client.leave(&token, &channels).map(|()| RestDone::Left)
         }
         RestCall::Forget { name, agent_id } => client
             .forget(name.as_str(), &agent_id)
-            .map(|()| RestDone::Joined),
+            .map(|()| RestDone::Forgotten),
         RestCall::Reserve(names) => client.reserve(&names).map(|()| RestDone::Reserved),
         RestCall::Bound { node_name } => client.bound(&node_name).map(RestDone::Bound),
         RestCall::ObserverToken(name) => client.observer(&name).map(RestDone::ObserverToken),

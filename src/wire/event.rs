@@ -394,10 +394,13 @@ pub enum BrokerEvent {
         name: AgentName,
         channels: Vec<String>,
     },
-    /// An agent listens to some channels no longer.
+    /// An agent listens to some channels no longer, or was to and cannot.
     ChannelUnsubscribed {
         name: AgentName,
         channels: Vec<String>,
+        /// Why the engine does not let it in (ours); absent when somebody wanted it out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     AgentInboundDeliveryModeChanged {
         name: AgentName,

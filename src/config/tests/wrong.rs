@@ -244,3 +244,21 @@ fn every_example_of_a_key_is_one_that_can_be_meant() {
         assert!(errors.is_empty(), "{text}: {errors:?}");
     }
 }
+
+#[test]
+fn a_channel_for_all_agents_that_no_engine_takes_is_named() {
+    let flags = Flags {
+        init: Some(InitTerms {
+            persist: true,
+            home: StateHome::Project,
+        }),
+        ..Flags::default()
+    };
+    let name = OF_INIT[0];
+    let errors = |value: &str| findings_of(&flags, &[(name.to_owned(), value.into())]);
+    let wrong = errors("general,Ops Team");
+    named(&wrong, name);
+    assert!(wrong.iter().any(|e| e.text.contains("Ops Team")));
+    let well = errors("general, #dev,");
+    assert!(well.iter().all(|e| !e.text.contains(name)), "{well:?}");
+}

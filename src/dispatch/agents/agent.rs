@@ -47,6 +47,8 @@ pub(super) struct LocalAgent {
     pub(super) moved: bool,
     /// It has handed in its last result in this life.
     pub(super) has_result: bool,
+    /// Channels that it was to join, and that the engine could not let it into.
+    pub(super) unjoined: Vec<String>,
     /// How far its identity has been asked for anew while its program runs.
     pub(super) renewal: Renewal,
 }

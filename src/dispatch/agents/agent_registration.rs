@@ -483,7 +483,7 @@ impl Agents {
         name: &AgentName,
         done: &RestDone,
     ) {
-        if *done != RestDone::Joined {
+        if *done != RestDone::Forgotten {
             log::warn!(
             event = "name_left_behind", agent:% = name;
                 "the name {name} stays with the engine although nothing was started: {done:?}"

@@ -24,7 +24,7 @@ mod unanswered;
 mod unregistered;
 mod views;
 
-pub(super) use channels::channels_done;
+pub(super) use channels::channels_left;
 pub(super) use preflight::reserved;
 pub(super) use state::{AgentPeers, AgentStep, Agents, AgentsView};
 
@@ -175,6 +175,7 @@ impl Agents {
         self.offer_refused();
         self.register_waiting(step);
         self.find_unanswered(step);
+        self.join_again(step);
     }
 
     pub(super) fn link_lost(&mut self, step: &mut AgentStep) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::agent::{Asking, DEFAULT_CLI, LocalAgent, Renewal, RunPhase, RunState};
 use super::agent_registration::{identity_over, patience};
 use super::asked_restart::refuse_restarters;
+use super::channels::check_channels;
 use super::restart::{life_over, never_started, remember_wanted};
 use super::sessions::told;
 use super::state::{AgentStep, Agents, AgentsView};
@@ -80,6 +81,9 @@ impl Agents {
             let text = format!("the task has {NO_WORDS}");
             return Err(Refusal::new(RefusalKind::Invalid, text));
         }
+        if !own {
+            check_channels(&request.channels)?;
+        }
         let request = self.with_session(view, request)?;
         let mut spec = spec_of(name, &with_harness(view, &request))
             .map_err(|why| Refusal::new(RefusalKind::Invalid, why))?;
@@ -131,6 +135,7 @@ impl Agents {
             released: false,
             moved: false,
             has_result: false,
+            unjoined: Vec::new(),
             renewal: Renewal::default(),
         };
         agent.begin_session(&step.generation(run), source == SpawnSource::Restart);

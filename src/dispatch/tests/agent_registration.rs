@@ -572,7 +572,7 @@ fn a_name_that_was_registered_for_nothing_is_given_back_before_it_is_asked_for_a
     let sent = w.sent();
     let registers = |up: &Up| matches!(up, Up::AgentRegister(_) | Up::AgentRecover(_));
     assert!(!sent.iter().any(registers), "{sent:?}");
-    w.tell(Event::RestJob(job, RestDone::Joined));
+    w.tell(Event::RestJob(job, RestDone::Forgotten));
     let again = asked(&mut w);
     reply(&mut w, again.id.as_deref(), "at_live_2");
     assert_eq!(programs(&mut w), ["at_live_2"]);

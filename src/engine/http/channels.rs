@@ -8,6 +8,7 @@ use crate::engine::id::Id;
 use crate::engine::record::{ChannelChanged, EngineRecord, Joined, Muted};
 use crate::engine::step::Step;
 use crate::engine::views;
+use crate::ids::is_channel_name;
 
 /// A public channel by name.
 pub fn find<'t>(t: &'t Step<'_>, ws: Id, name: &str) -> Result<&'t Channel, HttpRefusal> {
@@ -18,12 +19,6 @@ pub fn find<'t>(t: &'t Step<'_>, ws: Id, name: &str) -> Result<&'t Channel, Http
             format!("Channel \"{name}\" not found"),
         )
     })
-}
-
-fn is_channel_name(name: &str) -> bool {
-    let mut chars = name.chars();
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    chars.next().is_some_and(plain) && chars.all(|c| plain(c) || c == '-') && name.len() <= 80
 }
 
 impl Step<'_> {
@@ -282,19 +277,4 @@ pub fn read_status(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
         })
         .collect();
     Ok((200, list))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn channel_names_are_small_letters_digits_and_dashes() {
-        for good in ["general", "a", "0-ops-1"] {
-            assert!(is_channel_name(good), "{good}");
-        }
-        for bad in ["", "-a", "Ops", "a b", "dm_1"] {
-            assert!(!is_channel_name(bad), "{bad}");
-        }
-    }
 }

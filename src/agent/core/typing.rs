@@ -461,6 +461,9 @@ impl AgentCore {
             let long = verify::is_long(&check.draft.text);
             out.effects.push(Effect::AskHistory(head, long));
         }
+        if let Some(at) = self.last_output {
+            check.drew(at);
+        }
         let hope = history && self.silences < SILENCES && check.draft.head.is_some();
         let verdict = check.judge(now, facts, &self.screen, self.profile.prompt, hope);
         if let Some((proof, note)) = verdict.landed {

@@ -39,6 +39,12 @@ const AGAIN: [Duration; 4] = [
     Duration::from_millis(2000),
 ];
 
+/// A program that has drawn nothing since Enter has not shown what it makes of it, and may just have no time: to some another
+/// Enter is the same message once more. So long it is waited for.
+const DRAWS_WITHIN: Duration = Duration::from_secs(3);
+/// And between its first drawing and another Enter, because a picture may come in pieces.
+const PIECES: Duration = Duration::from_millis(250);
+
 /// A message whose Enter was pressed.
 #[derive(Debug)]
 pub struct Check {
@@ -64,6 +70,8 @@ pub struct Check {
     pub asked_at: Option<Mono>,
     read_at: Option<Mono>,
     gone_at: Option<Mono>,
+    /// When the program drew for the first time since Enter.
+    drew_at: Option<Mono>,
     /// It was seen to lie in the terminal a while after Enter, so nobody had waited for it.
     lay: bool,
     /// It is one line, which is read as a whole or not at all.
@@ -135,6 +143,7 @@ impl Check {
             asked_at: None,
             read_at: None,
             gone_at: None,
+            drew_at: None,
             lay: false,
             whole: false,
             over: None,
@@ -188,10 +197,18 @@ impl Check {
     /// Enter is in the terminal.
     pub fn entered(&mut self, now: Mono) {
         self.entered_at = Some(now);
+        self.drew_at = None;
         self.draft.wake = None;
         self.looks = Looks::new(now);
         if self.presses > 1 {
             self.read_at = None;
+        }
+    }
+
+    /// The program drew something, at this time the last.
+    pub fn drew(&mut self, last: Mono) {
+        if self.entered_at.is_some_and(|at| last >= at) {
+            self.drew_at.get_or_insert(last);
         }
     }
 
@@ -288,6 +305,7 @@ impl Check {
             // Its end may move from the cursor to the row above.
             self.stood = self.over.take().map(|before| (Drawn::Filled, before));
             self.entered_at = Some(now);
+            self.drew_at = Some(now);
         }
     }
 
@@ -370,11 +388,18 @@ impl Check {
         }
         self.gone_at = None;
         match AGAIN.get(self.presses - 1) {
-            Some(gap) if now >= entered_at + *gap => Judged {
-                press_again: true,
-                ..Judged::default()
-            },
-            Some(gap) => Judged::wait(entered_at + *gap),
+            Some(gap) => {
+                let shown = self
+                    .drew_at
+                    .map_or(entered_at + DRAWS_WITHIN, |at| at + PIECES);
+                match shown.max(entered_at + *gap) {
+                    at if now < at => Judged::wait(at),
+                    _ => Judged {
+                        press_again: true,
+                        ..Judged::default()
+                    },
+                }
+            }
             None => Judged {
                 stall: (!std::mem::replace(&mut self.stalled, true)).then(|| {
                     format!(

@@ -207,6 +207,47 @@ fn a_swallowed_enter_is_pressed_again_and_the_text_is_not_typed_again() {
     assert_eq!(world.writes.len(), 4);
 }
 
+/// Takes an Enter at once and draws what came of that much later, as a program does on a machine that has no time for it; until
+/// then the same draft is submitted once more with each Enter. Seen at Gemini CLI.
+#[derive(Default)]
+struct Laggard {
+    composer: Composer,
+    submitted: Vec<String>,
+}
+
+impl Program for Laggard {
+    fn settings(&self) -> TtyState {
+        RAW
+    }
+    fn read(&mut self, bytes: &[u8]) -> Vec<u8> {
+        if bytes != b"\r" {
+            return self.composer.read(bytes);
+        }
+        self.submitted.push(self.composer.draft.clone());
+        Vec::new()
+    }
+}
+
+#[test]
+fn a_program_that_has_not_drawn_since_enter_is_not_told_twice() {
+    let mut world = World::ready(Laggard::default(), COMPOSER);
+    world.inject(TEXT, Mode::Wait);
+    world.run(2000);
+    world.program.composer.draft.clear();
+    world.event(Event::Output(world.program.composer.draw()));
+    world.run(10_000);
+    assert_eq!(world.program.submitted, [TEXT]);
+    assert_eq!(world.reported(), [&typed(), &landed(Proof::Screen)]);
+}
+
+#[test]
+fn a_program_that_never_draws_what_it_makes_of_enter_gets_another_all_the_same() {
+    let mut world = World::ready(Laggard::default(), COMPOSER);
+    world.inject(TEXT, Mode::Wait);
+    world.run(4000);
+    assert_eq!(world.written()[1..], ["\r", "\r"]);
+}
+
 #[test]
 fn a_draft_that_will_not_go_is_reported_and_not_settled() {
     let mut world = World::ready(

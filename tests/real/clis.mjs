@@ -15,6 +15,8 @@ const first = (root, ...candidates) => candidates.map((name) => path.join(root, 
 const SEEDS = {
   claude: ({ root, url, project, trusted }) => ({
     program: first(root, '@anthropic-ai/claude-code-linux-x64/claude', '.bin/claude'),
+    // By itself it has a model judge what may run, and seldom asks.
+    args: ['--permission-mode', 'manual'],
     env: {
       ANTHROPIC_BASE_URL: url, ANTHROPIC_API_KEY: KEY, CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: '1',
       DISABLE_TELEMETRY: '1', DISABLE_AUTOUPDATER: '1', DISABLE_ERROR_REPORTING: '1',

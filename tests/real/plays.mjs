@@ -69,6 +69,8 @@ async function tool(world, { runs }) {
   const messages = [await world.send((mark) => `${mark} ${command(`touch ${began} && sleep 5 && touch ${ended}`)} done.`)];
   await world.accepted(messages[0]);
   await world.shows(DIALOG);
+  // No person is so quick, and Claude Code takes no key in the first moment.
+  await later(1000);
   await world.type('\r');
   await until(() => fs.existsSync(began), 'the tool to begin');
   for (let run = 0; run < runs; run += 1) {

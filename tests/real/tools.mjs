@@ -133,6 +133,7 @@ async function tools(world) {
   says('list_agents', roster, /agent/);
   says('list_agents', roster, /bob/);
   says('check_inbox', await withHeld(world, 'check_inbox'), /tester[^]*while you look/);
+  says('list_agents with mail', await withHeld(world, 'list_agents'), /Unread: 1 from tester/);
 
   const file = path.join(world.dir, 'helped');
   says('add_agent', await used(world, 'add_agent', { name: 'helper', cli: `tee ${file}`, task: 'count the ships' }), /helper/);

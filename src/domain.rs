@@ -73,6 +73,38 @@ impl Proof {
     }
 }
 
+/// What is kept on disk of what an agent prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RecordForm {
+    /// Nothing.
+    Off,
+    /// Its lines of text.
+    Plain,
+    /// Every byte, so that it can be played again.
+    #[default]
+    Raw,
+}
+
+impl RecordForm {
+    /// All of them, as people write them.
+    pub const WORDS: [&str; 3] = ["off", "plain", "raw"];
+
+    /// `off`, `plain` or `raw`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Plain => "plain",
+            Self::Raw => "raw",
+        }
+    }
+
+    /// The form of that word.
+    pub fn of(word: &str) -> Option<Self> {
+        let all = [Self::Off, Self::Plain, Self::Raw];
+        all.into_iter().find(|form| form.word() == word)
+    }
+}
+
 /// How an action ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {

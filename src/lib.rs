@@ -33,6 +33,7 @@
 //! | `rest-0`, `rest-1` | a queue, then the network | HTTP calls to the engine |
 //! | `action:NAME` | one `poll` over the pipes of a program that serves an action | that process |
 //! | `agent:NAME` | one `poll` over the terminal and its wake descriptor | agent core, screen, the child |
+//! | `recorder` | output of agents, a tenth of a second, the disk | the files of all recordings |
 //! | `api`, `api:N` | `accept`; one connection each | its socket |
 //! | `engine`, `engine:accept`, `engine:N` | as dispatch and api | the embedded engine, when there is one |
 //!
@@ -44,7 +45,7 @@
 //! ```text
 //!  5  main, cli, config, broker                                                assembly
 //!  4  api | agent::{actor,pty,exec} | uplink::{socket,rest} | handlers | identity::store | engine::server
-//!  3  net, journal, pubsub, registry, sys                                      machinery that knows no domain
+//!  3  net, journal, pubsub, recording, registry, sys                           machinery that knows no domain
 //!  2  dispatch | agent::core.. | uplink::core | engine::core                   cores, side by side, pure
 //!  1  msg, ledger, screen, machine, identity::derive, json_schema              pure
 //!  0  wire, domain, ids, words, known_clis, time, prng                         vocabulary
@@ -179,6 +180,7 @@ pub mod msg;
 pub mod net;
 pub mod prng;
 pub mod pubsub;
+pub mod recording;
 pub mod registry;
 pub mod screen;
 pub mod sys;

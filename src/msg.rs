@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::{Mode, Proof};
+use crate::domain::{Mode, Proof, RecordForm};
 use crate::ids::{
     AgentId, AgentName, DeliveryId, InvocationId, JobId, MsgId, NodeId, Run, SidecarId, Ticket,
 };
@@ -300,6 +300,8 @@ pub struct Treatment {
     pub permission: Option<Policy>,
     /// Whether it is given tools to answer with; as the profile says when absent.
     pub tools: Option<bool>,
+    /// What is kept on disk of what it prints; as for all agents when absent.
+    pub record: Option<RecordForm>,
 }
 
 /// What an operator's file says of programs, and may be replaced while the broker runs.

@@ -58,7 +58,12 @@ fn spec(argv: &[&str]) -> AgentSpec {
 
 fn grounds<'a>(state: &'a Path, rows: &'a Profiles) -> agent::Grounds<'a> {
     let exe = Path::new(env!("CARGO_BIN_EXE_relay-broker"));
-    agent::Grounds { exe, state, rows }
+    agent::Grounds {
+        exe,
+        state,
+        rows,
+        recorder: None,
+    }
 }
 
 impl Agent {

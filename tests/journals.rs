@@ -218,6 +218,7 @@ fn request() -> SpawnRequest {
             max_consecutive_failures: 2,
         }),
         mcp: None,
+        record: None,
         agent_result_schema: None,
         profile: Some("claude".into()),
         env: BTreeMap::from([("B".into(), "2".into())]),

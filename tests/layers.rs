@@ -34,6 +34,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("net", 3),
     ("journal", 3),
     ("pubsub", 3),
+    ("recording", 3),
     ("registry", 3),
     ("sys", 3),
     // edges

@@ -217,6 +217,8 @@ const RUNS: &str = "\
     actions run echo --input 1
     health --live
     health --ready
+    logs
+    logs ada
     env
     mcp --print-config codex
     journal show

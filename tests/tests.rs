@@ -37,6 +37,7 @@ mod names; // one meaning for each name
 mod papers; // what is said in Markdown and comments is so
 mod probing; // whether it works, and whether it can be given work
 mod proving; // what programs say of the messages they took
+mod recording; // what agents printed
 mod reloading; // a hang-up signal
 mod restarting; // whatever dies, it goes on where it was
 mod returning; // agents and messages that come back

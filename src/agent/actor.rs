@@ -17,18 +17,19 @@ use crate::agent::driver::{AgentLoop, AgentPorts};
 use crate::agent::given_tools::{self, GivenTools};
 use crate::agent::hint::FirstHint;
 use crate::agent::hook::{self, Hook};
-use crate::agent::landed_note::LandedNote;
+use crate::agent::landed_note::{LandedNote, tell_noted};
 use crate::agent::profile::{Profile, Source};
 use crate::agent::proof::MessageHead;
 use crate::agent::pty::{Birth, PtyRead, StartReport, Terminal};
 use crate::agent::running::Running;
 use crate::agent::transcript::Transcript;
 use crate::agent::tty_state::TtyState;
-use crate::agent::utf8::Pieces;
 use crate::ids::AgentName;
 use crate::msg::{AgentCommand, AgentReport, AgentSpec, How, Size};
 use crate::pubsub::Topic;
+use crate::recording::Tape;
 use crate::registry::{AGENT_QUEUE, AgentInput, Chunk, LastOutput};
+use crate::screen::utf8::Pieces;
 use crate::sys::reap::Reaper;
 use crate::sys::wake::{Receiver, Sender};
 use crate::sys::{clock, failpoint};
@@ -50,6 +51,8 @@ pub struct Job {
     pub spec: AgentSpec,
     pub profile: Profile,
     pub mark: Option<LandedNote>,
+    /// Where what it prints is recorded, if it is.
+    pub tape: Option<Tape>,
     /// Where sockets and settings of programs' hooks are.
     pub hooks: PathBuf,
     /// Where it is noted which processes are agents.
@@ -81,7 +84,12 @@ pub fn run(mut job: Job, exe: &Path) {
     let ended = claim(&job, pid);
     let mut backlog = VecDeque::new();
     match await_program(&status, pid, &ended, &job.input, &mut backlog) {
-        Ok(()) => (job.report)(AgentReport::Started { pid }),
+        Ok(()) => {
+            if let Some(tape) = &job.tape {
+                tape.begun(clock::now().wall);
+            }
+            (job.report)(AgentReport::Started { pid });
+        }
         Err(why) => {
             terminal.signal(Ending::Kill);
             return (job.report)(AgentReport::NotStarted { why });
@@ -201,24 +209,6 @@ pub(super) fn await_program(
     }
 }
 
-/// Reports; that a message landed is noted before.
-pub(super) fn tell_noted(
-    mark: Option<&LandedNote>,
-    tell: &(dyn Fn(AgentReport) + Send),
-    report: AgentReport,
-) {
-    let landed = matches!(report, AgentReport::Landed(..));
-    if let (AgentReport::Landed(id, proof, _), Some(mark)) = (&report, mark) {
-        failpoint::hit("agent.landed");
-        mark.landed(id, *proof);
-        failpoint::hit("agent.noted");
-    }
-    tell(report);
-    if landed {
-        failpoint::hit("agent.reported");
-    }
-}
-
 /// What there is to do.
 struct ActorWake {
     terminal: bool,
@@ -230,6 +220,7 @@ struct ActorWake {
 struct ActorPorts {
     terminal: Terminal,
     mark: Option<LandedNote>,
+    tape: Option<Tape>,
     /// Until a message has brought it.
     hint: Option<FirstHint>,
     history: Option<Transcript>,
@@ -266,6 +257,9 @@ impl AgentPorts for ActorPorts {
     }
 
     fn resize(&mut self, size: Size) {
+        if let Some(tape) = &self.tape {
+            tape.resized(clock::now().wall, size);
+        }
         self.terminal.resize(size);
     }
 
@@ -327,6 +321,7 @@ impl Actor {
         let ports = ActorPorts {
             terminal,
             mark: job.mark,
+            tape: job.tape,
             hint,
             history: None,
             report: job.report,
@@ -496,9 +491,13 @@ impl Actor {
         more
     }
 
-    /// Output goes to whoever listens; nobody keeps it.
+    /// Output goes to whoever listens, and on the tape.
     fn tell(&mut self, bytes: &[u8]) {
-        self.activity.note(clock::now().wall);
+        let now = clock::now().wall;
+        self.activity.note(now);
+        if let Some(tape) = &self.agent.ports().tape {
+            tape.output(now, bytes);
+        }
         let offset = self.agent.core().screen().offset() + bytes.len() as u64;
         if self.output.heard() {
             let chunk = Chunk {
@@ -546,6 +545,10 @@ impl Actor {
             self.agent.ports().terminal.kill_session();
         }
         let how = self.ended.get().cloned().unwrap_or_default();
+        // The next life may begin as soon as this one's end is told.
+        if let Some(tape) = self.agent.ports().tape.take() {
+            tape.ended(clock::now().wall, how.to_string());
+        }
         self.agent.end(clock::now, how);
     }
 }

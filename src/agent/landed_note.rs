@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::domain::Proof;
 use crate::ids::{AgentName, DeliveryId};
 use crate::ledger::StoredProof;
+use crate::msg::AgentReport;
 use crate::sys::disk::{create_private_dir, open_private, read_small};
+use crate::sys::failpoint;
 
 /// The folder of all notes, in the state folder.
 pub const FOLDER: &str = "landed";
@@ -67,6 +69,24 @@ impl LandedNote {
         if let Err(e) = self.file.write_all_at(&bytes, 0) {
             log::warn!("the note of {} cannot be written: {e}", self.agent);
         }
+    }
+}
+
+/// Reports; that a message landed is noted before.
+pub(super) fn tell_noted(
+    mark: Option<&LandedNote>,
+    tell: &(dyn Fn(AgentReport) + Send),
+    report: AgentReport,
+) {
+    let landed = matches!(report, AgentReport::Landed(..));
+    if let (AgentReport::Landed(id, proof, _), Some(mark)) = (&report, mark) {
+        failpoint::hit("agent.landed");
+        mark.landed(id, *proof);
+        failpoint::hit("agent.noted");
+    }
+    tell(report);
+    if landed {
+        failpoint::hit("agent.reported");
     }
 }
 

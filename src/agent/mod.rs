@@ -35,7 +35,6 @@ pub mod runs;
 mod start;
 mod transcript;
 pub mod tty_state;
-mod utf8;
 mod verify;
 
 pub use start::{Grounds, start};

@@ -17,7 +17,7 @@ use crate::agent::headless::core::{Effect, Event, HeadlessCore};
 use crate::agent::headless::without_session;
 use crate::agent::hint::FirstHint;
 use crate::agent::hook::{self, Hook};
-use crate::agent::landed_note::LandedNote;
+use crate::agent::landed_note::{LandedNote, tell_noted};
 use crate::agent::running::Running;
 use crate::ids::AgentName;
 use crate::known_clis::HeadlessCli;
@@ -25,6 +25,7 @@ use crate::machine::NoLog;
 use crate::machine::event_loop::{Driver, EventLoop};
 use crate::msg::{AgentCommand, AgentReport, How};
 use crate::pubsub::Topic;
+use crate::recording::Tape;
 use crate::registry::{AGENT_QUEUE, AgentInput, Chunk, LastOutput};
 use crate::sys::wake::Receiver;
 use crate::sys::{clock, entropy, failpoint};
@@ -68,6 +69,9 @@ pub(super) fn run(mut job: Job, cli: HeadlessCli, exe: &Path) {
         pipes.signal(Ending::Kill);
         return (job.report)(AgentReport::NotStarted { why });
     }
+    if let Some(tape) = &job.tape {
+        tape.begun(clock::now().wall);
+    }
     (job.report)(AgentReport::Started { pid });
     drop(status);
     let core = HeadlessCore::new(&job.spec, cli, session, salt, clock::now().mono);
@@ -84,6 +88,7 @@ struct PipePorts {
     pipes: Pipes,
     unwritten: VecDeque<u8>,
     mark: Option<LandedNote>,
+    tape: Option<Tape>,
     /// What the first message says besides, until it has landed.
     hint: Option<FirstHint>,
     report: Box<dyn Fn(AgentReport) + Send>,
@@ -111,7 +116,7 @@ impl Driver<HeadlessCore> for PipePorts {
                 if let AgentReport::Landed(id, ..) = &report {
                     self.hint.take_if(|hint| hint.is_told_by(id));
                 }
-                actor::tell_noted(self.mark.as_ref(), &self.report, report);
+                tell_noted(self.mark.as_ref(), &self.report, report);
             }
             Effect::Show(text) => self.show("stdout", text),
             Effect::ShowError(text) => self.show("stderr", text),
@@ -127,10 +132,13 @@ impl Driver<HeadlessCore> for PipePorts {
 }
 
 impl PipePorts {
-    /// Words go to whoever listens; nobody keeps them.
+    /// Words go to whoever listens, and on the tape.
     fn show(&mut self, stream: &str, mut text: String) {
         text.push('\n');
         self.offset += text.len() as u64;
+        if let Some(tape) = &self.tape {
+            tape.output(clock::now().wall, text.as_bytes());
+        }
         if self.output.heard() {
             let chunk = Chunk {
                 bytes: text.as_bytes().into(),
@@ -185,6 +193,7 @@ impl PipeActor {
                 pipes,
                 unwritten: VecDeque::new(),
                 mark: job.mark,
+                tape: job.tape,
                 hint,
                 report: job.report,
                 output: job.output,
@@ -328,6 +337,9 @@ impl PipeActor {
             self.ports.pipes.kill_session();
         }
         let how = self.ended.get().cloned().unwrap_or_default();
+        if let Some(tape) = self.ports.tape.take() {
+            tape.ended(clock::now().wall, how.to_string());
+        }
         self.feed(Event::Exited(how));
         self.settle();
     }

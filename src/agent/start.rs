@@ -8,6 +8,7 @@ use crate::agent::{actor, hook, landed_note, pipe_actor, profiles, running};
 use crate::ids::Run;
 use crate::msg::{AgentReport, AgentSpec, Secret};
 use crate::pubsub::Topic;
+use crate::recording::Recorder;
 use crate::registry::{AGENT_QUEUE, AgentHandle, Chunk, Seats};
 use crate::sys::entropy;
 use crate::sys::limits;
@@ -27,6 +28,8 @@ pub struct Grounds<'a> {
     pub state: &'a Path,
     /// The operator's profile rows.
     pub rows: &'a profiles::Profiles,
+    /// Keeps what they print, if anything is kept.
+    pub recorder: Option<&'a Recorder>,
 }
 
 /// Starts an agent's thread, which starts the program: whether that worked is its first report, `Started` or
@@ -60,10 +63,15 @@ pub fn start(
         .inspect_err(|e| log::warn!(event = "landed_note_missing", agent:% = spec.name; "no note is kept of what {} has read: {e}", spec.name))
         .ok();
     let name = format!("agent:{}", spec.name);
+    let (form, has_terminal) = (spec.treatment.record, spec.headless.is_none());
+    let tape = grounds
+        .recorder
+        .and_then(|r| r.tape(&spec.name, form, has_terminal, spec.size));
     let job = actor::Job {
         profile: grounds.rows.of(&spec),
         spec,
         mark,
+        tape,
         hooks: grounds.state.join(hook::FOLDER),
         running: grounds.state.join(running::FOLDER),
         reaper,

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use unicode_width::UnicodeWidthChar;
 
-use crate::agent::utf8::Pieces;
 use crate::screen::first_parts;
+use crate::screen::utf8::Pieces;
 use crate::time::Mono;
 
 /// Letters of a message's end that are looked for anywhere near the cursor. With a short message this includes the

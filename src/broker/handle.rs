@@ -18,6 +18,7 @@ use crate::api;
 use crate::journal::Lock;
 use crate::msg::{ApiCall, Event, ProgramTables, Published, Reply};
 use crate::pubsub::{Latest, Topic};
+use crate::recording::Recorder;
 use crate::sys::{clock, thread};
 use crate::wire::local::{Reloaded, Status};
 
@@ -49,12 +50,14 @@ pub struct Broker {
 pub struct Reloader {
     pub(super) inbox: Sender<DispatchInput>,
     pub(super) rows: Arc<Latest<Profiles>>,
+    pub(super) recorder: Arc<Recorder>,
 }
 
 impl Reloader {
     /// From now on programs are started, treated and offered as these settings say. Those that run stay as they are.
     pub fn reload(&self, node: &NodeSettings) {
         self.rows.update(|rows| *rows = node.rows.clone());
+        self.recorder.set(node.recording);
         let tables = ProgramTables {
             harnesses: node.harnesses.clone(),
             harness_table: node.harness_table.clone(),
@@ -180,6 +183,7 @@ impl Broker {
         self.dispatch.join();
         // Agents that are left when the time is up, or when nothing can be written and so nothing be done in order.
         running::end_survivors(&self.running, Duration::ZERO);
+        self.reloader.recorder.finish();
         self.uplink.join_within(Duration::from_secs(1));
         self.events.close();
         connection::remove(&self.connection);

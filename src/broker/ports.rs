@@ -17,6 +17,7 @@ use crate::msg::{
     RestDone, SidecarPush,
 };
 use crate::pubsub::{Latest, Topic};
+use crate::recording::Recorder;
 use crate::registry::{AgentInput, Registry, SidecarRegistry};
 use crate::sys::limits;
 use crate::sys::reap::Reaper;
@@ -50,6 +51,7 @@ pub(super) struct ThreadPorts {
     pub exe: PathBuf,
     pub state_dir: PathBuf,
     pub rows: Arc<Latest<Profiles>>,
+    pub recorder: Arc<Recorder>,
 }
 
 impl ThreadPorts {
@@ -114,6 +116,7 @@ impl Ports for ThreadPorts {
             exe: &self.exe,
             state: &self.state_dir,
             rows: &rows,
+            recorder: Some(&self.recorder),
         };
         let (reaper, events) = (self.reaper.clone(), self.events.clone());
         // The thread reports its own end, so nobody has to join it.

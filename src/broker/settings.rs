@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::agent::profiles::Profiles;
 use crate::dispatch::{Limits, SpawnDefaults};
 use crate::msg::{ActionSpec, Harness, Right, Secret};
+use crate::recording::RecordSettings;
 use crate::uplink::proxy::Proxy;
 use crate::uplink::roots::TrustedRoots;
 use crate::wire::local::SpawnRequest;
@@ -62,6 +63,8 @@ pub struct NodeSettings {
     pub actions: BTreeMap<String, ActionSpec>,
     /// What the operator knows about agent programs.
     pub rows: Profiles,
+    /// What is kept of what agents print.
+    pub recording: RecordSettings,
     /// 0 for no limit.
     pub max_agents: u64,
     /// Refuse to start on a journal damaged in its middle.

@@ -28,6 +28,7 @@ use crate::machine::Machine;
 use crate::machine::event_loop::EventLoop;
 use crate::msg::{Event, Published, Secret};
 use crate::pubsub::{Latest, Topic};
+use crate::recording::Recorder;
 use crate::registry::{Registry, SidecarRegistry};
 use crate::sys::disk::{create_private_dir, sweep_drafts};
 use crate::sys::reap::Reaper;
@@ -163,6 +164,7 @@ struct Shared {
     published: Arc<Latest<Published>>,
     rows: Arc<Latest<Profiles>>,
     reload: Arc<OnceLock<api::Reload>>,
+    recorder: Arc<Recorder>,
 }
 
 /// Everything that is known before the first thread runs.
@@ -241,9 +243,11 @@ impl Assembly {
         }
     }
 
-    fn shared(&self, numbered: u64) -> Shared {
+    fn shared(&self, numbered: u64) -> Result<Shared, StartError> {
+        let node = &self.settings.node;
+        let recorder = Recorder::start(node.state_dir.clone(), node.recording);
         let events = Topic::after(EVENTS_KEPT, numbered);
-        Shared {
+        Ok(Shared {
             registry: Arc::default(),
             sidecars: Arc::default(),
             events: Arc::new(events.at_most(EVENTS_BYTES, |event| event.len())),
@@ -256,7 +260,8 @@ impl Assembly {
             })),
             rows: Arc::new(Latest::new(self.settings.node.rows.clone())),
             reload: Arc::default(),
-        }
+            recorder: Arc::new(recorder.map_err(no_thread)?),
+        })
     }
 
     /// Starts the threads and, last, the local API.
@@ -268,7 +273,7 @@ impl Assembly {
     ) -> Result<Broker, StartError> {
         let addr = listener.local_addr().map_err(StartError::because)?;
         let (inbox, events_in) = bounded(INBOX);
-        let shared = self.shared(dispatcher.numbered);
+        let shared = self.shared(dispatcher.numbered)?;
         let (ports, uplink) = self.ports(&shared, &inbox)?;
         let driver = DispatchDriver::new(ports, shared.published.clone());
         let dispatch = dispatcher
@@ -287,6 +292,7 @@ impl Assembly {
         let reloader = Reloader {
             inbox: inbox.clone(),
             rows: shared.rows.clone(),
+            recorder: shared.recorder.clone(),
         };
         let url = format!("http://{addr}");
         let dir = &self.settings.node.state_dir;
@@ -353,6 +359,7 @@ impl Assembly {
             exe: node.exe.clone(),
             state_dir: node.state_dir.clone(),
             rows: shared.rows.clone(),
+            recorder: shared.recorder.clone(),
         };
         Ok((ports, uplink_thread))
     }

@@ -13,6 +13,7 @@ use crate::config::{Flags, InitFlags};
 
 mod demo;
 mod faulty;
+mod logs;
 mod mcp;
 mod misuse;
 mod results;
@@ -21,6 +22,7 @@ mod shells;
 mod spawn;
 
 pub use demo::{Demo, DemoAgent};
+pub use logs::Logs;
 pub use mcp::{Mcp, McpClient};
 pub use misuse::wants_json;
 pub use results::SubmitResult;
@@ -107,7 +109,7 @@ pub enum Command {
         after_help = "Example: relay-broker spawn ada --task 'Read TODO.md and start' -- claude\n\
                       \u{20}        relay-broker spawn sum --task 'Add up bill.csv' --wait-result=10m --result-schema sum.json -- codex"
     )]
-    Spawn(SpawnArgs),
+    Spawn(Box<SpawnArgs>),
     /// Stop an agent
     #[command(after_help = "Example: relay-broker release ada")]
     Release(Named),
@@ -188,6 +190,16 @@ pub enum Command {
     /// Print what an agent's terminal shows
     #[command(after_help = "Example: relay-broker snapshot ada")]
     Snapshot(SnapshotArgs),
+    /// Print what an agent printed, also of one that is gone; without a name, list whose output is kept
+    #[command(
+        after_help = "Example: relay-broker logs ada --since 1h --grep 'error|panic'\n\
+                      \u{20}        relay-broker logs ada -f\n\
+                      \u{20}        relay-broker logs ada --cast > ada.cast && asciinema play ada.cast\n\n\
+                      Works with and without a running broker. Lines are what stood in each row when the program left it; rows\n\
+                      that it draws again unchanged are printed once. How much is kept, and in which form, is said under\n\
+                      [output] in the configuration file."
+    )]
+    Logs(Logs),
     /// Look into the journal, with or without a running broker; changes nothing
     #[command(after_help = "Example: relay-broker journal show --limit 20\n\
                       \u{20}        relay-broker journal check || echo damaged")]

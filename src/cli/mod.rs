@@ -34,6 +34,8 @@ mod if_not_running;
 mod init;
 mod journal;
 mod log_lines;
+mod logs;
+mod logs_cast;
 mod mcp;
 mod mcp_config;
 mod nodes;

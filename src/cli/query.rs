@@ -59,6 +59,7 @@ pub fn spawn(c: &Context, args: &args::SpawnArgs) -> Result<(), Failure> {
         profile: args.profile.clone(),
         transport: args.headless.then(|| "headless".to_owned()),
         mcp: args.no_mcp.then_some(false),
+        record: args.record.clone(),
         agent_result_schema: results::schema(args)?,
         ..local::SpawnRequest::default()
     };

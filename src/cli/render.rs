@@ -68,8 +68,16 @@ impl Paint {
 /// # Errors
 /// When the text cannot be written.
 pub fn print(text: &str) -> Result<(), Failure> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes to standard output what may be no text.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     stdio::output()
-        .write_all(text.as_bytes())
+        .write_all(bytes)
         .map_err(|e| match e.kind() {
             io::ErrorKind::BrokenPipe => Failure::silent(Sysexit::Success),
             _ => Failure::new(format!("cannot write to standard output: {e}")),

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::render::Paint;
 use super::{
     actions, attach, backup, check, demo, demo_agent, doctor, events, explain, fleet, generate,
-    health, init, journal, mcp, nodes, query, reload, results, send, up, wait,
+    health, init, journal, logs, mcp, nodes, query, reload, results, send, up, wait,
 };
 use crate::config::Env;
 use crate::domain::DeliveryMode;
@@ -59,6 +59,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Auto(args) => query::mode(c, &args.name, DeliveryMode::AutoInject),
         Command::Dead => query::dead(c),
         Command::Redeliver(args) => query::redeliver(c, &args),
+        Command::Logs(args) => logs::logs(c, &args),
         Command::Journal(args) => journal::journal(c, &args),
         Command::Backup(args) => backup::backup(c, &args),
         Command::Snapshot(args) => query::snapshot(c, &args),

@@ -43,6 +43,7 @@ pub(super) struct AgentTable {
     task: Option<String>,
     profile: Option<String>,
     headless: Option<bool>,
+    record: Option<String>,
 }
 
 /// After which ends a declared agent is started again.
@@ -141,6 +142,7 @@ pub(super) fn wish(
         transport: table
             .headless
             .map(|yes| if yes { "headless" } else { "pty" }.to_owned()),
+        record: table.record,
         env: match table.env {
             AgentEnv::With(env) => env,
             AgentEnv::Clean => BTreeMap::new(),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::StartPlan;
+use crate::recording::RecordSettings;
 
 impl StartPlan {
     /// What a running broker takes over of a later reading, each in a few words.
@@ -13,6 +14,10 @@ impl StartPlan {
         if self.log_filter != later.log_filter {
             let level = later.log_filter.as_deref().unwrap_or("as usual");
             changes.push(format!("log level: {}", level.to_lowercase()));
+        }
+        if now.recording != then.recording {
+            let RecordSettings { form, bytes } = then.recording;
+            changes.push(format!("recording: {}, {bytes} bytes", form.word()));
         }
         changes.extend(differences(
             "harness",

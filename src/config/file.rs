@@ -18,7 +18,9 @@ use super::reading;
 use super::surroundings::Surroundings;
 use crate::agent::profiles::Profiles;
 use crate::dispatch::{SteerFrom, TalkLimits};
+use crate::domain::RecordForm;
 use crate::msg::{ActionSpec, Harness, Right, Treatment};
+use crate::recording::RecordSettings;
 use crate::sys::trust;
 use crate::wire::event::Policy;
 use crate::wire::local::SpawnRequest;
@@ -56,6 +58,8 @@ pub struct Configured {
     pub talk: TalkLimits,
     /// The file of those who vouch for the engine's certificate, where neither flag nor variable of ours says.
     pub ca_file: Option<PathBuf>,
+    /// What is kept of what agents print.
+    pub recording: RecordSettings,
     /// How much is logged, where neither flag nor variable says.
     pub log_level: Option<LevelFilter>,
     /// Every key that is set, and where.
@@ -68,6 +72,13 @@ pub struct Configured {
 #[serde(deny_unknown_fields)]
 struct LogTable {
     level: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OutputTable {
+    record: Option<String>,
+    record_bytes: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -107,6 +118,7 @@ struct HarnessTable {
     trust_folder: Option<TrustFolder>,
     permission: Option<Permission>,
     mcp: Option<bool>,
+    record: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -200,6 +212,7 @@ fn parse(text: &str, path: &Path) -> (Configured, Vec<ConfigError>) {
     let mut faults = document.faults_of(&places, "loops", "");
     configured.talk = talk(&document.take_table("loops"), &mut faults);
     found.extend(faults.found);
+    configured.recording = recording(&document.take_table("output"));
     let engine: EngineTable = document.take_table("engine");
     configured.ca_file = engine.ca_file.map(|path| folder.join(path));
     // Whatever else is wrong with it, whoever names it means it.
@@ -294,6 +307,15 @@ fn talk(table: &LoopsTable, faults: &mut TableFaults) -> TalkLimits {
     }
 }
 
+fn recording(table: &OutputTable) -> RecordSettings {
+    let usual = RecordSettings::default();
+    let form = table.record.as_deref().and_then(RecordForm::of);
+    RecordSettings {
+        form: form.unwrap_or(usual.form),
+        bytes: table.record_bytes.unwrap_or(usual.bytes),
+    }
+}
+
 fn log_level(table: &LogTable, faults: &mut TableFaults) -> Option<LevelFilter> {
     let text = table.level.as_ref()?;
     let level = text.parse().ok();
@@ -327,6 +349,7 @@ fn harness(
         trust_folder: table.trust_folder.map(Policy::from),
         permission: table.permission.map(Policy::from),
         tools: table.mcp,
+        record: table.record.as_deref().and_then(RecordForm::of),
     };
     let mut argv = vec![table.command.clone()];
     argv.extend(table.args.iter().cloned());

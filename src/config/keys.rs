@@ -1,6 +1,9 @@
 //! Every table and key of the configuration file, with what each takes. The reading, its error messages and their
 //! suggestions, `config show` and the tests go by this list.
 
+use crate::domain::RecordForm;
+use crate::recording::BYTES_LEAST;
+
 /// A kind of table: `[log]`, or `[NAME.…]` where there may be several with names of their own.
 pub(super) struct FileTable {
     pub(super) name: &'static str,
@@ -79,6 +82,8 @@ const fn must(name: &'static str, shape: Shape, example: &'static str) -> FileKe
 
 /// The largest number of a key that counts without a natural end.
 const MANY: i64 = u32::MAX as i64;
+/// More than any agent's output is worth.
+const RECORDED: i64 = 256 * 1024 * 1024;
 /// More handlers at once than any machine runs.
 const HANDLERS: i64 = 10_000;
 /// More than any handler may print.
@@ -95,14 +100,27 @@ const ARGS: FileKey = may("args", Shape::Words, "[\"--model\", \"opus\"]");
 const ENV: FileKey = may("env", Shape::Variables, "{ STAGE = \"test\" }");
 const HEADLESS: FileKey = may("headless", Shape::Switch, "true");
 const MCP: FileKey = may("mcp", Shape::Switch, "false");
+const RECORD: FileKey = may("record", Shape::OneOf(&RecordForm::WORDS), "\"plain\"");
 const PROFILE: FileKey = may("profile", Shape::Text, "\"claude\"");
 
 /// All of them.
-pub(super) static TABLES: [FileTable; 8] = [
+pub(super) static TABLES: [FileTable; 9] = [
     FileTable {
         name: "log",
         named: false,
         keys: &[may("level", Shape::Text, "\"info\"")],
+    },
+    FileTable {
+        name: "output",
+        named: false,
+        keys: &[
+            RECORD,
+            may(
+                "record_bytes",
+                Shape::Count(BYTES_LEAST as i64, RECORDED),
+                "4194304",
+            ),
+        ],
     },
     FileTable {
         name: "access",
@@ -137,6 +155,7 @@ pub(super) static TABLES: [FileTable; 8] = [
             TRUST_FOLDER,
             PERMISSION,
             MCP,
+            RECORD,
         ],
     },
     FileTable {
@@ -193,6 +212,7 @@ pub(super) static TABLES: [FileTable; 8] = [
             may("task", Shape::Text, "\"Read TODO.md and start\""),
             PROFILE,
             HEADLESS,
+            RECORD,
         ],
     },
 ];

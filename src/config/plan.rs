@@ -407,6 +407,7 @@ fn node(
         harness_table: file.harnesses.clone(),
         actions: file.actions.clone(),
         rows: file.rows.clone(),
+        recording: file.recording,
         max_agents: flags.max_agents.unwrap_or(0),
         strict_journal: flags.strict_journal,
         exe: place.exe.clone(),

@@ -105,6 +105,9 @@ pub struct StoredSpawn {
     /// Whether its program is given tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mcp: Option<bool>,
+    /// What is kept on disk of what it prints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
     /// What its result must look like.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_result_schema: Option<Value>,

@@ -9,14 +9,17 @@ mod joined;
 pub mod keys;
 mod modes;
 mod picture;
+mod plain_lines;
 mod questions;
 mod replay;
 mod scanner;
 mod settings;
+pub mod utf8;
 
 pub use emulator::{Screen, Told};
 pub use joined::first_parts;
 pub use modes::Modes;
 pub use picture::{Cells, Nearby};
+pub use plain_lines::PlainLines;
 pub use questions::Unasked;
 pub use settings::TerminalSettings;

@@ -195,6 +195,14 @@ fn of_machine(name: &str) -> String {
     }
 }
 
+/// How many bytes more the file system of a path takes from this user, whether or not the path is there; `None` where nobody
+/// can tell.
+pub fn free(path: &Path) -> Option<u64> {
+    let at = path.ancestors().find(|at| at.exists())?;
+    let found = rustix::fs::statvfs(at).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

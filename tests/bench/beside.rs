@@ -99,7 +99,8 @@ fn turn(program: &Path, folder: &Path) -> io::Result<Turn> {
     ])
 }
 
-fn middle(mut values: Vec<f64>) -> f64 {
+/// The median.
+pub fn middle(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

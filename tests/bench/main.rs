@@ -8,6 +8,7 @@ mod beside;
 mod disk;
 mod engine;
 mod node;
+mod recording;
 mod report;
 mod tools;
 
@@ -52,7 +53,8 @@ Usage: scripts/bench [--json] [--dir DIR] [--delay MS | --no-delay]
   --delay MS  how much the second run adds to each fdatasync [default: 10]
   --no-delay  only the first run
   --beside PROGRAM
-              another build of the program instead, each in turn: what it takes of what this one takes";
+              another build of the program instead, each in turn: what it takes of what this one takes
+  --recording only what it costs to record what an agent prints";
 
 fn main() -> io::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -73,6 +75,7 @@ struct Options {
     dir: PathBuf,
     delay: Option<Duration>,
     beside: Option<PathBuf>,
+    recording: bool,
 }
 
 fn options(words: &[&str]) -> Result<Options, String> {
@@ -81,6 +84,7 @@ fn options(words: &[&str]) -> Result<Options, String> {
         dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
         delay: Some(Duration::from_millis(10)),
         beside: None,
+        recording: false,
     };
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -88,6 +92,7 @@ fn options(words: &[&str]) -> Result<Options, String> {
             // Cargo says so to every benchmark.
             "--bench" => {}
             "--json" => options.json = true,
+            "--recording" => options.recording = true,
             "--no-delay" => options.delay = None,
             "--dir" => options.dir = words.next().ok_or(HELP)?.into(),
             "--beside" => options.beside = Some(words.next().ok_or(HELP)?.into()),
@@ -113,8 +118,11 @@ fn measure(words: &[&str]) -> io::Result<()> {
         .dir
         .join(format!("relay-broker-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
-    if let Some(other) = &options.beside {
-        let table = beside::table(&folder, other);
+    let table = match &options.beside {
+        Some(other) => Some(beside::table(&folder, other)),
+        None => options.recording.then(|| recording::table(&folder)),
+    };
+    if let Some(table) = table {
         let _ = std::fs::remove_dir_all(&folder);
         print!("{}", table?);
         return Ok(());

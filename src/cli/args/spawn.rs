@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::domain::RecordForm;
+
 /// `spawn`.
 #[derive(Clone, Debug, Args)]
 pub struct SpawnArgs {
@@ -42,6 +44,9 @@ pub struct SpawnArgs {
     /// Give its program no tools to answer with
     #[arg(long, conflicts_with = "on")]
     pub no_mcp: bool,
+    /// What is kept on disk of what it prints, for `logs`: off, plain or raw [default: as the configuration file says]
+    #[arg(long, value_name = "FORM", value_parser = RecordForm::WORDS, conflicts_with = "on")]
+    pub record: Option<String>,
     /// Model its program is to use, of the CLIs that are known
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,

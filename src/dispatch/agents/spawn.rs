@@ -10,7 +10,7 @@ use super::restart::{life_over, never_started, remember_wanted};
 use super::sessions::told;
 use super::state::{AgentStep, Agents, AgentsView};
 use crate::dispatch::notice::{End, Notice};
-use crate::domain::Outcome;
+use crate::domain::{Outcome, RecordForm};
 use crate::ids::{AgentName, Ticket};
 use crate::known_clis::{self, HeadlessCli};
 use crate::msg::{
@@ -250,6 +250,13 @@ fn treatment(view: AgentsView, request: &SpawnRequest, own: bool) -> Result<Trea
         true => Some(false),
         false => request.mcp.or(treatment.tools),
     };
+    if let Some(word) = &request.record {
+        treatment.record = Some(RecordForm::of(word).ok_or_else(|| {
+            let known = RecordForm::WORDS.join(", ");
+            let text = format!("record is '{word}', which is none of {known}");
+            Refusal::new(RefusalKind::Invalid, text)
+        })?);
+    }
     Ok(treatment)
 }
 

@@ -64,6 +64,10 @@ pub struct SpawnRequest {
     /// Whether its program is given tools to answer with; as its harness or profile says when absent (ours).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mcp: Option<bool>,
+    /// What is kept on disk of what it prints: `off`, `plain` or `raw`; as its harness or the broker has it when absent
+    /// (ours).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
     /// What its result must look like, as a JSON schema; no result is wanted of it when absent.
     #[serde(
         alias = "agentResultSchema",

@@ -101,6 +101,7 @@ fn policy(trust_folder: Policy, permission: Policy) -> Treatment {
         trust_folder: Some(trust_folder),
         permission: Some(permission),
         tools: None,
+        record: None,
     }
 }
 

@@ -61,7 +61,7 @@ impl HandlerRunner {
     pub fn start(&self, id: InvocationId, run: HandlerRun) -> Option<String> {
         let handlers = self.clone();
         let started = thread::start(format!("action:{}", run.action), 128, move || {
-            let result = handlers.run(&run);
+            let result = handlers.run(&run).and_then(|said| answer(&said));
             (handlers.tell)(News::Handled(id, result));
         });
         started
@@ -108,7 +108,11 @@ impl HandlerRunner {
         None
     }
 
-    fn run(&self, run: &HandlerRun) -> Result<Value, String> {
+    /// Runs a program on this thread until it ends; what it printed.
+    ///
+    /// # Errors
+    /// Why it did not end well, or was killed.
+    pub fn run(&self, run: &HandlerRun) -> Result<String, String> {
         let (tell, ended) = mailbox(1).map_err(|e| limits::explain(&e))?;
         let mut process = Process::start(run)?;
         let group = process.group;
@@ -212,7 +216,7 @@ impl Process {
         Ok(process)
     }
 
-    fn watch(&mut self, run: &HandlerRun, ended: &Receiver<How>) -> Result<Value, String> {
+    fn watch(&mut self, run: &HandlerRun, ended: &Receiver<How>) -> Result<String, String> {
         let mut give_up = clock::now().mono + run.spec.timeout;
         let mut how = None;
         while how.is_none() || self.stdout.is_some() {
@@ -275,7 +279,7 @@ impl Process {
         self.stdin = None;
     }
 
-    fn verdict(&self, how: &How) -> Result<Value, String> {
+    fn verdict(&self, how: &How) -> Result<String, String> {
         if how.code != Some(0) {
             let complaint = String::from_utf8_lossy(&self.complained);
             let complaint = complaint.trim();
@@ -284,16 +288,20 @@ impl Process {
                 words => format!("{how}: {words}"),
             });
         }
-        let text = String::from_utf8_lossy(&self.said);
-        let text = text.trim();
-        if text.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_str(text).map_err(|e| {
-            let start: String = text.chars().take(200).collect();
-            format!("the handler printed no JSON ({e}): {start}")
-        })
+        Ok(String::from_utf8_lossy(&self.said).into_owned())
     }
+}
+
+/// What a program answered that printed this.
+fn answer(said: &str) -> Result<Value, String> {
+    let text = said.trim();
+    if text.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(text).map_err(|e| {
+        let start: String = text.chars().take(200).collect();
+        format!("the handler printed no JSON ({e}): {start}")
+    })
 }
 
 /// Reads what is there; closes the pipe at its end.

@@ -34,6 +34,7 @@ mod logging; // where the log goes and what signals do about it
 mod measuring; // the numbers that monitoring reads
 mod misbehaving; // the engine as a test double of others
 mod names; // one meaning for each name
+mod notifying; // a command for what wants a person
 mod papers; // what is said in Markdown and comments is so
 mod probing; // whether it works, and whether it can be given work
 mod proving; // what programs say of the messages they took

@@ -9,6 +9,7 @@ mod identity;
 mod import;
 mod keyless;
 mod lease;
+mod notices;
 mod ports;
 mod settings;
 mod start;
@@ -17,5 +18,6 @@ mod stopwatch;
 
 pub use handle::{Broker, Reloader, Stopper};
 pub use keyless::{MADE_WORKSPACE, made_workspace};
+pub use notices::{NOTICE_WORDS, NotifySettings};
 pub use settings::{NodeSettings, Settings};
 pub use start_error::{StartError, lock_exit};

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::notices::NotifySettings;
 use crate::agent::profiles::Profiles;
 use crate::dispatch::{Limits, SpawnDefaults};
 use crate::msg::{ActionSpec, Harness, Right, Secret};
@@ -63,6 +64,8 @@ pub struct NodeSettings {
     pub actions: BTreeMap<String, ActionSpec>,
     /// What the operator knows about agent programs.
     pub rows: Profiles,
+    /// The operator's command for events that want a person.
+    pub notify: Option<NotifySettings>,
     /// What is kept of what agents print.
     pub recording: RecordSettings,
     /// 0 for no limit.

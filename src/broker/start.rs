@@ -15,7 +15,7 @@ use super::ports::{DispatchInput, ThreadPorts};
 use super::settings::{NodeSettings, Settings};
 use super::start_error::StartError;
 use super::stopwatch::Stopwatch;
-use super::{calls, connection, import, lease};
+use super::{calls, connection, import, lease, notices};
 use crate::agent::profiles::Profiles;
 use crate::agent::{hook, landed_note, running};
 use crate::api;
@@ -361,6 +361,10 @@ impl Assembly {
             rows: shared.rows.clone(),
             recorder: shared.recorder.clone(),
         };
+        if let Some(notify) = node.notify.clone() {
+            let (handlers, events) = (ports.handlers.clone(), shared.events.clone());
+            notices::start(notify, node.name.clone(), handlers, events).map_err(no_thread)?;
+        }
         Ok((ports, uplink_thread))
     }
 

@@ -10,6 +10,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use super::failure::Failure;
 use super::upstream_name::{UPSTREAM_NAME, is_upstream};
 use crate::config::{Flags, InitFlags};
+use crate::wire::event::BrokerEvent;
 
 mod demo;
 mod faulty;
@@ -148,7 +149,8 @@ pub enum Command {
     Attach(Attach),
     /// Show what happened, or what happens
     #[command(
-        after_help = "Example: relay-broker events --follow --json | jq 'select(.kind==\"worker_ready\")'"
+        after_help = "Example: relay-broker events --follow --only agent_blocked,agent_exited --agent ada\n\
+                      \u{20}        relay-broker events --follow --json | jq 'select(.kind==\"worker_ready\")'"
     )]
     Events(Events),
     /// Everything at a glance
@@ -416,7 +418,7 @@ pub struct Attach {
 }
 
 /// `events`.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Events {
     /// Go on with what happens from now
     #[arg(long, short)]
@@ -427,6 +429,20 @@ pub struct Events {
     /// Include terminal output
     #[arg(long, requires = "follow")]
     pub output: bool,
+    /// Only events of these kinds, as --json names them
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = event_kind)]
+    pub only: Vec<String>,
+    /// Only what concerns this agent
+    #[arg(long, value_name = "NAME")]
+    pub agent: Option<String>,
+}
+
+fn event_kind(word: &str) -> Result<String, String> {
+    let known = BrokerEvent::KINDS.contains(&word);
+    let all = || BrokerEvent::KINDS.join(", ");
+    known
+        .then(|| word.to_owned())
+        .ok_or_else(|| format!("no kind of event; there are {}", all()))
 }
 
 /// `snapshot`.

@@ -13,7 +13,7 @@ use crate::time::Wall;
 use crate::wire::event::{BrokerEvent, Dialog, Numbered, Policy};
 
 /// `events`.
-pub fn events(c: &Context, args: args::Events) -> Result<(), Failure> {
+pub fn events(c: &Context, args: &args::Events) -> Result<(), Failure> {
     let client = c.client()?;
     if args.follow {
         return follow(c, &client, args);
@@ -27,13 +27,14 @@ pub fn events(c: &Context, args: args::Events) -> Result<(), Failure> {
         ));
     }
     let none = Vec::new();
-    for event in answer["events"].as_array().unwrap_or(&none) {
+    let events = answer["events"].as_array().unwrap_or(&none);
+    for event in events.iter().filter(|event| is_wanted(event, args)) {
         show(c, event)?;
     }
     Ok(())
 }
 
-fn follow(c: &Context, client: &Client, args: args::Events) -> Result<(), Failure> {
+fn follow(c: &Context, client: &Client, args: &args::Events) -> Result<(), Failure> {
     let mut since = match args.since {
         Some(since) => since,
         None => client.newest()?,
@@ -43,7 +44,7 @@ fn follow(c: &Context, client: &Client, args: args::Events) -> Result<(), Failur
         match stream.next(None) {
             Heard::Event(event) => {
                 since = event["seq"].as_u64().unwrap_or(since);
-                if args.output || event["kind"] != "worker_stream" {
+                if is_wanted(&event, args) {
                     show(c, &event)?;
                 }
             }
@@ -56,6 +57,36 @@ fn follow(c: &Context, client: &Client, args: args::Events) -> Result<(), Failur
             Heard::Late => {}
         }
     }
+}
+
+/// Whether it is to be shown. A gap in what is shown always is.
+fn is_wanted(event: &Value, args: &args::Events) -> bool {
+    let kind = event["kind"].as_str().unwrap_or_default();
+    if kind == "replay_gap" {
+        return true;
+    }
+    let named = args.only.iter().any(|only| only == kind);
+    let output = args.output || named || kind != "worker_stream";
+    output
+        && (named || args.only.is_empty())
+        && args.agent.as_ref().is_none_or(|name| concerns(event, name))
+}
+
+/// Whether an agent is the one of an event, its sender or whom it is for. Names are told apart without regard to case.
+fn concerns(event: &Value, name: &str) -> bool {
+    let name = name.trim_start_matches('@');
+    let is_it = |value: &Value| {
+        value
+            .as_str()
+            .is_some_and(|s| s.trim_start_matches('@').eq_ignore_ascii_case(name))
+    };
+    let lists = ["names", "senders"]
+        .into_iter()
+        .filter_map(|key| event[key].as_array());
+    ["name", "from", "target", "to"]
+        .into_iter()
+        .any(|key| is_it(&event[key]))
+        || lists.flatten().any(is_it)
 }
 
 /// One event as a line, with the time when the broker took note of it.
@@ -409,6 +440,32 @@ mod tests {
         event["timestamp"].take();
         let shown = line(Paint::plain(), &event);
         assert_eq!(shown, "     7               ada leaves: done\n");
+    }
+
+    #[test]
+    fn only_events_of_the_wanted_kinds_about_the_wanted_agent_are_shown() {
+        let args = |only: &[&str], agent: Option<&str>| args::Events {
+            follow: true,
+            since: None,
+            output: false,
+            only: only.iter().map(|kind| (*kind).to_owned()).collect(),
+            agent: agent.map(str::to_owned),
+        };
+        let exit = serde_json::json!({"kind": "agent_exit", "name": "ada"});
+        let inbound = serde_json::json!({"kind": "relay_inbound", "from": "Ada", "target": "bob"});
+        let output = serde_json::json!({"kind": "worker_stream", "name": "ada"});
+        let gap = serde_json::json!({"kind": "replay_gap"});
+        let shown =
+            |args: &args::Events| [&exit, &inbound, &output, &gap].map(|e| is_wanted(e, args));
+        assert_eq!(shown(&args(&[], None)), [true, true, false, true]);
+        assert_eq!(shown(&args(&[], Some("@ada"))), [true, true, false, true]);
+        assert_eq!(shown(&args(&[], Some("bob"))), [false, true, false, true]);
+        let only = ["agent_exit", "worker_stream"];
+        assert_eq!(shown(&args(&only, None)), [true, false, true, true]);
+        assert_eq!(
+            shown(&args(&only, Some("eve"))),
+            [false, false, false, true]
+        );
     }
 
     #[test]

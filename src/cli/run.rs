@@ -43,7 +43,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Attach(args) => attach::attach(c, &args),
         Command::Send(args) => send::send(c, &args),
         Command::Wait(args) => wait::wait(c, &args),
-        Command::Events(args) => events::events(c, args),
+        Command::Events(args) => events::events(c, &args),
         Command::Spawn(args) => query::spawn(c, &args),
         Command::SubmitResult(args) => results::submit(c, &args),
         Command::Release(args) => fleet::release(c, &args.name),

@@ -13,10 +13,12 @@ use super::checks;
 use super::document::{Document, FileEntry, TableFaults};
 use super::env::Env;
 use super::error::{ConfigError, SettingOrigin};
+use super::notify;
 use super::profiles::{self, Permission, ProfileTable, TrustFolder};
 use super::reading;
 use super::surroundings::Surroundings;
 use crate::agent::profiles::Profiles;
+use crate::broker::NotifySettings;
 use crate::dispatch::{SteerFrom, TalkLimits};
 use crate::domain::RecordForm;
 use crate::msg::{ActionSpec, Harness, Right, Treatment};
@@ -58,6 +60,8 @@ pub struct Configured {
     pub talk: TalkLimits,
     /// The file of those who vouch for the engine's certificate, where neither flag nor variable of ours says.
     pub ca_file: Option<PathBuf>,
+    /// The command for events that want a person.
+    pub notify: Option<NotifySettings>,
     /// What is kept of what agents print.
     pub recording: RecordSettings,
     /// How much is logged, where neither flag nor variable says.
@@ -211,6 +215,9 @@ fn parse(text: &str, path: &Path) -> (Configured, Vec<ConfigError>) {
     found.extend(faults.found);
     let mut faults = document.faults_of(&places, "loops", "");
     configured.talk = talk(&document.take_table("loops"), &mut faults);
+    found.extend(faults.found);
+    let mut faults = document.faults_of(&places, "notify", "");
+    configured.notify = notify::settings(document.take_table("notify"), folder, &mut faults);
     found.extend(faults.found);
     configured.recording = recording(&document.take_table("output"));
     let engine: EngineTable = document.take_table("engine");

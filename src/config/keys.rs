@@ -104,7 +104,7 @@ const RECORD: FileKey = may("record", Shape::OneOf(&RecordForm::WORDS), "\"plain
 const PROFILE: FileKey = may("profile", Shape::Text, "\"claude\"");
 
 /// All of them.
-pub(super) static TABLES: [FileTable; 9] = [
+pub(super) static TABLES: [FileTable; 10] = [
     FileTable {
         name: "log",
         named: false,
@@ -120,6 +120,15 @@ pub(super) static TABLES: [FileTable; 9] = [
                 Shape::Count(BYTES_LEAST as i64, RECORDED),
                 "4194304",
             ),
+        ],
+    },
+    FileTable {
+        name: "notify",
+        named: false,
+        keys: &[
+            may("command", Shape::Words, "[\"./tell-me\"]"),
+            may("on", Shape::Words, "[\"blocked\", \"dead_letter\"]"),
+            may("timeout", Shape::Span, "\"10s\""),
         ],
     },
     FileTable {

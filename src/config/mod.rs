@@ -15,6 +15,7 @@ mod file;
 mod flags;
 mod init;
 mod keys;
+mod notify;
 mod plan;
 mod presence;
 mod profiles;

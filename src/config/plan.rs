@@ -142,6 +142,7 @@ impl StartPlan {
                 "[loops], what agents may send each other",
                 now.limits.talk != then.limits.talk,
             ),
+            ("[notify]", now.notify != then.notify),
             (
                 "the agents that start with the broker",
                 now.agents != then.agents,
@@ -408,6 +409,7 @@ fn node(
         actions: file.actions.clone(),
         rows: file.rows.clone(),
         recording: file.recording,
+        notify: file.notify.clone(),
         max_agents: flags.max_agents.unwrap_or(0),
         strict_journal: flags.strict_journal,
         exe: place.exe.clone(),

@@ -430,6 +430,51 @@ pub enum BrokerEvent {
     },
 }
 
+impl BrokerEvent {
+    /// The word of each kind, as `kind` has it.
+    pub const KINDS: [&str; 39] = [
+        "agent_spawned",
+        "worker_ready",
+        "worker_stream",
+        "worker_error",
+        "agent_idle",
+        "agent_blocked_on_send",
+        "agent_result",
+        "agent_exit",
+        "agent_exited",
+        "agent_released",
+        "relay_inbound",
+        "delivery_queued",
+        "delivery_injected",
+        "delivery_ack",
+        "message_delivery_confirmed",
+        "delivery_verified",
+        "turn_started",
+        "delivery_blocked",
+        "loop_suspected",
+        "agent_blocked",
+        "agent_unblocked",
+        "dialog_answered",
+        "delivery_failed",
+        "message_delivery_failed",
+        "delivery_dropped",
+        "deliveries_kept",
+        "dead_letter_added",
+        "delivery_deferred",
+        "dead_letter_redelivered",
+        "agent_restarting",
+        "agent_restarted",
+        "agent_permanently_dead",
+        "agent_pending_drained",
+        "channel_subscribed",
+        "channel_unsubscribed",
+        "agent_inbound_delivery_mode_changed",
+        "node_link",
+        "node_registered",
+        "replay_gap",
+    ];
+}
+
 /// The nested twin of a flat error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NestedError {

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use relay_broker::wire::event::BrokerEvent;
+
 use super::{files, root};
 
 /// The papers that comments cite, and the module of `src/docs.rs` that shows each in `cargo doc`.
@@ -161,10 +163,11 @@ fn every_kind_of_event_stands_in_the_paper() {
     let (events, _) = events.split_once("\n}\n").expect("its end");
     let kinds: Vec<_> = events
         .lines()
-        .filter_map(|line| line.strip_prefix("    ")?.strip_suffix(" {"))
+        .filter_map(|line| Some(line.strip_prefix("    ")?.split_once(" {")?.0))
         .filter(|name| name.starts_with(char::is_uppercase))
         .map(snake)
         .collect();
+    assert_eq!(kinds, BrokerEvent::KINDS, "the list that --only goes by");
     let paper = fs::read_to_string(root().join("docs/local-api.md")).expect("the paper");
     let told = words_of(&paper, "3.2");
     let missing: Vec<_> = kinds

@@ -224,6 +224,7 @@ fn every_example_of_a_key_is_one_that_can_be_meant() {
             ("agent", "command" | "harness") => "",
             ("agent", "env_allow") => "command = \"cat\"\nenv = \"clean\"",
             ("agent", _) => "command = \"cat\"",
+            ("notify", "on" | "timeout") => "command = [\"cat\"]",
             ("profile", "like" | "composer") => "",
             ("profile", "prompt") => "composer = true",
             ("profile", _) => "like = \"claude\"",

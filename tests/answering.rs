@@ -42,6 +42,11 @@ impl AgentEnv {
         found.map(|(_, value)| value.as_str()).unwrap_or_default()
     }
 
+    /// All of it that is ours.
+    pub fn variables(&self) -> &[(String, String)] {
+        &self.0
+    }
+
     /// A command as the agent would run it.
     pub fn command(&self, folder: &Path, args: &[&str]) -> Command {
         let mut command = command(folder, args);

@@ -30,6 +30,11 @@ fn size(rows: u16, cols: u16) -> PtySize {
 
 impl Terminal {
     pub fn run(dir: &Path, args: &[&str]) -> Self {
+        Self::with(dir, args, &[])
+    }
+
+    /// The same with these variables.
+    pub fn with(dir: &Path, args: &[&str], variables: &[(String, String)]) -> Self {
         let pair = native_pty_system()
             .openpty(size(30, 90))
             .expect("a terminal");
@@ -38,6 +43,9 @@ impl Terminal {
         command.cwd(dir);
         command.env("TERM", "xterm-256color");
         command.env_remove("RELAY_BROKER_STATE_DIR");
+        variables
+            .iter()
+            .for_each(|(key, value)| command.env(key, value));
         let child = pair
             .slave
             .spawn_command(command)
@@ -84,7 +92,7 @@ impl Terminal {
     }
 
     /// The program's exit code.
-    fn end(&mut self) -> u32 {
+    pub fn end(&mut self) -> u32 {
         until("the end of attach", || self.child.try_wait().ok().flatten()).exit_code()
     }
 

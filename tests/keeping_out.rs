@@ -8,6 +8,7 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::{Error, HandshakeError, Message, WebSocket};
 
 use crate::answering::{AgentEnv, McpClient, screen};
+use crate::attaching::Terminal;
 use crate::support::{Node, Scratch, http, until};
 
 /// A broker with two agents, the first of which tries.
@@ -168,19 +169,28 @@ fn over_tools_a_token_opens_nothing_of_anothers() {
 #[test]
 fn over_the_command_line_a_token_opens_nothing_of_anothers() {
     let team = Team::new();
-    for args in [
-        &["send", "bob", "evil", "--from", "eve"][..],
-        &["send", "bob", "evil", "--raw"],
-        &["pending", "bob"],
-        &["snapshot", "bob"],
-        &["flush", "bob"],
-        &["attach", "bob", "--view"],
-        &["attach", "bob"],
-        &["stop"],
+    let others = "ada may not see or drive terminals";
+    for (args, why) in [
+        (
+            &["send", "bob", "evil", "--from", "eve"][..],
+            "only from ada",
+        ),
+        (&["send", "bob", "evil", "--raw"], "only the operator types"),
+        (&["pending", "bob"], others),
+        (&["snapshot", "bob"], others),
+        (&["flush", "bob"], others),
+        (&["stop"], "to stop the broker is the operator's"),
     ] {
         let (code, said) = team.ada.run(team.folder.path(), args);
-        assert!(code.is_some_and(|code| code != 0), "{args:?}: {said}");
+        assert_eq!(code, Some(1), "{args:?}: {said}");
+        assert!(said.contains(why), "{args:?}: {said}");
         assert!(!said.contains("walrus"), "{args:?}: {said}");
+    }
+    for args in [&["attach", "bob"][..], &["attach", "bob", "--view"]] {
+        let dir = team.folder.path();
+        let mut terminal = Terminal::with(dir, args, team.ada.variables());
+        terminal.shows(others);
+        assert_ne!(terminal.end(), 0, "{args:?}");
     }
     team.is_as_it_was();
 }

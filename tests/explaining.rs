@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::answering::AgentEnv;
 use crate::attaching::Terminal;
 use crate::delivering::{keeper, kept};
 use crate::support::{Node, Process, Scratch, command, run, script, signal, until};
@@ -294,13 +295,13 @@ fn a_disk_that_is_full_is_named_and_goes_on_by_itself() {
 fn agents_that_answer_each_other_without_end_are_let_go_on() {
     let folder = Scratch::new();
     let config = folder.path().join("relay-broker.toml");
-    std::fs::write(&config, "[loops]\nagent_limit = 2\n").expect("room");
+    std::fs::write(&config, "[loops]\npair_limit = 2\n").expect("room");
     let config = config.to_string_lossy().into_owned();
     let node = kept_by_ada(folder.path(), &["--config", &config]);
-    node.spawn("bob", &["cat"]);
+    let bob = AgentEnv::of(&node, folder.path(), "bob");
     for n in 0..3 {
-        let body = json!({"to": "ada", "text": format!("@@{n}@@"), "from": "bob"});
-        node.call("POST", "/api/send", Some(body));
+        let (code, said) = bob.run(folder.path(), &["send", "ada", &format!("@@{n}@@")]);
+        assert_eq!(code, Some(0), "{said}");
     }
     let ways = worst(folder.path(), &["ada"], "loop");
     read(folder.path(), 2);

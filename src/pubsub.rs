@@ -147,6 +147,8 @@ pub struct Subscription<T> {
     pub missing: u64,
     /// The newest number when the subscription began.
     pub newest: u64,
+    /// The oldest number that was kept then; the next one where none is.
+    pub oldest: u64,
 }
 
 impl<T> Subscription<T> {
@@ -271,6 +273,7 @@ impl<T: Clone> Topic<T> {
         inner
             .listeners
             .retain(|l| Arc::strong_count(&l.backlog) > 1);
+        let oldest = inner.ring.front().map_or(inner.newest + 1, |(n, _)| *n);
         let (mut replay, mut gap) = (Vec::new(), None);
         if let Some(since) = since {
             replay = inner
@@ -279,7 +282,6 @@ impl<T: Clone> Topic<T> {
                 .filter(|(n, _)| *n > since)
                 .cloned()
                 .collect();
-            let oldest = inner.ring.front().map_or(inner.newest + 1, |(n, _)| *n);
             // Asking from 0 asks for what was said in this life, and nothing of an earlier one is missing then.
             let missing = match since {
                 0 => inner.forgotten > 0,
@@ -304,6 +306,7 @@ impl<T: Clone> Topic<T> {
             gap,
             missing,
             newest,
+            oldest,
         })
     }
 

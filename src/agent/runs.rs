@@ -40,8 +40,15 @@ enum RunOrder {
     },
 }
 
-/// The run that goes on, by its key, until it is reaped.
-type Current = Arc<Mutex<Option<(String, Pid)>>>;
+/// The run that goes on, until it is reaped.
+type Current = Arc<Mutex<Option<Running>>>;
+
+struct Running {
+    key: String,
+    pid: Pid,
+    /// It was told to stop.
+    told: bool,
+}
 
 /// Reads orders until there are no more. `args` are those after [`SUBCOMMAND`].
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ! {
@@ -81,7 +88,11 @@ fn begin(
         .stdin(Stdio::from(unnamed(input)?))
         .spawn()?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    *running = pid.map(|pid| (key.to_owned(), pid));
+    *running = pid.map(|pid| Running {
+        key: key.to_owned(),
+        pid,
+        told: false,
+    });
     drop(running);
     let (key, current) = (key.to_owned(), current.clone());
     thread::start("run", STACK_KIB, move || {
@@ -116,11 +127,16 @@ fn wait(mut child: Child, current: &Current) -> io::Result<ExitStatus> {
     child.wait()
 }
 
+/// Who is told a second time has not stopped by the first.
 fn interrupt(current: &Current, key: &str) {
-    if let Some((run, pid)) = current.lock().as_ref()
-        && run == key
+    if let Some(running) = current.lock().as_mut()
+        && running.key == key
     {
-        let _ = kill_process(*pid, Signal::INT);
+        let signal = match std::mem::replace(&mut running.told, true) {
+            false => Signal::INT,
+            true => Signal::KILL,
+        };
+        let _ = kill_process(running.pid, signal);
     }
 }
 

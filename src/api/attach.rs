@@ -328,7 +328,12 @@ pub(crate) fn resize(
     if let Some(size) = size.filter(|_| may) {
         terminal::resize(&handle, size)?;
     }
-    let released = release && session.is_none_or(|session| handle.seats.give_up(&session));
+    let released = release
+        && match &session {
+            Some(session) => handle.seats.give_up(session),
+            // Who does not say who he is owns no size, and takes it from nobody.
+            None => handle.seats.may_claim("", now),
+        };
     let now = handle.seats.size();
     Ok(json!({
         "name": name,

@@ -91,6 +91,7 @@ impl From<Refusal> for ApiError {
             RefusalKind::NoTerminal => (409, "unsupported_runtime", false),
             RefusalKind::UnknownAgent => (404, "agent_not_found", false),
             RefusalKind::UnknownInvocation => (404, "unknown_invocation", false),
+            RefusalKind::UnknownChannel => (404, "channel_not_found", false),
             RefusalKind::UnknownLetter => (404, "dead_letter_not_found", false),
             RefusalKind::NoResultWanted => (409, "no_result_wanted", false),
             RefusalKind::ResultIsFinal => (409, "result_is_final", false),

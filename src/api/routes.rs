@@ -433,17 +433,16 @@ pub(crate) fn observer(request: &Request) -> Result<ApiCall, ApiError> {
     }
 }
 
-/// `sinceSeq` or `since_seq`, where one is given.
+/// The number of an event that is asked from, in whichever spelling; one without a value says nothing.
 pub(crate) fn since(request: &Request) -> Result<Option<u64>, ApiError> {
-    match request
-        .query("sinceSeq")
-        .or_else(|| request.query("since_seq"))
-    {
-        None | Some("") => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|_| {
-            ApiError::invalid(format!("sinceSeq={text} is not the number of an event"))
-        }),
-    }
+    let spellings = ["sinceSeq", "since_seq", "sinceSequence", "since_sequence"];
+    let given = |key| request.query(key).filter(|text| !text.is_empty());
+    let mut given = spellings.iter().filter_map(|key| Some((key, given(key)?)));
+    let number = |(key, text): (&&str, &str)| {
+        let wrong = |_| ApiError::invalid(format!("{key}={text} is not the number of an event"));
+        text.parse().map_err(wrong)
+    };
+    given.next().map(number).transpose()
 }
 
 #[cfg(test)]

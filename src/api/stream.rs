@@ -217,8 +217,7 @@ pub(crate) fn replay(api: &Api, who: &Principal, request: &Request) -> Result<Re
     let mut own = OwnEvents::of(api, who).map_err(no_descriptors)?;
     let kept = api.context.events.subscribe(Some(since));
     let kept = kept.map_err(no_descriptors)?;
-    let first = kept.replay.first().map(|(number, _)| *number);
-    let oldest = kept.gap.or(first).unwrap_or(kept.newest + 1);
+    let oldest = kept.oldest;
     let dropped = kept.missing;
     // The events are JSON already; reading them to write them again would be the larger work.
     let texts = kept.replay.iter().map(|(_, text)| &**text);
@@ -266,11 +265,11 @@ fn take_input(
             beat.heard();
             let bytes = match message {
                 Message::Text(text) => keys(&text),
-                Message::Binary(bytes) => bytes.to_vec(),
+                Message::Binary(bytes) => Ok(bytes.to_vec()),
                 _ => continue,
             };
             // Waiting here keeps the answers in order; meanwhile the socket holds what comes.
-            match terminal::type_bytes(handle, bytes, limit) {
+            match bytes.and_then(|bytes| terminal::type_bytes(handle, bytes, limit)) {
                 Ok(count) => say(
                     link,
                     &json!({"type": "pty_input_ack", "name": name, "bytes_written": count}),
@@ -281,7 +280,10 @@ fn take_input(
                         &json!({"type": "pty_input_error", "name": name, "code": e.code, "message": e.message,
                                 "retryable": false, "statusCode": e.status}),
                     )?;
-                    if !matches!(e.code, "worker_timeout" | "pty_write_queue_full") {
+                    if !matches!(
+                        e.code,
+                        "worker_timeout" | "pty_write_queue_full" | "invalid_request"
+                    ) {
                         link.close(code::INTERNAL, e.code);
                         return Ok(());
                     }
@@ -298,16 +300,21 @@ pub(crate) fn say(link: &mut WebSocketLink<TcpStream>, what: &Value) -> Result<(
     link.send(Message::text(what.to_string()))
 }
 
-/// What a text frame types: itself, unless it is the one command that carries text.
-fn keys(text: &str) -> Vec<u8> {
+/// What a text frame types: itself, unless it is the one command that carries text. That command without text is a client's
+/// mistake, and no keys.
+fn keys(text: &str) -> Result<Vec<u8>, ApiError> {
     if text.starts_with('{')
         && let Ok(Value::Object(mut map)) = serde_json::from_str(text)
         && map.get("type").and_then(Value::as_str) == Some("pty_input")
-        && let Some(Value::String(data)) = map.remove("data")
     {
-        return data.into_bytes();
+        return match map.remove("data") {
+            Some(Value::String(data)) => Ok(data.into_bytes()),
+            _ => Err(ApiError::invalid(
+                "`data` is missing; it is the text to type",
+            )),
+        };
     }
-    text.as_bytes().to_vec()
+    Ok(text.as_bytes().to_vec())
 }
 
 /// `GET …/agent-events/history`: what harnesses report that speak a protocol of their own; none of them runs here, so an
@@ -317,19 +324,11 @@ pub(crate) fn agent_events(
     name: Option<&str>,
     request: &Request,
 ) -> Result<Value, ApiError> {
-    let since = match request.query("sinceSequence") {
-        None => 0,
-        Some(text) => text.parse().map_err(|_| {
-            ApiError::invalid(format!(
-                "sinceSequence={text} is not the number of an event"
-            ))
-        })?,
-    };
+    let since = routes::since(request)?.unwrap_or(0);
     let name = routes::agent(name)?;
     let kept = api.context.events.subscribe(Some(since)).map_err(|e| {
         ApiError::new(503, "no_descriptors", format!("cannot look: {e}")).retryable()
     })?;
-    let first = kept.replay.first().map(|(number, _)| *number);
     let texts = kept.replay.iter();
     let events: Vec<Value> = texts
         .filter_map(|(number, text)| agent_event(&name, *number, text))
@@ -342,7 +341,7 @@ pub(crate) fn agent_events(
         "name": name,
         "events": events,
         "high_water_sequence": kept.newest,
-        "oldest_available_sequence": kept.gap.or(first).unwrap_or(kept.newest + 1),
+        "oldest_available_sequence": kept.oldest,
         "gap": kept.gap.is_some(),
     }))
 }
@@ -379,15 +378,19 @@ mod tests {
 
     #[test]
     fn only_the_exact_command_is_not_typed_as_it_is() {
-        assert_eq!(keys(r#"{"type":"pty_input","data":"ls\r"}"#), b"ls\r");
-        for typed in [
-            "ls",
-            "{",
+        let typed = |text: &str| keys(text).map_err(|e| e.code);
+        assert_eq!(
+            typed(r#"{"type":"pty_input","data":"ls\r"}"#),
+            Ok(b"ls\r".to_vec())
+        );
+        for text in ["ls", "{", r#"{"type":"other","data":"x"}"#] {
+            assert_eq!(typed(text), Ok(text.as_bytes().to_vec()));
+        }
+        for mistake in [
             r#"{"type":"pty_input"}"#,
-            r#"{"type":"other","data":"x"}"#,
             r#"{"type":"pty_input","data":1}"#,
         ] {
-            assert_eq!(keys(typed), typed.as_bytes());
+            assert_eq!(typed(mistake), Err("invalid_request"), "{mistake}");
         }
     }
 

@@ -14,6 +14,7 @@ use crate::dispatch::Estate;
 use crate::domain::Mode;
 use crate::ids::{AgentName, DeliveryId, MsgId};
 use crate::ledger::{Delivery, Departed, Origin, StoredSpawn};
+use crate::sys::clock;
 use crate::sys::disk::{create_private_dir, read_untouched};
 use crate::sys::sysexit::Sysexit;
 use crate::sys::trust;
@@ -21,6 +22,8 @@ use crate::time::Wall;
 
 /// The folder, in the state folder, of files that were taken.
 const ASIDE: &str = "imported";
+/// How many entries that cannot be read are named.
+const TOLD: usize = 20;
 /// What is said of agents, none of which upstream's broker starts again.
 const LEFT: &str = "its broker was agent-relay-broker, in whose place this one is";
 
@@ -29,8 +32,8 @@ const LEFT: &str = "its broker was agent-relay-broker, in whose place this one i
 pub(super) struct Import {
     pub estate: Estate,
     files: Vec<PathBuf>,
-    /// Entries of those files that cannot be read.
-    unreadable: usize,
+    /// Entries of those files that cannot be read: which, and why.
+    unreadable: Vec<String>,
 }
 
 /// Reads the files of `dir`.
@@ -61,7 +64,7 @@ pub(super) fn find(dir: &Path) -> Import {
 ///
 /// # Errors
 /// In the words that clients look for.
-pub(super) fn check_free(dir: &Path) -> Result<(), StartError> {
+pub fn check_free(dir: &Path) -> Result<(), StartError> {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
@@ -71,14 +74,22 @@ pub(super) fn check_free(dir: &Path) -> Result<(), StartError> {
         let held = File::open(entry.path()).map(|file| file.try_lock());
         if let Ok(Err(TryLockError::WouldBlock)) = held {
             let text = format!(
-                "another broker instance is already running in this directory (pid: unknown, {}); it is agent-relay-broker, so \
-                 stop it first, or use another directory",
+                "another broker instance is already running in this directory (pid: {}, {}); it is agent-relay-broker, so stop it \
+                 first, or use another directory",
+                pid(dir).map_or_else(|| "unknown".to_owned(), |pid| pid.to_string()),
                 dir.display()
             );
             return Err(StartError::new(Sysexit::TempFail, text));
         }
     }
     Ok(())
+}
+
+/// The process of the broker that runs in `dir`, as it has told its clients.
+fn pid(dir: &Path) -> Option<u64> {
+    let told = read_untouched(&dir.join("connection.json")).ok()?;
+    let told: Value = serde_json::from_slice(&told).ok()?;
+    told["pid"].as_u64()
 }
 
 #[derive(Clone, Copy)]
@@ -149,15 +160,24 @@ struct LeftSpec {
 
 impl Import {
     fn read(&mut self, path: &Path, kind: Kind) -> Result<(), String> {
-        trust::own(path).map_err(|why| why.to_string())?;
+        if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+            return Err(
+                "it is a symbolic link; put the file itself here to have it taken over".to_owned(),
+            );
+        }
+        trust::own(path).map_err(|why| {
+            format!("{why}, who could have written it; `chmod go-w` it, if you know its contents, to have it taken over")
+        })?;
         let bytes = read_untouched(path).map_err(|e| e.to_string())?;
         let torn = |e: serde_json::Error| format!("it is torn, or of another version ({e})");
         match kind {
             Kind::Pending | Kind::Dead => {
                 let entries: Vec<Value> = serde_json::from_slice(&bytes).map_err(torn)?;
                 self.refuse_if_strange(&entries, |entry| entry["delivery"].is_object())?;
-                for entry in entries {
-                    self.letter(entry, kind);
+                for (n, entry) in entries.into_iter().enumerate() {
+                    if let Err(why) = self.letter(entry, kind) {
+                        self.pass_over(path, &format!("entry {}", n + 1), &why);
+                    }
                 }
             }
             Kind::State => {
@@ -167,7 +187,9 @@ impl Import {
                     return Err("it has no agents, so it is of another version".to_owned());
                 };
                 for (name, agent) in agents {
-                    self.agent(&name, agent);
+                    if let Err(why) = self.agent(&name, agent) {
+                        self.pass_over(path, &format!("agent {name:?}"), &why);
+                    }
                 }
             }
         }
@@ -186,37 +208,40 @@ impl Import {
         }
     }
 
-    fn letter(&mut self, entry: Value, kind: Kind) {
-        let read = serde_json::from_value::<Letter>(entry).ok();
-        let Some((letter, name)) = read.and_then(|letter| {
-            let name = AgentName::check(&letter.worker_name).ok()?;
-            Some((letter, name))
-        }) else {
-            self.unreadable += 1;
-            return;
-        };
+    fn pass_over(&mut self, path: &Path, which: &str, why: &str) {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        self.unreadable.push(format!("{file}, {which}: {why}"));
+    }
+
+    fn letter(&mut self, entry: Value, kind: Kind) -> Result<(), String> {
+        let letter: Letter = serde_json::from_value(entry).map_err(|e| e.to_string())?;
+        let name = AgentName::check(&letter.worker_name)?;
         let reason = letter.reason.clone();
         let delivery = delivery(name, letter);
         match kind {
-            Kind::Dead => {
+            Kind::Dead if self.estate.dead.iter().all(|(d, _)| d.id != delivery.id) => {
                 let why = reason.unwrap_or_else(|| "given up by agent-relay-broker".to_owned());
                 self.estate.dead.push((delivery, why));
             }
-            Kind::Pending | Kind::State => self.estate.mail.push(delivery),
+            Kind::Pending | Kind::State if self.estate.mail.iter().all(|d| d.id != delivery.id) => {
+                self.estate.mail.push(delivery);
+            }
+            _ => return Err(format!("{} stands there twice", delivery.id)),
         }
+        Ok(())
     }
 
-    fn agent(&mut self, name: &str, agent: Value) {
-        let read = serde_json::from_value::<LeftAgent>(agent).ok();
-        let (Some(left), Ok(name)) = (read, AgentName::check(name)) else {
-            self.unreadable += 1;
-            return;
-        };
+    fn agent(&mut self, name: &str, agent: Value) -> Result<(), String> {
+        let left: LeftAgent = serde_json::from_value(agent).map_err(|e| e.to_string())?;
+        let name = AgentName::check(name)?;
         let words = left.spec.cli.iter().chain(&left.spec.args);
         let command: Vec<&str> = words.map(String::as_str).collect();
         let departed = Departed {
             reason: LEFT.to_owned(),
-            at: Wall(left.started_at.saturating_mul(1000)),
+            at: match left.started_at {
+                0 => clock::now().wall,
+                secs => Wall(secs.saturating_mul(1000)),
+            },
             command: command.join(" "),
             request: Some(Box::new(StoredSpawn {
                 name: name.to_string(),
@@ -231,6 +256,7 @@ impl Import {
             ..Departed::default()
         };
         self.estate.agents.push((name, departed));
+        Ok(())
     }
 
     /// Puts the files aside and says what was taken; to be called once that is in the journal.
@@ -254,13 +280,16 @@ impl Import {
         }
         log::warn!(
             "{} messages, {} dead letters and {} agents of an earlier agent-relay-broker are taken over, and its files kept in \
-             {}; {} entries could not be read",
+             {}; {} entries were passed over",
             self.estate.mail.len(),
             self.estate.dead.len(),
             self.estate.agents.len(),
             aside.display(),
-            self.unreadable
+            self.unreadable.len()
         );
+        for entry in self.unreadable.iter().take(TOLD) {
+            log::warn!("not taken over, and kept there: {entry}");
+        }
         Ok(())
     }
 }

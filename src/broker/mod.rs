@@ -17,6 +17,7 @@ mod start_error;
 mod stopwatch;
 
 pub use handle::{Broker, Reloader, Stopper};
+pub use import::check_free;
 pub use keyless::{MADE_WORKSPACE, made_workspace};
 pub use notices::{NOTICE_WORDS, NotifySettings};
 pub use settings::{NodeSettings, Settings};

@@ -82,6 +82,8 @@ impl Broker {
 
 /// Makes the state folder ours; also gives the folder of the journal.
 fn take_folder(dir: &Path) -> Result<(Lock, PathBuf), StartError> {
+    // Before anything is made, so that a refusal leaves nothing behind.
+    import::check_free(dir)?;
     create_private_dir(dir)
         .map_err(|e| StartError::folder(format!("state folder {}: {e}", dir.display())))?;
     let journal_dir = dir.join("journal");
@@ -89,7 +91,6 @@ fn take_folder(dir: &Path) -> Result<(Lock, PathBuf), StartError> {
         StartError::folder(format!("journal folder {}: {e}", journal_dir.display()))
     })?;
     let lock = Lock::take(Tenant::Broker, dir, std::process::id())?;
-    import::check_free(dir)?;
     sweep_drafts(dir, true);
     Ok((lock, journal_dir))
 }

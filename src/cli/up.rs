@@ -22,8 +22,8 @@ use super::service::Supervisor;
 use super::signals::Obedience;
 use super::{args, detach, events, find, if_not_running};
 use crate::agent::{hook, landed_note, running};
-use crate::broker::{Broker, MADE_WORKSPACE, lock_exit, made_workspace};
-use crate::config::{self, EngineChoice, Flags, LogFormat, StartPlan, Surroundings};
+use crate::broker::{self, Broker, MADE_WORKSPACE, lock_exit, made_workspace};
+use crate::config::{self, EngineChoice, Flags, LogFormat, StartPlan, StateHome, Surroundings};
 use crate::identity::copy;
 use crate::journal::{Lock, Tenant};
 use crate::msg::Secret;
@@ -116,10 +116,7 @@ fn run(c: &Context, flags: &Flags) -> Result<(), Failure> {
     let stops = Stops::listen_as_daemon().map_err(|e| no_room("cannot take signals", &e))?;
     let supervisor = Supervisor::of(&c.env)?;
     check_place(&plan, voice)?;
-    make_private(plan.state_dir(), &STATE_NAMES, plan.trust_state_dir)?;
-    if flags.init.is_some() {
-        trust::close(plan.state_dir());
-    }
+    make_ours(&plan, flags)?;
     let (engine, url, key) = engine_of(&plan)?;
     let broker = Broker::start(plan.settings(&url, &key))?;
     if let (true, Some(log)) = (flags.detached, &flags.log_file) {
@@ -214,6 +211,7 @@ fn engine_of(plan: &StartPlan) -> Result<(Option<impl Sized + use<>>, String, Se
 
 /// Whether no other broker has the state folder.
 fn check_free(plan: &StartPlan) -> Result<(), Failure> {
+    broker::check_free(plan.state_dir())?;
     Lock::take(Tenant::Broker, plan.state_dir(), std::process::id())
         .map(drop)
         .map_err(|e| Failure::with(lock_exit(&e), e.to_string()))
@@ -327,6 +325,21 @@ fn own_program() -> io::Result<PathBuf> {
         true => Ok(held),
         false => named,
     }
+}
+
+/// The state folder, as whoever has started the broker wants it kept.
+fn make_ours(plan: &StartPlan, flags: &Flags) -> Result<(), Failure> {
+    let dir = plan.state_dir();
+    let terms = flags.init.as_ref();
+    if terms.is_some_and(|terms| terms.home == StateHome::Project) {
+        // Other tools make it as open as they like, and it is no folder that anybody shares.
+        trust::close(dir);
+    }
+    make_private(dir, &STATE_NAMES, plan.trust_state_dir)?;
+    if terms.is_some() {
+        trust::close(dir);
+    }
+    Ok(())
 }
 
 /// A folder only its owner may write in, with nothing in it that somebody else prepared: keys live in it, and whoever chose

@@ -277,6 +277,8 @@ pub enum RefusalKind {
     NoTerminal,
     /// 404 `agent_not_found`.
     UnknownAgent,
+    /// 404 `channel_not_found`.
+    UnknownChannel,
     /// 404 `dead_letter_not_found`.
     UnknownLetter,
     /// 404 `unknown_invocation`.

@@ -93,9 +93,13 @@ pub fn tighten(dir: &Path) {
 
 /// Takes everybody else's rights in a folder of this user's: clients make it readable for all, and keys are kept in it.
 pub fn close(dir: &Path) {
-    let closed = fs::symlink_metadata(dir).and_then(|found| {
+    // Of a link: the folder that it leads to.
+    let Ok(dir) = dir.canonicalize() else {
+        return;
+    };
+    let closed = fs::symlink_metadata(&dir).and_then(|found| {
         match found.is_dir() && found.uid() == me() && found.mode() & 0o077 != 0 {
-            true => fs::set_permissions(dir, Permissions::from_mode(0o700)),
+            true => fs::set_permissions(&dir, Permissions::from_mode(0o700)),
             false => Ok(()),
         }
     });

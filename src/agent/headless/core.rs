@@ -1,6 +1,8 @@
 //! The core of an agent without a terminal: which message its program is given, whether it has it, and whether it works. A
 //! message counts as arrived by the program's own word alone; without it the message is in the program's hand until that
-//! ends.
+//! ends, and is told to be held up.
+
+mod hanging;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -73,8 +75,12 @@ struct InHand {
     key: String,
     /// All of it is in the pipe when so many bytes are; `None` once that was told.
     mark: Option<u64>,
+    /// When the program could begin to read it.
+    given_at: Mono,
     /// It was asked for back.
     asked_back: bool,
+    /// It was to be given back and cannot be asked for, so its run is stopped should it hang.
+    wanted_back: bool,
     /// Why its interrupting came to nothing.
     not_interrupted: Option<String>,
 }
@@ -100,6 +106,10 @@ pub struct HeadlessCore {
     interrupted: bool,
     idle: bool,
     quiet_since: Mono,
+    /// When it last wrote anything.
+    heard_at: Mono,
+    /// The message that was last told to be held up.
+    held_up: Option<DeliveryId>,
     kill_at: Option<Mono>,
     stopping: bool,
     gone: bool,
@@ -135,6 +145,8 @@ impl HeadlessCore {
             interrupted: false,
             idle: false,
             quiet_since: now,
+            heard_at: now,
+            held_up: None,
             kill_at: None,
             stopping: false,
             gone: false,
@@ -182,7 +194,7 @@ impl HeadlessCore {
     }
 
     /// Gives the program its next message, if it takes one.
-    fn advance(&mut self, out: &mut HeadlessEffects) {
+    fn advance(&mut self, now: Mono, out: &mut HeadlessEffects) {
         while self.in_hand.is_none() && !self.gone {
             let Some(front) = self.waiting.front() else {
                 return;
@@ -194,12 +206,12 @@ impl HeadlessCore {
                 return;
             }
             if let Some(injection) = self.waiting.pop_front() {
-                self.give(injection, out);
+                self.give(now, injection, out);
             }
         }
     }
 
-    fn give(&mut self, injection: Injection, out: &mut HeadlessEffects) {
+    fn give(&mut self, now: Mono, injection: Injection, out: &mut HeadlessEffects) {
         let (id, text) = (injection.delivery_id, words::sanitise(&injection.text));
         if text.trim().is_empty() {
             let why = "the message is empty once control characters are removed".to_owned();
@@ -212,14 +224,17 @@ impl HeadlessCore {
             id,
             key,
             mark: Some(self.queued),
+            given_at: now,
             asked_back: false,
+            wanted_back: false,
             not_interrupted: None,
         });
     }
 
-    /// Once for each turn.
+    /// Once for each turn, or for a message that the program was given and does not show to work on.
     fn interrupt(&mut self, out: &mut HeadlessEffects) {
-        if self.works && !std::mem::replace(&mut self.interrupted, true) {
+        let under_way = self.works || self.in_hand.is_some();
+        if under_way && !std::mem::replace(&mut self.interrupted, true) {
             let line = self.dialect.interrupt();
             self.write(line, out);
         }
@@ -237,9 +252,15 @@ impl HeadlessCore {
         else {
             return;
         };
-        if let Some(line) = self.dialect.give_back(&in_hand.key) {
-            in_hand.asked_back = true;
-            self.write(line, out);
+        match self.dialect.give_back(&in_hand.key) {
+            Some(line) => {
+                in_hand.asked_back = true;
+                self.write(line, out);
+            }
+            None => {
+                in_hand.wanted_back = true;
+                self.stop_what_hangs(out);
+            }
         }
     }
 
@@ -286,7 +307,10 @@ impl HeadlessCore {
     }
 
     fn began(&mut self, out: &mut HeadlessEffects) {
-        self.works = true;
+        if !std::mem::replace(&mut self.works, true) {
+            // What was to stop something before this turn has not stopped it.
+            self.interrupted = false;
+        }
         if std::mem::take(&mut self.idle) {
             Self::report(out, AgentReport::Working);
         }
@@ -347,6 +371,9 @@ impl HeadlessCore {
         self.interrupted = false;
         self.unstarted = None;
         self.quiet_since = now;
+        if let Some(in_hand) = &mut self.in_hand {
+            in_hand.given_at = now;
+        }
         if self.rests() {
             self.falls_idle(Duration::ZERO, out);
         }
@@ -408,9 +435,7 @@ impl HeadlessCore {
             AgentCommand::Inject(injection) => self.waiting.push_back(*injection),
             AgentCommand::Withdraw(id) => self.withdraw(id, out),
             AgentCommand::Interrupt(ticket) => {
-                let why = "the program does not work on anything".to_owned();
-                let result = if self.works { Ok(()) } else { Err(why) };
-                self.interrupt(out);
+                let result = self.interrupt_asked(out);
                 Self::report(out, AgentReport::Interrupted(ticket, result));
             }
             // There is no terminal to look at, and nothing that waits for a look.
@@ -432,6 +457,7 @@ impl HeadlessCore {
         if self.idle_at().is_some_and(|at| at <= now) {
             self.falls_idle(now.since(self.quiet_since), out);
         }
+        self.look_for_hang(now, out);
     }
 
     fn exited(&mut self, now: Mono, mut how: How, out: &mut HeadlessEffects) {
@@ -460,8 +486,12 @@ impl Machine for HeadlessCore {
                 let evidence = READY.to_owned();
                 Self::report(out, AgentReport::Ready { evidence });
             }
-            Event::Output(bytes) => self.saw(now, &bytes, out),
+            Event::Output(bytes) => {
+                self.heard_at = now;
+                self.saw(now, &bytes, out);
+            }
             Event::Errors(bytes) => {
+                self.heard_at = now;
                 let lines = self.errors.push(&bytes);
                 self.saw_errors(lines, out);
             }
@@ -470,7 +500,7 @@ impl Machine for HeadlessCore {
             Event::Tick => self.tick(now, out),
             Event::Exited(how) => self.exited(now, how, out),
         }
-        self.advance(out);
+        self.advance(now, out);
     }
 
     fn replay(&mut self, (): &()) {}
@@ -483,7 +513,7 @@ impl Machine for HeadlessCore {
         if self.gone {
             return None;
         }
-        soonest(self.idle_at(), self.kill_at)
+        soonest(self.hangs_at(), soonest(self.idle_at(), self.kill_at))
     }
 }
 

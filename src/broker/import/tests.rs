@@ -66,7 +66,7 @@ fn dead_letters_and_agents_are_taken_with_what_is_known_of_them() {
         (name.as_str(), departed.command.as_str()),
         ("ada", "cat -u")
     );
-    assert_eq!((departed.at, import.unreadable), (Wall(7000), 1));
+    assert_eq!((departed.at, import.unreadable.len()), (Wall(7000), 1));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn what_is_torn_or_of_a_newer_version_stays_and_the_rest_is_taken() {
     write(dir, "pending-shop.json", &one_bad);
     write(dir, "others.json", "[]");
     let import = find(dir);
-    assert_eq!((import.estate.mail.len(), import.unreadable), (1, 1));
+    assert_eq!((import.estate.mail.len(), import.unreadable.len()), (1, 1));
     import.put_aside(dir).expect("room");
     for stays in [
         "pending-torn.json",
@@ -105,10 +105,39 @@ fn a_folder_in_which_upstreams_broker_runs_is_taken() {
     let file = File::create(&path).expect("room");
     check_free(scratch.path()).expect("nobody has it");
     file.lock().expect("free");
+    write(scratch.path(), "connection.json", r#"{"pid":4711}"#);
     let refused = check_free(scratch.path()).expect_err("held");
     assert!(
         refused
             .text
-            .contains("another broker instance is already running")
+            .contains("another broker instance is already running in this directory (pid: 4711")
+    );
+}
+
+#[test]
+fn what_is_passed_over_is_named_with_the_reason_and_what_stands_twice_counts_once() {
+    let scratch = Scratch::new();
+    let dir = scratch.path();
+    let mut early = letter(2);
+    early["queued_at_ms"] = json!(-5);
+    let twice = json!([letter(1), letter(1), early]).to_string();
+    write(dir, "pending-shop.json", &twice);
+    let agent = json!({"spec": {"cli": "cat"}});
+    write(
+        dir,
+        "state-shop.json",
+        &json!({"agents": {"ada": agent}}).to_string(),
+    );
+    let import = find(dir);
+    assert_eq!(import.estate.mail.len(), 1);
+    let told = import.unreadable.join("\n");
+    assert!(
+        told.contains("pending-shop.json, entry 2: ") && told.contains("twice"),
+        "{told}"
+    );
+    assert!(told.contains("entry 3: ") && told.contains("-5"), "{told}");
+    assert!(
+        import.estate.agents[0].1.at > Wall(0),
+        "nobody left in 1970"
     );
 }

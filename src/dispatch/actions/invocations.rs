@@ -9,7 +9,7 @@ use crate::domain::Outcome;
 use crate::ids::{AgentName, InvocationId};
 use crate::ledger::Record;
 use crate::wire::down::ActionInvoke;
-use crate::wire::local::{HarnessConfig, SpawnRequest};
+use crate::wire::local::SpawnRequest;
 use crate::wire::up::{ActionResult, Up};
 
 /// How many answers are sent again on the next link. The engine asks again for others.
@@ -55,9 +55,9 @@ impl Actions {
                     self.answer(step, id, Outcome::Error("spawn_missing_agent_name".into()));
                     return;
                 };
-                let Some(request) = spawn_request(&invoke, &name) else {
-                    self.answer(step, id, Outcome::Error("spawn_missing_cli".into()));
-                    return;
+                let request = match spawn_request(&invoke, &name) {
+                    Ok(request) => request,
+                    Err(why) => return self.answer(step, id, Outcome::Error(why)),
                 };
                 self.begin(step, &id);
                 step.notice(Notice::SpawnWanted(Box::new(request), id));
@@ -168,41 +168,91 @@ fn agent_of(invoke: &ActionInvoke) -> Option<AgentName> {
     })
 }
 
-fn spawn_request(invoke: &ActionInvoke, name: &AgentName) -> Option<SpawnRequest> {
+/// What a spawn of the engine's asks for, in the words of the local API.
+fn spawn_request(invoke: &ActionInvoke, name: &AgentName) -> Result<SpawnRequest, String> {
     let input = &invoke.input;
     let suffix = invoke
         .action
         .strip_prefix("spawn:")
         .filter(|s| !s.is_empty());
-    let cli = field(input, &["cli", "command", "provider"]).or(suffix)?;
-    let list = |key: &str| -> Vec<String> {
-        let items = input
-            .get(key)
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten();
-        items
-            .filter_map(|v| v.as_str().map(str::to_owned))
-            .collect()
-    };
-    let mut channels = list("channels");
+    let cli = field(input, &["cli", "command", "provider"]).or(suffix);
+    let cli = cli.ok_or("spawn_missing_cli")?;
+    all_texts(input)?;
+    let mut channels = list(input, "channels")?;
     channels.extend(field(input, &["channel"]).map(str::to_owned));
-    Some(SpawnRequest {
+    let owned = |names: &[&str]| field(input, names).map(str::to_owned);
+    let model = owned(&["model"]);
+    if let Some(model) = model
+        .as_ref()
+        .filter(|m| !m.chars().all(|c| c.is_ascii_graphic()))
+    {
+        return Err(format!(
+            "spawn_failed: the model {model:?} is not a name without blanks"
+        ));
+    }
+    let transport = owned(&["runtime", "transport"]);
+    if let Some(word) = transport
+        .as_ref()
+        .filter(|w| !matches!(w.as_str(), "pty" | "headless"))
+    {
+        return Err(format!(
+            "spawn_failed: agents do not run as {word:?} here; ask for runtime \"pty\" or \"headless\""
+        ));
+    }
+    Ok(SpawnRequest {
         name: name.to_string(),
         cli: Some(cli.to_owned()),
-        args: list("args"),
-        cwd: field(input, &["cwd"]).map(str::to_owned),
-        task: field(input, &["task", "initial_task", "prompt"]).map(str::to_owned),
-        model: field(input, &["model"]).map(str::to_owned),
+        args: list(input, "args")?,
+        cwd: owned(&["cwd"]),
+        task: owned(&["task", "initial_task", "prompt"]),
+        model,
+        transport,
+        resume: owned(RESUME),
+        session_id: owned(&["session_id", "sessionId"]),
+        continue_from: owned(&["continue_from", "continueFrom"]),
         skip_relay_prompt: input.get("skip_relay_prompt") == Some(&Value::Bool(true)),
-        team: field(input, &["team"]).map(str::to_owned),
+        team: owned(&["team"]),
         channels,
-        harness_config: field(input, &["session_ref"]).map(|session| HarnessConfig {
-            session_id: Some(session.to_owned()),
-            ..HarnessConfig::default()
-        }),
         ..SpawnRequest::default()
     })
+}
+
+/// The session that goes on, under the names that callers give it.
+const RESUME: &[&str] = &["resume", "session_ref", "sessionRef", "session"];
+
+/// Refuses what is no text where one stands, rather than start an agent without it.
+fn all_texts(input: &Value) -> Result<(), String> {
+    let others = [
+        "model",
+        "runtime",
+        "transport",
+        "session_id",
+        "sessionId",
+        "continue_from",
+        "continueFrom",
+        "channel",
+        "cwd",
+        "task",
+    ];
+    let mut keys = RESUME.iter().chain(&others);
+    let wrong = keys.find(|key| {
+        !matches!(
+            input.get(**key),
+            None | Some(Value::Null | Value::String(_))
+        )
+    });
+    wrong.map_or(Ok(()), |key| {
+        Err(format!("spawn_failed: `{key}` is no text"))
+    })
+}
+
+fn list(input: &Value, key: &str) -> Result<Vec<String>, String> {
+    let items = input.get(key).cloned().filter(|items| !items.is_null());
+    items
+        .map(serde_json::from_value)
+        .transpose()
+        .map(Option::unwrap_or_default)
+        .map_err(|e| format!("spawn_failed: `{key}`: {e}"))
 }
 
 /// Clients read an output only if it is an object or null ([engine-protocol 2.7](crate::docs::engine_protocol#2.7)).

@@ -28,15 +28,20 @@ enum Next {
     Over(Option<String>),
 }
 
-/// The end of a program that no thread of this broker has seen.
-fn gone(name: &AgentName, reason: String) -> BrokerEvent {
-    BrokerEvent::AgentExited {
+/// The end of a program that no thread of this broker has seen, told as any other.
+fn tell_gone(step: &mut AgentStep, name: &AgentName, reason: String) {
+    step.publish(BrokerEvent::AgentExited {
         name: name.clone(),
         code: None,
         signal: None,
         reason: Some(reason),
         generation: None,
-    }
+    });
+    step.publish(BrokerEvent::AgentExit {
+        name: name.clone(),
+        reason: "child_exited".into(),
+        generation: None,
+    });
 }
 
 impl Agents {
@@ -49,7 +54,7 @@ impl Agents {
         outlived: &[(AgentName, String)],
     ) {
         for (name, fate) in outlived {
-            step.publish(gone(name, fate.clone()));
+            tell_gone(step, name, fate.clone());
         }
         let lives = step.ledger().lives().iter();
         let lives: Vec<_> = lives
@@ -71,7 +76,7 @@ impl Agents {
             let departed = departed(step, &request, reason.into(), false, &How::default());
             life_over(step, &name, End::Itself, departed);
             if outlived.iter().all(|(told, _)| *told != name) {
-                step.publish(gone(&name, reason.to_owned()));
+                tell_gone(step, &name, reason.to_owned());
             }
         }
         self.go_on(step, mine, continuing);

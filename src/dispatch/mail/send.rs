@@ -164,6 +164,12 @@ fn post_refusal(to: &str, done: RestDone) -> Refusal {
                 "Agent \"{to}\" not found and Relaycast publish failed: {why}; `relay-broker agents` lists who runs here"
             ),
         ),
+        RestDone::Failed {
+            status: Some(404), ..
+        } => Refusal::new(
+            RefusalKind::UnknownChannel,
+            format!("no channel is named {to}: {why}; subscribe an agent to it and it is made"),
+        ),
         _ => Refusal::new(
             RefusalKind::Engine,
             format!("the message to {to} was not taken by the engine: {why}"),

@@ -338,3 +338,58 @@ fn a_spawn_that_is_released_before_it_counts_says_so() {
         [Outcome::Error("spawn_released_before_ready".into())]
     );
 }
+
+#[test]
+fn a_spawn_of_the_engine_goes_on_with_a_session_under_each_name_of_the_key() {
+    for (n, key) in ["resume", "session_ref", "sessionRef", "session"]
+        .iter()
+        .enumerate()
+    {
+        let mut w = World::new();
+        w.link_up();
+        let id = format!("i{n}");
+        invoke(
+            &mut w,
+            &id,
+            "spawn",
+            json!({"name": "e5", "cli": "claude", *key: "s-1"}),
+        );
+        w.registered("e5");
+        let started = w.done().into_iter().find_map(|e| match e {
+            Effect::Spawn(_, spec) => Some(spec.argv),
+            _ => None,
+        });
+        let argv = started.expect("it is started");
+        assert!(
+            argv.windows(2).any(|w| w == ["--resume", "s-1"]),
+            "{key}: {argv:?}"
+        );
+    }
+}
+
+#[test]
+fn a_spawn_of_the_engine_that_cannot_be_meant_is_refused_with_the_reason() {
+    for (input, word) in [
+        (json!({"model": "m x"}), "without blanks"),
+        (json!({"model": 7}), "`model`"),
+        (json!({"runtime": "native"}), "native"),
+        (json!({"channels": 5}), "`channels`"),
+        (json!({"channels": ["Ops Team"]}), "Ops Team"),
+        (json!({"session_ref": {}}), "`session_ref`"),
+        (json!({"args": "-v"}), "`args`"),
+    ] {
+        let mut w = World::new();
+        w.link_up();
+        w.done();
+        let mut whole = json!({"name": "e5", "cli": "claude"});
+        for (key, value) in input.as_object().expect("an object") {
+            whole[key] = value.clone();
+        }
+        invoke(&mut w, "i1", "spawn", whole);
+        let answers = answers(&w.sent());
+        assert!(
+            matches!(&answers[..], [Outcome::Error(why)] if why.starts_with("spawn_failed: ") && why.contains(word)),
+            "{input}: {answers:?}"
+        );
+    }
+}

@@ -395,3 +395,136 @@ fn a_first_run_alone_chooses_a_session() {
     );
     assert_eq!(chosen, words("-s ses_9 --fork"));
 }
+
+fn hung(told: &[AgentReport]) -> Option<(&DeliveryId, &str)> {
+    told.iter().find_map(|report| match report {
+        AgentReport::Stalled(id, why) => Some((id, why.as_str())),
+        _ => None,
+    })
+}
+
+impl Pipes {
+    fn pass(&mut self, secs: u64) {
+        self.now = self.now + Duration::from_secs(secs);
+        if self.core.deadline().is_some_and(|at| at <= self.now) {
+            self.feed(Event::Tick);
+            assert!(self.core.deadline().is_none_or(|at| at > self.now));
+        }
+    }
+}
+
+#[test]
+fn a_program_that_shows_nothing_of_its_message_is_told_of_once_and_may_take_it_later() {
+    for cli in [HeadlessCli::Claude, HeadlessCli::Opencode] {
+        let mut program = Pipes::new(cli);
+        program.give("d1", Mode::Wait);
+        program.says(&json!({"type": "user", "uuid": "another", "isReplay": true}));
+        program.pass(4);
+        assert_eq!(hung(&program.told()), None);
+        program.pass(1);
+        let told = program.told();
+        let (held, why) = hung(&told).expect("told");
+        assert_eq!(*held, id("d1"));
+        assert!(
+            why.contains("within 5 s") && why.contains("restart"),
+            "{why}"
+        );
+        program.pass(60);
+        assert_eq!(hung(&program.told()), None, "once");
+    }
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_is_said_to_be_full_and_no_interrupt_to_have_been_heard() {
+    let mut core = Pipes::new(HeadlessCli::Claude).core;
+    let step = |core: &mut HeadlessCore, at: u64, event| {
+        let (mut out, wall) = (Out::default(), Wall(0));
+        let mono = Mono(0) + Duration::from_secs(at);
+        core.step(Now { mono, wall }, event, &mut out);
+        let reports = out.effects.into_iter().filter_map(|effect| match effect {
+            Effect::Report(report) => Some(report),
+            _ => None,
+        });
+        reports.collect::<Vec<_>>()
+    };
+    let injection = Injection {
+        delivery_id: id("d1"),
+        text: "words".into(),
+        mode: Mode::Wait,
+        raw: false,
+    };
+    step(
+        &mut core,
+        0,
+        Event::Command(AgentCommand::Inject(Box::new(injection))),
+    );
+    step(&mut core, 0, Event::Wrote(3));
+    let told = step(&mut core, 5, Event::Tick);
+    assert!(
+        hung(&told).expect("told").1.contains("pipe is full"),
+        "{told:?}"
+    );
+    let told = step(
+        &mut core,
+        6,
+        Event::Command(AgentCommand::Interrupt(Ticket(7))),
+    );
+    assert!(
+        matches!(&told[..], [AgentReport::Interrupted(_, Err(why))] if why.contains("restart")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn one_that_works_is_given_longer_and_counts_as_hung_by_its_silence() {
+    let mut claude = Pipes::new(HeadlessCli::Claude);
+    claude.give("d1", Mode::Wait);
+    claude.begins();
+    claude.pass(20);
+    claude.says(&json!({"type": "assistant", "message": {"content": []}}));
+    claude.pass(29);
+    assert_eq!(hung(&claude.told()), None);
+    claude.pass(1);
+    let told = claude.told();
+    assert!(
+        hung(&told).expect("told").1.contains("nothing for 30 s"),
+        "{told:?}"
+    );
+    let mut opencode = Pipes::new(HeadlessCli::Opencode);
+    opencode.give("d1", Mode::Wait);
+    opencode.says(&json!({"type": "step_start", "sessionID": "ses_1"}));
+    opencode.give("d2", Mode::Wait);
+    opencode.pass(30);
+    assert_eq!(*hung(&opencode.told()).expect("told").0, id("d2"));
+}
+
+#[test]
+fn a_run_that_hangs_is_stopped_by_whoever_asks_and_by_a_message_that_interrupts() {
+    let mut opencode = Pipes::new(HeadlessCli::Opencode);
+    opencode.give("d1", Mode::Wait);
+    let key = opencode.key();
+    opencode.told();
+    opencode.feed(Event::Command(AgentCommand::Interrupt(Ticket(7))));
+    assert_eq!(
+        opencode.told(),
+        [AgentReport::Interrupted(Ticket(7), Ok(()))]
+    );
+    let stop = json!({"stop": key});
+    assert_eq!(opencode.wrote.last(), Some(&stop));
+    opencode.feed(Event::Command(AgentCommand::Interrupt(Ticket(8))));
+    let stops = opencode.wrote.iter().filter(|line| **line == stop);
+    assert_eq!(stops.count(), 2, "it did not stop by the first");
+    opencode.says(&json!({"relay_run": key, "failed": "killed by signal 9"}));
+    opencode.told();
+    opencode.give("d1", Mode::Wait);
+    let key = opencode.key();
+    // The dispatcher wants it back for one that interrupts.
+    opencode.feed(Event::Command(AgentCommand::Withdraw(id("d1"))));
+    assert_eq!(opencode.wrote.last().expect("a run")["run"], key.as_str());
+    opencode.pass(5);
+    assert_eq!(opencode.wrote.last(), Some(&json!({"stop": key})));
+    opencode.says(&json!({"relay_run": key, "failed": "killed by signal 2"}));
+    assert!(
+        matches!(opencode.told().last(), Some(AgentReport::Dropped(dropped, _)) if *dropped == id("d1"))
+    );
+}

@@ -35,6 +35,7 @@
 //! | `agent:NAME` | one `poll` over the terminal and its wake descriptor | agent core, screen, the child |
 //! | `recorder` | output of agents, a tenth of a second, the disk | the files of all recordings |
 //! | `api`, `api:N` | `accept`; one connection each | its socket |
+//! | `history` | steps of messages | the files of the history |
 //! | `engine`, `engine:accept`, `engine:N` | as dispatch and api | the embedded engine, when there is one |
 //!
 //! Arrows into `dispatch` may wait, arrows out of it never do, so no cycle can wait on itself. Every queue is bounded and
@@ -45,7 +46,7 @@
 //! ```text
 //!  5  main, cli, config, broker                                                assembly
 //!  4  api | agent::{actor,pty,exec} | uplink::{socket,rest} | handlers | identity::store | engine::server
-//!  3  net, journal, pubsub, recording, registry, sys                           machinery that knows no domain
+//!  3  net, journal, history, pubsub, recording, registry, sys                  machinery that knows no domain
 //!  2  dispatch | agent::core.. | uplink::core | engine::core                   cores, side by side, pure
 //!  1  msg, ledger, screen, machine, identity::derive, json_schema              pure
 //!  0  wire, domain, ids, words, known_clis, time, prng                         vocabulary
@@ -135,6 +136,7 @@
 //! | handler | a program of the operator's configuration that serves an action |
 //! | harness | how a program is started, under a name that the workspace may use |
 //! | heartbeat, inventory | what the engine is told of this node: that it lives; which agents run here |
+//! | history | what became of messages, kept for a while, bounded and beside the journal |
 //! | held | an agent whose owner keeps its mail back; a message is *held up* by something in the terminal |
 //! | journal | the file of records, in lines that `less` shows |
 //! | landed | the agent's thread has seen the message arrive, and says by which [`domain::Proof`] |
@@ -169,6 +171,7 @@ pub mod domain;
 #[cfg(feature = "engine")]
 pub mod engine;
 pub mod handlers;
+pub mod history;
 pub mod identity;
 pub mod ids;
 pub mod journal;

@@ -7,12 +7,13 @@ mod life;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use relay_broker::agent::profile::{GENERIC, Profile};
 use relay_broker::agent::{self, profiles::Profiles};
 use relay_broker::domain::{Mode, Proof};
+use relay_broker::history::HistoryQueue;
 use relay_broker::ids::{AgentName, DeliveryId, Run, Ticket};
 use relay_broker::msg::{AgentCommand, AgentReport, AgentSpec, How, Injection, Size, Treatment};
 use relay_broker::pubsub::Topic;
@@ -58,9 +59,11 @@ fn spec(argv: &[&str]) -> AgentSpec {
 
 fn grounds<'a>(state: &'a Path, rows: &'a Profiles) -> agent::Grounds<'a> {
     let exe = Path::new(env!("CARGO_BIN_EXE_relay-broker"));
+    static NOBODY: LazyLock<HistoryQueue> = LazyLock::new(HistoryQueue::default);
     agent::Grounds {
         exe,
         state,
+        history: &NOBODY,
         rows,
         recorder: None,
     }

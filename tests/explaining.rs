@@ -10,6 +10,7 @@ use crate::answering::AgentEnv;
 use crate::attaching::Terminal;
 use crate::delivering::{keeper, kept};
 use crate::support::{Node, Process, Scratch, command, run, script, signal, until};
+use crate::tracing::traced_until;
 
 /// What `explain` says of an agent, or of the broker.
 fn explained(folder: &Path, about: &[&str]) -> Value {
@@ -134,6 +135,7 @@ fn an_agent_behind_a_dialog_is_answered_in_its_terminal() {
     send(&node, "ada", "@@one@@");
     let mut terminal = attached(folder.path(), &ways);
     terminal.shows("Quick safety check");
+    traced_until(folder.path(), "ada", "Yes, I trust this folder");
     terminal.press(b"1");
     entered(folder.path(), "@@one@@");
 }
@@ -151,6 +153,7 @@ fn words_that_somebody_left_in_the_input_line_are_named_and_passed_over_on_deman
     let told = explained(folder.path(), &["ada"]);
     assert!(told["screen"].to_string().contains("half a li"), "{told}");
     assert_eq!(told["terminal"]["step"], "held_up", "{told}");
+    traced_until(folder.path(), "ada", "words stand in the input line");
     let flush = ways.iter().find(|line| line.contains(" flush "));
     works(folder.path(), flush.expect("a way without a terminal"));
     entered(folder.path(), "@@one@@");
@@ -169,27 +172,34 @@ fn an_agent_whose_messages_are_held_is_let_have_them() {
         shown.contains("@@one@@") && shown.contains("relay-broker auto ada"),
         "{shown}"
     );
+    traced_until(folder.path(), "ada", "messages are held");
     works(folder.path(), &ways[0]);
     read(folder.path(), 1);
+    traced_until(folder.path(), "ada", "verified");
 }
 
 #[test]
 fn a_program_that_is_dead_is_started_again_and_has_its_mail() {
     let folder = Scratch::new();
     let node = Node::up(folder.path(), &[]);
-    let life = "[ -e dead ] || { echo 'no key found'; touch dead; exit 3; }; exec cat >> ada.txt";
-    let body = json!({"name": "ada", "harness_config": {"command": "sh", "args": ["-c", life]}, "cwd": folder.path()});
-    node.call("POST", "/api/spawn", Some(body));
-    let ways = worst(folder.path(), &["ada"], "ended");
+    let life = "[ -e dead ] || { while [ ! -e go ]; do sleep 0.02; done; echo 'no key found'; touch dead; exit 3; }; \
+                exec cat >> ada.txt";
+    node.spawn("ada", &["sh", "-c", life]);
+    run(folder.path(), &["hold", "ada"]);
     send(&node, "ada", "@@one@@");
+    std::fs::write(folder.path().join("go"), "").expect("room");
+    let ways = worst(folder.path(), &["ada"], "ended");
     let told = explained(folder.path(), &["ada"]);
     let sentence = told["causes"][0]["sentence"].as_str().expect("a sentence");
     assert!(
         sentence.contains("exit code 3") && sentence.contains("no key found"),
         "{sentence}"
     );
+    traced_until(folder.path(), "ada", "program has ended (exit code 3)");
     works(folder.path(), &ways[0]);
+    works(folder.path(), "relay-broker auto ada");
     read(folder.path(), 1);
+    traced_until(folder.path(), "ada", "verified");
 }
 
 #[test]
@@ -206,6 +216,7 @@ fn a_line_that_is_too_long_is_sent_again_in_lines_that_fit() {
         "{ways:?}"
     );
     let fold = ways[0].clone();
+    traced_until(folder.path(), "ada", "takes at most");
     let told = explained(folder.path(), &["ada"]);
     assert_eq!(told["takes_messages"], true, "others go on: {told}");
     works(folder.path(), &fold);
@@ -226,6 +237,8 @@ fn a_program_that_is_frozen_is_let_go_on() {
     signal(u32::try_from(pid).expect("small"), "STOP");
     let ways = worst(folder.path(), &["ada"], "frozen");
     send(&node, "ada", "@@one@@");
+    let told = traced_until(folder.path(), "ada", "waiting");
+    assert!(told["steps"].to_string().contains("given"), "{told}");
     works(folder.path(), &ways[0]);
     read(folder.path(), 1);
     until("no cause left", || {
@@ -259,6 +272,7 @@ fn an_engine_that_is_away_is_named_and_messages_of_this_machine_go_on() {
     );
     send(&node, "ada", "@@one@@");
     read(folder.path(), 1);
+    traced_until(folder.path(), "ada", "verified");
     let (code, said) = copied(folder.path(), &ways[0]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains(&url), "{said}");
@@ -289,6 +303,15 @@ fn a_disk_that_is_full_is_named_and_goes_on_by_itself() {
         sent.join().expect("it is taken at last");
     });
     read(folder.path(), 1);
+    let told = traced_until(folder.path(), "ada", "verified");
+    let accepted = told["steps"][0]["words"].as_str().expect("words");
+    let (_, late) = accepted
+        .split_once("on disk ")
+        .expect("when it was on disk");
+    assert!(
+        !late.starts_with("0 ms"),
+        "the disk was full for a while: {accepted}"
+    );
 }
 
 #[test]
@@ -305,8 +328,10 @@ fn agents_that_answer_each_other_without_end_are_let_go_on() {
     }
     let ways = worst(folder.path(), &["ada"], "loop");
     read(folder.path(), 2);
+    traced_until(folder.path(), "ada", "answer each other without end");
     works(folder.path(), &ways[0]);
     read(folder.path(), 3);
+    traced_until(folder.path(), "ada", "verified");
 }
 
 #[test]
@@ -327,13 +352,19 @@ fn mail_of_an_agent_that_never_came_is_given_another_chance() {
     let causes = told["causes"].as_array().expect("causes");
     let dead = causes.iter().find(|cause| cause["cause"] == "given_up");
     let dead = dead.unwrap_or_else(|| panic!("what was given up: {told}"));
+    traced_until(folder.path(), "ada", "given up");
     works(folder.path(), &commands(&causes[0])[0]);
     node.ready("ada");
     let ways = commands(dead);
     let redeliver = ways.iter().find(|line| line.contains("redeliver"));
     works(folder.path(), redeliver.expect("a way for the letter"));
     run(folder.path(), &["auto", "ada"]);
-    until("it arrived", || node.events("delivery_verified").pop());
+    let told = traced_until(folder.path(), "ada", "verified");
+    assert_eq!(
+        told["deliveries"].as_array().map(Vec::len),
+        Some(2),
+        "{told}"
+    );
 }
 
 #[test]
@@ -350,6 +381,12 @@ fn a_message_that_a_limit_refuses_finds_room_after_a_flush() {
     let causes = told["causes"].as_array().expect("causes");
     let full = causes.iter().find(|cause| cause["cause"] == "full");
     let ways = commands(full.unwrap_or_else(|| panic!("the limit: {told}")));
+    let told = traced_until(folder.path(), "ada", "messages are held");
+    assert_eq!(
+        told["behind"].as_array().map(Vec::len),
+        Some(1),
+        "the last that was taken: {told}"
+    );
     let listed = works(folder.path(), &ways[0]);
     assert!(listed.contains("@@1@@"), "{listed}");
     works(folder.path(), &ways[1]);
@@ -362,7 +399,10 @@ fn a_message_that_a_limit_refuses_finds_room_after_a_flush() {
 #[test]
 fn a_broker_that_was_killed_in_the_middle_is_started_again_and_goes_on() {
     let folder = Scratch::new();
-    let node = kept_by_ada(folder.path(), &[]);
+    let declared = "[agent.ada]\ncommand = \"sh\"\nargs = [\"-c\", \"exec cat >> ada.txt\"]\n";
+    std::fs::write(folder.path().join("relay-broker.toml"), declared).expect("room");
+    let node = Node::up(folder.path(), &[]);
+    node.ready("ada");
     run(folder.path(), &["hold", "ada"]);
     send(&node, "ada", "@@one@@");
     node.process.kill9();
@@ -370,9 +410,14 @@ fn a_broker_that_was_killed_in_the_middle_is_started_again_and_goes_on() {
     let (code, shown, _) = run(folder.path(), &["explain", "ada"]);
     assert_eq!(code, Some(1));
     assert!(shown.contains("was killed"), "{shown}");
+    traced_until(folder.path(), "ada", "messages are held");
     works(folder.path(), &ways[0]);
     let shown = works(folder.path(), &ways[1]);
     assert!(shown.contains("ada"), "{shown}");
+    works(folder.path(), "relay-broker auto ada");
+    read(folder.path(), 1);
+    let told = traced_until(folder.path(), "ada", "verified");
+    assert!(told["steps"].to_string().contains("opened"), "{told}");
     let stop = command(folder.path(), &["stop"]).output();
     assert!(stop.is_ok_and(|out| out.status.success()));
 }

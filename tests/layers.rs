@@ -33,6 +33,7 @@ const LEVELS: &[(&str, u8)] = &[
     // machinery that knows no domain
     ("net", 3),
     ("journal", 3),
+    ("history", 3),
     ("pubsub", 3),
     ("recording", 3),
     ("registry", 3),
@@ -51,6 +52,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("agent::hook", 4),
     ("agent::given_tools", 4),
     ("agent::running", 4),
+    ("agent::seen_note", 4),
     ("handlers", 4),
     ("uplink::socket", 4),
     ("uplink::rest", 4),

@@ -198,6 +198,7 @@ const RUNS: &str = "\
     restart ada
     agents
     send ada hello --wait
+    trace --last ada
     status
     nodes
     explain

@@ -51,5 +51,6 @@ mod stopping; // signals to a running broker
 mod supervising; // under a service manager
 mod support; // what the others share
 mod surroundings; // whatever a parent leaves to the program
+mod tracing; // the life of a message, also long afterwards
 mod treating; // how the operator wants agents to be treated
 mod unattended; // brokers that cron and nobody else looks after

@@ -22,9 +22,11 @@ use crate::agent::profile::{Profile, Source};
 use crate::agent::proof::MessageHead;
 use crate::agent::pty::{Birth, PtyRead, StartReport, Terminal};
 use crate::agent::running::Running;
+use crate::agent::seen_note;
 use crate::agent::transcript::Transcript;
 use crate::agent::tty_state::TtyState;
-use crate::ids::AgentName;
+use crate::history::HistoryQueue;
+use crate::ids::{AgentName, DeliveryId};
 use crate::msg::{AgentCommand, AgentReport, AgentSpec, How, Size};
 use crate::pubsub::Topic;
 use crate::recording::Tape;
@@ -64,6 +66,7 @@ pub struct Job {
     pub output: Arc<Topic<Chunk>>,
     pub activity: Arc<LastOutput>,
     pub events: Arc<Topic<Arc<str>>>,
+    pub history: HistoryQueue,
 }
 
 /// The thread's body, from making the process to reporting its end.
@@ -226,6 +229,8 @@ struct ActorPorts {
     history: Option<Transcript>,
     report: Box<dyn Fn(AgentReport) + Send>,
     typists: HashMap<u64, crossbeam_channel::Sender<Result<usize, String>>>,
+    /// What landed since the terminal was last looked at for it.
+    landed: Vec<DeliveryId>,
     /// The terminal hung up: nothing more to read or write.
     hung_up: bool,
 }
@@ -283,6 +288,7 @@ impl AgentPorts for ActorPorts {
     fn report(&mut self, report: AgentReport) {
         if let AgentReport::Landed(id, ..) = &report {
             self.hint.take_if(|hint| hint.is_told_by(id));
+            self.landed.push(id.clone());
         }
         tell_noted(self.mark.as_ref(), &self.report, report);
     }
@@ -302,6 +308,7 @@ struct Actor {
     output: Arc<Topic<Chunk>>,
     activity: Arc<LastOutput>,
     events: Arc<Topic<Arc<str>>>,
+    history: HistoryQueue,
     pieces: Pieces,
     typed: u64,
     ended: Arc<OnceLock<How>>,
@@ -326,6 +333,7 @@ impl Actor {
             history: None,
             report: job.report,
             typists: HashMap::new(),
+            landed: Vec::new(),
             hung_up: false,
         };
         Self {
@@ -336,6 +344,7 @@ impl Actor {
             output: job.output,
             activity: job.activity,
             events: job.events,
+            history: job.history,
             pieces: Pieces::default(),
             typed: 0,
             ended,
@@ -369,6 +378,9 @@ impl Actor {
                 self.pump(&mut buffer);
             }
             until = self.agent.settle(clock::now);
+            let landed = std::mem::take(&mut self.agent.ports().landed);
+            let screen = self.agent.core().screen();
+            seen_note::seen(&self.history, &self.name, landed, screen);
         }
         self.die(&mut buffer);
     }

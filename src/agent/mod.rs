@@ -32,6 +32,7 @@ pub mod repl;
 mod restored;
 pub mod running;
 pub mod runs;
+mod seen_note;
 mod start;
 mod transcript;
 pub mod tty_state;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::agent::{actor, hook, landed_note, pipe_actor, profiles, running};
+use crate::history::HistoryQueue;
 use crate::ids::Run;
 use crate::msg::{AgentReport, AgentSpec, Secret};
 use crate::pubsub::Topic;
@@ -26,6 +27,8 @@ pub struct Grounds<'a> {
     pub exe: &'a Path,
     /// The folder that holds those of [`landed_note`], [`hook`] and [`running`].
     pub state: &'a Path,
+    /// Where it is noted what a terminal showed when a message arrived.
+    pub history: &'a HistoryQueue,
     /// The operator's profile rows.
     pub rows: &'a profiles::Profiles,
     /// Keeps what they print, if anything is kept.
@@ -81,6 +84,7 @@ pub fn start(
         output,
         activity: agent.activity.clone(),
         events,
+        history: grounds.history.clone(),
     };
     let exe = grounds.exe.to_owned();
     let handle = thread::start(name, STACK_KIB, move || match job.spec.headless {

@@ -35,6 +35,8 @@ pub struct Broker {
     pub(super) running: PathBuf,
     pub(super) events: Arc<Topic<Arc<str>>>,
     pub(super) uplink: thread::Handle,
+    /// Absent where no history is kept.
+    pub(super) history: Option<thread::Handle>,
     pub(super) dispatch: thread::Handle,
     pub(super) stopper: Stopper,
     pub(super) reloader: Reloader,
@@ -185,6 +187,9 @@ impl Broker {
         running::end_survivors(&self.running, Duration::ZERO);
         self.reloader.recorder.finish();
         self.uplink.join_within(Duration::from_secs(1));
+        if let Some(history) = self.history {
+            history.join_within(Duration::from_secs(1));
+        }
         self.events.close();
         connection::remove(&self.connection);
         drop(self.api);

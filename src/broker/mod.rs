@@ -15,6 +15,7 @@ mod settings;
 mod start;
 mod start_error;
 mod stopwatch;
+mod story;
 
 pub use handle::{Broker, Reloader, Stopper};
 pub use import::check_free;

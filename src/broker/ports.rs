@@ -8,9 +8,11 @@ use crossbeam_channel::{Sender, TrySendError};
 
 use super::driver::{Inbound, Ports};
 use super::stopwatch::Stopwatch;
+use super::story;
 use crate::agent;
 use crate::agent::profiles::Profiles;
 use crate::handlers::HandlerRunner;
+use crate::history::{HistoryFact, HistoryQueue, HistoryStep};
 use crate::ids::{AgentName, InvocationId, JobId, Run, SidecarId};
 use crate::msg::{
     AgentCommand, AgentReport, AgentSpec, Answer, Event, HandlerRun, LinkCommand, RestCall,
@@ -19,8 +21,8 @@ use crate::msg::{
 use crate::pubsub::{Latest, Topic};
 use crate::recording::Recorder;
 use crate::registry::{AgentInput, Registry, SidecarRegistry};
-use crate::sys::limits;
 use crate::sys::reap::Reaper;
+use crate::sys::{clock, limits};
 use crate::time::Wall;
 use crate::uplink::rest::RestJobs;
 use crate::uplink::socket::{LinkInput, Uplink};
@@ -52,9 +54,20 @@ pub(super) struct ThreadPorts {
     pub state_dir: PathBuf,
     pub rows: Arc<Latest<Profiles>>,
     pub recorder: Arc<Recorder>,
+    pub history: HistoryQueue,
 }
 
 impl ThreadPorts {
+    /// Has a step written into the history, if anybody keeps one.
+    fn note(&self, step: impl FnOnce(Wall) -> Option<HistoryStep>) {
+        if !self.history.is_kept() {
+            return;
+        }
+        if let Some(step) = step(clock::now().wall) {
+            self.history.note(step);
+        }
+    }
+
     /// How an agent's thread reports. It leaves the registry with the last report. Also gives the flag that says so.
     fn reporter(
         &self,
@@ -97,6 +110,7 @@ impl Ports for ThreadPorts {
 
     fn send(&mut self, frame: Up) {
         self.stopwatch.sent(&frame);
+        self.note(|now| story::of_frame(now, &frame));
         self.uplink.send(LinkInput::Frame(frame));
     }
 
@@ -117,6 +131,7 @@ impl Ports for ThreadPorts {
             state: &self.state_dir,
             rows: &rows,
             recorder: Some(&self.recorder),
+            history: &self.history,
         };
         let (reaper, events) = (self.reaper.clone(), self.events.clone());
         // The thread reports its own end, so nobody has to join it.
@@ -139,6 +154,7 @@ impl Ports for ThreadPorts {
         let Some(handle) = self.registry.get(name).filter(|handle| handle.run == run) else {
             return Ok(());
         };
+        self.note(|now| story::of_order(now, name, &command));
         match handle.input.try_send_urgent(AgentInput::Command(command)) {
             Err(TrySendError::Full(AgentInput::Command(command))) => Err(command),
             _ => Ok(()),
@@ -163,6 +179,7 @@ impl Ports for ThreadPorts {
 
     fn publish(&mut self, seq: u64, at: Wall, event: BrokerEvent) {
         self.stopwatch.told(at, &event);
+        self.note(|now| story::of_event(at, now, &event));
         let text = serde_json::to_string(&Numbered {
             seq: Some(seq),
             timestamp: Some(at),
@@ -173,6 +190,7 @@ impl Ports for ThreadPorts {
     }
 
     fn leave(&mut self) {
+        self.note(|now| Some(story::of_broker(now, HistoryFact::Closed)));
         self.handlers.stop();
     }
 }

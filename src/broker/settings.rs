@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::notices::NotifySettings;
 use crate::agent::profiles::Profiles;
 use crate::dispatch::{Limits, SpawnDefaults};
+use crate::history::HistoryLimits;
 use crate::msg::{ActionSpec, Harness, Right, Secret};
 use crate::recording::RecordSettings;
 use crate::uplink::proxy::Proxy;
@@ -84,6 +85,8 @@ pub struct NodeSettings {
     pub agents_may: Vec<Right>,
     /// Opens `/metrics` and nothing else.
     pub metrics_key: Option<Secret>,
+    /// How much is remembered of messages that ended.
+    pub history: HistoryLimits,
     /// How much mail may wait for one agent, and how long.
     pub limits: Limits,
 }

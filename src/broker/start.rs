@@ -15,12 +15,13 @@ use super::ports::{DispatchInput, ThreadPorts};
 use super::settings::{NodeSettings, Settings};
 use super::start_error::StartError;
 use super::stopwatch::Stopwatch;
-use super::{calls, connection, import, lease, notices};
+use super::{calls, connection, import, lease, notices, story};
 use crate::agent::profiles::Profiles;
 use crate::agent::{hook, landed_note, running};
 use crate::api;
 use crate::dispatch::{Dispatcher, NodeConfig};
 use crate::handlers::{HandlerRunner, News};
+use crate::history::{self, HistoryFact, HistoryQueue};
 use crate::ids::AgentName;
 use crate::journal::{self, Journal, Lock, Opened, Recovery, Tenant};
 use crate::ledger::Record;
@@ -275,7 +276,8 @@ impl Assembly {
         let addr = listener.local_addr().map_err(StartError::because)?;
         let (inbox, events_in) = bounded(INBOX);
         let shared = self.shared(dispatcher.numbered)?;
-        let (ports, uplink) = self.ports(&shared, &inbox)?;
+        let (queue, history) = self.history();
+        let (ports, uplink) = self.ports(&shared, &inbox, queue)?;
         let driver = DispatchDriver::new(ports, shared.published.clone());
         let dispatch = dispatcher
             .start_thread(driver, events_in)
@@ -318,6 +320,7 @@ impl Assembly {
             running,
             events,
             uplink,
+            history,
             dispatch,
             stopper,
             reloader,
@@ -325,6 +328,29 @@ impl Assembly {
             reload,
             _lock: lock,
         })
+    }
+
+    /// The thread that keeps the history. The broker goes on without one where there is none to be had.
+    fn history(&self) -> (HistoryQueue, Option<thread::Handle>) {
+        let node = &self.settings.node;
+        if node.history.bytes == 0 {
+            return (HistoryQueue::default(), None);
+        }
+        let dir = node.state_dir.join(history::FOLDER);
+        match history::start(&dir, node.history) {
+            Ok((queue, handle)) => {
+                let pid = std::process::id();
+                queue.note(story::of_broker(
+                    clock::now().wall,
+                    HistoryFact::Opened { pid },
+                ));
+                (queue, Some(handle))
+            }
+            Err(e) => {
+                log::warn!(event = "history_missing"; "no history is kept in {}: {e}", dir.display());
+                (HistoryQueue::default(), None)
+            }
+        }
     }
 
     fn lease(&self) -> Option<Arc<api::Lease>> {
@@ -338,6 +364,7 @@ impl Assembly {
         &self,
         shared: &Shared,
         inbox: &Sender<DispatchInput>,
+        history: HistoryQueue,
     ) -> Result<(ThreadPorts, thread::Handle), StartError> {
         let (uplink, uplink_thread) = self.uplink(inbox.clone())?;
         let jobs = self.rest_jobs(inbox.clone())?;
@@ -361,6 +388,7 @@ impl Assembly {
             state_dir: node.state_dir.clone(),
             rows: shared.rows.clone(),
             recorder: shared.recorder.clone(),
+            history,
         };
         if let Some(notify) = node.notify.clone() {
             let (handlers, events) = (ports.handlers.clone(), shared.events.clone());

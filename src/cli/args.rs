@@ -161,6 +161,12 @@ pub enum Command {
                       Its state and since when, what its screen shows, what waits, what is in the way, and commands to copy.\n\
                       Without a name the same of the broker: engine, disk, clock, limits. Exit code 1 when no broker answers.")]
     Explain(Explain),
+    /// The whole life of one message: accepted, typed, seen, acknowledged, and what was in its way
+    #[command(after_help = "Example: relay-broker trace --last ada\n\
+                      \u{20}        relay-broker trace del_4f1 --json | jq -r .verdict\n\n\
+                      With and without a running broker, also of messages that ended long ago: `[history]` in relay-broker.toml\n\
+                      says how much is kept (16 MiB, 14 days). Exit code 3 when several messages are meant, with a list of them.")]
+    Trace(Trace),
     /// List the workspace's nodes, as the engine knows them
     #[command(
         args_conflicts_with_subcommands = true,
@@ -322,6 +328,20 @@ pub struct Named {
 pub struct Explain {
     /// The agent's name; without one it is about the broker
     pub name: Option<String>,
+}
+
+/// `trace`.
+#[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["id", "last", "from"]))]
+pub struct Trace {
+    /// A message's or delivery's id, or how it begins
+    pub id: Option<String>,
+    /// The last message for this agent
+    #[arg(long, value_name = "NAME")]
+    pub last: Option<String>,
+    /// The last message that this one wrote
+    #[arg(long, value_name = "NAME")]
+    pub from: Option<String>,
 }
 
 /// `redeliver`.

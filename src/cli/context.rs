@@ -70,6 +70,17 @@ impl Context {
         client.look("/api/spawned").is_ok()
     }
 
+    /// How commands begin that lead to the same broker, for people who copy them.
+    pub fn program(&self) -> String {
+        match &self.state_dir {
+            Some(dir) => format!(
+                "relay-broker --state-dir {}",
+                shell_words::quote(&dir.to_string_lossy())
+            ),
+            None => "relay-broker".to_owned(),
+        }
+    }
+
     /// Refuses what shows or copies the operator's own in the terminal of an agent.
     ///
     /// # Errors

@@ -426,6 +426,10 @@ mod tests {
             thread_id: None,
             mode: "wait".into(),
             by_operator: false,
+            name: None,
+            delivery_id: None,
+            engine_seq: None,
+            from_engine: false,
         });
         assert_eq!(line, "eve·[2J → ada: two ⏎ lines");
     }

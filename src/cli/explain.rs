@@ -37,13 +37,6 @@ pub fn explain(c: &Context, args: &args::Explain) -> Result<(), Failure> {
 }
 
 fn gather(c: &Context, name: Option<&str>) -> Result<ExplainFacts, Failure> {
-    let program = match &c.state_dir {
-        Some(dir) => format!(
-            "relay-broker --state-dir {}",
-            shell_words::quote(&dir.to_string_lossy())
-        ),
-        None => "relay-broker".to_owned(),
-    };
     let asked = c
         .client()
         .and_then(|client| Ok((typed(client.look("/api/status")?)?, client)));
@@ -61,7 +54,7 @@ fn gather(c: &Context, name: Option<&str>) -> Result<ExplainFacts, Failure> {
     let agent = name.map(|name| agent(client.as_ref(), broker.as_deref().ok(), name.as_str()));
     Ok(ExplainFacts {
         now: clock::now().wall,
-        program,
+        program: c.program(),
         broker,
         agent,
     })

@@ -62,6 +62,7 @@ impl Failure {
         let code = self.word.as_deref().unwrap_or(match self.code {
             Sysexit::Success | Sysexit::Failure => "failed",
             Sysexit::Usage => "usage",
+            Sysexit::Ambiguous => "ambiguous",
             Sysexit::Unavailable => "engine_unavailable",
             Sysexit::OsError => "limit",
             Sysexit::CantCreate => "state_folder",

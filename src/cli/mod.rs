@@ -48,6 +48,7 @@ mod send;
 mod service;
 mod signals;
 mod spawn_on;
+mod trace;
 mod tty;
 mod up;
 mod upstream_name;

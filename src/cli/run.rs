@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::render::Paint;
 use super::{
     actions, attach, backup, check, demo, demo_agent, doctor, events, explain, fleet, generate,
-    health, init, journal, logs, mcp, nodes, query, reload, results, send, up, wait,
+    health, init, journal, logs, mcp, nodes, query, reload, results, send, trace, up, wait,
 };
 use crate::config::Env;
 use crate::domain::DeliveryMode;
@@ -51,6 +51,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Agents => query::agents(c),
         Command::Status => query::status(c),
         Command::Explain(args) => explain::explain(c, &args),
+        Command::Trace(args) => trace::trace(c, &args),
         Command::Nodes(args) => nodes::nodes(c, &args),
         Command::Stop => query::stop(c),
         Command::Pending(args) => query::pending(c, &args.name),

@@ -21,6 +21,7 @@ use crate::agent::profiles::Profiles;
 use crate::broker::NotifySettings;
 use crate::dispatch::{SteerFrom, TalkLimits};
 use crate::domain::RecordForm;
+use crate::history::HistoryLimits;
 use crate::msg::{ActionSpec, Harness, Right, Treatment};
 use crate::recording::RecordSettings;
 use crate::sys::trust;
@@ -58,6 +59,8 @@ pub struct Configured {
     pub agents_may: Vec<Right>,
     /// What agents may do among themselves.
     pub talk: TalkLimits,
+    /// How much is remembered of messages that ended.
+    pub history: HistoryLimits,
     /// The file of those who vouch for the engine's certificate, where neither flag nor variable of ours says.
     pub ca_file: Option<PathBuf>,
     /// The command for events that want a person.
@@ -106,6 +109,13 @@ struct LoopsTable {
     chain_limit: Option<u32>,
     chain_pause: Option<String>,
     steer_from: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HistoryTable {
+    mebibytes: Option<u64>,
+    days: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -220,6 +230,7 @@ fn parse(text: &str, path: &Path) -> (Configured, Vec<ConfigError>) {
     configured.notify = notify::settings(document.take_table("notify"), folder, &mut faults);
     found.extend(faults.found);
     configured.recording = recording(&document.take_table("output"));
+    configured.history = history(&document.take_table("history"));
     let engine: EngineTable = document.take_table("engine");
     configured.ca_file = engine.ca_file.map(|path| folder.join(path));
     // Whatever else is wrong with it, whoever names it means it.
@@ -320,6 +331,16 @@ fn recording(table: &OutputTable) -> RecordSettings {
     RecordSettings {
         form: form.unwrap_or(usual.form),
         bytes: table.record_bytes.unwrap_or(usual.bytes),
+    }
+}
+
+fn history(table: &HistoryTable) -> HistoryLimits {
+    let usual = HistoryLimits::default();
+    let bytes = table.mebibytes.map(|mib| mib * 1024 * 1024);
+    let age = table.days.map(|days| Duration::from_secs(days * 24 * 3600));
+    HistoryLimits {
+        bytes: bytes.unwrap_or(usual.bytes),
+        age: age.unwrap_or(usual.age),
     }
 }
 

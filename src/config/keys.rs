@@ -104,7 +104,7 @@ const RECORD: FileKey = may("record", Shape::OneOf(&RecordForm::WORDS), "\"plain
 const PROFILE: FileKey = may("profile", Shape::Text, "\"claude\"");
 
 /// All of them.
-pub(super) static TABLES: [FileTable; 10] = [
+pub(super) static TABLES: [FileTable; 11] = [
     FileTable {
         name: "log",
         named: false,
@@ -145,6 +145,14 @@ pub(super) static TABLES: [FileTable; 10] = [
             may("chain_limit", Shape::Count(0, MANY), "450"),
             may("chain_pause", Shape::Span, "\"15m\""),
             may("steer_from", Shape::OneOf(&["all", "people"]), "\"people\""),
+        ],
+    },
+    FileTable {
+        name: "history",
+        named: false,
+        keys: &[
+            may("mebibytes", Shape::Count(0, MANY), "16"),
+            may("days", Shape::Count(1, MANY), "14"),
         ],
     },
     FileTable {

@@ -144,6 +144,10 @@ impl StartPlan {
             ),
             ("[notify]", now.notify != then.notify),
             (
+                "[history], what is remembered of messages",
+                now.history != then.history,
+            ),
+            (
                 "the agents that start with the broker",
                 now.agents != then.agents,
             ),
@@ -418,6 +422,7 @@ fn node(
         metrics_key: metrics_key?,
         agents_may: file.agents_may.clone(),
         ready_grace: flags.ready_grace.unwrap_or(READY_GRACE),
+        history: file.history,
         limits: limits(flags, file),
     })
 }

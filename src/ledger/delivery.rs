@@ -60,6 +60,14 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// The number in the engine's sequence, where it has one.
+    pub fn seq(&self) -> Option<Seq> {
+        match self {
+            Self::Engine { seq, .. } => Some(*seq).filter(|seq| seq.0 > 0),
+            Self::Local | Self::Acknowledged | Self::Task => None,
+        }
+    }
+
     /// Whether the engine keeps a copy until we acknowledge it.
     pub fn is_engine(&self) -> bool {
         matches!(self, Self::Engine { .. })

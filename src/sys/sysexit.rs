@@ -13,6 +13,8 @@ pub enum Sysexit {
     Failure = 1,
     /// The command line cannot be meant.
     Usage = 2,
+    /// Several things are meant by what was named; of `trace` alone.
+    Ambiguous = 3,
     /// `EX_UNAVAILABLE`: the engine cannot be reached, and this start needs it. Another try may work.
     Unavailable = 69,
     /// `EX_OSERR`: the system has no thread, process or descriptor left for it. The line names the limit that was reached.
@@ -30,10 +32,11 @@ pub enum Sysexit {
 
 impl Sysexit {
     /// All of them.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Success,
         Self::Failure,
         Self::Usage,
+        Self::Ambiguous,
         Self::Unavailable,
         Self::OsError,
         Self::CantCreate,

@@ -220,6 +220,18 @@ pub enum BrokerEvent {
         /// `from` is an agent that did not send it: the operator did, in its name.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         by_operator: bool,
+        /// For which agent of this node (ours).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<AgentName>,
+        /// The delivery to that agent (ours).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        delivery_id: Option<DeliveryId>,
+        /// The message's number at the engine (ours).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        engine_seq: Option<u64>,
+        /// Whether the engine brought it (ours).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        from_engine: bool,
     },
     DeliveryQueued {
         name: AgentName,

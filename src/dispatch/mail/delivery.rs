@@ -50,6 +50,10 @@ impl Mail {
             thread_id: delivery.thread_id.clone(),
             mode: delivery.mode.as_str().into(),
             by_operator: delivery.by_operator,
+            name: Some(delivery.agent.clone()),
+            delivery_id: Some(delivery.id.clone()),
+            engine_seq: delivery.origin.seq().map(|seq| seq.0),
+            from_engine: delivery.origin.is_engine(),
         });
         self.threads.note(step.now.wall, &delivery);
         let id = delivery.id.clone();

@@ -124,12 +124,29 @@ impl Agents {
             // It is told once the engine has let it in.
             return;
         }
+        if !listens {
+            self.tell_hasty(step, name, &changed);
+        }
         if let Some(token) = token.filter(|_| lives) {
             let channels = changed.clone();
             let call = RestCall::Leave { token, channels };
             step.rest_job(call, RestJob::Leave(name.clone()));
         }
         tell(step, name, changed, listens, None);
+    }
+
+    /// What is unsubscribed before the engine has let the agent in was subscribed all the same, and comes first.
+    fn tell_hasty(&self, step: &mut AgentStep, name: &AgentName, left: &[String]) {
+        let joins = |channel: &String| {
+            step.awaits(|job| {
+                matches!(job, RestJob::Join { name: n, channels, tell: true }
+                    if n == name && channels.contains(channel))
+            })
+        };
+        let hasty: Vec<String> = left.iter().filter(|c| joins(c)).cloned().collect();
+        if !hasty.is_empty() {
+            tell(step, name, hasty, true, None);
+        }
     }
 
     /// The engine let an agent into its channels, or into some of them. One that it can never be in leaves the list.

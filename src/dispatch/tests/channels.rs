@@ -165,3 +165,15 @@ fn a_channel_that_could_not_be_joined_is_joined_by_a_repeated_wish_or_the_next_l
     change(&mut w, "w1", &["ops"], true);
     assert_eq!(said(&mut w), (vec![], vec![]), "it is so already");
 }
+
+#[test]
+fn who_unsubscribes_at_once_hears_of_both() {
+    let (mut w, _) = World::with_agent("w1");
+    w.done();
+    let ops = |listens: bool| (listens, vec!["ops".to_owned()]);
+    change(&mut w, "w1", &["ops"], true);
+    change(&mut w, "w1", &["ops"], false);
+    joined(&mut w, &[]);
+    let heard = said(&mut w).1;
+    assert_eq!(heard, [ops(true), ops(false)]);
+}

@@ -7,9 +7,10 @@ use super::state::{ActionStep, Actions};
 use crate::dispatch::notice::Notice;
 use crate::domain::Outcome;
 use crate::ids::{AgentName, InvocationId};
+use crate::known_clis::{self, SessionWish};
 use crate::ledger::Record;
 use crate::wire::down::ActionInvoke;
-use crate::wire::local::SpawnRequest;
+use crate::wire::local::{HarnessConfig, SpawnRequest};
 use crate::wire::up::{ActionResult, Up};
 
 /// How many answers are sent again on the next link. The engine asks again for others.
@@ -207,7 +208,17 @@ fn spawn_request(invoke: &ActionInvoke, name: &AgentName) -> Result<SpawnRequest
         task: owned(&["task", "initial_task", "prompt"]),
         model,
         transport,
-        resume: owned(RESUME),
+        resume: match resumes(cli) {
+            true => owned(RESUME),
+            false => owned(&RESUME[..1]),
+        },
+        // The engine's callers name a session of any program; one that has none is shown with it.
+        harness_config: owned(&RESUME[1..])
+            .filter(|_| !resumes(cli))
+            .map(|session| HarnessConfig {
+                session_id: Some(session),
+                ..HarnessConfig::default()
+            }),
         session_id: owned(&["session_id", "sessionId"]),
         continue_from: owned(&["continue_from", "continueFrom"]),
         skip_relay_prompt: input.get("skip_relay_prompt") == Some(&Value::Bool(true)),
@@ -215,6 +226,12 @@ fn spawn_request(invoke: &ActionInvoke, name: &AgentName) -> Result<SpawnRequest
         channels,
         ..SpawnRequest::default()
     })
+}
+
+/// Whether it is known how a program goes on with a session.
+fn resumes(cli: &str) -> bool {
+    let words = shell_words::split(cli).unwrap_or_default();
+    known_clis::tell(&words, None, SessionWish::Resume("s".to_owned())).is_ok()
 }
 
 /// The session that goes on, under the names that callers give it.

@@ -393,3 +393,16 @@ fn a_spawn_of_the_engine_that_cannot_be_meant_is_refused_with_the_reason() {
         );
     }
 }
+
+#[test]
+fn a_spawn_of_the_engine_names_a_session_also_of_a_program_that_has_none() {
+    let mut w = World::new();
+    w.link_up();
+    let input = json!({"name": "cat1", "cli": "cat", "sessionRef": "s1"});
+    invoke(&mut w, "i1", "spawn", input);
+    w.registered("cat1");
+    let run = w.run_of("cat1");
+    w.report("cat1", run, AgentReport::Started { pid: 9 });
+    w.pass(Duration::from_secs(1));
+    assert_eq!(answers(&w.sent()), [spawned("cat1")]);
+}

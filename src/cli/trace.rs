@@ -24,7 +24,7 @@ use crate::time::Wall;
 struct TraceMemory {
     steps: Vec<HistoryStep>,
     since: Option<Wall>,
-    recorded: Option<recorded::Recorded>,
+    recorded: Option<recorded::JournalMemory>,
 }
 
 impl TraceMemory {
@@ -51,8 +51,9 @@ impl TraceMemory {
 
     fn end(&self, life: &MessageLife) -> MessageFate {
         let end = life.end(&self.steps);
-        let gone =
-            |recorded: &recorded::Recorded| !life.deliveries.iter().any(|id| recorded.waits(id));
+        let gone = |recorded: &recorded::JournalMemory| {
+            !life.deliveries.iter().any(|id| recorded.waits(id))
+        };
         match end {
             MessageFate::Waits if self.recorded.as_ref().is_some_and(gone) => {
                 MessageFate::Forgotten

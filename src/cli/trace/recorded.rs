@@ -16,13 +16,13 @@ const TEXT: usize = 80;
 
 /// What a journal tells.
 #[derive(Default)]
-pub(super) struct Recorded {
+pub(super) struct JournalMemory {
     pub(super) steps: Vec<HistoryStep>,
     /// What is pending or dead by the last record.
     pub(super) ledger: Ledger,
 }
 
-impl Recorded {
+impl JournalMemory {
     /// Whether the delivery has not ended.
     pub(super) fn waits(&self, id: &DeliveryId) -> bool {
         self.ledger.mail().get(id).is_some()
@@ -30,9 +30,9 @@ impl Recorded {
 }
 
 /// Reads the journal of a state folder; `None` where there is none that can be read.
-pub(super) fn read(state_dir: &Path) -> Option<Recorded> {
+pub(super) fn read(state_dir: &Path) -> Option<JournalMemory> {
     let look = Look::take(&state_dir.join("journal"), "broker").ok()??;
-    let (mut all, mut ids) = (Recorded::default(), HashMap::new());
+    let (mut all, mut ids) = (JournalMemory::default(), HashMap::new());
     for entry in look.entries() {
         let record: Record = serde_json::from_slice(&entry.line).ok()?;
         let fact = fact_of(&record, &mut ids);
@@ -128,7 +128,7 @@ fn accepted(delivery: &Delivery, ids: &mut Known) -> HistoryStep {
 }
 
 /// The history's steps, and those of the journal that are not among them.
-pub(super) fn joined(mut steps: Vec<HistoryStep>, recorded: &Recorded) -> Vec<HistoryStep> {
+pub(super) fn joined(mut steps: Vec<HistoryStep>, recorded: &JournalMemory) -> Vec<HistoryStep> {
     let mut told: HashMap<&DeliveryId, Vec<&HistoryStep>> = HashMap::new();
     for step in &steps {
         if let Some(id) = &step.delivery {

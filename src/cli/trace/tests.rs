@@ -1,5 +1,5 @@
 use super::life::{MessageFate, lives};
-use super::recorded::{Recorded, joined};
+use super::recorded::{JournalMemory, joined};
 use crate::domain::Proof;
 use crate::history::{HistoryFact, HistoryStep, MessageWay};
 use crate::ids::{AgentName, DeliveryId, MsgId};
@@ -154,13 +154,13 @@ fn a_message_that_waits_says_for_what() {
 
 #[test]
 fn the_journal_adds_what_a_kill_took_from_the_history_and_nothing_twice() {
-    let recorded = Recorded {
+    let recorded = JournalMemory {
         steps: vec![
             accepted(1, "d1", None),
             step(2, "d1", HistoryFact::Given { bytes: 0 }),
             settled(30_000, "d1", Proof::Echo),
         ],
-        ..Recorded::default()
+        ..JournalMemory::default()
     };
     let history = vec![
         accepted(1, "d1", None),

@@ -78,6 +78,9 @@ impl NodeId {
     }
 }
 
+/// Behind the name of an agent that did not say it: whoever has the operator's key did.
+pub const BY_OPERATOR: &str = " (by operator)";
+
 /// The longest agent name we take, in bytes. Names appear in paths, thread names and every relay line.
 pub const AGENT_NAME_MAX: usize = 128;
 
@@ -128,6 +131,11 @@ impl AgentName {
         if text.starts_with("human:") {
             return Err(format!(
                 "the agent name {text:?} says that a person speaks; leave `human:` away"
+            ));
+        }
+        if text.trim_end().ends_with(BY_OPERATOR.trim_start()) {
+            return Err(format!(
+                "the agent name {text:?} ends like the mark of who speaks in another's name; leave `(by operator)` away"
             ));
         }
         if text == "." || text == ".." {

@@ -111,8 +111,11 @@ fn whoever_waits_for_a_result_hears_why_none_came() {
     std::fs::write(folder.path().join("odd.json"), r#"{"type": "objekt"}"#).expect("room");
     let args = ["spawn", "eve", "--result-schema", "odd.json", "--", "cat"];
     let (code, _, err) = run(folder.path(), &args);
-    assert_eq!(code, Some(1));
-    assert!(err.contains("/type: must be"), "{err}");
+    assert_eq!(code, Some(2));
+    assert!(
+        err.contains("odd.json") && err.contains("/type: must be"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -241,4 +244,135 @@ fn a_result_over_http_needs_the_token_of_its_agent_and_each_refusal_has_its_stat
     until("the end of her token", || {
         (post(&of(&ada), good.clone()) == refused(401, "invalid_result_token")).then_some(())
     });
+}
+
+/// What an agent allowed to start others has.
+fn lead(folder: &Path, node_flags: &[&str]) -> (Node, AgentEnv) {
+    let config = "[access]\nagents_may = [\"spawn\"]\n";
+    std::fs::write(folder.join("relay-broker.toml"), config).expect("written");
+    let node = Node::up(folder, node_flags);
+    let ada = AgentEnv::of(&node, folder, "ada");
+    (node, ada)
+}
+
+#[test]
+fn an_agent_calls_another_one_as_a_function_and_is_its_parent() {
+    let folder = Scratch::new();
+    let dir = folder.path();
+    let (node, ada) = lead(dir, &[]);
+    let program = handing_in(dir, "three", &["3"]);
+    let args = [
+        "spawn",
+        "kid",
+        "--wait-result=30s",
+        "--task",
+        "count",
+        "--",
+        &program,
+    ];
+    let (code, said) = ada.run(dir, &args);
+    assert_eq!((code, said.as_str()), (Some(0), "3\n"));
+    until("its end", || node.agent("kid").is_none().then_some(()));
+    let spawned = node.events("agent_spawned");
+    let kid = spawned.iter().find(|event| event["name"] == "kid");
+    assert_eq!(kid.expect("told")["parent"], "ada");
+    let tasks = node.events("relay_inbound");
+    let task = tasks.iter().find(|event| event["target"] == "kid");
+    assert_eq!(task.expect("told")["from"], "ada");
+
+    // What the operator started is not its to end.
+    node.spawn("bob", &["cat"]);
+    node.ready("bob");
+    let (code, said) = ada.run(dir, &["release", "bob"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(node.agent("bob").is_some());
+}
+
+#[test]
+fn an_agent_is_not_started_under_a_name_that_looks_like_the_operators() {
+    let folder = Scratch::new();
+    let (node, ada) = lead(folder.path(), &["--name", "box"]);
+    for name in ["box", "Box", "ada (by operator)"] {
+        let args = ["spawn", name, "--", "cat"];
+        let (code, said) = ada.run(folder.path(), &args);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("operator"), "{said}");
+        let (code, _, err) = run(folder.path(), &args);
+        assert_eq!(code, Some(1), "{err}");
+        assert!(node.agent(name).is_none());
+    }
+}
+
+#[test]
+fn the_engine_inside_lets_agents_do_what_the_broker_lets_them() {
+    let folder = Scratch::new();
+    let node = Node::up(folder.path(), &[]);
+    let ada = AgentEnv::of(&node, folder.path(), "ada");
+    node.spawn("bob", &["cat"]);
+    node.ready("bob");
+    let (base, token) = (ada.get("RELAY_BASE_URL"), ada.get("RELAY_AGENT_TOKEN"));
+    for (path, body, right) in [
+        ("agents/release", json!({"name": "bob"}), "release"),
+        (
+            "agents/spawn",
+            json!({"name": "eve", "cli": "codex"}),
+            "spawn",
+        ),
+    ] {
+        let (status, told) = http("POST", &format!("{base}/v1/{path}"), token, Some(body));
+        assert_eq!(status, 403, "{told}");
+        let told = told.to_string();
+        assert!(
+            told.contains(&format!("agents_may = [\\\"{right}\\\"]")),
+            "{told}"
+        );
+    }
+    assert!(node.agent("bob").is_some() && node.agent("eve").is_none());
+}
+
+#[test]
+fn a_task_that_never_arrives_ends_the_wait_for_its_result() {
+    let folder = Scratch::new();
+    let _node = Node::up(folder.path(), &[]);
+    let task = "w ".repeat(3000);
+    let args = [
+        "spawn",
+        "ada",
+        "--wait-result",
+        "--task",
+        &task,
+        "--",
+        "cat",
+    ];
+    let (code, _, err) = run(folder.path(), &args);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("ada never got its task: "), "{err}");
+}
+
+#[test]
+fn a_result_may_be_null_and_a_schema_that_nothing_fits_is_refused() {
+    let folder = Scratch::new();
+    let dir = folder.path();
+    let _node = Node::up(dir, &[]);
+    let program = handing_in(dir, "nothing", &["null"]);
+    let args = ["spawn", "ada", "--wait-result=0s", "--", &program];
+    let (code, out, err) = run(dir, &args);
+    assert_eq!((code, out.as_str()), (Some(0), "null\n"), "{err}");
+    for schema in ["false", "{\"type\": 3}"] {
+        let file = dir.join("schema.json");
+        std::fs::write(&file, schema).expect("room");
+        let file = file.display().to_string();
+        let args = [
+            "spawn",
+            "bob",
+            "--wait-result=9s",
+            "--result-schema",
+            &file,
+            "--",
+            "cat",
+        ];
+        let (code, _, err) = run(dir, &args);
+        assert_eq!(code, Some(2), "{err}");
+        assert!(err.contains(&file), "{err}");
+    }
 }

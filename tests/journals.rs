@@ -188,6 +188,7 @@ fn request() -> SpawnRequest {
         cli: Some("claude --continue".into()),
         args: vec!["--verbose".into()],
         cwd: Some("/srv/ships".into()),
+        parent: None,
         task: Some("count them".into()),
         channels: vec!["general".into(), "ops".into()],
         model: Some("opus".into()),

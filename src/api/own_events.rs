@@ -1,7 +1,7 @@
 //! What an agent hears of the events with its own token: what is about itself, and what becomes of messages that it sent.
 //! Whoever may watch hears all of them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -19,7 +19,20 @@ pub(crate) struct OwnEvents {
     agent: AgentName,
     /// Ids of messages that it sent.
     sent: VecDeque<String>,
+    /// Agents that it started.
+    children: BTreeSet<String>,
 }
+
+/// What an agent hears of those that it started: that they run, what they hand in, and how they end.
+const OF_CHILDREN: &[&str] = &[
+    "agent_spawned",
+    "agent_restarted",
+    "agent_result",
+    "agent_exited",
+    "agent_released",
+    "agent_permanently_dead",
+    "worker_error",
+];
 
 /// What tells whose an event is.
 #[derive(Deserialize)]
@@ -28,6 +41,7 @@ struct EventHead {
     name: Option<String>,
     event_id: Option<String>,
     from: Option<String>,
+    parent: Option<String>,
     target: Option<String>,
     #[serde(default)]
     by_operator: bool,
@@ -53,9 +67,10 @@ impl OwnEvents {
         let mut own = Self {
             agent,
             sent: VecDeque::new(),
+            children: BTreeSet::new(),
         };
         for (_, text) in kept {
-            if text.contains("\"relay_inbound\"") {
+            if text.contains("\"relay_inbound\"") || text.contains("\"agent_spawned\"") {
                 own.has(text);
             }
         }
@@ -65,7 +80,10 @@ impl OwnEvents {
     /// Whether the agent hears of this event.
     pub(crate) fn has(&mut self, text: &str) -> bool {
         // Reading JSON takes longer than looking for letters, and most events are terminal output of others.
-        let may_be = text.contains(self.agent.as_str()) || text.contains("\"event_id\"");
+        let may_be = text.contains(self.agent.as_str())
+            || text.contains("\"event_id\"")
+            || (!text.contains("\"worker_stream\"")
+                && self.children.iter().any(|child| text.contains(child)));
         if !may_be && !text.contains("\"replay_gap\"") {
             return false;
         }
@@ -73,7 +91,18 @@ impl OwnEvents {
             return false;
         };
         let is_own = |name: &Option<String>| name.as_deref() == Some(self.agent.as_str());
-        match head.kind.as_str() {
+        let kind = head.kind.as_str();
+        if let Some(name) = head.name.as_ref().filter(|_| kind == "agent_spawned") {
+            match head.parent.as_deref() == Some(self.agent.as_str()) {
+                true => self.children.insert(name.clone()),
+                false => self.children.remove(name),
+            };
+        }
+        let is_child = |name: &String| self.children.contains(name);
+        if OF_CHILDREN.contains(&kind) && head.name.as_ref().is_some_and(is_child) {
+            return true;
+        }
+        match kind {
             "replay_gap" => true,
             "relay_inbound" if is_own(&head.from) && !head.by_operator => {
                 self.sent.extend(head.event_id);
@@ -119,5 +148,22 @@ mod tests {
         assert!(!own.has(r#"{"kind":"worker_stream","name":"bob","chunk":"ada"}"#));
         assert!(!own.has(r#"{"kind":"agent_blocked","name":"bob","screen":["ada"]}"#));
         assert!(own.has(r#"{"kind":"replay_gap","seq":1}"#));
+    }
+
+    #[test]
+    fn an_agent_hears_how_it_goes_with_those_that_it_started() {
+        let spawned = |name: &str, parent: &str| {
+            format!(r#"{{"kind":"agent_spawned","name":"{name}","parent":"{parent}"}}"#)
+        };
+        let said = |kind: &str| format!(r#"{{"kind":"{kind}","name":"kid"}}"#);
+        let earlier: Arc<str> = spawned("kid", "ada").into();
+        let mut own = OwnEvents::after(AgentName::new("ada"), &[(1, earlier)]);
+        assert!(own.has(&said("agent_result")) && own.has(&said("agent_exited")));
+        assert!(!own.has(&said("worker_stream")) && !own.has(&said("agent_blocked")));
+        assert!(!own.has(&spawned("other", "Dashboard")));
+        assert!(!own.has(&spawned("kid", "Dashboard")), "another life");
+        assert!(!own.has(&said("agent_result")));
+        assert!(own.has(&spawned("next", "ada")));
+        assert!(own.has(r#"{"kind":"agent_result","name":"next"}"#));
     }
 }

@@ -109,14 +109,8 @@ pub(crate) fn permit(agent: &AgentName, right: Right, may: &[Right]) -> Result<(
     if may.contains(&right) {
         return Ok(());
     }
-    let (word, what) = (right.word(), right.what());
-    Err(ApiError::new(
-        403,
-        "not_permitted",
-        format!(
-            "{agent} may not {what}: the operator of this broker allows it with agents_may = [\"{word}\"] in [access] of its configuration"
-        ),
-    ))
+    let text = right.refusal(agent.as_str());
+    Err(ApiError::new(403, "not_permitted", text))
 }
 
 /// Marks the words of an agent that begin like the line that says who speaks: other brokers may pass such words on as they

@@ -343,7 +343,9 @@ pub(crate) fn invocation(request: &Request, action: Option<&str>) -> Result<ApiC
 
 /// `POST /api/agent-result`.
 pub(crate) fn agent_result(request: &Request) -> Result<AgentResult, ApiError> {
-    let mut map = object(request)?;
+    let mut map = bodies::whole_object(request)?;
+    // A result may be null; elsewhere that stands for a key that is not there.
+    map.retain(|key, value| !value.is_null() || matches!(key.as_str(), "data" | "result"));
     one_of(&mut map, &["data", "result"]);
     one_of(&mut map, &["name", "agent"]);
     one_of(&mut map, &["final", "final_result", "finalResult"]);

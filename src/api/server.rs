@@ -121,7 +121,9 @@ fn screen(api: &Api, request: &Request, found: &RouteMatch) -> Result<Principal,
         None => return Err(unauthorized()),
     };
     if let Some(endpoint) = here {
-        rights::check(&who, endpoint, whom, &api.context.agents_may).map_err(|e| e.response())?;
+        let may = rights::check(&who, endpoint, whom, &api.context.agents_may);
+        let ends_child = || endpoint == Endpoint::Release && started_by(api, &who, whom);
+        may.or_else(|refusal| ends_child().then_some(()).ok_or(refusal.response()))?;
     }
     if stage == BrokerStage::Stopping && here != Some(Endpoint::Shutdown) {
         let e = ApiError::new(
@@ -133,6 +135,19 @@ fn screen(api: &Api, request: &Request, found: &RouteMatch) -> Result<Principal,
         return Err(e.response());
     }
     Ok(who)
+}
+
+/// Whether an agent runs here that the caller has started; that one it may end as well.
+pub(super) fn started_by(api: &Api, who: &Principal, whom: Option<&str>) -> bool {
+    let (Principal::Agent(agent), Some(whom)) = (who, whom) else {
+        return false;
+    };
+    let Ok(Reply::Agents(list)) = api.ask(ApiCall::Agents, SHORT) else {
+        return false;
+    };
+    let child = AgentName::meant(whom);
+    let mut agents = list.agents.iter();
+    agents.any(|other| other.name == child && other.parent == agent.as_str())
 }
 
 /// The operator's settings, read again.
@@ -173,7 +188,7 @@ fn answer(
         }
         Endpoint::Reload => reload(api)?,
         Endpoint::Preflight => reply(&api.ask(routes::preflight(request)?, SHORT)?),
-        Endpoint::Spawn => spawn(api, request)?,
+        Endpoint::Spawn => spawn(api, who, request)?,
         Endpoint::Agents => status::agents(api)?,
         Endpoint::Release => reply(&api.ask(routes::release(request, agent()?)?, LONG)?),
         Endpoint::Restart => reply(&api.ask(ApiCall::Restart(agent()?), LONG)?),
@@ -254,8 +269,8 @@ fn speak_as(agent: &AgentName, send: &mut SendRequest) -> Result<(), ApiError> {
 }
 
 /// Every answer to a spawn carries the name, also the refusals.
-fn spawn(api: &Api, request: &Request) -> Result<Response, ApiError> {
-    let wish = routes::spawn(request)?;
+fn spawn(api: &Api, who: &Principal, request: &Request) -> Result<Response, ApiError> {
+    let wish = routes::spawn(request)?.of(who);
     match api.ask(wish.call, LONG) {
         Ok(Reply::Spawned(spawned)) => Ok(ok(&spawned)),
         Ok(other) => Err(ApiError::confused(&other)),

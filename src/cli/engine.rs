@@ -114,7 +114,7 @@ pub fn embedded(plan: &StartPlan, listen: Option<SocketAddr>) -> Result<Engine, 
             workspace_key: None,
             workspace_name: plan.name().to_owned(),
         };
-        match Engine::start_keeping(settings, plan.message_ttl()) {
+        match Engine::start_inside(settings, plan.message_ttl(), plan.agents_may()) {
             Ok(engine) => break (engine, address),
             // Brokers that start at the same moment all find the same address free.
             Err(e) if listen.is_none() && is_taken(&e) && address.port() != 0 => lost.push(address),

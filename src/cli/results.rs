@@ -11,11 +11,15 @@ use super::context::Context;
 use super::failure::Failure;
 use super::render::{clean, note, print_json};
 use crate::ids::{AgentName, Generation};
+use crate::json_schema::ValueSchema;
 use crate::net::http::encode;
 use crate::sys::{clock, stdio};
 use crate::time::Mono;
 use crate::wire::event::{BrokerEvent, Numbered};
 use crate::wire::local::{AgentList, AgentResult, ResultTaken, SpawnRequest, Spawned};
+
+/// How the ids of the messages begin that agents are started with.
+const TASK: &str = "task_";
 
 /// What a spawn says of the result that is wanted: the schema of the file, or any result for who waits for one.
 pub fn schema(args: &args::SpawnArgs) -> Result<Option<Value>, Failure> {
@@ -25,8 +29,14 @@ pub fn schema(args: &args::SpawnArgs) -> Result<Option<Value>, Failure> {
     let shown = path.display();
     let text = std::fs::read_to_string(path)
         .map_err(|e| Failure::usage(format!("{shown} cannot be read: {e}")))?;
-    let schema = serde_json::from_str(&text)
+    let schema: Value = serde_json::from_str(&text)
         .map_err(|e| Failure::usage(format!("{shown} is no JSON schema: {e}")))?;
+    ValueSchema::read(&schema).map_err(|why| Failure::usage(format!("{shown}: {why}")))?;
+    if schema == Value::Bool(false) {
+        return Err(Failure::usage(format!(
+            "{shown} is `false`, which no result fits; leave --result-schema away for any result"
+        )));
+    }
     Ok(Some(schema))
 }
 
@@ -41,6 +51,10 @@ pub fn spawn_and_wait(
     limit: Option<Duration>,
     keep: bool,
 ) -> Result<(), Failure> {
+    let limit = limit.filter(|limit| !limit.is_zero());
+    if request.task.is_none() {
+        note("relay-broker: without --task nobody tells the program that a result is wanted");
+    }
     // Opened before the agent is there, so that nothing is missed between the two.
     let since = client.newest()?;
     let stream = client.events(since)?;
@@ -142,8 +156,22 @@ impl Waiting<'_> {
             | BrokerEvent::AgentReleased { .. }
             | BrokerEvent::AgentPermanentlyDead { .. }
             | BrokerEvent::WorkerError { .. } => self.is_it_over().map(|()| None),
+            BrokerEvent::MessageDeliveryFailed {
+                event_id: Some(id),
+                last_error,
+                ..
+            } if id.as_str().starts_with(TASK) => Err(self.without_task(&last_error)),
             _ => Ok(None),
         }
+    }
+
+    fn without_task(&self, why: &str) -> Failure {
+        let (name, why) = (&self.name, clean(why));
+        Failure::new(format!(
+            "{name} never got its task: {why}; it runs on: `relay-broker attach {name}` shows it, and `relay-broker release \
+             {name}` ends it"
+        ))
+        .named("no_result")
     }
 
     /// Whether this life of the agent is over; one that is started again may still hand in a result.

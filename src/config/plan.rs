@@ -18,7 +18,7 @@ use super::{agent_flags, authorities, proxy};
 use crate::api::LEASE;
 use crate::broker::{NodeSettings, Settings};
 use crate::dispatch::{Limits, SpawnDefaults};
-use crate::msg::{Secret, Size};
+use crate::msg::{Right, Secret, Size};
 use crate::uplink::proxy::Proxy;
 use crate::uplink::roots::TrustedRoots;
 use crate::wire::local::SpawnRequest;
@@ -104,6 +104,11 @@ impl StartPlan {
     /// The node's name.
     pub fn name(&self) -> &str {
         &self.node.name
+    }
+
+    /// What agents may do besides talking.
+    pub fn agents_may(&self) -> &[Right] {
+        &self.node.agents_may
     }
 
     /// How long messages wait for an agent that is not here; `None` for ever.

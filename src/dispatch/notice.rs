@@ -77,8 +77,8 @@ pub(super) enum Notice {
     },
     /// The engine has it on another node, which gets its mail.
     AgentMoved(AgentName),
-    /// What its program is to begin with.
-    FirstTask(AgentName, String),
+    /// What its program is to begin with, and which agent says it, where one does.
+    FirstTask(AgentName, Option<AgentName>, String),
     /// Another set of agents runs here.
     RosterChanged,
     /// What came of an invocation that was about an agent.

@@ -500,8 +500,8 @@ impl Dispatcher {
                 self.agents(now, out, |a, step| a.give_back(step, name, id, newcomer));
             }
             Notice::AgentMoved(name) => self.mail(now, out, |m, step| m.agent_moved(step, &name)),
-            Notice::FirstTask(name, task) => {
-                self.mail(now, out, |mail, step| mail.first_task(step, &name, task));
+            Notice::FirstTask(name, by, task) => {
+                self.mail(now, out, |m, step| m.first_task(step, &name, by, task));
             }
         }
     }

@@ -11,6 +11,7 @@ use super::faults::state::Faults;
 use super::id::Id;
 use super::limits;
 use super::live::{Absent, Live};
+use crate::msg::Right;
 use crate::time::{Mono, Wall, soonest};
 
 /// Everything the engine knows. Pure: driven as a [`crate::machine::Machine`].
@@ -25,6 +26,8 @@ pub struct EngineCore {
     pub(super) faults: Faults,
     /// How long mail waits for an agent that is not here; `None` for ever.
     pub(super) ttl: Option<Duration>,
+    /// What agents of nodes may do besides talking; `None` for everything, as any engine lets them.
+    pub(super) agents_may: Option<Vec<Right>>,
     /// Mail that nobody is there to take.
     pub(super) absent: Absent,
     /// Replies to `POST /v1/nodes` that may be asked for again, by workspace and idempotency key: a digest of what was
@@ -43,6 +46,7 @@ impl Default for EngineCore {
             behaviour: Behaviour::TOLERANT,
             faults: Faults::default(),
             ttl: Some(limits::DELIVERY_TTL),
+            agents_may: None,
             absent: Absent::default(),
             minted: BTreeMap::new(),
         }
@@ -85,6 +89,11 @@ impl EngineCore {
     /// Lets mail wait so long for agents that are not here; `None` for ever.
     pub fn keep_mail_for(&mut self, ttl: Option<Duration>) {
         self.ttl = ttl;
+    }
+
+    /// Lets the agents of nodes do no more than that besides talking, as the broker that the engine is a part of does.
+    pub fn let_agents(&mut self, may: Vec<Right>) {
+        self.agents_may = Some(may);
     }
 
     /// Asks to be woken in `after`, if nothing earlier was asked for.

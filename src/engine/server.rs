@@ -37,6 +37,7 @@ use crate::ids::Ticket;
 use crate::journal::{Journal, Lock, LockError, OpenError, Options, Recovery, Tenant};
 use crate::machine::event_loop::{Driver, EventLoop};
 use crate::machine::{CommitError, Machine};
+use crate::msg::Right;
 use crate::net::{Server, ServerLimits};
 use crate::sys::{self, clock, disk, entropy, thread, wake};
 use crate::time::Wall;
@@ -126,16 +127,19 @@ impl Engine {
         Self::open(settings, EngineCore::new(), Arc::default(), None)
     }
 
-    /// The same, and mail waits so long for agents that are not here; `None` for ever.
+    /// The same as a part of a broker: mail waits so long for agents that are not here, `None` for ever, and agents may do
+    /// what the broker lets them.
     ///
     /// # Errors
     /// As [`Engine::start`].
-    pub fn start_keeping(
+    pub fn start_inside(
         settings: EngineSettings,
         message_ttl: Option<Duration>,
+        agents_may: &[Right],
     ) -> Result<Self, EngineError> {
         let mut core = EngineCore::new();
         core.keep_mail_for(message_ttl);
+        core.let_agents(agents_may.to_vec());
         Self::open(settings, core, Arc::default(), None)
     }
 

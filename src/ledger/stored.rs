@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::domain::{DeliveryMode, Mode, Outcome, Proof};
+use crate::ids::AgentName;
 
 /// [`Mode`] on disk.
 #[derive(Serialize, Deserialize)]
@@ -68,6 +69,9 @@ pub struct StoredSpawn {
     pub args: Vec<String>,
     /// The working directory.
     pub cwd: Option<String>,
+    /// The agent that asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<AgentName>,
     /// The first message.
     pub task: Option<String>,
     /// The channels to join.

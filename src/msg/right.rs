@@ -27,6 +27,14 @@ impl Right {
         }
     }
 
+    /// The sentence for an agent that does not have it, with what the operator would have to write.
+    pub fn refusal(self, agent: &str) -> String {
+        let (word, what) = (self.word(), self.what());
+        format!(
+            "{agent} may not {what}: the operator of this broker allows it with agents_may = [\"{word}\"] in [access] of its configuration"
+        )
+    }
+
     /// What whoever has it may do, after "may".
     pub fn what(self) -> &'static str {
         match self {

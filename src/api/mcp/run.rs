@@ -393,7 +393,7 @@ impl<'a> ToolRun<'a> {
             return self.follow("spawn", &begun);
         }
         let wish = match wish {
-            Value::Object(map) => spawn_of(map).map_err(|e| e.message)?,
+            Value::Object(map) => spawn_of(map).map_err(|e| e.message)?.of(self.who),
             _ => return Err("the wish is no object".into()),
         };
         match self.ask(wish.call, LONG)? {

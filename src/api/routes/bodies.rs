@@ -8,6 +8,13 @@ use crate::net::Request;
 
 /// The body as a JSON object, without keys that are null: clients write those for "absent".
 pub(crate) fn object(request: &Request) -> Result<Map<String, Value>, ApiError> {
+    let mut map = whole_object(request)?;
+    map.retain(|_, value| !value.is_null());
+    Ok(map)
+}
+
+/// The body as a JSON object, with keys that are null.
+pub(super) fn whole_object(request: &Request) -> Result<Map<String, Value>, ApiError> {
     if let Some(kind) = request.header("content-type") {
         let kind = kind.split(';').next().unwrap_or_default().trim();
         if !kind.eq_ignore_ascii_case("application/json") {
@@ -28,10 +35,7 @@ pub(crate) fn object(request: &Request) -> Result<Map<String, Value>, ApiError> 
         ));
     }
     match serde_json::from_str(text) {
-        Ok(Value::Object(mut map)) => {
-            map.retain(|_, value| !value.is_null());
-            Ok(map)
-        }
+        Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(ApiError::new(
             400,
             "invalid_json",

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::bodies::{object, one_of, read};
 use super::sizes::check_side;
+use crate::api::auth::Principal;
 use crate::api::render::ApiError;
 use crate::ids::AgentName;
 use crate::json_schema::ValueSchema;
@@ -18,6 +19,16 @@ const RESULT_SCHEMA: &[&str] = &["agent_result_schema", "agentResultSchema", "re
 pub(crate) struct SpawnWish {
     pub(crate) call: ApiCall,
     pub(crate) name: String,
+}
+
+impl SpawnWish {
+    /// The same of whoever asks: an agent is the parent of what it starts.
+    pub(crate) fn of(mut self, who: &Principal) -> Self {
+        if let (Principal::Agent(agent), ApiCall::Spawn(request, _)) = (who, &mut self.call) {
+            request.parent = Some(agent.clone());
+        }
+        self
+    }
 }
 
 /// `POST /api/spawn`.

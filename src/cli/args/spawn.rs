@@ -53,7 +53,7 @@ pub struct SpawnArgs {
     /// Go on with a session of its program: that of an agent that has ended, by its name, or by the program's own id
     #[arg(long, value_name = "NAME|ID", conflicts_with = "on")]
     pub resume: Option<String>,
-    /// Wait for its result and print it, as JSON; the agent is released then. With a time, not longer than that
+    /// Wait for its result and print it, as JSON; the agent is released then. With a time not longer, and 0s is no limit
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, value_parser = crate::config::long_span, conflicts_with = "on")]
     pub wait_result: Option<Option<Duration>>,
     /// JSON schema that its result must fit [default: any result, with --wait-result]

@@ -12,8 +12,8 @@ use crate::wire::up::InventoryMember;
 
 /// What is started when nobody says what.
 pub(super) const DEFAULT_CLI: &str = "claude";
-/// Whom clients see behind agents; one word for all of them.
-pub(super) const PARENT: &str = "Dashboard";
+/// Whom clients see behind agents that no agent has started.
+const PARENT: &str = "Dashboard";
 
 /// One agent of this node, from the wish to its end.
 #[derive(Debug)]
@@ -201,6 +201,14 @@ impl Renewal {
 }
 
 impl LocalAgent {
+    /// Who started it, as clients see it: another agent, or the one word for everybody else.
+    pub(super) fn parent(&self) -> &str {
+        self.request
+            .parent
+            .as_ref()
+            .map_or(PARENT, AgentName::as_str)
+    }
+
     pub(super) fn deadline(&self) -> Option<Mono> {
         let of_phase = match &self.run.phase {
             RunPhase::Cooling { until } => Some(*until),

@@ -132,7 +132,8 @@ impl Agents {
         };
         write_down(step, name, &agent.request, (false, false));
         if let Some(task) = task_of(&agent.request) {
-            step.notice(Notice::FirstTask(name.clone(), task));
+            let parent = agent.request.parent.clone();
+            step.notice(Notice::FirstTask(name.clone(), parent, task));
         }
     }
 

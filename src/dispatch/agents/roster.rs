@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::agent::{LocalAgent, PARENT, Program, RunPhase};
+use super::agent::{LocalAgent, Program, RunPhase};
 use super::agent_registration::identity_over;
 use super::asked_restart::{answer_restarters, refuse_restarters};
 use super::release::{answer_releasers, held_warning};
@@ -84,12 +84,13 @@ impl Agents {
         agent.run.phase = RunPhase::Running(program);
         let (program, run, runtime) = (agent.facts(), agent.run.id, agent.runtime());
         let known = agent.agent_id.is_some();
+        let parent = agent.parent().to_owned();
         step.count().agents_spawned += 1;
         step.publish(BrokerEvent::AgentSpawned {
             name: name.clone(),
             runtime: runtime.into(),
             program,
-            parent: PARENT.into(),
+            parent,
             pid: Some(pid),
             source: source_word(&source).into(),
             pre_registered: known,

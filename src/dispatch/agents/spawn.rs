@@ -58,6 +58,13 @@ impl Agents {
         }
         let name = AgentName::check(&request.name)
             .map_err(|why| Refusal::new(RefusalKind::Invalid, why))?;
+        let node = view.peers.control.node_name();
+        if name.as_str().eq_ignore_ascii_case(node) {
+            let text = format!(
+                "'{name}' is the name of this node, in which its operator speaks; take another name"
+            );
+            return Err(Refusal::new(RefusalKind::Invalid, text));
+        }
         // Messages are addressed without regard to case, so two names that differ in it alone would be one address.
         if let Some(taken) = self
             .all

@@ -1,6 +1,5 @@
 //! Agents as the local API shows them.
 
-use super::agent::PARENT;
 use super::channels::channels_of;
 use super::state::{Agents, AgentsView};
 use crate::ids::AgentName;
@@ -38,7 +37,7 @@ impl Agents {
             session_id: agent.session_ref(),
             team: agent.request.team.clone(),
             channels: channels_of(&agent.request.channels),
-            parent: PARENT.into(),
+            parent: agent.parent().into(),
             pid: agent.pid(),
             worker_pid: agent.pid(),
             last_activity_ms: millis(now.wall - last),

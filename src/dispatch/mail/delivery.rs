@@ -92,10 +92,15 @@ impl Mail {
         &mut self,
         step: &mut MailStep,
         name: &AgentName,
+        parent: Option<AgentName>,
         task: String,
     ) {
         let id = format!("task_{}", step.unused());
-        self.say(step, name, Origin::Task, id, task);
+        let from = match parent {
+            Some(agent) => agent.to_string(),
+            None => step.peers.control.node_name().to_owned(),
+        };
+        self.say_as(step, name, from, (Origin::Task, id), task);
     }
 
     /// Words of the node's own for one agent.
@@ -107,12 +112,25 @@ impl Mail {
         id: String,
         body: String,
     ) {
+        let from = step.peers.control.node_name().to_owned();
+        self.say_as(step, name, from, (origin, id), body);
+    }
+
+    /// The same in the name of whoever has the node say it. It is nobody's message that an answer could be counted with.
+    fn say_as(
+        &mut self,
+        step: &mut MailStep,
+        name: &AgentName,
+        from: String,
+        (origin, id): (Origin, String),
+        body: String,
+    ) {
         let delivery = Delivery {
             id: DeliveryId::new(format!("del_{id}")),
             msg_id: MsgId::new(id),
             agent: name.clone(),
             origin,
-            from: step.peers.control.node_name().to_owned(),
+            from,
             target: name.to_string(),
             body,
             thread_id: None,

@@ -2,15 +2,13 @@
 
 use std::borrow::Cow;
 
+use crate::ids::BY_OPERATOR;
 use crate::ledger::{Delivery, Origin, Pending};
 use crate::msg::Injection;
 use crate::words;
 
 /// The most letters of a name that the line shows.
 const NAME_SHOWN: usize = 128;
-
-/// Behind the name of an agent that did not say it: whoever has the operator's key did.
-const BY_OPERATOR: &str = " (by operator)";
 
 /// A name as the line may show it: on one line, from left to right, and without the brackets that end it, so that nobody
 /// can write a header.

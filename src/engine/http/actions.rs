@@ -12,6 +12,7 @@ use crate::engine::invocation::{Action, Invocation};
 use crate::engine::placement::{fulfils, wish};
 use crate::engine::record::EngineRecord;
 use crate::engine::step::Step;
+use crate::msg::Right;
 use crate::wire::up::Capability;
 
 /// The CLIs that `POST /v1/agents/spawn` takes ([engine-protocol 2.3](crate::docs::engine_protocol#2.3)).
@@ -29,6 +30,29 @@ fn caller(t: &Step<'_>, call: &Call<'_>) -> (Option<Id>, Option<String>) {
     match call.caller {
         Caller::Agent(ws, id) => (Some(id), t.agent(ws, id).map(|a| a.name.clone())),
         Caller::Nobody | Caller::Key(_) | Caller::Node(..) | Caller::Observer(..) => (None, None),
+    }
+}
+
+/// Whether the caller may do what needs that right: agents of nodes are held to what the broker of this engine lets them.
+/// Who has the workspace key, or an identity without a node that was made with it, is not.
+fn permit(t: &Step<'_>, call: &Call<'_>, right: Right) -> Result<(), HttpRefusal> {
+    let (Caller::Agent(ws, id), Some(may)) = (&call.caller, &t.core.agents_may) else {
+        return Ok(());
+    };
+    match t.agent(*ws, *id) {
+        Some(agent) if !agent.is_direct() && !may.contains(&right) => {
+            Err(refuse(403, "not_permitted", right.refusal(&agent.name)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The right that an action of a node needs.
+fn right_for(action: &str) -> Option<Right> {
+    match action.split(':').next() {
+        Some("spawn") => Some(Right::Spawn),
+        Some("release") => Some(Right::Release),
+        _ => None,
     }
 }
 
@@ -123,6 +147,7 @@ impl Step<'_> {
 }
 
 fn spawn_with(t: &mut Step<'_>, call: &Call<'_>, input: Value) -> HttpAnswer {
+    permit(t, call, Right::Spawn)?;
     let ws = call.ws();
     let (caller, caller_name) = caller(t, call);
     let here = match caller.and_then(|id| t.agent(ws, id)) {
@@ -147,6 +172,7 @@ fn spawn_with(t: &mut Step<'_>, call: &Call<'_>, input: Value) -> HttpAnswer {
 }
 
 fn release_with(t: &mut Step<'_>, call: &Call<'_>, input: Value) -> HttpAnswer {
+    permit(t, call, Right::Release)?;
     let ws = call.ws();
     let name = ["name", "agent_name", "agent"]
         .iter()
@@ -327,6 +353,9 @@ fn invoke_defined(t: &mut Step<'_>, ws: Id, action: &Action, new: Invocation) ->
 
 pub fn invoke_on_node(t: &mut Step<'_>, call: &Call<'_>) -> HttpAnswer {
     let (ws, name) = (call.ws(), call.at[1]);
+    if let Some(right) = right_for(name) {
+        permit(t, call, right)?;
+    }
     let input = input(call)?;
     let (caller, caller_name) = caller(t, call);
     let w = t.ws(ws)?;

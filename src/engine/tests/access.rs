@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use super::{KEY, World};
+use crate::engine::core::EngineCore;
 use crate::engine::event::{Event, SocketKind};
+use crate::msg::Right;
 
 #[test]
 fn taking_a_name_again_keeps_the_identity_and_kills_the_old_token() {
@@ -217,4 +219,50 @@ fn an_observer_sees_what_its_scopes_say_until_it_is_revoked() {
     );
     w.ok("DELETE", &path, KEY, json!({}));
     assert_eq!(w.closed.last().map(|c| (c.0, c.1)), Some((stream, 1008)));
+}
+
+#[test]
+fn agents_of_nodes_do_what_the_broker_of_the_engine_lets_them() {
+    let refused = Err((403, "not_permitted".to_owned()));
+    for (may, spawns, releases) in [
+        (vec![], refused.clone(), refused.clone()),
+        (vec![Right::Spawn], Ok(()), refused.clone()),
+        (vec![Right::Spawn, Right::Release], Ok(()), Ok(())),
+    ] {
+        let mut core = EngineCore::new();
+        core.let_agents(may);
+        let mut w = World::with(core);
+        let node = w.node("node_1", "box");
+        let conn = w.broker(&node, "node_1", "box", &["spawn:codex", "release"]);
+        let (ada, _) = w.hosted(conn, "ada");
+        w.hosted(conn, "bob");
+        let (script, _) = w.agent("script");
+        let eve = json!({"name": "eve", "cli": "codex"});
+        let bob = json!({"name": "bob"});
+        for (path, body, wanted) in [
+            ("/v1/agents/spawn", eve.clone(), &spawns),
+            ("/v1/actions/spawn/invoke", json!({"input": eve}), &spawns),
+            (
+                "/v1/nodes/box/actions/spawn:codex/invoke",
+                json!({"input": eve}),
+                &spawns,
+            ),
+            ("/v1/agents/release", bob.clone(), &releases),
+            (
+                "/v1/actions/release/invoke",
+                json!({"input": bob}),
+                &releases,
+            ),
+        ] {
+            let (status, answer) = w.call("POST", path, &ada, body.clone());
+            let code = answer["error"]["code"].as_str().unwrap_or_default();
+            let came = match status {
+                201 => Ok(()),
+                status => Err((status, code.to_owned())),
+            };
+            assert_eq!(came, *wanted, "{path}: {answer}");
+            // An identity that the key made is its owner's.
+            assert_eq!(w.call("POST", path, &script, body).0, 201, "{path}");
+        }
+    }
 }

@@ -20,6 +20,9 @@ pub struct SpawnRequest {
     pub args: Vec<String>,
     /// Working directory; the broker's own when absent.
     pub cwd: Option<String>,
+    /// The agent of this broker that asks for it with its token, which is the broker's own note; nobody else is named.
+    #[serde(skip)]
+    pub parent: Option<AgentName>,
     /// Typed as the first message once the agent is ready.
     pub task: Option<String>,
     /// Channels to join; `general` when empty.

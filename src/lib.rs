@@ -36,6 +36,7 @@
 //! | `recorder` | output of agents, a tenth of a second, the disk | the files of all recordings |
 //! | `api`, `api:N` | `accept`; one connection each | its socket |
 //! | `history` | steps of messages | the files of the history |
+//! | `notices` | events, and the command that runs | with `[notify]`: that command |
 //! | `engine`, `engine:accept`, `engine:N` | as dispatch and api | the embedded engine, when there is one |
 //!
 //! Arrows into `dispatch` may wait, arrows out of it never do, so no cycle can wait on itself. Every queue is bounded and

@@ -41,9 +41,9 @@ enum RunOrder {
 }
 
 /// The run that goes on, until it is reaped.
-type Current = Arc<Mutex<Option<Running>>>;
+type Current = Arc<Mutex<Option<ActiveRun>>>;
 
-struct Running {
+struct ActiveRun {
     key: String,
     pid: Pid,
     /// It was told to stop.
@@ -88,7 +88,7 @@ fn begin(
         .stdin(Stdio::from(unnamed(input)?))
         .spawn()?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    *running = pid.map(|pid| Running {
+    *running = pid.map(|pid| ActiveRun {
         key: key.to_owned(),
         pid,
         told: false,

@@ -58,8 +58,9 @@ impl Agents {
         }
         let name = AgentName::check(&request.name)
             .map_err(|why| Refusal::new(RefusalKind::Invalid, why))?;
+        // What the operator wrote down, or what ran before the node had its name, keeps its own.
         let node = view.peers.control.node_name();
-        if name.as_str().eq_ignore_ascii_case(node) {
+        if !own && name.as_str().eq_ignore_ascii_case(node) {
             let text = format!(
                 "'{name}' is the name of this node, in which its operator speaks; take another name"
             );

@@ -207,8 +207,8 @@ fn a_swallowed_enter_is_pressed_again_and_the_text_is_not_typed_again() {
     assert_eq!(world.writes.len(), 4);
 }
 
-/// Takes an Enter at once and draws what came of that much later, as a program does on a machine that has no time for it; until
-/// then the same draft is submitted once more with each Enter. Seen at Gemini CLI.
+/// Takes an Enter at once and draws what came of that much later, as a program does on a machine that has no time for it;
+/// until then the same draft is submitted once more with each Enter. Seen at Gemini CLI.
 #[derive(Default)]
 struct Laggard {
     composer: Composer,

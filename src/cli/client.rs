@@ -11,6 +11,7 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
 
 use super::failure::Failure;
+use super::find::SILENT;
 use crate::net::{LinkError, WebSocketLink};
 use crate::sys::clock;
 use crate::sys::wake::Wake;
@@ -25,8 +26,6 @@ const LOOK_LIMIT: Duration = Duration::from_secs(4);
 /// More than any event and any redrawn terminal.
 const BODY_LIMIT: u64 = 64 * 1024 * 1024;
 
-/// The word of a broker that says nothing, or not in time.
-const SILENT: &str = "broker_silent";
 /// Asks for the newest event number without any events.
 const NEWEST: &str = "/api/events/replay?sinceSeq=9007199254740991";
 

@@ -16,6 +16,8 @@ pub const CONNECTION: &str = "connection.json";
 
 /// The word for programs where no broker runs.
 pub(super) const NO_BROKER: &str = "no_broker";
+/// The word of a broker that says nothing, or not in time.
+pub(super) const SILENT: &str = "broker_silent";
 
 /// Where to look, or the folder at which the search upward began.
 #[derive(Debug, PartialEq, Eq)]
@@ -117,7 +119,7 @@ fn unreachable(dir: &Path, pid: u32) -> Failure {
          the file was removed; then `kill {pid}` ends it in order, and a new `relay-broker up` has its agents and messages",
         dir.display()
     ))
-    .named("broker_silent")
+    .named(SILENT)
 }
 
 /// How to reach the broker that runs in this state folder.

@@ -15,7 +15,7 @@ use super::args;
 use super::client::Client;
 use super::context::Context;
 use super::failure::Failure;
-use super::find::{connection_in, state_dir};
+use super::find::{NO_BROKER, SILENT, connection_in, state_dir};
 use super::mcp_config;
 use crate::sys::{limits, stdio, thread};
 use crate::wire::local::TEXT_MAX;
@@ -29,6 +29,13 @@ const STACK_KIB: usize = 512;
 /// JSON-RPC's code for what the server itself cannot do.
 const INTERNAL: i64 = -32603;
 const PARSE: i64 = -32700;
+/// Said to a model when its request found no broker.
+const NOT_DONE: &str = "the broker of this machine is not there: it stops, or starts again. Nothing was done; try again in half a \
+     minute, and tell a person if that does not help";
+/// Said when the broker had the request, or may have had it.
+const NOT_KNOWN: &str = "the broker did not answer, so it is not known whether this was done: it stops, starts again, or has very \
+     much to do. Look in half a minute, with list_agents or check_inbox, before you do it again; a message that was sent \
+     is not lost";
 
 /// `mcp`.
 ///
@@ -109,9 +116,10 @@ impl Bridge {
 
     fn work(&self, lines: &Receiver<Vec<u8>>) {
         for line in lines {
-            let id = id_of(&line);
-            let answer = self.pass_on(line, id.as_ref());
-            let given_up = id.is_some_and(|id| self.given_up.lock().remove(&id.to_string()));
+            let asked = McpQuestion::read(&line);
+            let answer = self.pass_on(line, asked.as_ref());
+            let given_up =
+                asked.is_some_and(|asked| self.given_up.lock().remove(&asked.id.to_string()));
             if let Some(answer) = answer.filter(|_| !given_up) {
                 self.say(&answer);
             }
@@ -119,7 +127,7 @@ impl Bridge {
     }
 
     /// The broker's answer; its silence becomes an error of the protocol's kind.
-    fn pass_on(&self, line: Vec<u8>, id: Option<&Value>) -> Option<Value> {
+    fn pass_on(&self, line: Vec<u8>, asked: Option<&McpQuestion>) -> Option<Value> {
         if line.len() > LINE_MAX {
             let text =
                 format!("the line is longer than {LINE_MAX} bytes; put long texts into files");
@@ -127,11 +135,11 @@ impl Bridge {
         }
         let client = match self.client() {
             Ok(client) => client,
-            Err(failure) => return id.map(|id| failed(id, INTERNAL, &failure.text)),
+            Err(failure) => return asked.map(|asked| asked.failed(&failure, NOT_DONE)),
         };
         match client.pass_on("/mcp", line) {
             Ok(answer) => answer,
-            Err(failure) => id.map(|id| failed(id, INTERNAL, &failure.text)),
+            Err(failure) => asked.map(|asked| asked.failed(&failure, NOT_KNOWN)),
         }
     }
 
@@ -157,11 +165,37 @@ impl Bridge {
     }
 }
 
-/// The id of a request; `None` for what wants no answer.
-fn id_of(line: &[u8]) -> Option<Value> {
-    let message: Value = serde_json::from_slice(line).ok()?;
-    let wants_answer = message["method"].is_string() && message.get("id").is_some();
-    wants_answer.then(|| message["id"].clone())
+/// A request that wants an answer.
+struct McpQuestion {
+    id: Value,
+    /// Whether it calls a tool, whose failure a model is shown.
+    is_call: bool,
+}
+
+impl McpQuestion {
+    /// The request of a line; `None` for what wants no answer.
+    fn read(line: &[u8]) -> Option<Self> {
+        let message: Value = serde_json::from_slice(line).ok()?;
+        let method = message["method"].as_str()?;
+        Some(Self {
+            id: message.get("id")?.clone(),
+            is_call: method == "tools/call",
+        })
+    }
+
+    /// What is said where the broker gave no answer, with `words` in place of advice for operators: a model that is told how
+    /// to end a broker, or how to start one, may do so.
+    fn failed(&self, failure: &Failure, words: &str) -> Value {
+        let text = match failure.word.as_deref() {
+            Some(NO_BROKER | SILENT) => words,
+            _ => &failure.text,
+        };
+        if !self.is_call {
+            return failed(&self.id, INTERNAL, text);
+        }
+        let content = json!([{"type": "text", "text": text}]);
+        json!({"jsonrpc": "2.0", "id": self.id, "result": {"content": content, "isError": true}})
+    }
 }
 
 fn failed(id: &Value, code: i64, message: &str) -> Value {
@@ -216,9 +250,29 @@ mod tests {
 
     #[test]
     fn only_requests_have_an_id_that_is_answered() {
-        assert_eq!(id_of(br#"{"id":3,"method":"ping"}"#), Some(json!(3)));
-        assert_eq!(id_of(br#"{"method":"notifications/initialized"}"#), None);
-        assert_eq!(id_of(br#"{"id":3,"result":{}}"#), None);
-        assert_eq!(id_of(b"{"), None);
+        let id = |line: &[u8]| McpQuestion::read(line).map(|asked| asked.id);
+        assert_eq!(id(br#"{"id":3,"method":"ping"}"#), Some(json!(3)));
+        assert_eq!(id(br#"{"method":"notifications/initialized"}"#), None);
+        assert_eq!(id(br#"{"id":3,"result":{}}"#), None);
+        assert_eq!(id(b"{"), None);
+    }
+
+    #[test]
+    fn a_model_is_not_told_how_to_end_or_start_a_broker() {
+        let asked = |line: &[u8]| McpQuestion::read(line).expect("a request");
+        let call = asked(br#"{"id":3,"method":"tools/call"}"#);
+        for word in [NO_BROKER, SILENT] {
+            let why = Failure::new("`kill 7` ends it; `relay-broker up` starts one").named(word);
+            let answer = call.failed(&why, NOT_KNOWN);
+            assert_eq!(answer["result"]["isError"], true, "{answer}");
+            assert_eq!(answer["result"]["content"][0]["text"], NOT_KNOWN);
+            let answer = asked(br#"{"id":4,"method":"tools/list"}"#).failed(&why, NOT_DONE);
+            assert_eq!(answer["error"]["message"], NOT_DONE);
+        }
+        let answer = call.failed(&Failure::new("the agent was released"), NOT_KNOWN);
+        assert_eq!(
+            answer["result"]["content"][0]["text"],
+            "the agent was released"
+        );
     }
 }

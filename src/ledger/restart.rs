@@ -96,6 +96,9 @@ pub struct LastSession {
     /// Whether it had a terminal, as that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<String>,
+    /// The model that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// The program's own id of it.
     pub id: String,
 }
@@ -139,6 +142,7 @@ impl Lives {
             cli: request.cli.clone(),
             cwd: request.cwd.clone(),
             transport: request.transport.clone(),
+            model: request.model.clone(),
             id,
         };
         self.sessions.insert(agent.clone(), session);

@@ -10,8 +10,8 @@ use crate::msg::{Refusal, RefusalKind};
 use crate::wire::local::SpawnRequest;
 
 impl Agents {
-    /// The wish with the session that it wants to go on with: by the name of the agent that had it, whose program and folder
-    /// it then takes over if it names none of its own.
+    /// The wish with the session that it wants to go on with: by the name of the agent that had it, whose program, with
+    /// its model, and folder it then takes over if it names none of its own.
     pub(super) fn with_session(
         &self,
         view: AgentsView,
@@ -48,6 +48,7 @@ impl Agents {
         if !starts {
             wish.cli.clone_from(&session.cli);
             wish.transport = wish.transport.or_else(|| session.transport.clone());
+            wish.model = wish.model.or_else(|| session.model.clone());
         }
         if wish.cwd.is_none() {
             wish.cwd.clone_from(&session.cwd);
@@ -65,8 +66,15 @@ impl Agents {
         let Some(agent) = self.all.get_mut(name) else {
             return Err(unknown);
         };
-        let text = known_clis::model_command(&agent.wanted_argv, model)
-            .map_err(|why| Refusal::new(RefusalKind::Unsupported, why))?;
+        // What a person types there is a message like any other without a terminal.
+        let text = match agent.spec.headless {
+            None => known_clis::model_command(&agent.wanted_argv, model),
+            Some(_) => Err(format!(
+                "'{name}' has no terminal to type another model into; release it and go on with its session: `relay-broker \
+                 spawn {name} --resume {name} --model {model}`"
+            )),
+        };
+        let text = text.map_err(|why| Refusal::new(RefusalKind::Unsupported, why))?;
         agent.request.model = Some(model.to_owned());
         Ok(text)
     }

@@ -102,7 +102,10 @@ fn another_agent_goes_on_with_the_session_of_one_that_was_released_also_after_a_
     let mut w = World::after(w.journal);
     w.link_up();
     let spec = start(&mut w, go_on);
-    assert_eq!(spec.argv, ["claude", "--resume", session]);
+    assert_eq!(
+        spec.argv,
+        ["claude", "--resume", session, "--model", "opus"]
+    );
     assert_eq!(spec.cwd.as_deref(), Some("/srv"));
     assert_eq!(shown(&mut w, "bob").session_id.as_ref(), Some(session));
 }
@@ -277,8 +280,14 @@ fn a_model_is_changed_by_the_programs_own_command_or_not_at_all() {
     assert_eq!((typed.text.as_str(), typed.raw), ("/model haiku", true));
     assert_eq!(shown(&mut w, "ada").model.as_deref(), Some("haiku"));
     w.spawn("w1");
+    let silent = local::SpawnRequest {
+        transport: Some("headless".into()),
+        ..wish("cy", "claude")
+    };
+    start(&mut w, silent);
     for (name, kind) in [
         ("w1", RefusalKind::Unsupported),
+        ("cy", RefusalKind::Unsupported),
         ("nobody", RefusalKind::UnknownAgent),
     ] {
         match w.call(ApiCall::SetModel(AgentName::new(name), "haiku".into())) {

@@ -409,12 +409,15 @@ fn whatever_a_client_writes_each_request_gets_one_answer_and_the_server_lives() 
     drop(node);
     tools.say(r#"{"jsonrpc":"2.0","id":6,"method":"ping"}"#);
     let silent = tools.hear();
-    assert!(
-        silent["error"]["message"]
-            .to_string()
-            .contains("relay-broker up"),
-        "{silent}"
-    );
+    let said = silent["error"]["message"].to_string();
+    assert!(said.contains("Nothing was done"), "{silent}");
+    let refused = tools.tool("send_dm", &json!({"to": "ada", "text": "anybody there?"}));
+    assert_eq!(refused["isError"], true, "{refused}");
+    let said = refused["content"][0]["text"].to_string();
+    assert!(said.contains("Nothing was done"), "{refused}");
+    for advice in ["kill", "relay-broker up"] {
+        assert!(!said.contains(advice), "a model may do so: {said}");
+    }
     assert_eq!(tools.end(), Some(0));
 }
 

@@ -50,11 +50,15 @@ fn what_a_program_throws_away_when_it_comes_up_is_typed_again() {
 
 #[test]
 fn a_program_that_waits_for_a_line_in_whatever_way_is_ready() {
-    let select = "import select,sys\nselect.select([0],[],[])\nprint(sys.stdin.readline())";
-    let poll = "import select,sys\np=select.poll()\np.register(0,select.POLLIN)\np.poll()\nprint(sys.stdin.readline())";
-    let epoll = "import select,sys\np=select.epoll()\np.register(0,select.EPOLLIN)\np.poll()\nprint(sys.stdin.readline())";
-    let thread = "import threading\nthreading.Thread(target=lambda: print(input())).start()";
-    let other = "tty=open('/dev/tty')\nprint(tty.readline())";
+    // Each waits for a second line: how a program ends is for other tests.
+    let select = "import select,sys\nselect.select([0],[],[])\nprint(sys.stdin.readline())\nsys.stdin.readline()";
+    let poll = "import select,sys\np=select.poll()\np.register(0,select.POLLIN)\np.poll()\nprint(sys.stdin.readline())\n\
+                sys.stdin.readline()";
+    let epoll = "import select,sys\np=select.epoll()\np.register(0,select.EPOLLIN)\np.poll()\nprint(sys.stdin.readline())\n\
+                 sys.stdin.readline()";
+    let thread =
+        "import threading\nthreading.Thread(target=lambda: (print(input()), input())).start()";
+    let other = "tty=open('/dev/tty')\nprint(tty.readline())\ntty.readline()";
     let all: [&[&str]; 8] = [
         &["cat"],
         &["sh", "-c", "sleep 0.7; cat"],

@@ -34,7 +34,10 @@ const KINDS: [(&str, &[&str]); 4] = [
 ];
 
 /// The words of `on`.
-pub const NOTICE_WORDS: [&str; 4] = ["blocked", "exited", "dead_letter", "loop_suspected"];
+pub const NOTICE_WORDS: [&str; KINDS.len()] = {
+    let [(a, _), (b, _), (c, _), (d, _)] = KINDS;
+    [a, b, c, d]
+};
 
 /// What the operator wants to be told of, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,10 +77,13 @@ pub(super) fn start(
     Ok(())
 }
 
-/// Whether a notice could be given of this event.
+/// Whether a notice could be given of this event. Asked by whoever publishes, of each event, so that nothing is made for it.
 fn may_matter(text: &Arc<str>) -> bool {
-    let mut kinds = KINDS.iter().flat_map(|(_, kinds)| kinds.iter());
-    kinds.any(|kind| text.contains(&format!("\"kind\":\"{kind}\"")))
+    let mut kinds = text.split("\"kind\":\"").skip(1);
+    kinds.any(|rest| {
+        let kind = rest.split_once('"').map_or("", |(kind, _)| kind);
+        KINDS.iter().any(|(_, kinds)| kinds.contains(&kind))
+    })
 }
 
 /// What the thread owns.

@@ -43,19 +43,26 @@ pub(super) fn for_programs(traced: &TracedMessage) -> Value {
         shown
     });
     let steps: Vec<Value> = steps.collect();
+    let behind: Vec<_> = traced.behind.iter().map(|life| &life.message).collect();
+    let mut shown = which(life);
+    shown["end"] = json!(traced.end.word());
+    shown["tries"] = json!(tries);
+    shown["redelivered"] = json!(again > 0);
+    shown["behind"] = json!(behind);
+    shown["steps"] = json!(steps);
+    shown["verdict"] = json!(life.verdict(traced.all, traced.end));
+    shown["history_since_ms"] = json!(traced.since);
+    shown
+}
+
+/// Which message it is.
+fn which(life: &MessageLife) -> Value {
     json!({
         "agent": life.agent,
         "message": life.message,
         "deliveries": life.deliveries,
         "from": life.from,
         "accepted_ms": life.accepted,
-        "end": traced.end.word(),
-        "tries": tries,
-        "redelivered": again > 0,
-        "behind": traced.behind.iter().map(|life| &life.message).collect::<Vec<_>>(),
-        "steps": steps,
-        "verdict": life.verdict(traced.all, traced.end),
-        "history_since_ms": traced.since,
     })
 }
 
@@ -172,14 +179,9 @@ pub(super) fn choice(paint: Paint, lives: &[&MessageLife]) -> String {
 /// The same as JSON.
 pub(super) fn choice_for_programs(lives: &[&MessageLife]) -> Value {
     let row = |life: &&MessageLife| {
-        json!({
-            "agent": life.agent,
-            "message": life.message,
-            "deliveries": life.deliveries,
-            "from": life.from,
-            "accepted_ms": life.accepted,
-            "text": life.text,
-        })
+        let mut row = which(life);
+        row["text"] = json!(life.text);
+        row
     };
     json!({"matches": lives.iter().map(row).collect::<Vec<_>>()})
 }

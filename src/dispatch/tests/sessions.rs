@@ -56,6 +56,15 @@ fn ended(w: &mut World, name: &str, code: i32) {
     w.report(name, w.run_of(name), AgentReport::Exited(how));
 }
 
+/// Releases an agent, whose program then ends well.
+fn let_go(w: &mut World, name: &str) {
+    w.call(ApiCall::Release {
+        name: AgentName::new(name),
+        reason: None,
+    });
+    ended(w, name, 0);
+}
+
 #[test]
 fn another_agent_goes_on_with_the_session_of_one_that_was_released_also_after_a_restart_of_the_broker()
  {
@@ -94,11 +103,7 @@ fn another_agent_goes_on_with_the_session_of_one_that_was_released_also_after_a_
         ..local::SpawnRequest::default()
     };
     assert!(refused(&mut w, go_on.clone()).contains("still runs"));
-    w.call(ApiCall::Release {
-        name: AgentName::new("ada"),
-        reason: None,
-    });
-    ended(&mut w, "ada", 0);
+    let_go(&mut w, "ada");
     let mut w = World::after(w.journal);
     w.link_up();
     let spec = start(&mut w, go_on);
@@ -119,11 +124,7 @@ fn who_goes_on_with_the_session_of_an_agent_without_a_terminal_has_none_either()
         ..wish("ada", "claude")
     };
     assert!(start(&mut w, first).headless.is_some());
-    w.call(ApiCall::Release {
-        name: AgentName::new("ada"),
-        reason: None,
-    });
-    ended(&mut w, "ada", 0);
+    let_go(&mut w, "ada");
     let mut w = World::after(w.journal);
     w.link_up();
     let go_on = local::SpawnRequest {
@@ -135,11 +136,7 @@ fn who_goes_on_with_the_session_of_an_agent_without_a_terminal_has_none_either()
         ..go_on.clone()
     };
     assert!(start(&mut w, same).headless.is_some());
-    w.call(ApiCall::Release {
-        name: AgentName::new("bob"),
-        reason: None,
-    });
-    ended(&mut w, "bob", 0);
+    let_go(&mut w, "bob");
     let with_terminal = local::SpawnRequest {
         name: "cy".into(),
         transport: Some("pty".into()),
